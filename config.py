@@ -1,0 +1,366 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one configuration of a run: a typed tree `cfg`, filled once and then frozen.
+
+Values come, in rising order, from the defaults below, `paths.yml` in the project root, the
+environment (`HISEG_CITYSCAPES_DIR=...`), the flags of `flags.py` and `--set KEY=VALUE`:
+
+    cfg.DATASET.CITYSCAPES_DIR          # published spelling, keys are found in any case
+    python train.py --set DATASET.CV_SPLITS=3 --set MODEL.HRNET_WIDTH=18
+
+Only the entry points and the `*/build.py` files import `cfg`; everything else takes plain
+arguments. This module imports nothing but the standard library and PyYAML.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import json
+import os
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+PROJECT_ROOT = Path(__file__).resolve().parent
+PATHS_FILE = "paths.yml"
+ENV_PREFIX = "HISEG_"
+
+
+class UserError(ValueError):
+    """The user's input is wrong: shown as one line, exit code 2, never a traceback."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetConfig:
+    """Where the data is, and rules of the class-uniform sampler."""
+
+    CITYSCAPES_DIR: str = ""  # holds leftImg8bit_trainvaltest/, gtFine_trainvaltest/, ...
+    CITYSCAPES_CUSTOMCOARSE: str = ""  # root of the auto-labelled images (ids and _prob.png)
+    MAPILLARY_DIR: str = ""
+    CAMVID_DIR: str = ""  # holds train/ trainannot/ val/ valannot/ test/ testannot/
+    SYNTHETIC_DIR: str = ""  # written by `python -m datasets.synthetic`, Cityscapes layout
+    CUSTOM_YAML: str = ""  # description of your own set, see docs/datasets.md
+    CENTROID_ROOT: str = ""  # empty: ASSETS_PATH/uniform_centroids
+    CV_SPLITS: int = 3  # number of city cross-validation folds of Cityscapes
+    CLASS_UNIFORM_BIAS: tuple[float, ...] | None = None  # per-class multiplier of the draws
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Options of the networks; the keyword arguments of `network.build.build_net`."""
+
+    n_scales: tuple[float, ...] | None = None  # scales of in-network inference
+    mscale_lo_scale: float = 0.5  # low scale of the training pair
+    align_corners: bool = False  # of every bilinear resize
+    segattn_bot_ch: int = 256  # width of the attention head and the segmentation heads
+    aspp_bot_ch: int = 256
+    mscale_dropout: bool = False  # dropout 0.5 in the attention head
+    mscale_no3x3: bool = False  # attention head without its second 3x3 convolution
+    mscale_old_arch: bool = False  # attention head with plain indices, weights start at zero
+    attnscale_bn_head: bool = False
+    ocr_mid_channels: int = 512
+    ocr_key_channels: int = 256
+    hrnet_width: int | None = None  # channels of the first branch; None: the arch's own
+    hrnet_modules: tuple[int, int, int] | None = None  # modules of stages 2-4; published 1,4,3
+    hrnet_blocks: int | None = None  # blocks of a branch; published 4
+    grad_ckpt: bool = False  # recompute the trunk in the backward pass
+    pretrained: str = ""  # file with ImageNet weights of the trunk; empty: random start
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Weights of the terms of the training loss."""
+
+    OCR_ALPHA: float = 0.4  # weight of the auxiliary OCR prediction
+    OCR_AUX_RMI: bool = False  # RMI for the auxiliary prediction too
+    SUPERVISED_MSCALE_WT: float = 0.0  # weight of the loss on each single scale
+
+
+SECTIONS: dict[str, type] = {"DATASET": DatasetConfig, "MODEL": ModelConfig, "LOSS": LossConfig}
+
+FLAG_KEYS: dict[str, str] = {  # flags that are another spelling of a key of the tree
+    "n_scales": "MODEL.n_scales",
+    "mscale_lo_scale": "MODEL.mscale_lo_scale",
+    "align_corners": "MODEL.align_corners",
+    "segattn_bot_ch": "MODEL.segattn_bot_ch",
+    "aspp_bot_ch": "MODEL.aspp_bot_ch",
+    "mscale_dropout": "MODEL.mscale_dropout",
+    "mscale_no3x3": "MODEL.mscale_no3x3",
+    "mscale_old_arch": "MODEL.mscale_old_arch",
+    "attnscale_bn_head": "MODEL.attnscale_bn_head",
+    "grad_ckpt": "MODEL.grad_ckpt",
+    "pretrained": "MODEL.pretrained",
+    "ocr_alpha": "LOSS.OCR_ALPHA",
+    "ocr_aux_loss_rmi": "LOSS.OCR_AUX_RMI",
+    "supervised_mscale_loss_wt": "LOSS.SUPERVISED_MSCALE_WT",
+    "set_cityscapes_root": "DATASET.CITYSCAPES_DIR",
+}
+
+RANGES: dict[str, tuple[float, float]] = {  # inclusive
+    "DATASET.CV_SPLITS": (1, 21),
+    "MODEL.mscale_lo_scale": (0.05, 0.95),
+    "MODEL.segattn_bot_ch": (1, 4096),
+    "MODEL.aspp_bot_ch": (1, 4096),
+    "MODEL.ocr_mid_channels": (1, 4096),
+    "MODEL.ocr_key_channels": (1, 4096),
+    "MODEL.hrnet_width": (1, 512),
+    "MODEL.hrnet_blocks": (1, 16),
+    "LOSS.OCR_ALPHA": (0, 100),
+    "LOSS.SUPERVISED_MSCALE_WT": (0, 100),
+}
+
+
+class Config:
+    """The tree itself: `ASSETS_PATH` and one frozen dataclass a section.
+
+    Attributes can be set until `configure` has run; afterwards every write is an error, so
+    that a value read anywhere in a run is the value written to `run.json`.
+    """
+
+    ASSETS_PATH: str
+    DATASET: DatasetConfig
+    MODEL: ModelConfig
+    LOSS: LossConfig
+
+    def __init__(self) -> None:
+        object.__setattr__(self, "_frozen", False)
+        self.ASSETS_PATH = str(PROJECT_ROOT / "assets")
+        self.DATASET, self.MODEL, self.LOSS = DatasetConfig(), ModelConfig(), LossConfig()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if getattr(self, "_frozen", False):
+            raise AttributeError(f"cfg is frozen after configure(); {name} can not be set")
+        object.__setattr__(self, name, value)
+
+    def freeze(self) -> None:
+        """No write succeeds after this call."""
+        object.__setattr__(self, "_frozen", True)
+
+    def to_dict(self) -> dict[str, object]:
+        """The tree as plain dictionaries, as written to `run.json`."""
+        sections = {name: dataclasses.asdict(getattr(self, name)) for name in SECTIONS}
+        return {"ASSETS_PATH": self.ASSETS_PATH, **sections}
+
+    def expand(self, path: str) -> str:
+        """`path` with the word ASSETS_PATH replaced by the directory it stands for."""
+        return path.replace("ASSETS_PATH", self.ASSETS_PATH)
+
+
+cfg = Config()
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """A `; did you mean X?` for the known name nearest to `name`, or an empty string."""
+    names = list(known)
+    lower = {candidate.lower(): candidate for candidate in names}
+    match = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.6)
+    return f"; did you mean {lower[match[0]]}?" if match else ""
+
+
+def known_keys() -> list[str]:
+    """Every key `--set` accepts, in the spelling of the tree."""
+    keys = ["ASSETS_PATH"]
+    for section, cls in SECTIONS.items():
+        keys += [f"{section}.{item.name}" for item in dataclasses.fields(cls)]
+    return keys
+
+
+def _find_key(key: str, source: str) -> str:
+    for known in known_keys():
+        if key.lower() in (known.lower(), known.split(".")[-1].lower()):
+            return known
+    raise UserError(f"{source}: unknown key {key}{near(key, known_keys())}")
+
+
+def _convert(value: object, kind: object, where: str) -> object:
+    """`value` (text or YAML) as the annotated type `kind`; a UserError names `where`."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:
+        if value is None or value == "" or str(value).lower() in ("none", "null"):
+            return None
+        return _convert(value, arguments[0], where)
+    if origin is tuple:
+        parts = value.split(",") if isinstance(value, str) else value
+        parts = parts if isinstance(parts, list | tuple) else [parts]
+        if arguments[-1] is not Ellipsis and len(parts) != len(arguments):
+            raise UserError(f"{where}={value}: {len(arguments)} values wanted, got {len(parts)}")
+        return tuple(_convert(part, arguments[0], where) for part in parts)
+    if kind is str:
+        return str(value)
+    if kind is bool:
+        text = str(value).lower()
+        if text in ("true", "1", "yes", "false", "0", "no"):
+            return text in ("true", "1", "yes")
+        raise UserError(f"{where}={value}: true or false wanted")
+    try:
+        if kind is int and not isinstance(value, bool):
+            return int(str(value))
+        if kind is float and not isinstance(value, bool):
+            return float(str(value))
+    except ValueError:
+        value = str(value)
+    name = getattr(kind, "__name__", str(kind))
+    raise UserError(f"{where}={value}: a value of type {name} wanted")
+
+
+class _Overlay:
+    """Values collected from the sources, each checked on arrival; later ones win."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, object] = {}
+
+    def add(self, key: str, value: object, source: str) -> None:
+        known = _find_key(key, source)
+        where = f"{source}: {known}"
+        section, _, leaf = known.rpartition(".")
+        kind = str if not section else typing.get_type_hints(SECTIONS[section])[leaf]
+        converted = _convert(value, kind, where)
+        low, high = RANGES.get(known, (None, None))
+        ranged = isinstance(converted, int | float) and low is not None and high is not None
+        if ranged and not low <= converted <= high:
+            raise UserError(f"{where}={converted} is outside {low:g}..{high:g}")
+        self.values[known] = converted
+
+    def apply(self, target: Config) -> None:
+        if "ASSETS_PATH" in self.values:
+            target.ASSETS_PATH = str(self.values["ASSETS_PATH"])
+        for section in SECTIONS:
+            changes = {
+                key.split(".")[1]: value
+                for key, value in self.values.items()
+                if key.startswith(section + ".")
+            }
+            setattr(target, section, dataclasses.replace(getattr(target, section), **changes))
+
+
+def read_yaml(path: Path) -> Mapping[str, object]:
+    """A YAML mapping from `path`; UserError for bad syntax or another top-level type."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(
+            f"{path}: can not be read as YAML: {' '.join(str(error).split())}"
+        ) from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a mapping of keys to values wanted, got {type(content).__name__}")
+    return content
+
+
+def _flatten(tree: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, object]]:
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _flatten(value, name + ".")
+        else:
+            yield name, value
+
+
+def _absolute_paths(overlay: _Overlay, base: Path) -> None:
+    """Directories of paths.yml are relative to the project root, not to the caller's cwd."""
+    for key, value in overlay.values.items():
+        is_path = key == "ASSETS_PATH" or key.endswith(("_DIR", "_YAML", "_ROOT", "CUSTOMCOARSE"))
+        if is_path and isinstance(value, str) and value and not os.path.isabs(value):
+            overlay.values[key] = str((base / value).resolve())
+
+
+def configure(
+    args: argparse.Namespace, given: Iterable[str] = (), target: Config | None = None
+) -> Config:
+    """Fill the tree from all sources, write resolved values back to `args`, freeze.
+
+    `given` names the flags the user typed (a default must not override `paths.yml`);
+    `args.set` holds `KEY=VALUE` texts. Raises UserError for unknown keys, wrong types and
+    values out of range.
+    """
+    target = cfg if target is None else target
+    overlay = _Overlay()
+    paths_file = PROJECT_ROOT / PATHS_FILE
+    if paths_file.exists():
+        for key, value in _flatten(read_yaml(paths_file)):
+            overlay.add(key, value, str(paths_file))
+        _absolute_paths(overlay, PROJECT_ROOT)
+    leaves = {key.split(".")[-1].upper(): key for key in known_keys()}
+    for name, value in sorted(os.environ.items()):
+        if name.startswith(ENV_PREFIX):
+            leaf = name[len(ENV_PREFIX) :]
+            if leaf not in leaves:
+                known = [ENV_PREFIX + candidate for candidate in leaves]
+                raise UserError(f"environment: unknown variable {name}{near(name, known)}")
+            overlay.add(leaves[leaf], value, f"environment {name}")
+    for flag in given:
+        if flag in FLAG_KEYS:
+            overlay.add(FLAG_KEYS[flag], getattr(args, flag), f"--{flag}")
+    for entry in args.set or []:
+        key, separator, value = entry.partition("=")
+        if not separator:
+            raise UserError(f"--set {entry}: KEY=VALUE wanted")
+        overlay.add(key.strip(), value.strip(), "--set")
+    _absolute_paths(overlay, Path.cwd())
+    overlay.apply(target)
+    check_scales(target.MODEL.n_scales)
+    for flag, key in FLAG_KEYS.items():
+        section, leaf = key.split(".")
+        setattr(args, flag, getattr(getattr(target, section), leaf))
+    target.freeze()
+    return target
+
+
+FROM_RUN = ("arch", "dataset", "cv", "pre_size", "map_crop_val")
+
+
+def _set_entries(section: str, values: dict[str, object], given: set[str]) -> list[str]:
+    """`values` of a saved section as `--set` texts, without those the user typed a flag for."""
+    typed = {key for flag, key in FLAG_KEYS.items() if flag in given}
+    entries = []
+    for leaf, value in values.items():
+        if f"{section}.{leaf}" not in typed:
+            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            entries.append(f"{section}.{leaf}={text}")
+    return entries
+
+
+def _newest_checkpoint(directory: Path) -> Path:
+    """The best, else the last checkpoint of a run directory."""
+    for prefix in ("best", "last"):
+        found = list(directory.glob(f"{prefix}_checkpoint_ep*.pth"))
+        if found:
+            return max(found, key=lambda path: path.stat().st_mtime_ns)
+    raise UserError(f"--from_run {directory}: no checkpoint there; name one with --snapshot")
+
+
+def adopt_run(args: argparse.Namespace, given: set[str]) -> None:
+    """Take network, data set and checkpoint from `--from_run`; typed flags win."""
+    directory = Path(args.from_run)
+    try:
+        saved = json.loads((directory / "run.json").read_text())
+        flags, tree = saved["flags"], saved["config"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"--from_run {directory}: no readable run.json there") from error
+    for name in FROM_RUN:
+        if name not in given:
+            setattr(args, name, flags[name])
+    entries = _set_entries("MODEL", {**tree["MODEL"], "pretrained": ""}, given)
+    entries += _set_entries("DATASET", tree["DATASET"], given)
+    args.set = entries + (args.set or [])
+    if not args.snapshot:
+        args.snapshot = str(_newest_checkpoint(directory))
+
+
+def check_scales(scales: tuple[float, ...] | None) -> None:
+    """Raise UserError unless the inference scales are positive and contain 1.0."""
+    if scales is None:
+        return
+    text = ",".join(f"{scale:g}" for scale in scales)
+    if any(not 0.05 <= scale <= 8 for scale in scales):
+        raise UserError(f"--n_scales {text}: every scale must lie in 0.05..8")
+    if 1.0 not in scales:
+        raise UserError(f"--n_scales {text}: 1.0 must be one of the scales")
+    if len(set(scales)) != len(scales):
+        raise UserError(f"--n_scales {text}: a scale stands twice")

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading pictures and labels, the same for every data set.
+
+Whatever is wrong with a file is a `DataError`: one line that names the file and what to do.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+from torch.utils.data import Dataset
+
+from config import UserError
+from datasets.samplers import Draw
+from datasets.spec import UNKNOWN, DatasetSpec, Item
+from transforms.sample import Sample, Transform
+
+Picture = npt.NDArray[np.uint8]
+
+# What Pillow raises for broken files, depending on the format and on where they break.
+BROKEN = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
+ID_MODES = {"L", "P", "1", "I", "I;16", "I;16B", "I;16L", "I;16N"}
+PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+JPEG_START, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+
+
+class DataError(UserError):
+    """A file of a data set is missing, broken or does not fit; the message names it."""
+
+
+def size_text(height: int, width: int) -> str:
+    """A size as people write it: width x height."""
+    return f"{width}x{height}"
+
+
+def _read_bytes(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise DataError(f"{path}: {what} can not be read: {reason}") from error
+
+
+def read_image(path: Path) -> Picture:
+    """A picture as uint8 (H, W, 3) RGB.
+
+    Turned as its EXIF orientation says; grey is repeated, 16 bit scaled to 8, the colours under
+    an alpha channel are kept and the channel dropped, of an animation the first frame is taken.
+    Raises DataError for a missing, truncated or unreadable file.
+    """
+    data = _read_bytes(path, "image")
+    if _is_whole(data):
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        if decoded is not None:
+            cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, dst=decoded)
+            return np.asarray(decoded, np.uint8)
+    try:
+        return _decode_with_pillow(data)
+    except BROKEN as error:
+        raise DataError(f"{path}: image can not be read: {_reason(error, data)}") from error
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether `data` is a JPEG or PNG with its end: OpenCV fills up truncated ones in silence."""
+    if data.startswith(PNG_START):
+        return PNG_END in data[-64:]
+    return data.startswith(JPEG_START) and JPEG_END in data[-64:]
+
+
+def _decode_with_pillow(data: bytes) -> Picture:
+    with Image.open(io.BytesIO(data)) as picture:
+        picture.load()
+        turned = ImageOps.exif_transpose(picture)
+    if turned.mode.startswith("I"):
+        values = np.asarray(turned).astype(np.int64)
+        is_deep = values.max(initial=0) > 255
+        grey = np.clip(values >> 8 if is_deep else values, 0, 255).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.asarray(turned.convert("RGB"), np.uint8).copy()
+
+
+def _reason(error: BaseException, data: bytes) -> str:
+    if not data:
+        return "the file is empty"
+    text = " ".join(str(error).split()) or type(error).__name__
+    return "no known image format" if "cannot identify" in text else text
+
+
+def read_ids(path: Path) -> npt.NDArray[np.int64] | Picture:
+    """The raw ids of a label file, (H, W) uint8 or wider; palette files give their indices.
+
+    Raises DataError for a missing or broken file, and for one with colours instead of ids.
+    """
+    data = _read_bytes(path, "label")
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            mode = picture.mode
+            ids = np.asarray(picture) if mode in ID_MODES else None
+    except BROKEN as error:
+        raise DataError(f"{path}: label can not be read: {_reason(error, data)}") from error
+    if ids is None:
+        raise DataError(
+            f"{path}: label is a picture with colours (mode {mode}), not class ids in one channel; "
+            "convert the colours to ids first"
+        )
+    if ids.dtype == np.bool_:
+        return ids.astype(np.uint8)
+    return ids if ids.dtype == np.uint8 else ids.astype(np.int64)
+
+
+def label_size(path: Path) -> tuple[int, int]:
+    """(H, W) of a label file from its header alone; DataError when there is none."""
+    return _header_size(path, "label")
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(H, W) of a picture from its header alone, turned as EXIF says."""
+    return _header_size(path, "image")
+
+
+def _header_size(path: Path, what: str) -> tuple[int, int]:
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+            orientation = picture.getexif().get(0x0112, 1) if what == "image" else 1
+    except BROKEN as error:
+        raise DataError(f"{path}: {what} can not be read: {_reason(error, b'?')}") from error
+    return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+
+
+def read_label(path: Path, spec: DatasetSpec) -> Picture:
+    """A label as uint8 (H, W) train ids.
+
+    Raises DataError for a file that can not be read, and for ids that `spec` does not know,
+    naming the file, each id and its number of pixels.
+    """
+    ids = read_ids(path)
+    mapped = map_ids(ids, spec)
+    if mapped is None:
+        raise DataError(unknown_ids_text(path, ids, spec))
+    return mapped
+
+
+def map_ids(ids: npt.NDArray[np.int64] | Picture, spec: DatasetSpec) -> Picture | None:
+    """Raw ids as train ids, uint8; None when one of them is unknown."""
+    lut = spec.lut()
+    if ids.dtype != np.uint8:
+        if ids.size and (ids.min() < 0 or ids.max() >= len(lut)):
+            return None
+        ids = ids.astype(np.uint8)
+    if (lut == UNKNOWN).any():
+        used = cv2.calcHist([ids], [0], None, [len(lut)], [0, len(lut)])[:, 0] > 0
+        if (lut[used] == UNKNOWN).any():
+            return None
+    return np.asarray(cv2.LUT(ids, lut.clip(0).astype(np.uint8)), np.uint8)
+
+
+def unknown_ids(ids: npt.NDArray[np.int64] | Picture, spec: DatasetSpec) -> dict[int, int]:
+    """Pixel counts of the raw ids that `spec` does not know."""
+    values, counts = np.unique(ids, return_counts=True)
+    found = zip(values.tolist(), counts.tolist(), strict=True)
+    return {value: count for value, count in found if value not in spec.id_to_train_id}
+
+
+def unknown_ids_text(
+    path: Path, ids: npt.NDArray[np.int64] | Picture, spec: DatasetSpec
+) -> str:
+    """The one line about ids outside the map of `spec`."""
+    counts = unknown_ids(ids, spec)
+    listed = [f"{value} ({count} pixels)" for value, count in list(counts.items())[:5]]
+    more = f" and {len(counts) - 5} more" if len(counts) > 5 else ""
+    plural = "s" if len(counts) > 1 else ""
+    text = f"{path}: label id{plural} {', '.join(listed)}{more} not in the classes of {spec.name}"
+    if is_binary(ids):
+        text += "; the file holds only 0 and 255, a binary mask: store class ids, or map 255"
+    return text
+
+
+def is_binary(ids: npt.NDArray[np.int64] | Picture) -> bool:
+    """Whether a label holds exactly the values 0 and 255: a mask exported for viewing."""
+    return bool(ids.max(initial=0) == 255) and bool(((ids == 0) | (ids == 255)).all())
+
+
+class SegmentationDataset(Dataset[Sample]):
+    """Items read and transformed.
+
+    transform: applied with the generator of the `Draw`, with a fixed one for a plain index.
+    check_labels: False leaves labels unread (predictions without scores).
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        spec: DatasetSpec,
+        transform: Transform | None = None,
+        check_labels: bool = True,
+    ) -> None:
+        self.items, self.spec = list(items), spec
+        self.transform, self.check_labels = transform, check_labels
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def read(self, index: int, centroid: tuple[int, int] | None = None) -> Sample:
+        """One item before any transform; DataError when its files do not fit."""
+        item = self.items[index]
+        image = read_image(item.image)
+        label = None
+        if item.label is not None and self.check_labels:
+            label = read_label(item.label, self.spec)
+            if label.shape != image.shape[:2]:
+                raise DataError(mismatch_text(item, image.shape[:2], label.shape[:2]))
+        return Sample(image=image, label=label, name=item.name, centroid=centroid)
+
+    def __getitem__(self, draw: int | Draw) -> Sample:
+        """The transformed sample, a pure function of `draw` and the files."""
+        if isinstance(draw, Draw):
+            sample, rng = self.read(draw.index, draw.centroid), draw.generator()
+        else:
+            sample, rng = self.read(draw), np.random.default_rng(draw)
+        return sample if self.transform is None else self.transform(sample, rng)
+
+
+def mismatch_text(item: Item, image: tuple[int, ...], label: tuple[int, ...]) -> str:
+    """The one line about a label of another size; sizes are (H, W)."""
+    return (
+        f"{item.image} is {size_text(image[0], image[1])}, but its label {item.label} is "
+        f"{size_text(label[0], label[1])} (width x height)"
+    )

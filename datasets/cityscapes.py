@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cityscapes: the fine annotations, with the cross-validation over cities.
+
+    ROOT/leftImg8bit_trainvaltest/leftImg8bit/{train,val,test}/CITY/*_leftImg8bit.png
+    ROOT/gtFine_trainvaltest/gtFine/{train,val,test}/CITY/*_gtFine_labelIds.png
+
+The outer folders may be missing (ROOT/leftImg8bit, ROOT/gtFine), as the archives unpack.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datasets.base import DataError
+from datasets.spec import LABELS_DIR, Item, read_spec_csv
+
+SPEC = read_spec_csv(LABELS_DIR / "cityscapes.csv", "cityscapes")
+SPLITS = ("train", "val", "trainval", "test")
+IMAGE_END, LABEL_END = "_leftImg8bit", "_gtFine_labelIds"
+
+City = tuple[str, str]  # (split folder, city)
+
+
+def list_items(
+    root: Path, split: str, *, cv: int = 0, cv_splits: int = 3, test_labels: bool = False
+) -> list[Item]:
+    """The images of a split in the order of their cities and names.
+
+    cv: fold of the city cross-validation for "train" and "val", see `city_split`.
+    test_labels: the labels of "test" hold nothing in the real set and are left out unless asked.
+    Raises DataError for a folder that is not there and an image without a label.
+    """
+    if split not in SPLITS:
+        raise DataError(f"cityscapes has no split {split}; one of {', '.join(SPLITS)} wanted")
+    images = _top_folder(root, "leftImg8bit")
+    if split == "test":
+        cities = [("test", city) for city in _city_names(images / "test")]
+    else:
+        train, val = _city_names(images / "train"), _city_names(images / "val")
+        cities = city_split(train, val, split, cv, cv_splits)
+    needs_labels = split != "test" or test_labels
+    labels = _top_folder(root, "gtFine") if needs_labels else None
+    items = [item for city in cities for item in _list_city(images, labels, city)]
+    if not items:
+        raise DataError(f"{images}: no *{IMAGE_END}.png for split {split}")
+    return items
+
+
+def city_split(
+    train: list[str], val: list[str], split: str, cv: int, cv_splits: int = 3
+) -> list[City]:
+    """The cities of a split in fold `cv`, as (folder, city).
+
+    All cities, those of val first, stand in a list; val is as many of them as the published val
+    has, from position cv * len // cv_splits on, train the rest. Fold 0 is therefore the
+    published split. cv = cv_splits: every city is in both, as in "trainval".
+    """
+    if not 0 <= cv <= cv_splits:
+        raise DataError(f"--cv {cv}: a fold 0..{cv_splits - 1} wanted, or {cv_splits} for all")
+    cities = [("val", city) for city in sorted(val)] + [("train", city) for city in sorted(train)]
+    if split == "trainval" or cv == cv_splits:
+        return cities
+    start = cv * len(cities) // cv_splits
+    held_out = cities[start : start + len(val)]
+    return held_out if split == "val" else [city for city in cities if city not in held_out]
+
+
+def _top_folder(root: Path, name: str) -> Path:
+    nested, flat = root / f"{name}_trainvaltest" / name, root / name
+    for folder in (nested, flat):
+        if folder.is_dir():
+            return folder
+    raise DataError(f"{root}: no folder {nested.relative_to(root)} (nor {name}) in it")
+
+
+def _city_names(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+
+
+def _list_city(images: Path, labels: Path | None, city: City) -> list[Item]:
+    items = []
+    for image in sorted(images.joinpath(*city).glob(f"*{IMAGE_END}.png")):
+        label = None
+        if labels is not None:
+            frame = image.stem.removesuffix(IMAGE_END)
+            label = labels.joinpath(*city, f"{frame}{LABEL_END}.png")
+            if not label.is_file():
+                raise DataError(f"{image}: its label {label} is missing")
+        items.append(Item(name=f"{city[1]}/{image.stem}", image=image, label=label))
+    return items

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a data set and a sampler to batches of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from datasets.base import DataError, size_text
+from datasets.samplers import Draw
+from transforms.normalize import to_tensor
+from transforms.sample import Sample
+
+
+@dataclass(kw_only=True)
+class Batch:
+    """What networks and evaluation see.
+
+    images: (B, 3, H, W) float32, normalised. labels: (B, H, W) int64 train ids, None when an
+    image of the batch has none. indices: numbers of the items. rows: (B, H) float32 row
+    positions. failed: (name, message) of files that could not be read; they are in no other
+    field, so a batch may hold no image at all (B = 0).
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    names: list[str]
+    indices: list[int]
+    rows: Tensor | None = None
+    failed: list[tuple[str, str]] = field(default_factory=list)
+
+    def _map(self, **how: Any) -> Batch:
+        return Batch(
+            images=self.images.to(**how),
+            labels=None if self.labels is None else self.labels.to(**how),
+            names=self.names,
+            indices=self.indices,
+            rows=None if self.rows is None else self.rows.to(**how),
+            failed=self.failed,
+        )
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch with its tensors on `device`."""
+        return self._map(device=device, non_blocking=True)
+
+    def pin_memory(self) -> Batch:
+        """The batch in page-locked memory; called by the DataLoader."""
+        return Batch(
+            images=self.images.pin_memory(),
+            labels=None if self.labels is None else self.labels.pin_memory(),
+            names=self.names,
+            indices=self.indices,
+            rows=None if self.rows is None else self.rows.pin_memory(),
+            failed=self.failed,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """One item on its way from a worker: a sample, or why there is none."""
+
+    index: int
+    name: str
+    sample: Sample | None
+    error: str = ""
+
+
+class _Numbered(Dataset[Loaded]):
+    """Adds the item number to every sample; turns DataErrors into a note when asked to."""
+
+    def __init__(self, dataset: Dataset[Sample], report_unreadable: bool) -> None:
+        self.dataset, self.report_unreadable = dataset, report_unreadable
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, draw: int | Draw) -> Loaded:
+        index = draw.index if isinstance(draw, Draw) else draw
+        try:
+            sample = self.dataset[draw]  # type: ignore[index]
+        except DataError as error:
+            if not self.report_unreadable:
+                raise
+            name = self.dataset.items[index].name  # type: ignore[attr-defined]
+            return Loaded(index=index, name=name, sample=None, error=str(error))
+        return Loaded(index=index, name=sample.name, sample=sample)
+
+
+def collate(samples: Sequence[Sample], indices: Sequence[int] | None = None) -> Batch:
+    """Stack samples of one size; `indices` defaults to 0..B-1.
+
+    Raises DataError when sizes differ.
+    """
+    if not samples:
+        empty = torch.empty(0, 3, 0, 0)
+        return Batch(images=empty, labels=None, names=[], indices=[])
+    first = samples[0]
+    for other in samples[1:]:
+        if other.size != first.size:
+            raise DataError(
+                f"{first.name} is {size_text(*first.size)} and {other.name} is "
+                f"{size_text(*other.size)}: images of different sizes can not share a batch; "
+                "use --bs_val 1 (or --bs_trn 1 with --full_crop_training)"
+            )
+    labels = [sample.label for sample in samples if sample.label is not None]
+    rows = [torch.from_numpy(sample.rows) for sample in samples if sample.rows is not None]
+    return Batch(
+        images=torch.stack([to_tensor(sample.image) for sample in samples]),
+        labels=_stack_labels(labels) if len(labels) == len(samples) else None,
+        names=[sample.name for sample in samples],
+        indices=list(range(len(samples)) if indices is None else indices),
+        rows=torch.stack(rows) if len(rows) == len(samples) else None,
+    )
+
+
+def _stack_labels(labels: Sequence[Any]) -> Tensor:
+    return torch.stack([torch.from_numpy(label).to(torch.int64) for label in labels])
+
+
+def _collate_loaded(loaded: Sequence[Loaded]) -> Batch:
+    good = [(item.sample, item.index) for item in loaded if item.sample is not None]
+    batch = collate([sample for sample, _ in good], [index for _, index in good])
+    batch.failed = [(item.name, item.error) for item in loaded if item.sample is None]
+    return batch
+
+
+def _start_worker(worker: int) -> None:
+    """One thread a worker process: the processes are the parallelism."""
+    del worker
+    cv2.setNumThreads(0)
+
+
+def make_loader(
+    dataset: Dataset[Sample],
+    sampler: Sampler[Any],
+    batch_size: int,
+    workers: int,
+    report_unreadable: bool = False,
+) -> DataLoader[Batch]:
+    """Batches of `dataset` in the order of `sampler`.
+
+    report_unreadable: files that can not be read arrive in `Batch.failed` and the rest goes on;
+    otherwise the first one raises its DataError (out of a worker process, torch wraps the
+    traceback around the message; `runtime.outcome.one_line` unwraps it).
+    """
+    loader: DataLoader[Any] = DataLoader(
+        _Numbered(dataset, report_unreadable),
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=_collate_loaded,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+        worker_init_fn=_start_worker,
+    )
+    return loader

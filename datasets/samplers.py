@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which draw goes to which rank, in which order, with which augmentation seed.
+
+Training pads the shuffled list to whole batches on every rank; evaluation gives every image to
+exactly one rank. Both are pure functions of (seed, epoch), so that a resumed run continues with
+the draws that an uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from datasets.uniform import Entry
+
+T = TypeVar("T")
+Tail = Literal["pad", "drop", "keep"]
+
+_SHUFFLE = 1 << 21  # stream of the shuffle, apart from those of `datasets.uniform`
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One training draw. The augmented sample is a pure function of these values.
+
+    index: item of the data set. centroid: (x, y) the crop should contain, source pixels.
+    seed: entropy of the augmentation, (seed, epoch, position in the epoch).
+    """
+
+    index: int
+    centroid: tuple[int, int] | None
+    seed: tuple[int, ...]
+
+    def generator(self) -> np.random.Generator:
+        """A fresh generator for the transforms of this draw."""
+        return np.random.default_rng(self.seed)
+
+
+def split_over_ranks(
+    order: Sequence[T],
+    rank: int,
+    world: int,
+    *,
+    multiple: int = 1,
+    tail: Tail = "pad",
+    consecutive: bool = False,
+) -> list[T]:
+    """The part of `order` that one rank handles.
+
+    multiple: with "pad" and "drop" every rank gets a multiple of this many entries.
+    tail: what to do when the list does not divide: "pad" repeats it from its beginning, "drop"
+    cuts it, "keep" leaves the last ranks one entry short.
+    consecutive: contiguous blocks instead of every world-th entry ("pad" and "drop" only).
+    """
+    assert 0 <= rank < world and multiple > 0, (rank, world, multiple)
+    entries = list(order)
+    unit = world * multiple
+    if tail == "drop":
+        entries = entries[: len(entries) // unit * unit]
+    elif tail == "pad" and entries:
+        total = -(-len(entries) // unit) * unit
+        entries = (entries * (-(-total // len(entries))))[:total]
+    if consecutive:
+        assert tail != "keep", "blocks need lists that divide"
+        share = len(entries) // world
+        return entries[rank * share : (rank + 1) * share]
+    return entries[rank::world]
+
+
+class TrainSampler(Sampler[Draw]):
+    """Draws of one rank, epoch after epoch.
+
+    plan: epoch -> list of (item, centroid), the same on all ranks (`datasets.uniform`). The list
+    is shuffled by (seed, epoch) and padded from its beginning to whole batches on every rank.
+    `len` is the number of draws of this rank in a whole epoch, also while resuming inside one.
+    Raises ValueError when a plan is empty.
+    """
+
+    def __init__(
+        self,
+        plan: Callable[[int], list[Entry]],
+        seed: int,
+        rank: int,
+        world: int,
+        batch_size: int,
+    ) -> None:
+        self._plan, self._seed = plan, seed
+        self._rank, self._world, self._batch_size = rank, world, batch_size
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int, start_step: int = 0) -> None:
+        """Draws of `epoch` from now on, without its first `start_step` batches of this rank."""
+        entries = self._plan(epoch)
+        if not entries:
+            raise ValueError(f"epoch {epoch} has no images: the training list is empty")
+        order = np.random.default_rng([self._seed, epoch, _SHUFFLE]).permutation(len(entries))
+        mine = split_over_ranks(
+            order.tolist(), self._rank, self._world, multiple=self._batch_size, tail="pad"
+        )
+        self._draws = [
+            Draw(*entries[index], (self._seed, epoch, self._rank + step * self._world))
+            for step, index in enumerate(mine)
+        ]
+        self._start = start_step * self._batch_size
+
+    def __iter__(self) -> Iterator[Draw]:
+        return iter(self._draws[self._start :])
+
+    def __len__(self) -> int:
+        return len(self._draws)
+
+
+class EvalSampler(Sampler[int]):
+    """Image numbers of one rank: every world-th, each image on exactly one rank, no padding."""
+
+    def __init__(self, num_items: int, rank: int, world: int) -> None:
+        self._indices = split_over_ranks(range(num_items), rank, world, tail="keep")
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._indices)
+
+    def __len__(self) -> int:
+        return len(self._indices)

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a data set is made of: classes, colours, raw ids, and one record a picture.
+
+The class tables are `labels/*.csv` with the columns id, train_id, name, r, g, b. A raw id is
+the number stored in a label file, a train id (0..K-1, or the ignore label) what networks see.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+LABELS_DIR = Path(__file__).resolve().parent / "labels"
+IGNORE = 255
+UNKNOWN = -1
+NUM_RAW_IDS = 256
+
+Color = tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One picture of a split.
+
+    name: relative, without suffix, unique in its split; sub-folders are kept and return in the
+    names of output files. label: None where there is no ground truth.
+    """
+
+    name: str
+    image: Path
+    label: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSpec:
+    """Classes of a data set.
+
+    palette: one (r, g, b) a class. id_to_train_id: raw id 0..255 -> train id, void ids ->
+    ignore_label; an id that is missing here is an error in a label file. train_id_to_id: the
+    raw id of every class, as benchmark servers want it.
+    Raises ValueError when the parts do not fit together.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    palette: tuple[Color, ...]
+    id_to_train_id: Mapping[int, int]
+    ignore_label: int
+    train_id_to_id: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        count = len(self.class_names)
+        if not len(self.palette) == len(self.train_id_to_id) == count > 0:
+            raise ValueError(
+                f"{self.name}: {count} class names, {len(self.palette)} colours and "
+                f"{len(self.train_id_to_id)} raw ids; one of each a class wanted"
+            )
+        if not count <= self.ignore_label < NUM_RAW_IDS:
+            raise ValueError(
+                f"{self.name}: ignore label {self.ignore_label} is not in {count}..255, "
+                f"above the {count} classes"
+            )
+        for raw, train_id in self.id_to_train_id.items():
+            if not 0 <= raw < NUM_RAW_IDS:
+                raise ValueError(f"{self.name}: raw id {raw} is outside 0..255")
+            if not (0 <= train_id < count or train_id == self.ignore_label):
+                raise ValueError(
+                    f"{self.name}: raw id {raw} maps to {train_id}, which is neither a class "
+                    f"0..{count - 1} nor the ignore label {self.ignore_label}"
+                )
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes that are predicted and scored."""
+        return len(self.class_names)
+
+    def lut(self) -> npt.NDArray[np.int16]:
+        """Train id of every raw id, (256,) int16; -1 for ids that the table does not know."""
+        table = np.full(NUM_RAW_IDS, UNKNOWN, np.int16)
+        for raw, train_id in self.id_to_train_id.items():
+            table[raw] = train_id
+        return table
+
+    def inverse_lut(self) -> npt.NDArray[np.uint8]:
+        """Raw id of every train id, (256,) uint8; 0 for values that are no class."""
+        table = np.zeros(NUM_RAW_IDS, np.uint8)
+        table[: self.num_classes] = self.train_id_to_id
+        return table
+
+    def flat_palette(self) -> list[int]:
+        """768 numbers for a PNG of mode "P"; black where there is no class."""
+        flat = [value for color in self.palette for value in color]
+        return flat + [0] * (3 * NUM_RAW_IDS - len(flat))
+
+
+def read_spec_csv(path: Path, name: str, ignore_label: int = IGNORE) -> DatasetSpec:
+    """The spec of a class table.
+
+    Several raw ids may share a train id; the first row of a train id names the class, its colour
+    and its raw id. Rows with a negative raw id never occur in label files and are left out.
+    Raises ValueError for a missing column, or when train ids leave a gap.
+    """
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    missing = {"id", "train_id", "name", "r", "g", "b"} - set(rows[0] if rows else ())
+    if missing:
+        raise ValueError(f"{path}: no column {', '.join(sorted(missing))}")
+    # differs: the official table keeps id -1 (licence plate), which no uint8 label can hold.
+    known = [row for row in rows if int(row["id"]) >= 0]
+    classes: dict[int, dict[str, str]] = {}
+    for row in known:
+        if int(row["train_id"]) != ignore_label:
+            classes.setdefault(int(row["train_id"]), row)
+    if sorted(classes) != list(range(len(classes))):
+        raise ValueError(f"{path}: train ids {sorted(classes)} leave a gap")
+    ordered = [classes[number] for number in range(len(classes))]
+    return DatasetSpec(
+        name=name,
+        class_names=tuple(row["name"] for row in ordered),
+        palette=tuple((int(row["r"]), int(row["g"]), int(row["b"])) for row in ordered),
+        id_to_train_id={int(row["id"]): int(row["train_id"]) for row in known},
+        ignore_label=ignore_label,
+        train_id_to_id=tuple(int(row["id"]) for row in ordered),
+    )

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Class-uniform epochs: which image, and around which point, for every draw of an epoch.
+
+Source: "Improving Semantic Segmentation via Video Propagation and Label Relaxation"
+(arXiv 1812.01593), section 4.1, class uniform sampling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+Centroids = Mapping[int, Sequence[tuple[int, int, int]]]
+Entry = tuple[int, tuple[int, int] | None]
+
+_IMAGES = 1 << 20  # stream of the whole-image draws, apart from every class's own stream
+
+
+def epoch_list(
+    num_items: int,
+    centroids: Centroids,
+    pct: float,
+    num_classes: int,
+    seed: int,
+    epoch: int,
+    bias: Sequence[float] | None = None,
+) -> list[Entry]:
+    """The draws of one epoch as (item, centroid), a pure function of the arguments.
+
+    First the whole-image draws (centroid None), then the classes in ascending order, each
+    `k = int(num_items * pct / num_classes)` times from a shuffled list that starts again when it
+    is used up. `bias` multiplies k per class. A class without centroids gives nothing, so the
+    epoch gets shorter by its k.
+
+    centroids: per class the (item, x, y) of its tiles, x and y in pixels of the whole image.
+    Raises ValueError when `pct` is outside 0..1 or `bias` has another length than classes.
+    """
+    if not 0 <= pct <= 1:
+        raise ValueError(f"class_uniform_pct {pct:g} is outside 0..1")
+    if bias is not None and len(bias) != num_classes:
+        raise ValueError(
+            f"CLASS_UNIFORM_BIAS has {len(bias)} values for {num_classes} classes; give one each"
+        )
+    per_class = int(num_items * pct / num_classes)
+    num_random = num_items - per_class * num_classes
+    images = _cycle(num_items, num_random, seed, epoch, _IMAGES)
+    entries: list[Entry] = [(int(item), None) for item in images]
+    for class_id in range(num_classes):
+        points = centroids.get(class_id, ())
+        count = int(per_class * bias[class_id]) if bias is not None else per_class
+        for index in _cycle(len(points), count, seed, epoch, class_id):
+            item, x, y = points[index]
+            entries.append((item, (x, y)))
+    return entries
+
+
+def _cycle(length: int, count: int, seed: int, epoch: int, stream: int) -> np.ndarray:
+    """`count` indices below `length` from a shuffled cycle; empty when there is nothing."""
+    if length == 0:
+        return np.empty(0, np.int64)
+    order = np.random.default_rng([seed, epoch, stream]).permutation(length)
+    return np.resize(order, count)

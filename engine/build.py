@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From flags and `cfg` to the parts of a run: network, optimiser, schedule, inference."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from config import Config, ModelConfig, UserError
+from datasets.spec import DatasetSpec
+from engine import optim, predict
+from engine.loop import Settings
+from engine.schedule import make_schedule, poly_iter
+from engine.state import Progress, TrainState
+from network.build import build_net
+from network.convert import load_official, read_checkpoint
+from network.inference import prepare_for_inference
+from runtime.distributed import World
+from runtime.precision import Precision
+from runtime.runlog import RunLog
+
+TEST_MODE_STEPS, TEST_MODE_IMAGES = 11, 7
+
+
+def checkpoint_facts(path: str) -> dict[str, Any]:
+    """The entries besides the weights of a checkpoint of this program; {} for foreign ones."""
+    content = read_checkpoint(path)
+    return content if "model_options" in content else {}
+
+
+def adopt_checkpoint(args: argparse.Namespace, cfg: Config) -> tuple[dict[str, Any], ModelConfig]:
+    """Architecture and options of `--snapshot` where the user named none.
+
+    Returns the facts of the checkpoint and the model options of this evaluation: those the
+    file was trained with, overridden by what stands on the command line.
+    """
+    facts = checkpoint_facts(args.snapshot) if args.snapshot else {}
+    if not facts:
+        return {}, cfg.MODEL
+    if "arch" not in args.given:
+        args.arch = facts["arch"]
+    known = {item.name for item in dataclasses.fields(ModelConfig)}
+    options = {key: value for key, value in facts["model_options"].items() if key in known}
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+    default = ModelConfig()
+    for name in known:
+        chosen = getattr(cfg.MODEL, name)
+        if chosen != getattr(default, name) or name in args.given:
+            options[name] = chosen
+    options["pretrained"] = ""
+    return facts, ModelConfig(**options)
+
+
+def build_network(
+    args: argparse.Namespace, model: ModelConfig, num_classes: int, log: RunLog
+) -> nn.Module:
+    """The network of `--arch`, with the weights of `--snapshot` when given."""
+    net = build_net(args.arch, num_classes, **dataclasses.asdict(model))
+    count = sum(item.numel() for item in net.parameters())
+    log.msg(f"{args.arch}: {count:,} parameters, {num_classes} classes")
+    if args.snapshot:
+        partial = tuple(item for item in args.allow_partial.split(",") if item)
+        report = load_official(net, args.snapshot, partial=partial)
+        log.msg(f"{args.snapshot}: {report}")
+    elif args.eval and not args.resume:
+        raise UserError("an evaluation needs weights: --snapshot FILE or --from_run DIR")
+    elif not model.pretrained:
+        log.msg("network starts from random weights (--pretrained or --snapshot give others)")
+    return net
+
+
+def place(args: argparse.Namespace, net: nn.Module, world: World, log: RunLog) -> nn.Module:
+    """Move to the device; memory format and synchronised batch norm as asked."""
+    if args.syncbn:
+        if world.device.type == "cuda" and world.size > 1:
+            net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+        else:
+            log.msg("--syncbn: plain batch norm with one CUDA process or on the CPU")
+    net = net.to(world.device)
+    return net.to(memory_format=torch.channels_last) if args.channels_last else net
+
+
+def checkpoint_header(
+    args: argparse.Namespace, model: ModelConfig, spec: DatasetSpec
+) -> dict[str, Any]:
+    """The plain entries that make a checkpoint usable without any flag."""
+    return {
+        "arch": args.arch,
+        "num_classes": spec.num_classes,
+        "model_options": {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in dataclasses.asdict(model).items()
+        },
+        "dataset": spec.name,
+        "class_names": list(spec.class_names),
+        "palette": [list(color) for color in spec.palette],
+        "train_id_to_id": list(spec.train_id_to_id),
+        "ignore_label": spec.ignore_label,
+        "seed": args.seed,
+        "command": " ".join(sys.argv),
+    }
+
+
+def build_state(
+    args: argparse.Namespace,
+    net: nn.Module,
+    header: dict[str, Any],
+    precision: Precision,
+    world: World,
+) -> TrainState:
+    """Optimiser, scaler, weight average and progress around `net`."""
+    optimizer = optim.make_optimizer(
+        net.parameters(),
+        args.optimizer,
+        lr=args.lr,
+        weight_decay=args.weight_decay,
+        momentum=args.momentum,
+        amsgrad=args.amsgrad,
+    )
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    ema = None
+    if args.ema is not None:
+        ema = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(args.ema), use_buffers=True)
+    return TrainState(
+        net=net,
+        optimizer=optimizer,
+        scaler=precision.scaler(),
+        ema=ema,
+        progress=Progress(epoch=args.start_epoch),
+        facts=header,
+        world_size=world.size,
+    )
+
+
+def build_settings(args: argparse.Namespace) -> Settings:
+    """The lengths and switches of the loop."""
+    max_epoch = sys.maxsize if args.max_iter is not None else args.max_epoch
+    return Settings(
+        max_epoch=max_epoch,
+        max_steps=TEST_MODE_STEPS if args.test_mode else None,
+        max_iter=args.max_iter,
+        val_freq=args.val_freq,
+        save_iters=args.save_iters,
+        accum_steps=args.accum_steps,
+        clip_grad=args.clip_grad,
+        channels_last=args.channels_last,
+        compile=args.compile,
+    )
+
+
+def build_schedule(args: argparse.Namespace, steps_per_epoch: int) -> Callable[[int, int], float]:
+    """Factor of the learning rate from (optimiser step, epoch), by epoch or by iteration."""
+    updates = -(-steps_per_epoch // args.accum_steps)
+    if args.lr_by == "iter":
+        total = args.max_iter or args.max_epoch * updates
+        by_iteration = poly_iter(total, args.poly_exp, args.warmup_iters)
+        return lambda iteration, epoch: by_iteration(iteration)
+    by_epoch = make_schedule(
+        args.lr_schedule,
+        lr=args.lr,
+        max_epoch=args.max_epoch if args.max_iter is None else args.max_iter / updates,
+        poly_exp=args.poly_exp,
+        poly_step=args.poly_step,
+        rescale=args.rescale,
+        repoly=args.repoly,
+        rlx_off_epoch=args.rlx_off_epoch,
+    )
+    return lambda iteration, epoch: by_epoch(epoch)
+
+
+def prepared(args: argparse.Namespace, net: nn.Module) -> nn.Module:
+    """The network as evaluation runs it: batch norm folded, compiled when asked."""
+    net = prepare_for_inference(net)
+    return torch.compile(net) if args.compile else net
+
+
+def build_infer(args: argparse.Namespace, net: nn.Module, return_all: bool) -> predict.Infer:
+    """The inference procedure the flags describe, as one callable."""
+    infer = predict.whole(net, return_all=return_all)
+    if args.multi_scale_inference:
+        scales = (args.default_scale, *args.extra_scales)
+        infer = predict.multi_scale(infer, scales, average="logits")
+    return predict.flip(infer) if args.do_flip else infer
+
+
+def protocol(args: argparse.Namespace, model: ModelConfig) -> dict[str, Any]:
+    """How the scores were obtained, for results.json and the report."""
+    return {
+        "dataset": args.dataset,
+        "split": args.eval or "val",
+        "arch": args.arch,
+        "snapshot": args.snapshot,
+        "n_scales": model.n_scales,
+        "flip": args.do_flip,
+        "averaged_scales": (args.default_scale, *args.extra_scales)
+        if args.multi_scale_inference
+        else None,
+        "pre_size": args.pre_size,
+        "precision": args.precision,
+    }

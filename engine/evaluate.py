@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluation: loader -> scores, loss and one Result an image for the sinks.
+
+    summary = evaluate(whole(net), loader, spec, device, sinks=[DumpSink(...)])
+    print(summary.scores.table())
+
+Metrics come from the class ids; score maps are gone before the next batch is read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from datasets.loader import Batch
+from datasets.spec import DatasetSpec
+from engine.predict import Infer
+from engine.result import Gather, Result, Sink
+from metrics.confusion import ConfusionMatrix, Scores
+from network.outputs import PRED
+from transforms.normalize import denormalize
+
+ValLoss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalSummary:
+    """What an evaluation found, the same on every rank.
+
+    `scores` is None without metrics; `loss` is the mean over all pixels that count, None
+    without a loss or labels. `skipped` images were already stored by all sinks.
+    `unreadable` holds one line a file, "name: reason".
+    """
+
+    scores: Scores | None
+    loss: float | None
+    num_images: int
+    skipped: int
+    seconds: float
+    unreadable: list[str]
+
+
+@dataclass(kw_only=True)
+class _Tally:
+    """Running sums of one rank."""
+
+    confusion: ConfusionMatrix
+    loss_sum: float = 0.0
+    pixels: int = 0
+    labelled: int = 0
+    images: int = 0
+    skipped: int = 0
+    unreadable: list[str] = field(default_factory=list)
+
+
+def identity_reduce(tensor: Tensor) -> Tensor:
+    """The sum over the ranks of a single process."""
+    return tensor
+
+
+def gather_alone(value: Any) -> list[Any]:
+    """The gathering of a single process."""
+    return [value]
+
+
+def evaluate(
+    infer: Infer,
+    loader: Iterable[Batch],
+    spec: DatasetSpec,
+    device: torch.device,
+    *,
+    sinks: Sequence[Sink] = (),
+    val_loss: ValLoss | None = None,
+    metrics: bool = True,
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    all_reduce: Callable[[Tensor], Tensor] = identity_reduce,
+    gather: Gather = gather_alone,
+    rank: int = 0,
+    world: int = 1,
+    log: Callable[[str], None] | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> EvalSummary:
+    """Evaluate every image of `loader` once; add each to the sinks and close them.
+
+    `loader` gives this rank's batches; images without a label are predicted but not scored.
+    `val_loss(scores, labels)` sees float32 (B, K, H, W) and int64 (B, H, W) outside of
+    `autocast`. `all_reduce` sums a tensor over the ranks, `gather` collects objects: the loop
+    is the same on one rank and on many, and collective on many. A file that could not be read
+    is logged and listed, never an error. `progress(batches done, batches or None)` is called
+    after every batch. With `metrics=False` images that all sinks have already are skipped.
+    """
+    start = time.monotonic()
+    tally = _Tally(confusion=ConfusionMatrix(spec.num_classes, device))
+    total = len(loader) if hasattr(loader, "__len__") else None
+    with torch.inference_mode():
+        for number, batch in enumerate(loader, 1):
+            _note_unreadable(batch, tally, log)
+            if not metrics:
+                batch = _pending(batch, sinks, tally)
+            if batch.names:
+                with autocast():
+                    outputs = infer(*_inputs(batch, device))
+                _count(batch, outputs, spec, tally, sinks, val_loss, metrics)
+                del outputs
+            if progress is not None:
+                progress(number, total)
+    for sink in sinks:
+        sink.close(rank, world, gather)
+    return _summarise(tally, spec, device, metrics, all_reduce, gather, start)
+
+
+def _note_unreadable(
+    batch: Batch, tally: _Tally, log: Callable[[str], None] | None
+) -> None:
+    for name, reason in batch.failed:
+        line = f"{name}: {reason}"
+        tally.unreadable.append(line)
+        if log is not None:
+            log(f"not read: {line}")
+
+
+def _pending(batch: Batch, sinks: Sequence[Sink], tally: _Tally) -> Batch:
+    """The images of `batch` that at least one sink still has to store."""
+    keep = [
+        position
+        for position, (name, index) in enumerate(zip(batch.names, batch.indices, strict=True))
+        if any(sink.wants(index) and not sink.done(name) for sink in sinks)
+    ]
+    tally.skipped += len(batch.names) - len(keep)
+    if len(keep) == len(batch.names):
+        return batch
+    return Batch(
+        images=batch.images[keep],
+        labels=None if batch.labels is None else batch.labels[keep],
+        names=[batch.names[position] for position in keep],
+        indices=[batch.indices[position] for position in keep],
+        rows=None if batch.rows is None else batch.rows[keep],
+    )
+
+
+def _inputs(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    rows = None if batch.rows is None else batch.rows.to(device, non_blocking=True)
+    return batch.images.to(device, non_blocking=True), rows
+
+
+def _count(
+    batch: Batch,
+    outputs: dict[str, Tensor],
+    spec: DatasetSpec,
+    tally: _Tally,
+    sinks: Sequence[Sink],
+    val_loss: ValLoss | None,
+    metrics: bool,
+) -> None:
+    """Loss, confusion and results of one batch."""
+    scores = outputs.pop(PRED)
+    top, classes = scores.max(1)
+    pred = classes.to(torch.uint8)
+    labels = batch.labels.to(scores.device) if batch.labels is not None and metrics else None
+    if labels is not None and val_loss is not None:
+        _add_loss(scores, labels, spec.num_classes, val_loss, tally)
+    takers = [
+        [sink for sink in sinks if sink.wants(index) and not sink.done(name)]
+        for name, index in zip(batch.names, batch.indices, strict=True)
+    ]
+    needs = frozenset[str]().union(*(sink.needs for taken in takers for sink in taken))
+    prob = largest_probability(scores, top) if "prob" in needs else None
+    del scores, top
+    tally.images += len(batch.names)
+    for position, taken in enumerate(takers):
+        own = _own_confusion(pred, labels, position, tally)
+        if not taken:
+            continue
+        result = Result(
+            name=batch.names[position],
+            index=batch.indices[position],
+            image=denormalize(batch.images[position]) if "image" in needs else None,
+            label=_to_uint8(None if batch.labels is None else batch.labels[position]),
+            pred=pred[position].cpu().numpy(),
+            prob=None if prob is None else prob[position].cpu().numpy(),
+            assets=_pictures(outputs, position) if "assets" in needs else {},
+            confusion=None if own is None else own.cpu().numpy(),
+        )
+        for sink in taken:
+            sink.add(result)
+
+
+def _add_loss(
+    scores: Tensor, labels: Tensor, num_classes: int, val_loss: ValLoss, tally: _Tally
+) -> None:
+    """Weighted by pixels, so that the mean does not depend on how images were batched."""
+    pixels = int(((labels >= 0) & (labels < num_classes)).sum())
+    if pixels:
+        tally.loss_sum += float(val_loss(scores, labels)) * pixels
+        tally.pixels += pixels
+
+
+def _own_confusion(
+    pred: Tensor, labels: Tensor | None, position: int, tally: _Tally
+) -> Tensor | None:
+    """The matrix of one image, added to the sum; None when there is no label."""
+    if labels is None:
+        return None
+    tally.labelled += 1
+    return tally.confusion.update(pred[position], labels[position])
+
+
+def largest_probability(scores: Tensor, top: Tensor) -> Tensor:
+    """Largest softmax value a pixel: (B, K, H, W) and its maximum (B, H, W) -> (B, H, W).
+
+    Summed class by class: a softmax would make a second score map.
+    """
+    total = torch.zeros_like(top)
+    for number in range(scores.shape[1]):
+        total += (scores[:, number] - top).exp_()
+    return total.reciprocal_()
+
+
+def _to_uint8(label: Tensor | None) -> npt.NDArray[np.uint8] | None:
+    return None if label is None else label.to(torch.uint8).cpu().numpy()
+
+
+def _pictures(outputs: dict[str, Tensor], position: int) -> dict[str, npt.NDArray[Any]]:
+    """The extra maps of one image: attention as float32 (h, w), class ids as uint8 (h, w)."""
+    pictures = {}
+    for key, value in outputs.items():
+        own = value[position]
+        is_ids = own.dtype == torch.uint8
+        pictures[key] = (own if is_ids else own.float().squeeze(0)).cpu().numpy()
+    return pictures
+
+
+def _summarise(
+    tally: _Tally,
+    spec: DatasetSpec,
+    device: torch.device,
+    metrics: bool,
+    all_reduce: Callable[[Tensor], Tensor],
+    gather: Gather,
+    start: float,
+) -> EvalSummary:
+    """Sum over the ranks; every rank gets the same summary."""
+    matrix = all_reduce(tally.confusion.matrix)
+    counts = [tally.pixels, tally.labelled, tally.images, tally.skipped]
+    pixels, labelled, images, skipped = all_reduce(torch.tensor(counts, device=device)).tolist()
+    loss_sum = float(all_reduce(torch.tensor(tally.loss_sum, dtype=torch.float64, device=device)))
+    unreadable = sorted(line for lines in gather(tally.unreadable) for line in lines)
+    return EvalSummary(
+        scores=Scores.of(matrix, spec.class_names) if metrics and labelled else None,
+        loss=loss_sum / pixels if pixels else None,
+        num_images=images,
+        skipped=skipped,
+        seconds=time.monotonic() - start,
+        unreadable=unreadable,
+    )

@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training: one step, one epoch, and `fit`, which validates, saves and can be killed any time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+from datasets.loader import Batch
+from datasets.samplers import TrainSampler
+from engine.state import TrainState
+from loss.objective import LossTerms, Objective
+from runtime import checkpoint, distributed
+from runtime.distributed import World
+from runtime.outcome import Interrupted, StopFlag
+from runtime.precision import Precision
+from runtime.runlog import PROGRESS_SECONDS, RunLog
+
+MAX_SKIPPED_IN_A_ROW = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Lengths are in epochs, steps in loader batches of one rank."""
+
+    max_epoch: int
+    max_steps: int | None = None  # batches of one epoch that are used (a quick check)
+    max_iter: int | None = None  # optimiser steps after which training ends
+    val_freq: int = 1
+    save_iters: int = 0
+    accum_steps: int = 1
+    clip_grad: float | None = None
+    channels_last: bool = False
+    compile: bool = False
+
+
+class Meter:
+    """Running means of the loss terms since the last report, kept on the device."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, torch.Tensor] = {}
+        self.count = 0
+
+    def add(self, loss: LossTerms) -> None:
+        for name, value in {"loss": loss.total.detach(), **loss.terms}.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value.float()
+        self.count += 1
+
+    def means(self) -> dict[str, float]:
+        return {name: float(value) / max(self.count, 1) for name, value in self.sums.items()}
+
+
+class Trainer:
+    """Runs `state` to the end of its schedule.
+
+    `schedule(iteration, epoch)` gives the factor of the learning rate; `validate(epoch)` the
+    scores of the evaluated network (`mean_iu` decides which checkpoint is best) or None.
+    """
+
+    def __init__(
+        self,
+        state: TrainState,
+        objective: Objective,
+        schedule: Callable[[int, int], float],
+        loader: DataLoader[Batch],
+        sampler: TrainSampler,
+        precision: Precision,
+        world: World,
+        log: RunLog,
+        settings: Settings,
+        validate: Callable[[int], dict[str, float]],
+        stop: StopFlag,
+    ) -> None:
+        self.state, self.objective, self.schedule = state, objective, schedule
+        self.loader, self.sampler, self.precision = loader, sampler, precision
+        self.world, self.log, self.settings = world, log, settings
+        self.validate, self.stop = validate, stop
+        self.model = self._wrap(state.net)
+        self.parameters = [item for item in state.net.parameters() if item.requires_grad]
+        self.buffers = [item for item in state.net.buffers() if item.is_floating_point()]
+        self.skipped_in_a_row = 0
+        # The iterator draws a worker seed: from its own generator, so that the global random
+        # state, which dropout uses and a checkpoint holds, does not depend on when it was made.
+        loader.generator = torch.Generator().manual_seed(0)
+
+    def _wrap(self, net: nn.Module) -> nn.Module:
+        model = torch.compile(net) if self.settings.compile else net
+        if self.world.size == 1:
+            return model
+        devices = [self.world.local_rank] if self.world.device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=devices)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Loader batches of one epoch."""
+        limit = self.settings.max_steps
+        return len(self.loader) if limit is None else min(limit, len(self.loader))
+
+    def _finished(self) -> bool:
+        limit, progress = self.settings.max_iter, self.state.progress
+        done = limit is not None and progress.iteration >= limit
+        return done or progress.epoch >= self.settings.max_epoch
+
+    def fit(self) -> None:
+        """Train until the schedule ends; raises Interrupted after saving on SIGTERM/SIGINT."""
+        progress = self.state.progress
+        while not self._finished():
+            self._epoch(progress.epoch)
+            epoch, progress.epoch, progress.step = progress.epoch, progress.epoch + 1, 0
+            improved = False
+            if progress.epoch % self.settings.val_freq == 0 or self._finished():
+                improved = self._validate(epoch)
+            self._save(epoch, improved)
+
+    def _validate(self, epoch: int) -> bool:
+        distributed.broadcast_buffers(self.state.net)
+        scores = self.validate(epoch)
+        progress = self.state.progress
+        if scores["mean_iu"] <= progress.best:
+            return False
+        progress.best, progress.best_epoch = scores["mean_iu"], epoch
+        return True
+
+    def _save(self, epoch: int, is_best: bool) -> Path | None:
+        content = self.state.pack()
+        path = None
+        if self.world.is_main:
+            path = checkpoint.save_last(self.log.directory, content, epoch)
+            if is_best:
+                checkpoint.promote_best(path)
+        distributed.barrier()
+        return path
+
+    def _groups(self, batches: Iterator[Batch], count: int) -> Iterator[list[Batch]]:
+        """Batches that make one optimiser step together."""
+        while count > 0:
+            group = list(islice(batches, min(self.settings.accum_steps, count)))
+            if not group:
+                return
+            count -= len(group)
+            yield group
+
+    def _epoch(self, epoch: int) -> None:
+        progress = self.state.progress
+        self.sampler.set_epoch(epoch, progress.step)
+        self.objective.set_epoch(epoch)
+        self.model.train()
+        meter, started, last_line = Meter(), time.monotonic(), time.monotonic()
+        first_step, images = progress.step, 0
+        batches = iter(self.loader)
+        for group in self._groups(batches, self.steps_per_epoch - progress.step):
+            rate = self._set_rate(epoch)
+            meter.add(self._step(group))
+            progress.step += len(group)
+            progress.iteration += 1
+            images += sum(len(batch.names) for batch in group) * self.world.size
+            now = time.monotonic()
+            if now - last_line >= PROGRESS_SECONDS or progress.step == self.steps_per_epoch:
+                last_line = now
+                done = progress.step - first_step
+                left = (now - started) / done * self._steps_left()
+                speed = images / (now - started)
+                self._report(epoch, meter, rate, speed, left)
+                meter = Meter()
+            if self._finished():
+                break
+            self._save_if_asked(epoch)
+
+    def _steps_left(self) -> int:
+        progress, settings = self.state.progress, self.settings
+        by_epoch = (settings.max_epoch - progress.epoch) * self.steps_per_epoch - progress.step
+        if settings.max_iter is None:
+            return by_epoch
+        return min(by_epoch, (settings.max_iter - progress.iteration) * settings.accum_steps)
+
+    def _save_if_asked(self, epoch: int) -> None:
+        """Between two steps: save for SIGTERM/SIGINT on any rank, or every `save_iters`."""
+        progress, every = self.state.progress, self.settings.save_iters
+        # Asking the other ranks costs a synchronisation: rarely on CUDA, where steps are short.
+        interval = 10 if self.world.device.type == "cuda" else 1
+        asked = progress.iteration % interval == 0
+        if asked and distributed.any_rank(self.stop.is_set, self.world.device):
+            self._save(epoch, is_best=False)
+            raise Interrupted(f"saved: epoch {epoch} step {progress.step}; --resume auto goes on")
+        if every and progress.iteration % every == 0:
+            self._save(epoch, is_best=False)
+
+    def _set_rate(self, epoch: int) -> float:
+        factor = self.schedule(self.state.progress.iteration, epoch)
+        for group in self.state.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        return float(self.state.optimizer.param_groups[0]["lr"])
+
+    def _step(self, group: list[Batch]) -> LossTerms:
+        """Forward and backward over `group`, then one update unless the gradient is not finite."""
+        statistics = [buffer.clone() for buffer in self.buffers]
+        for index, batch in enumerate(group):
+            is_last = index == len(group) - 1
+            distributed_model = isinstance(self.model, DistributedDataParallel)
+            with self.model.no_sync() if distributed_model and not is_last else nullcontext():
+                loss = self._forward(batch)
+                self.state.scaler.scale(loss.total / len(group)).backward()
+        self._update(statistics)
+        return loss
+
+    def _forward(self, batch: Batch) -> LossTerms:
+        batch = batch.to(self.world.device)
+        images = batch.images
+        if self.settings.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with self.precision.autocast():
+            outputs = self.model(images, batch.rows)
+        return self.objective({key: value.float() for key, value in outputs.items()}, batch.labels)
+
+    def _update(self, statistics: list[torch.Tensor]) -> None:
+        optimizer, scaler = self.state.optimizer, self.state.scaler
+        scaler.unscale_(optimizer)
+        gradients = [item.grad for item in self.parameters if item.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if bool(torch.isfinite(norm)):
+            if self.settings.clip_grad is not None:
+                nn.utils.clip_grads_with_norm_(self.parameters, self.settings.clip_grad, norm)
+            scaler.step(optimizer)
+            self.skipped_in_a_row = 0
+            if self.state.ema is not None:
+                self.state.ema.update_parameters(self.state.net)
+        else:
+            self._skip(statistics)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+
+    def _skip(self, statistics: list[torch.Tensor]) -> None:
+        """Leave weights and batch-norm statistics as they were before the step."""
+        for buffer, before in zip(self.buffers, statistics, strict=True):
+            buffer.copy_(before)
+        progress = self.state.progress
+        progress.skipped += 1
+        self.skipped_in_a_row += 1
+        self.log.msg(
+            f"step {progress.iteration}: gradient is not finite, step skipped "
+            f"({progress.skipped} so far)"
+        )
+        if self.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+            raise RuntimeError(
+                f"{MAX_SKIPPED_IN_A_ROW} steps in a row had no finite gradient: training "
+                "diverged; lower --lr, or use --precision bf16 or fp32"
+            )
+
+    def _report(self, epoch: int, meter: Meter, rate: float, speed: float, left: float) -> None:
+        means, progress = meter.means(), self.state.progress
+        terms = " ".join(f"{name} {value:.6f}" for name, value in means.items())
+        terms += "".join(f" {name} {value}" for name, value in self.objective.counters().items())
+        memory = ""
+        if self.world.device.type == "cuda":
+            memory = f" mem {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
+        self.log.msg(
+            f"[epoch {epoch}], [iter {progress.step} / {self.steps_per_epoch}], {terms} "
+            f"[lr {rate:.6f}] {speed:.2f} images/s, {left / 60:.1f} min left{memory}"
+        )
+        self.log.metric("train", {**means, "lr": rate}, progress.iteration)
+        self.log.status("running", epoch=epoch, step=progress.step, best=progress.best)

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Inference procedures: each wraps a callable (images, rows) -> scores in another one.
+
+    infer = flip(multi_scale(whole(net), (0.5, 1.0, 2.0)))
+    scores = infer(images, None)["pred"]                    # (B, K, H, W) float32
+
+Every procedure returns a dict whose "pred" holds scores (B, K, H, W), float32, such that
+softmax(scores) are the class probabilities: mean logits, or the logarithm of mean
+probabilities. All other entries are finished pictures of the last plain pass: `attn_*`
+(B, 1, h, w) in 0..1 and `pred_*` (B, h, w) uint8 class ids. At most two score maps of the
+size of a pass live at once, besides what the network itself holds during its forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from network.outputs import ATTENTION_PREFIX, PRED, SCALE_PREFIX, pred_key, scaled_rows
+
+Infer = Callable[[Tensor, Tensor | None], dict[str, Tensor]]
+Average = Literal["logits", "probs"]
+
+CLASS_CHUNK = 4  # classes resized at a time, so that no third full-size map is made
+
+
+def whole(net: nn.Module, return_all: bool = False) -> Infer:
+    """One forward pass of the whole image; with `return_all` also attention and scale maps.
+
+    `net` must be in eval mode. Extra score maps of the network are reduced to class ids at
+    once; the prediction itself is repeated as `pred_10x` beside them.
+    """
+
+    def infer(images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
+        assert not net.training, "call net.eval() before inference"
+        outputs = net(images, rows=rows, return_all=return_all)
+        scores = outputs.pop(PRED).float()
+        pictures = {}
+        if return_all:
+            for key in list(outputs):
+                value = outputs.pop(key)
+                if key.startswith(ATTENTION_PREFIX):
+                    pictures[key] = value
+                elif key.startswith(SCALE_PREFIX):
+                    pictures[key] = class_ids(value)
+            pictures.setdefault(pred_key(1.0), class_ids(scores))
+        return {PRED: scores, **pictures}
+
+    return infer
+
+
+def class_ids(scores: Tensor) -> Tensor:
+    """The class of the highest score: (B, K, H, W) -> (B, H, W) uint8; lowest id on a tie."""
+    assert scores.shape[1] <= 256, "more than 256 classes do not fit into uint8"
+    return scores.argmax(1).to(torch.uint8)
+
+
+def flip(infer: Infer, average: Average = "logits") -> Infer:
+    """Mean of the scores of the mirrored image, mirrored back, and of the image itself."""
+
+    def flipped(images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
+        total = infer(images.flip(-1), rows)[PRED].flip(-1)
+        if average == "probs":
+            total = _softmax_(total)
+        outputs = infer(images, rows)
+        _accumulate_(total, outputs.pop(PRED), average)
+        return {PRED: _mean_(total, 2, average), **outputs}
+
+    return flipped
+
+
+def multi_scale(infer: Infer, scales: Sequence[float], average: Average = "logits") -> Infer:
+    """Mean of the scores over input scales, each resized back to the size of the image.
+
+    The input of scale s has round(size * s) pixels a side, bilinear. Pictures are those of
+    the last scale. ValueError unless every scale is positive.
+    """
+    if not scales or any(scale <= 0 for scale in scales):
+        raise ValueError(f"scales {tuple(scales)}: one or more positive numbers wanted")
+
+    def scaled(images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
+        total: Tensor | None = None
+        pictures: dict[str, Tensor] = {}
+        for scale in scales:
+            pictures = infer(*_resize_input(images, rows, scale))
+            scores = pictures.pop(PRED)
+            if total is None:
+                total = scores.new_zeros(*scores.shape[:2], *images.shape[-2:])
+            _accumulate_(total, scores, average)
+            del scores
+        assert total is not None
+        _rename_plain_pass(pictures, scales[-1])
+        return {PRED: _mean_(total, len(scales), average), **pictures}
+
+    return scaled
+
+
+def slide(
+    infer: Infer,
+    crop: tuple[int, int],
+    overlap: tuple[int, int],
+    batch_windows: int = 4,
+    average: Average = "logits",
+) -> Infer:
+    """Windows of `crop` pixels (height, width) that share `overlap` pixels with the next one.
+
+    The last window of a row or column is moved inwards, and every pixel is divided by the
+    number of windows that really saw it. An axis shorter than the crop gets one window of its
+    own length. `batch_windows` windows of each image go through the network together. Only
+    "pred" is returned. ValueError for an overlap that is negative or not below the crop.
+    """
+    if any(not 0 <= shared < side for side, shared in zip(crop, overlap, strict=True)):
+        raise ValueError(f"overlap {overlap} must lie between 0 and below the crop {crop}")
+
+    def windowed(images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
+        batch, _, height, width = images.shape
+        size = min(crop[0], height), min(crop[1], width)
+        tops = window_starts(height, size[0], size[0] - min(overlap[0], size[0] - 1))
+        lefts = window_starts(width, size[1], size[1] - min(overlap[1], size[1] - 1))
+        corners = [(top, left) for top in tops for left in lefts]
+        total: Tensor | None = None
+        seen = images.new_zeros(height, width, dtype=torch.float32)
+        for first in range(0, len(corners), batch_windows):
+            part = corners[first : first + batch_windows]
+            scores = infer(*_cut(images, rows, part, size))[PRED]
+            if average == "probs":
+                scores = _softmax_(scores)
+            if total is None:
+                total = scores.new_zeros(batch, scores.shape[1], height, width)
+            for (top, left), window in zip(part, scores.split(batch), strict=True):
+                total[:, :, top : top + size[0], left : left + size[1]] += window
+                seen[top : top + size[0], left : left + size[1]] += 1
+        assert total is not None
+        return {PRED: _mean_(total, seen, average)}
+
+    return windowed
+
+
+def window_starts(length: int, window: int, stride: int) -> list[int]:
+    """First pixels of windows that cover 0..length; the last one ends exactly at `length`."""
+    count = max(-(-(length - window) // stride), 0) + 1
+    return [min(index * stride, length - window) for index in range(count)]
+
+
+def _cut(
+    images: Tensor, rows: Tensor | None, corners: list[tuple[int, int]], size: tuple[int, int]
+) -> tuple[Tensor, Tensor | None]:
+    """The windows of all images one below the other, window by window; rows likewise."""
+    height, width = size
+    windows = [images[:, :, y : y + height, x : x + width] for y, x in corners]
+    if rows is None:
+        return torch.cat(windows), None
+    return torch.cat(windows), torch.cat([rows[:, y : y + height] for y, _ in corners])
+
+
+def _resize_input(
+    images: Tensor, rows: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor | None]:
+    height, width = images.shape[-2:]
+    size = max(round(height * scale), 1), max(round(width * scale), 1)
+    if size == (height, width):
+        return images, rows
+    images = F.interpolate(images, size, mode="bilinear", align_corners=False)
+    return images, scaled_rows(rows, size[0])
+
+
+def _rename_plain_pass(pictures: dict[str, Tensor], scale: float) -> None:
+    """The picture of the pass itself carries the scale its input had."""
+    key = pred_key(scale)
+    if pred_key(1.0) in pictures and key not in pictures:
+        pictures[key] = pictures.pop(pred_key(1.0))
+
+
+def _softmax_(scores: Tensor) -> Tensor:
+    """Softmax over the classes, in the memory of `scores`."""
+    scores -= scores.amax(1, keepdim=True)
+    scores.exp_()
+    scores /= scores.sum(1, keepdim=True)
+    return scores
+
+
+def _resized_chunks(scores: Tensor, size: torch.Size) -> list[Callable[[], Tensor]]:
+    """Makers of the score maps at `size`, a few classes each, so that one lives at a time."""
+
+    def maker(part: Tensor) -> Callable[[], Tensor]:
+        if part.shape[-2:] == size:
+            return lambda: part
+        return lambda: F.interpolate(part, size, mode="bilinear", align_corners=False)
+
+    return [maker(part) for part in scores.split(CLASS_CHUNK, 1)]
+
+
+def _accumulate_(total: Tensor, scores: Tensor, average: Average) -> None:
+    """Add `scores`, resized to the size of `total`, as logits or as probabilities."""
+    chunks = _resized_chunks(scores, total.shape[-2:])
+    targets = total.split(CLASS_CHUNK, 1)
+    if average == "logits":
+        for target, chunk in zip(targets, chunks, strict=True):
+            target += chunk()
+        return
+    log_sum: Tensor | None = None
+    for chunk in chunks:
+        part = chunk().logsumexp(1, keepdim=True)
+        log_sum = part if log_sum is None else torch.logaddexp(log_sum, part)
+    assert log_sum is not None
+    for target, chunk in zip(targets, chunks, strict=True):
+        target += (chunk() - log_sum).exp_()
+
+
+def _mean_(total: Tensor, count: float | Tensor, average: Average) -> Tensor:
+    """Divide in place; mean probabilities go back to scores as their logarithm."""
+    total /= count
+    if average == "probs":
+        total.clamp_min_(torch.finfo(total.dtype).tiny).log_()
+    return total

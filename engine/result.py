@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What evaluation hands on for every image, and what it expects of those who take it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Gather = Callable[[Any], list[Any]]
+
+
+@dataclass(kw_only=True)
+class Result:
+    """One evaluated image; arrays are on the host and belong to the receiver.
+
+    `image` is there when a sink needs "image", `prob` (largest softmax value of the mean
+    scores) when one needs "prob", `assets` when one needs "assets": `attn_*` float32 (h, w) in
+    0..1 and `pred_*` uint8 (h, w) class ids, each at its own resolution. `confusion` is the
+    matrix of this image alone, rows ground truth; None without a label.
+    """
+
+    name: str  # relative, without suffix; sub-folders kept
+    index: int  # position in the data set
+    image: npt.NDArray[np.uint8] | None  # (H, W, 3) RGB
+    label: npt.NDArray[np.uint8] | None  # (H, W) train ids
+    pred: npt.NDArray[np.uint8]  # (H, W) train ids
+    prob: npt.NDArray[np.float32] | None = None  # (H, W)
+    assets: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    confusion: npt.NDArray[np.int64] | None = None  # (K, K)
+
+
+class Sink(Protocol):
+    """Takes results while evaluation runs; evaluation does not know what becomes of them."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Which costly parts of a Result are read: a subset of {"image", "prob", "assets"}."""
+
+    def wants(self, index: int) -> bool:
+        """Whether the image at this position of the data set is to be added at all."""
+
+    def done(self, name: str) -> bool:
+        """Whether an earlier, interrupted evaluation already stored this image."""
+
+    def add(self, result: Result) -> None:
+        """Store one image."""
+
+    def close(self, rank: int, world: int, gather: Gather) -> None:
+        """All images of this rank were added. Collective: called once on every rank.
+
+        `gather` returns the argument of every rank on every rank, in rank order.
+        """

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Learning-rate schedules as pure functions of the position, so that a resume is exact.
+
+Each function here returns another one that maps an epoch (or an iteration) to the factor of
+the base learning rate: `group["lr"] = group["initial_lr"] * factor(epoch)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Schedule = Callable[[float], float]
+SCHEDULES = ("poly", "poly2", "scl-poly")
+
+
+def make_schedule(
+    name: str,
+    lr: float,
+    max_epoch: float,
+    *,
+    poly_exp: float = 1.0,
+    poly_step: float = 110,
+    rescale: float = 1.0,
+    repoly: float = 1.5,
+    rlx_off_epoch: int = -1,
+) -> Schedule:
+    """The factor as a function of the epoch, which may be fractional; 0 from `max_epoch` on.
+
+    * `poly`: (1 - e / max)^poly_exp.
+    * `poly2`: the exponent doubles from epoch `poly_step` on.
+    * `scl-poly`: poly before epoch r = `rlx_off_epoch`, from there on
+      rescale * (1 - (e - r) / (max - r))^repoly.
+
+    The base rate `lr` does not enter the factor; it has to be positive. Raises ValueError if
+    it is not, for an unknown name, and for `scl-poly` without a usable epoch r.
+    Source: recorded schedules of NVIDIA semantic-segmentation.
+    """
+    if lr <= 0 or max_epoch <= 0:
+        raise ValueError(f"--lr {lr} and --max_epoch {max_epoch} have to be positive")
+
+    def poly(epoch: float) -> float:
+        return _decay(epoch / max_epoch, poly_exp)
+
+    def poly2(epoch: float) -> float:
+        return _decay(epoch / max_epoch, poly_exp if epoch < poly_step else 2 * poly_exp)
+
+    def scl_poly(epoch: float) -> float:
+        if epoch < rlx_off_epoch:
+            return poly(epoch)
+        return rescale * _decay((epoch - rlx_off_epoch) / (max_epoch - rlx_off_epoch), repoly)
+
+    if name == "scl-poly" and not 0 <= rlx_off_epoch < max_epoch:
+        raise ValueError(
+            f"--lr_schedule scl-poly needs --rlx_off_epoch within 0..{max_epoch:g}, "
+            f"got {rlx_off_epoch}"
+        )
+    schedules: dict[str, Schedule] = {"poly": poly, "poly2": poly2, "scl-poly": scl_poly}
+    if name not in schedules:
+        raise ValueError(f"--lr_schedule {name} is unknown; there are {', '.join(SCHEDULES)}")
+    return schedules[name]
+
+
+def poly_iter(
+    max_iter: int, power: float = 1.0, warmup_iters: int = 0, warmup_ratio: float = 1e-6
+) -> Schedule:
+    """The factor as a function of the iteration: poly decay under a linear warm-up.
+
+    Iteration i of the first `warmup_iters` W has (1 - i/max_iter)^power times
+    1 - (1 - i/W) * (1 - warmup_ratio): the warm-up multiplies the decaying value.
+    Raises ValueError if the warm-up is longer than the training.
+    """
+    if not 0 <= warmup_iters <= max_iter or max_iter <= 0:
+        raise ValueError(f"--warmup_iters {warmup_iters} is outside 0..{max_iter} (max_iter)")
+
+    def factor(iteration: float) -> float:
+        value = _decay(iteration / max_iter, power)
+        if iteration < warmup_iters:
+            value *= 1 - (1 - iteration / warmup_iters) * (1 - warmup_ratio)
+        return value
+
+    return factor
+
+
+def _decay(share: float, exponent: float) -> float:
+    """(1 - share)^exponent, and 0 beyond the end."""
+    return float(max(1 - share, 0.0) ** exponent)

@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run from its flags to its files: opening, resuming, validating, evaluating."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from config import PROJECT_ROOT, Config
+from datasets import build as data
+from engine.state import TrainState
+from runtime import checkpoint, distributed, runlog, seeds
+from runtime.distributed import World
+from runtime.outcome import Outcome
+from runtime.precision import Precision, resolve_precision
+from runtime.runlog import RunLog
+
+
+def open_run(args: argparse.Namespace, outcome: Outcome) -> tuple[World, Precision, RunLog]:
+    """Join the ranks, seed, open the log and write run.json."""
+    world = distributed.join(args.device, args.local_rank)
+    seeds.seed_everything(args.seed, world.rank, args.deterministic)
+    precision, note = resolve_precision(args.precision, world.device)
+    log = RunLog(Path(args.result_dir), world.is_main, progress=not args.no_progress)
+    outcome.log = log
+    log.open({key: value for key, value in vars(args).items() if key not in ("notes", "given")})
+    log.status("running")
+    for line in [*args.notes, *([note] if note else [])]:
+        log.msg(line)
+    log.msg(f"{world.size} x {world.device.type}, precision {precision.name}")
+    return world, precision, log
+
+
+def write_run_facts(args: argparse.Namespace, cfg: Config, world: World, log: RunLog) -> None:
+    """run.json: everything `--from_run` and a reader need to repeat the run."""
+    if not world.is_main:
+        return
+    flags = {key: value for key, value in vars(args).items() if key not in ("notes", "given")}
+    content = {
+        "flags": flags,
+        "given": args.given,
+        "config": cfg.to_dict(),
+        "versions": runlog.versions(),
+        "git": runlog.git_revision(PROJECT_ROOT),
+        "world_size": world.size,
+        "data": data.fingerprint(args, cfg),
+    }
+    runlog.write_json(log.directory / "run.json", content)
+
+
+def resume(args: argparse.Namespace, state: TrainState, world: World, log: RunLog) -> None:
+    """Go on from `--resume FILE|auto`; `auto` in an empty directory starts anew and says so."""
+    if not args.resume:
+        return
+    path = Path(args.resume)
+    if args.resume == "auto":
+        found = checkpoint.newest(log.directory)
+        if found is None:
+            log.msg(f"--resume auto: no checkpoint in {log.directory}, training starts anew")
+            return
+        path = found
+    state.unpack(checkpoint.load_plain(path), world.rank)
+    log.msg(f"resumed {path} at epoch {state.progress.epoch}, step {state.progress.step}")
+
+
+class Validation:
+    """Scores of the evaluated network after an epoch; called by the training loop."""
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        cfg: Config,
+        spec: DatasetSpec,
+        state: TrainState,
+        precision: Precision,
+        world: World,
+        log: RunLog,
+    ) -> None:
+        items = data.val_items(args, cfg)
+        limit = build.TEST_MODE_IMAGES if args.test_mode else None
+        self.loader = data.make_eval_loader(
+            args, cfg, spec, world.rank, world.size, items[:limit]
+        )
+        self.args, self.spec, self.state = args, spec, state
+        self.precision, self.world, self.log = precision, world, log
+        self.val_loss = build_val_loss(spec)
+
+    def __call__(self, epoch: int) -> dict[str, float]:
+        """Validate; prints the table and logs the val row. The same dict on every rank."""
+        net = self.state.evaluated
+        net.eval()
+        infer = build.build_infer(self.args, net, return_all=False)
+        summary = run_evaluation(
+            infer, self.loader, self.spec, self.precision, self.world, self.log, self.val_loss
+        )
+        assert summary.scores is not None, "validation without labels"
+        scores = summary.scores
+        values = {
+            "loss": summary.loss or 0.0,
+            "mean_iu": scores.mean_iu,
+            "acc_cls": scores.acc_cls,
+            "acc": scores.acc,
+        }
+        self.log.metric("val", values, epoch)
+        best = max(self.state.progress.best, scores.mean_iu)
+        self.log.msg(scores.table())
+        self.log.msg(
+            f"this : [epoch {epoch}], [val loss {values['loss']:.5f}], [acc {scores.acc:.5f}], "
+            f"[acc_cls {scores.acc_cls:.5f}], [mean_iu {scores.mean_iu:.5f}], "
+            f"[fwavacc {scores.fwavacc:.5f}]; best mean_iu {best:.5f}"
+        )
+        return values
+
+
+def run_evaluation(
+    infer: predict.Infer,
+    loader: Any,
+    spec: DatasetSpec,
+    precision: Precision,
+    world: World,
+    log: RunLog,
+    val_loss: Any,
+    *,
+    sinks: list[Sink] | None = None,
+    metrics: bool = True,
+) -> EvalSummary:
+    """`evaluate` on this run's ranks, with progress lines in its log."""
+    progress = log.progress("evaluate")
+    return evaluate(
+        infer,
+        loader,
+        spec,
+        world.device,
+        sinks=sinks or [],
+        val_loss=val_loss,
+        metrics=metrics,
+        autocast=precision.autocast,
+        all_reduce=distributed.all_reduce_sum,
+        gather=distributed.gather_objects,
+        rank=world.rank,
+        world=world.size,
+        log=log.msg_any_rank,
+        progress=progress,
+    )
+
+
+class Evaluation:
+    """One evaluation from data to report: what `eval.py` runs.
+
+    `facts` are the entries of a checkpoint of this program ({} for foreign files): its classes
+    and colours are used when no data set is named.
+    """
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        cfg: Config,
+        facts: dict[str, Any],
+        precision: Precision,
+        world: World,
+        log: RunLog,
+    ) -> None:
+        self.args, self.precision, self.world, self.log = args, precision, world, log
+        if "dataset" in args.given or args.from_run or "class_names" not in facts:
+            self.spec = data.dataset_spec(args, cfg)
+        else:
+            self.spec = spec_from_checkpoint(facts)
+            args.dataset = self.spec.name
+        if args.eval == "folder":
+            self.items = data.folder_items(args.eval_folder)
+        else:
+            self.items = data.eval_items(args, cfg)
+        if args.test_mode:
+            self.items = self.items[: build.TEST_MODE_IMAGES]
+        self.metrics = args.eval in ("val", "trn") and not args.no_metrics
+        self.loader = data.make_eval_loader(
+            args, cfg, self.spec, world.rank, world.size, self.items
+        )
+        write_run_facts(args, cfg, world, log)
+
+    def run(self, net: nn.Module, protocol: dict[str, Any]) -> EvalSummary:
+        """Evaluate, print the table, write results.json, dumps and the report page."""
+        dumps, sinks = self._sinks(protocol)
+        infer = build.build_infer(self.args, net, return_all=self.args.dump_assets)
+        summary = run_evaluation(
+            infer,
+            self.loader,
+            self.spec,
+            self.precision,
+            self.world,
+            self.log,
+            build_val_loss(self.spec) if self.metrics else None,
+            sinks=sinks,
+            metrics=self.metrics,
+        )
+        if self.world.is_main:
+            self._report(summary, protocol, dumps, sinks)
+        distributed.barrier()
+        return summary
+
+    def _sinks(self, protocol: dict[str, Any]) -> tuple[DumpSink | None, list[Sink]]:
+        """What the dump flags ask for; the key lets an interrupted dump continue."""
+        args, directory, rank = self.args, Path(self.args.result_dir), self.world.rank
+        key = evaluation_key(protocol, [item.name for item in self.items])
+        sinks: list[Sink] = []
+        dumps = None
+        if args.dump_assets or args.dump_all_images or args.eval == "folder":
+            all_images = args.dump_all_images or args.eval == "folder"
+            dumps = DumpSink(
+                directory / "best_images",
+                self.spec,
+                every=1 if all_images else max(len(self.items) // 10, 1),
+                assets=args.dump_assets,
+                key=key,
+                rank=rank,
+            )
+            sinks.append(dumps)
+        if args.dump_for_submission:
+            sinks.append(SubmissionSink(directory, self.spec, self.items, key=key, rank=rank))
+        if args.dump_for_auto_labelling:
+            sinks.append(AutoLabelSink(directory, self.spec, self.items, key=key, rank=rank))
+        return dumps, sinks
+
+    def _report(
+        self,
+        summary: EvalSummary,
+        protocol: dict[str, Any],
+        dumps: DumpSink | None,
+        sinks: list[Sink],
+    ) -> None:
+        """Table, results.json, page and zip, on rank 0."""
+        directory = Path(self.args.result_dir)
+        if summary.scores is not None:
+            self.log.msg(summary.scores.table())
+            self.log.msg(f"Mean: {100 * summary.scores.mean_iu:.2f}")
+            values = {"mean_iu": summary.scores.mean_iu, "acc": summary.scores.acc}
+            values |= {"acc_cls": summary.scores.acc_cls, "loss": summary.loss or 0.0}
+            self.log.metric("val", values, 0)
+        speed = summary.num_images / max(summary.seconds, 1e-9)
+        self.log.msg(f"{summary.num_images} images in {summary.seconds:.1f} s ({speed:.2f}/s)")
+        write_results(directory / "results.json", summary, self.spec, protocol)
+        if dumps is not None:
+            page = directory / "best_images" / "index.html"
+            write_page(
+                page,
+                title=f"{protocol['arch']} on {self.spec.name}",
+                spec=self.spec,
+                summary=summary,
+                rows=dumps.rows,
+                run=protocol,
+            )
+            self.log.msg(f"report: {page}")
+        for sink in sinks:
+            if isinstance(sink, SubmissionSink):
+                self.log.msg(f"submission: {sink.finish()}")
+
+
+def spec_from_checkpoint(facts: dict[str, Any]) -> DatasetSpec:
+    """Classes and colours as a checkpoint of this program recorded them."""
+    ids = facts["train_id_to_id"]
+    return DatasetSpec(
+        name=facts["dataset"],
+        class_names=tuple(facts["class_names"]),
+        palette=tuple((color[0], color[1], color[2]) for color in facts["palette"]),
+        id_to_train_id={raw: train for train, raw in enumerate(ids)},
+        ignore_label=facts["ignore_label"],
+        train_id_to_id=tuple(ids),
+    )
+
+
+def evaluation_key(protocol: dict[str, Any], names: list[str]) -> str:
+    """Equal for two evaluations exactly if their dumps are interchangeable."""
+    snapshot = protocol["snapshot"]
+    stamp = None
+    if snapshot:
+        stat = Path(snapshot).stat()
+        stamp = [stat.st_size, stat.st_mtime_ns]
+    text = json.dumps(runlog.plain([protocol, stamp, names]), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluate a checkpoint, dump predictions of a folder, or write a benchmark submission.
+
+    python eval.py --dataset cityscapes --snapshot FILE --n_scales 0.5,1.0,2.0
+    python eval.py --eval folder --eval_folder DIR --dump_assets --dump_all_images --snapshot FILE
+    python eval.py --eval test --dump_for_submission --dataset cityscapes --snapshot FILE
+
+A checkpoint of this program knows its architecture and classes; for other files name `--arch`
+and `--dataset`. Results: the table on stdout, results.json, best_images/index.html.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from config import UserError, cfg
+from flags import parse_args
+
+if TYPE_CHECKING:
+    from runtime.outcome import Outcome
+
+
+def main(outcome: Outcome) -> int:
+    """Evaluate as the flags say; returns the exit code."""
+    return evaluate_run(parse_args(prog="eval.py", eval_default="val"), outcome)
+
+
+def evaluate_run(args: argparse.Namespace, outcome: Outcome) -> int:
+    """One evaluation: network, loader, inference procedure, sinks, scores.
+
+    Exit code 3 when files of a folder could not be read; all others are done by then.
+    """
+    from engine import build
+    from engine.session import Evaluation, open_run
+    from runtime.outcome import DONE, FAILED
+
+    if args.resume:
+        raise UserError("--resume goes on with a training run; an evaluation takes --snapshot")
+    world, precision, log = open_run(args, outcome)
+    facts, model = build.adopt_checkpoint(args, cfg)
+    evaluation = Evaluation(args, cfg, facts, precision, world, log)
+    net = build.build_network(args, model, evaluation.spec.num_classes, log)
+    net = build.place(args, net, world, log)
+    summary = evaluation.run(build.prepared(args, net), build.protocol(args, model))
+    if summary.unreadable:
+        reason = f"{len(summary.unreadable)} of the files could not be read"
+        log.msg("\n".join([f"failed: {reason}:", *summary.unreadable]))
+        log.status("failed", reason, files=summary.unreadable)
+        return FAILED
+    log.status("done", **({} if summary.scores is None else {"mean_iu": summary.scores.mean_iu}))
+    return DONE
+
+
+if __name__ == "__main__":
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        parse_args(prog="eval.py")
+    from runtime.outcome import run
+
+    sys.exit(run(main))

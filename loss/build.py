@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flags to losses: the training objective, and the plain cross entropy of validation."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Protocol
+
+from config import Config, UserError
+from loss.cross_entropy import CrossEntropy, ImageWeightedCrossEntropy
+from loss.objective import Criterion, Objective
+from loss.relaxed import RelaxedCrossEntropy
+from loss.rmi import RMILoss
+
+
+class LabelSet(Protocol):
+    """What a loss needs to know of a data set."""
+
+    @property
+    def num_classes(self) -> int:
+        """Labels 0..num_classes-1 are trained."""
+
+    @property
+    def ignore_label(self) -> int:
+        """The label of a pixel that does not count."""
+
+
+def build_objective(args: argparse.Namespace, cfg: Config, spec: LabelSet) -> Objective:
+    """The objective that the flags describe for labels as in `spec`.
+
+    Raises UserError for a strict boundary class that the data set does not have.
+    """
+    return Objective(
+        build_criterion(args, spec),
+        num_classes=spec.num_classes,
+        ignore_label=spec.ignore_label,
+        ocr_alpha=args.ocr_alpha,
+        ocr_aux_rmi=args.ocr_aux_loss_rmi,
+        supervised_mscale_wt=args.supervised_mscale_loss_wt,
+        align_corners=cfg.MODEL.align_corners,
+    )
+
+
+def build_criterion(args: argparse.Namespace, spec: LabelSet) -> Criterion:
+    """RMI before image-weighted before relaxed before plain cross entropy, as published."""
+    if args.rmi_loss:
+        return RMILoss(spec.num_classes)
+    if args.img_wt_loss:
+        # --batch_weighting changes nothing: the published weights are the batch's either way
+        return ImageWeightedCrossEntropy(spec.ignore_label, args.wt_bound)
+    if args.jointwtborder:
+        strict = tuple(args.strict_bdr_cls or ())
+        unknown = [k for k in strict if not 0 <= k < spec.num_classes]
+        if unknown:
+            raise UserError(
+                f"--strict_bdr_cls {','.join(map(str, strict))}: there is no class {unknown[0]}; "
+                f"the data set has 0..{spec.num_classes - 1}"
+            )
+        return RelaxedCrossEntropy(spec.ignore_label, args.wt_bound, strict, args.rlx_off_epoch)
+    return CrossEntropy(spec.ignore_label)
+
+
+def build_val_loss(spec: LabelSet) -> Criterion:
+    """Validation is always measured by plain cross entropy."""
+    return CrossEntropy(spec.ignore_label)

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hierarchical multi-scale prediction around any single-scale network.
+
+A network is run on copies of the image at several scales; the attention of each scale says how
+its prediction is blended with what the higher scales gave. Two scales in training and any list
+that contains 1.0 in inference go through the same `fold`.
+
+Source: Tao, Sapra, Catanzaro, "Hierarchical Multi-Scale Attention for Semantic Segmentation"
+(2020), section 3.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from network.ops.resize import Size, resize, scaled_size, size_of
+from network.outputs import AUX, PRED, Maps, attn_key, pred_key, scaled_rows
+
+CLASSES_AT_ONCE = 4  # full-size maps of so many classes are in flight beside the result
+
+
+@runtime_checkable
+class SingleScale(Protocol):
+    """What a network must offer to be wrapped."""
+
+    feature_channels: int
+    align_corners: bool
+
+    def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
+        """One pass; without `features`, `feats` may be any tensor: nobody reads it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalePass:
+    """One pass at `scale`, whose image was `size` large.
+
+    logits (B, K, h, w), aux (B, K, h, w) or None, attention (B, 1, h, w) in 0..1 or None: at the
+    network's own resolution, or at `size` already.
+    """
+
+    scale: float
+    size: Size
+    logits: Tensor
+    aux: Tensor | None
+    attention: Tensor | None
+
+
+def fold(
+    passes: Sequence[ScalePass], scores: Sequence[Tensor], size: Size, align_corners: bool
+) -> Tensor:
+    """Join the scores of all passes, from the highest scale down: (B, K', *size).
+
+    `scores` holds (B, K', h, w) for each of `passes`: their logits, their auxiliary logits, or
+    some channels of these. At s >= 1 the joint map takes the size of the pass; below, the
+    weighted scores are formed at the size of the pass and brought up to the joint map.
+    """
+    joint = resize(scores[0], passes[0].size, align_corners)
+    for current, score in zip(passes[1:], scores[1:], strict=True):
+        assert current.attention is not None
+        attention = resize(current.attention, current.size, align_corners)
+        weighted = attention * resize(score, current.size, align_corners)
+        if current.scale >= 1:
+            joint = weighted + (1 - attention) * resize(joint, current.size, align_corners)
+        else:
+            joint = resize(joint, size, align_corners)
+            joint = resize(weighted, size, align_corners) + joint * (
+                1 - resize(attention, size, align_corners)
+            )
+    return joint
+
+
+class MultiScale(nn.Module):
+    """The wrapper: `net` at several scales, blended by `scale_attn`.
+
+    `attention` maps (B, net.feature_channels, h, w) to (B, 1, h, w) in 0..1. Training runs the
+    pair (`lo_scale`, 1.0); inference the same, or `n_scales`. Weights: `net.*`, `scale_attn.*`.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        attention: nn.Module,
+        *,
+        lo_scale: float = 0.5,
+        n_scales: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        assert isinstance(net, SingleScale)
+        scales = (1.0, lo_scale) if n_scales is None else tuple(n_scales)
+        assert 1.0 in scales and 0 < lo_scale < 1
+        self.net, self.scale_attn = net, attention
+        self.align_corners = net.align_corners
+        self.lo_scale = lo_scale
+        self.scales = tuple(sorted(scales, reverse=True))
+
+    def forward(
+        self, images: Tensor, rows: Tensor | None = None, return_all: bool = False
+    ) -> dict[str, Tensor]:
+        """images (B, 3, H, W) -> the outputs that `network/outputs.py` lists."""
+        if self.training:
+            return self._train_outputs(images, rows)
+        passes = [
+            self._run(images, rows, scale, attend=scale != self.scales[0]) for scale in self.scales
+        ]
+        outputs = {PRED: self._joint_by_classes(passes, size_of(images))}
+        if return_all:
+            outputs.update(self._single_scales(passes))
+        return outputs
+
+    def _run(
+        self, images: Tensor, rows: Tensor | None, scale: float, attend: bool = True
+    ) -> ScalePass:
+        size = scaled_size(size_of(images), scale)
+        maps = self.net.maps(
+            resize(images, size, self.align_corners), scaled_rows(rows, size[0]), features=attend
+        )
+        return ScalePass(
+            scale=scale,
+            size=size,
+            logits=maps.logits,
+            aux=maps.aux,
+            attention=self.scale_attn(maps.feats) if attend else None,
+        )
+
+    def _joint_by_classes(self, passes: list[ScalePass], size: Size) -> Tensor:
+        """The joint logits, a few classes at a time.
+
+        Passes stay at the network's own resolution; only the result and `CLASSES_AT_ONCE`
+        channels are ever held at the size of the image or of its enlarged copies.
+        """
+        first = passes[0].logits
+        joint = first.new_empty(*first.shape[:2], *size)
+        for start in range(0, first.shape[1], CLASSES_AT_ONCE):
+            chunk = slice(start, start + CLASSES_AT_ONCE)
+            scores = [each.logits[:, chunk] for each in passes]
+            joint[:, chunk] = fold(passes, scores, size, self.align_corners)
+        return joint
+
+    def _single_scales(self, passes: list[ScalePass]) -> dict[str, Tensor]:
+        """`pred_*` of every pass and `attn_*` where there is one, at the size of the pass."""
+        outputs = {}
+        for each in passes:
+            outputs[pred_key(each.scale)] = resize(each.logits, each.size, self.align_corners)
+            if each.attention is not None:
+                attention = resize(each.attention, each.size, self.align_corners)
+                outputs[attn_key(each.scale)] = attention
+        return outputs
+
+    def _train_outputs(self, images: Tensor, rows: Tensor | None) -> dict[str, Tensor]:
+        # The low scale goes first: the order decides batch-norm statistics and dropout draws.
+        lo = self._at_size(self._run(images, rows, self.lo_scale))
+        hi = self._at_size(self._run(images, rows, 1.0, attend=False))
+        size = size_of(images)
+        outputs = {PRED: fold([hi, lo], [hi.logits, lo.logits], size, self.align_corners)}
+        if hi.aux is not None and lo.aux is not None:
+            outputs[AUX] = fold([hi, lo], [hi.aux, lo.aux], size, self.align_corners)
+        return outputs | self._single_scales([lo, hi])
+
+    def _at_size(self, each: ScalePass) -> ScalePass:
+        """The pass with its maps resized once, since training needs them in several places."""
+
+        def at_size(x: Tensor | None) -> Tensor | None:
+            return None if x is None else resize(x, each.size, self.align_corners)
+
+        return ScalePass(
+            scale=each.scale,
+            size=each.size,
+            logits=resize(each.logits, each.size, self.align_corners),
+            aux=at_size(each.aux),
+            attention=at_size(each.attention),
+        )

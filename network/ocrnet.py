@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HRNet with the OCR head, at one scale or with hierarchical multi-scale attention.
+
+Sources: Yuan et al. (2019) for OCR; Tao, Sapra, Catanzaro (2020) for the multi-scale network,
+whose published Cityscapes result of 86.92 mIoU is `ocrnet.HRNet_Mscale` at scales 0.5, 1, 2.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from config import ModelConfig
+from network.backbones.hrnet import PUBLISHED_BLOCKS, PUBLISHED_MODULES, HRNet as Trunk
+from network.backbones.hrnet import concat_branches
+from network.heads.ocr import OCRHead
+from network.heads.scale_attention import ScaleAttention
+from network.multiscale import MultiScale
+from network.outputs import Maps, single_scale_outputs
+
+__all__ = ["HRNet", "HRNet18", "HRNet18_Mscale", "HRNet32_Mscale", "HRNet_Mscale"]
+
+TRUNK_OPTIONS = frozenset(
+    "hrnet_width hrnet_modules hrnet_blocks grad_ckpt pretrained align_corners".split()
+)
+OCR_OPTIONS = TRUNK_OPTIONS | {"ocr_mid_channels", "ocr_key_channels"}
+MSCALE_OPTIONS = OCR_OPTIONS | frozenset(
+    "n_scales mscale_lo_scale segattn_bot_ch mscale_dropout mscale_no3x3 mscale_old_arch".split()
+)
+USED_OPTIONS = {
+    name: MSCALE_OPTIONS if name.endswith("_Mscale") else OCR_OPTIONS for name in __all__
+}
+
+
+class HRNetOCR(nn.Module):
+    """Trunk and OCR head: (B, 3, H, W) -> `pred`, in training also `aux`."""
+
+    def __init__(self, backbone: Trunk, ocr: OCRHead) -> None:
+        super().__init__()
+        self.backbone, self.ocr = backbone, ocr
+        self.align_corners = backbone.align_corners
+        self.feature_channels = ocr.cls_head.in_channels
+
+    def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
+        """One pass at stride 4; the OCR features come for free, with or without `features`."""
+        branches = self.backbone(images)
+        return self.ocr(concat_branches(branches, self.align_corners))
+
+    def forward(
+        self, images: Tensor, rows: Tensor | None = None, return_all: bool = False
+    ) -> dict[str, Tensor]:
+        """The outputs that `network/outputs.py` lists; `return_all` adds nothing here."""
+        maps = self.maps(images, rows)
+        return single_scale_outputs(
+            maps, images, training=self.training, align_corners=self.align_corners
+        )
+
+
+def _single(num_classes: int, model: ModelConfig, width: int) -> HRNetOCR:
+    backbone = Trunk(
+        model.hrnet_width or width,
+        modules=model.hrnet_modules or PUBLISHED_MODULES,
+        blocks=model.hrnet_blocks or PUBLISHED_BLOCKS,
+        align_corners=model.align_corners,
+        grad_ckpt=model.grad_ckpt,
+    )
+    ocr = OCRHead(
+        sum(backbone.channels),
+        num_classes,
+        mid_channels=model.ocr_mid_channels,
+        key_channels=model.ocr_key_channels,
+    )
+    return HRNetOCR(backbone, ocr)
+
+
+def _mscale(num_classes: int, model: ModelConfig, width: int) -> MultiScale:
+    net = _single(num_classes, model, width)
+    attention = ScaleAttention(
+        net.feature_channels,
+        model.segattn_bot_ch,
+        with_3x3=not model.mscale_no3x3,
+        dropout=model.mscale_dropout,
+        old_names=model.mscale_old_arch,
+    )
+    return MultiScale(net, attention, lo_scale=model.mscale_lo_scale, n_scales=model.n_scales)
+
+
+def HRNet(num_classes: int, model: ModelConfig = ModelConfig()) -> nn.Module:
+    """HRNet-W48 + OCR: 70,372,678 parameters with 19 classes."""
+    return _single(num_classes, model, width=48)
+
+
+def HRNet_Mscale(num_classes: int, model: ModelConfig = ModelConfig()) -> nn.Module:
+    """The published multi-scale network: 72,143,430 parameters with 19 classes."""
+    return _mscale(num_classes, model, width=48)
+
+
+def HRNet18(num_classes: int, model: ModelConfig = ModelConfig()) -> nn.Module:
+    """HRNet-W18 + OCR."""
+    return _single(num_classes, model, width=18)
+
+
+def HRNet18_Mscale(num_classes: int, model: ModelConfig = ModelConfig()) -> nn.Module:
+    """HRNet-W18 + OCR, multi-scale."""
+    return _mscale(num_classes, model, width=18)
+
+
+def HRNet32_Mscale(num_classes: int, model: ModelConfig = ModelConfig()) -> nn.Module:
+    """HRNet-W32 + OCR, multi-scale."""
+    return _mscale(num_classes, model, width=32)

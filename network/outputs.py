@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a network returns: a dictionary of float tensors under the keys made here.
+
+`net(images, rows=None, return_all=False)` with images (B, 3, H, W), K classes:
+
+| key | shape | when |
+|---|---|---|
+| `pred` | (B, K, H, W) | always: the scores that decide the class |
+| `aux` | (B, K, H, W) | training, networks with an auxiliary prediction; joined over scales |
+| `pred_05x`, `pred_10x`, ... | (B, K, sH, sW) | multi-scale, training and `return_all`: prediction of
+  the pass at scale s = 0.5, 1.0, ... (sizes rounded down) |
+| `attn_05x`, ... | (B, 1, sH, sW), in 0..1 | the same: trust in the pass at scale s against the
+  next higher one; there is none at the highest scale |
+
+All scores are logits. In eval mode nothing is computed that `pred` does not need, unless
+`return_all` is given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from network.ops.resize import resize, size_of
+
+PRED, AUX = "pred", "aux"
+SCALE_PREFIX, ATTENTION_PREFIX = "pred_", "attn_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maps:
+    """What one pass of a single-scale network computes, before any resize to the input.
+
+    logits (B, K, h, w); aux (B, K, h, w) or None; feats (B, C, h', w'): the map that the scale
+    attention reads, with C = `feature_channels` of the network.
+    """
+
+    logits: Tensor
+    feats: Tensor
+    aux: Tensor | None = None
+
+
+def _digits(scale: float) -> str:
+    return repr(float(scale)).replace(".", "")
+
+
+def pred_key(scale: float) -> str:
+    """Key of the prediction at one scale: 0.5 -> `pred_05x`, 2.0 -> `pred_20x`."""
+    return f"{SCALE_PREFIX}{_digits(scale)}x"
+
+
+def attn_key(scale: float) -> str:
+    """Key of the attention at one scale: 0.5 -> `attn_05x`."""
+    return f"{ATTENTION_PREFIX}{_digits(scale)}x"
+
+
+def scale_of(key: str) -> float:
+    """The scale in a key: `pred_05x` -> 0.5, `attn_025x` -> 0.25; ValueError for other keys."""
+    digits = key.removeprefix(SCALE_PREFIX).removeprefix(ATTENTION_PREFIX).removesuffix("x")
+    if digits == key or not digits.isdecimal() or len(digits) < 2:
+        raise ValueError(f"{key} is no key of a single scale such as {pred_key(0.5)}")
+    return float(f"{digits[0]}.{digits[1:]}")
+
+
+def single_scale_outputs(
+    maps: Maps, images: Tensor, *, training: bool, align_corners: bool
+) -> dict[str, Tensor]:
+    """`pred`, and in training `aux`, at the size of `images`."""
+    size = size_of(images)
+    outputs = {PRED: resize(maps.logits, size, align_corners)}
+    if training and maps.aux is not None:
+        outputs[AUX] = resize(maps.aux, size, align_corners)
+    return outputs
+
+
+def scaled_rows(rows: Tensor | None, height: int) -> Tensor | None:
+    """Row positions (B, H) of a crop, resampled for a copy of the crop `height` rows high."""
+    if rows is None or rows.shape[1] == height:
+        return rows
+    return F.interpolate(rows[:, None].float(), size=height, mode="linear")[:, 0]

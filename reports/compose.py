@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of predictions: input, ground truth, prediction, their blend, and maps of them.
+
+For an image "aachen/x" the files are aachen/x_input.png, aachen/x_gt.png,
+aachen/x_prediction.png and aachen/composited_x.png; with assets also x_prob_mask.png,
+x_err_mask.png and one x_{attn,pred}_{scale}x.png a scale. Sub-folders of names are kept, so
+that images of equal name do not overwrite each other.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from datasets.spec import DatasetSpec
+from reports.files import encode_png, grey, safe_name, write_atomic
+from reports.journal import ImageRow, Journal, score_image
+
+if TYPE_CHECKING:
+    from engine.result import Gather, Result
+
+BLEND = 0.4  # weight of the class colours in the composited picture
+COMPOSITE = "composited"
+
+
+class DumpSink:
+    """Writes the pictures of every `every`-th image of the data set under `out_dir`.
+
+    `assets` adds confidence, error, attention and per-scale maps. `key` names the evaluation
+    (checkpoint, procedure, data): a dump with the same key continues, any other starts anew.
+    After `close`, `rows` holds the stored images of all ranks in data set order.
+    """
+
+    def __init__(
+        self,
+        out_dir: Path,
+        spec: DatasetSpec,
+        *,
+        every: int = 1,
+        assets: bool = False,
+        key: str = "",
+        rank: int = 0,
+    ) -> None:
+        assert every >= 1
+        self.out_dir, self.spec, self.every, self.assets = Path(out_dir), spec, every, assets
+        self.journal = Journal(self.out_dir, "dump", key, rank)
+        self.rows: list[ImageRow] = []
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"image", "prob", "assets"} if self.assets else {"image"})
+
+    def wants(self, index: int) -> bool:
+        return index % self.every == 0
+
+    def done(self, name: str) -> bool:
+        return name in self.journal
+
+    def add(self, result: Result) -> None:
+        """Write the pictures of one image, then note it as stored."""
+        path = safe_name(result.name)
+        files: dict[str, str] = {}
+        for kind, content in self._pictures(result).items():
+            before = kind == COMPOSITE
+            stem = f"{kind}_{path.name}" if before else f"{path.name}_{kind}"
+            files[kind] = str(path.parent / f"{stem}.png")
+            write_atomic(self.out_dir / files[kind], content)
+        size = (int(result.pred.shape[0]), int(result.pred.shape[1]))
+        scores = score_image(result.confusion)
+        row = ImageRow(name=result.name, index=result.index, size=size, files=files, **scores)
+        self.journal.add(row)
+
+    def close(self, rank: int, world: int, gather: Gather) -> None:
+        """Collect the rows of all ranks."""
+        self.rows = self.journal.merge(gather(self.journal.rows))
+
+    def _pictures(self, result: Result) -> dict[str, bytes]:
+        """Kind -> PNG, in the order of the page."""
+        assert result.image is not None
+        palette = self.spec.flat_palette()
+        pictures = {"input": encode_png(result.image)}
+        if result.label is not None:
+            pictures["gt"] = encode_png(result.label, palette)
+        pictures["prediction"] = encode_png(result.pred, palette)
+        pictures[COMPOSITE] = encode_png(composite(result.image, result.pred, palette))
+        if not self.assets:
+            return pictures
+        if result.prob is not None:
+            pictures["prob_mask"] = encode_png(grey(result.prob))
+        if result.label is not None:
+            errors = error_mask(result.pred, result.label, self.spec.num_classes)
+            pictures["err_mask"] = encode_png(grey(errors))
+        for kind, values in sorted(result.assets.items()):
+            is_ids = values.dtype == np.uint8
+            pictures[kind] = encode_png(values, palette) if is_ids else encode_png(grey(values))
+        return pictures
+
+
+def composite(
+    image: npt.NDArray[np.uint8], pred: npt.NDArray[np.uint8], palette: list[int]
+) -> npt.NDArray[Any]:
+    """The image (H, W, 3) under the colours of the prediction (H, W)."""
+    colors = np.asarray(palette, np.uint8).reshape(256, 3)[pred]
+    return np.asarray(Image.blend(Image.fromarray(image), Image.fromarray(colors), BLEND))
+
+
+def error_mask(
+    pred: npt.NDArray[np.uint8], label: npt.NDArray[np.uint8], num_classes: int
+) -> npt.NDArray[np.bool_]:
+    """Where the prediction differs from a label that counts."""
+    return (pred != label) & (label < num_classes)

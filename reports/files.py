@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that appear complete or not at all, and safe paths made from image names."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+PNG_LEVEL = 2  # zlib level: a third of the time of the usual 6 for files 5 % larger
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write to a hidden name beside `path`, then rename; no half file is left on an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.parent / f".{path.name}.{os.getpid()}.partial"
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def encode_png(pixels: npt.NDArray[Any], palette: list[int] | None = None) -> bytes:
+    """PNG of uint8 (H, W, 3) as RGB, of (H, W) as grey, or as indices into 256 x RGB values."""
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    if palette is not None:
+        picture.putpalette(palette)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", compress_level=PNG_LEVEL)
+    return buffer.getvalue()
+
+
+def grey(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """0..1 or bool (H, W) as grey RGB pixels (H, W, 3); the value times 255, truncated."""
+    levels = (np.clip(values.astype(np.float32), 0, 1) * 255).astype(np.uint8)
+    return np.repeat(levels[:, :, None], 3, axis=2)
+
+
+def safe_name(name: str) -> PurePosixPath:
+    """`name` as a relative path that stays inside of its directory, sub-folders kept.
+
+    A drive or leading slash is dropped; `..` is an error, for no reader makes such names.
+    """
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    kept = [part for part in parts if part not in ("/", ".")]
+    if not kept or ".." in kept:
+        raise ValueError(f"image name {name!r} would leave the output directory")
+    return PurePosixPath(*kept)

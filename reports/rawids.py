@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Predictions as the raw label ids of a data set, at the size of the image file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from datasets.spec import DatasetSpec
+
+EXIF_ORIENTATION = 274
+TURNED = (5, 6, 7, 8)  # orientations whose sides are exchanged
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width of an image file as it is shown, read from its header."""
+    with Image.open(path) as picture:
+        width, height = picture.size
+        orientation = picture.getexif().get(EXIF_ORIENTATION)
+    return (width, height) if orientation in TURNED else (height, width)
+
+
+def to_raw_ids(pred: npt.NDArray[np.uint8], spec: DatasetSpec) -> npt.NDArray[np.uint8]:
+    """Train ids (H, W) -> raw ids (H, W) uint8 of `spec`."""
+    table = np.zeros(256, np.uint8)
+    table[: len(spec.train_id_to_id)] = spec.train_id_to_id
+    return table[pred]
+
+
+def to_size(
+    values: npt.NDArray[np.uint8], size: tuple[int, int], name: str
+) -> npt.NDArray[np.uint8]:
+    """Resize (H, W) by nearest neighbour when the image was evaluated at another scale.
+
+    ValueError when the two do not have the same proportions: the image was cropped or padded.
+    """
+    height, width = values.shape
+    if (height, width) == size:
+        return values
+    if abs(height * size[1] - width * size[0]) > max(height, width, *size):
+        raise ValueError(
+            f"{name}: predicted at {width}x{height}, the file is {size[1]}x{size[0]}; "
+            "evaluate whole images, without --map_crop_val"
+        )
+    resized = cv2.resize(values, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    return np.asarray(resized, np.uint8)

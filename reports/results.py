@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""results.json: the scores of an evaluation, how they were obtained, and over what.
+
+    {"format": "hiseg-results-1",
+     "metrics": {"mean_iu", "acc", "acc_cls", "fwavacc", "loss"},        0..1, loss in nats
+     "classes": [{"id", "name", "iou", "precision", "recall", "fp_over_tp", "fn_over_tp",
+                  "label_share", "absent"}, ...],                        shares of scored pixels
+     "confusion": [[...], ...],                                          rows ground truth
+     "protocol": {...}, "counts": {"images", "skipped", "unreadable"}, "unreadable": [...],
+     "seconds": ...}
+
+A ratio without a denominator, and everything of an evaluation without labels, is null.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datasets.spec import DatasetSpec
+from metrics.confusion import Scores
+from reports.files import write_atomic
+
+if TYPE_CHECKING:
+    from engine.evaluate import EvalSummary
+
+FORMAT = "hiseg-results-1"
+METRICS = ("mean_iu", "acc", "acc_cls", "fwavacc")
+RATIOS = ("iou", "precision", "recall", "fp_over_tp", "fn_over_tp")
+
+
+def make_results(
+    summary: EvalSummary, spec: DatasetSpec, protocol: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The content of results.json in plain types; also what the report page shows."""
+    scores = summary.scores
+    values = {name: getattr(scores, name) for name in METRICS} if scores else {}
+    return {
+        "format": FORMAT,
+        "dataset": spec.name,
+        "metrics": {
+            **{name: plain(values.get(name)) for name in METRICS},
+            "loss": plain(summary.loss),
+        },
+        "classes": _classes(scores) if scores else None,
+        "confusion": scores.matrix.tolist() if scores else None,
+        "protocol": {key: plain(value) for key, value in protocol.items()},
+        "counts": {
+            "images": summary.num_images,
+            "skipped": summary.skipped,
+            "unreadable": len(summary.unreadable),
+        },
+        "unreadable": list(summary.unreadable),
+        "seconds": round(summary.seconds, 3),
+    }
+
+
+def write_results(
+    path: Path, summary: EvalSummary, spec: DatasetSpec, protocol: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write results.json at once or not at all; returns its content."""
+    results = make_results(summary, spec, protocol)
+    text = json.dumps(results, indent=1, allow_nan=False)
+    write_atomic(Path(path), (text + "\n").encode())
+    return results
+
+
+def _classes(scores: Scores) -> list[dict[str, Any]]:
+    total = max(int(scores.matrix.sum()), 1)
+    return [
+        {
+            "id": number,
+            "name": name,
+            **{key: plain(getattr(scores, key)[number]) for key in RATIOS},
+            "label_share": float(scores.matrix[number].sum() / total),
+            "absent": bool(scores.absent[number]),
+        }
+        for number, name in enumerate(scores.class_names)
+    ]
+
+
+def plain(value: Any) -> Any:
+    """`value` in types of JSON: NaN and infinity become None, arrays and tuples lists."""
+    if value is None or isinstance(value, bool | str | int):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value)

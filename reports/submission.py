@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Benchmark submission: submit/{name}.png with raw label ids, checked, then submission.zip.
+
+File names are the base names of the images, as the Cityscapes server expects them
+(`{city}_{sequence}_{frame}*.png`), without sub-folders.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from datasets.spec import DatasetSpec, Item
+from reports.files import encode_png, safe_name, write_atomic
+from reports.journal import ImageRow, Journal
+from reports.rawids import image_size, to_raw_ids, to_size
+
+if TYPE_CHECKING:
+    from engine.result import Gather, Result
+
+CITYSCAPES_NAME = re.compile(r"[A-Za-z-]+_\d{6}_\d{6}.*\.png")
+SERVER_NAMES = {"cityscapes": CITYSCAPES_NAME, "synthetic": CITYSCAPES_NAME}
+ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # fixed, so that equal predictions give equal archives
+NUM_LISTED = 5
+
+
+class SubmissionSink:
+    """Writes the raw ids of every image under `out_dir`/submit; `finish` checks and zips.
+
+    `items` are the images of the split. ValueError when two of them would share a file name
+    or a name is not one the server accepts. `key` as in DumpSink.
+    """
+
+    needs: frozenset[str] = frozenset()
+
+    def __init__(
+        self,
+        out_dir: Path,
+        spec: DatasetSpec,
+        items: Sequence[Item],
+        *,
+        key: str = "",
+        rank: int = 0,
+    ) -> None:
+        self.out_dir, self.spec = Path(out_dir), spec
+        self.directory = self.out_dir / "submit"
+        self.images = {item.name: item.image for item in items}
+        self.journal = Journal(self.directory, "submission", key, rank)
+        names = sorted(map(file_name, self.images))
+        twice = sorted({name for name, after in zip(names, names[1:], strict=False) if name == after})
+        if twice:
+            raise ValueError(f"submission: several images would be written to {_listed(twice)}")
+        pattern = SERVER_NAMES.get(spec.name)
+        if pattern is not None:
+            odd = [name for name in names if not pattern.fullmatch(name)]
+            if odd:
+                raise ValueError(
+                    f"submission: the {spec.name} server wants names like "
+                    f"city_000000_000000.png, not {_listed(odd)}"
+                )
+
+    def wants(self, index: int) -> bool:
+        return True
+
+    def done(self, name: str) -> bool:
+        return name in self.journal
+
+    def add(self, result: Result) -> None:
+        """Write one image, then note it as stored."""
+        size = image_size(self.images[result.name])
+        ids = to_size(to_raw_ids(result.pred, self.spec), size, result.name)
+        files = {"ids": file_name(result.name)}
+        write_atomic(self.directory / files["ids"], encode_png(ids))
+        self.journal.add(ImageRow(name=result.name, index=result.index, size=size, files=files))
+
+    def close(self, rank: int, world: int, gather: Gather) -> None:
+        """Wait until all ranks have written their images."""
+        self.journal.merge(gather(self.journal.rows))
+
+    def finish(self) -> Path:
+        """Check every file and write submission.zip; call it on one rank, after `close`.
+
+        Raises ValueError, and writes nothing, when files are missing, unexpected, of another
+        size or type, or hold ids the server does not know.
+        """
+        problems = self.check()
+        if problems:
+            raise ValueError("submission: " + "; ".join(problems) + "; nothing was zipped")
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+            for name in sorted(map(file_name, self.images)):
+                info = zipfile.ZipInfo(name, ZIP_DATE)
+                info.external_attr = 0o644 << 16
+                archive.writestr(info, (self.directory / name).read_bytes())
+        path = self.out_dir / "submission.zip"
+        write_atomic(path, buffer.getvalue())
+        return path
+
+    def check(self) -> list[str]:
+        """What is wrong with the files of submit/, one text a kind of problem."""
+        expected = {file_name(name): image for name, image in self.images.items()}
+        present = {path.name for path in self.directory.glob("*") if path.name[0] != "."}
+        missing, extra = sorted(expected.keys() - present), sorted(present - expected.keys())
+        problems = []
+        if missing:
+            problems.append(f"{len(missing)} of {len(expected)} files missing: {_listed(missing)}")
+        if extra:
+            problems.append(f"{len(extra)} files of no image, remove them: {_listed(extra)}")
+        faults = [
+            f"{name} {fault}"
+            for name in sorted(expected.keys() & present)
+            if (fault := self._fault(self.directory / name, expected[name]))
+        ]
+        if faults:
+            problems.append(f"{len(faults)} files wrong: {_listed(faults)}")
+        return problems
+
+    def _fault(self, path: Path, image: Path) -> str:
+        """What is wrong with one file, or an empty text."""
+        try:
+            with Image.open(path) as picture:
+                mode, pixels = picture.mode, np.asarray(picture)
+        except (OSError, UnidentifiedImageError, SyntaxError) as error:
+            return f"can not be read ({error})"
+        if mode != "L":
+            return f"has mode {mode}, 8-bit grey wanted"
+        if pixels.shape != image_size(image):
+            height, width = image_size(image)
+            return f"is {pixels.shape[1]}x{pixels.shape[0]}, the image {width}x{height}"
+        counts = np.bincount(pixels.ravel(), minlength=256)
+        counts[list(self.spec.train_id_to_id)] = 0
+        unknown = np.flatnonzero(counts)
+        return f"holds id {unknown[0]}, unknown to {self.spec.name}" if unknown.size else ""
+
+
+def file_name(name: str) -> str:
+    """The name the server sees: the base name of the image."""
+    return f"{safe_name(name).name}.png"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NUM_LISTED} more" if len(names) > NUM_LISTED else ""
+    return ", ".join(names[:NUM_LISTED]) + more

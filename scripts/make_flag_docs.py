@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write docs/flags.md from the parser and the configuration tree.
+
+python -m scripts.make_flag_docs docs/flags.md     # `make docs`
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import config
+import flags
+
+HEADER = """\
+# Flags and configuration keys
+
+<!-- Written by `make docs` from flags.py and config.py; do not edit by hand. -->
+
+`train.py` and `eval.py` have the same flags. An unknown flag, a value of the wrong type or range,
+and a flag that could have no effect with the others are errors (one line, exit code 2).
+Lists are comma separated: `--n_scales 0.5,1.0,2.0`.
+"""
+
+TREE = """\
+## Configuration keys
+
+Every key can be given in `paths.yml`, in the environment (`HISEG_` and the last part of the name,
+e.g. `HISEG_CITYSCAPES_DIR`) and by `--set KEY=VALUE`; later sources win, flags stand between
+environment and `--set`. Upper and lower case do not matter. Relative directories in `paths.yml`
+count from the project root, elsewhere from the current directory.
+
+| key | default | meaning |
+|---|---|---|
+"""
+
+
+def cell(text: object) -> str:
+    """`text` as one cell of a Markdown table."""
+    return " ".join(str(text).split()).replace("|", "\\|")
+
+
+def shown(value: object) -> str:
+    """A value as the user would type it; a dash for none."""
+    if value is None or value == "" or value is False:
+        return "-"
+    if isinstance(value, tuple | list):
+        return ",".join(str(item) for item in value)
+    return str(value)
+
+
+def bounds(convert: Callable[[str], object]) -> str:
+    """What a converter of flags.py accepts, e.g. `integer >= 1`, read from its closure."""
+    inside = inspect.getclosurevars(convert).nonlocals if inspect.isfunction(convert) else {}
+    kind = inside.get("kind", convert)
+    name = {int: "integer", float: "number"}.get(kind, "N or height,width")
+    if "count" in inside:
+        count = inside["count"]
+        return f"{name} list" if count is None else f"{count} {name}s"
+    if "low" not in inside:
+        return name
+    low, high = inside["low"], inside["high"]
+    text = f"{name} {'>' if inside['open_low'] else '>='} {low:g}"
+    return text if high == float("inf") else f"{name} {low:g} to {high:g}"
+
+
+def accepted(action: argparse.Action) -> str:
+    """The values a flag takes, for the table."""
+    if action.nargs == 0:
+        return "switch"
+    if action.choices:
+        return ", ".join(f"`{choice}`" for choice in action.choices)
+    if action.type is None:
+        return str(action.metavar or "text")
+    return bounds(action.type) if callable(action.type) else "text"
+
+
+def flag_table(group: argparse._ArgumentGroup) -> list[str]:
+    """The rows of one group of flags."""
+    rows = ["| flag | values | default | meaning |", "|---|---|---|---|"]
+    for action in group._group_actions:
+        if action.help == argparse.SUPPRESS:
+            continue
+        names = ", ".join(f"`{name}`" for name in action.option_strings)
+        values = cell(accepted(action))
+        rows.append(f"| {names} | {values} | {cell(shown(action.default))} | {cell(action.help)} |")
+    return rows
+
+
+def old_flags() -> list[str]:
+    """The flags that are accepted without effect, and what to use instead."""
+    rows = [
+        "## Accepted without effect",
+        "",
+        "These flags of the published program never did anything, or their machinery is gone.",
+        "They are accepted, and one line of the log says so.",
+        "",
+        "| flag | instead |",
+        "|---|---|",
+    ]
+    replaced = {**flags.WITHOUT_EFFECT, **flags.REPLACED}
+    return rows + [f"| `--{name}` | {cell(text)} |" for name, text in sorted(replaced.items())]
+
+
+def comments(section: type) -> dict[str, str]:
+    """The comment behind each field of a section of the configuration."""
+    pattern = re.compile(r"^\s+(\w+):[^#\n]*(?:#\s*(.*))?$", re.MULTILINE)
+    return {name: text or "" for name, text in pattern.findall(inspect.getsource(section))}
+
+
+def key_table() -> list[str]:
+    """One row for each key of the configuration tree."""
+    rows = ["| `ASSETS_PATH` | assets | weights and caches; the word is replaced in file flags |"]
+    for name, section in config.SECTIONS.items():
+        meaning = comments(section)
+        for item in dataclasses.fields(section):
+            default = cell(shown(item.default))
+            rows.append(f"| `{name}.{item.name}` | {default} | {cell(meaning[item.name])} |")
+    return rows
+
+
+def render() -> str:
+    """The whole page."""
+    lines = [HEADER]
+    for group in flags.build_parser()._action_groups:
+        if group.title in flags.GROUPS:
+            lines += [f"## {str(group.title).capitalize()}", "", *flag_table(group), ""]
+    return "\n".join([*lines, *old_flags(), "", TREE.rstrip("\n"), *key_table()]) + "\n"
+
+
+def main() -> int:
+    """Write the page to the file named on the command line."""
+    parser = argparse.ArgumentParser(description="write the page of flags")
+    parser.add_argument("file", type=Path, help="the Markdown file to write")
+    parser.parse_args().file.write_text(render(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every test starts from: no local settings, a fresh configuration, quiet threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import config
+
+
+@pytest.fixture(autouse=True)
+def fresh_config(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Neither `paths.yml` nor HISEG_ variables of this machine; `cfg` writable, then as before."""
+    for name in [name for name in os.environ if name.startswith(config.ENV_PREFIX)]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(config, "PATHS_FILE", "paths-of-no-test.yml")
+    before = dict(vars(config.cfg))
+    fresh = config.Config()
+    vars(config.cfg).update(vars(fresh))
+    yield
+    vars(config.cfg).clear()
+    vars(config.cfg).update(before)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `gpu` are skipped, with the reason, where there is no CUDA device."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def street_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small synthetic street set in Cityscapes layout, written once a test session."""
+    root = tmp_path_factory.mktemp("streets")
+    write_synthetic(root, size=(64, 128), train=8, val=4, test=2, seed=0)
+    return root
+
+
+@pytest.fixture(scope="session")
+def camvid_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A miniature of CamVid in its real layout: pair lists, images by stem, void 11."""
+    root = tmp_path_factory.mktemp("camvid")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 4), ("val", 2), ("test", 2)):
+        lines = []
+        for folder in (split, f"{split}annot"):
+            (root / folder).mkdir()
+        for index in range(count):
+            label = np.kron(rng.integers(0, 12, (4, 6)), np.ones((16, 16))).astype(np.uint8)
+            image = np.stack([label * 20, 255 - label * 20, label * 7], -1).astype(np.uint8)
+            Image.fromarray(image).save(root / split / f"{split}{index}.jpg")
+            Image.fromarray(label).save(root / f"{split}annot" / f"{split}{index}.png")
+            lines.append(f"{split}/{split}{index}.jpg {split}annot/{split}{index}.png")
+        (root / f"{split}.txt").write_text("\n".join(lines) + "\n")
+    return root

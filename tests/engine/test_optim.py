@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Optimisers by name, against formulas written out."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from engine.optim import OPTIMIZERS, make_optimizer
+
+LR, DECAY = 0.01, 0.1
+
+
+def gradient_at(step: int) -> torch.Tensor:
+    return torch.tensor([0.3, -1.0, 2.0]) * (1 + 0.2 * step)
+
+
+def run(name: str, steps: int, **options) -> torch.Tensor:
+    weights = torch.tensor([1.0, -2.0, 0.5], requires_grad=True)
+    optimizer = make_optimizer([weights], name, lr=LR, weight_decay=DECAY, **options)
+    for step in range(steps):
+        weights.grad = gradient_at(step)
+        optimizer.step()
+    return weights.detach()
+
+
+def test_sgd_adds_decay_to_the_gradient_and_has_no_nesterov_step():
+    weights, velocity = torch.tensor([1.0, -2.0, 0.5]), torch.zeros(3)
+    for step in range(5):
+        velocity = 0.8 * velocity + gradient_at(step) + DECAY * weights
+        weights = weights - LR * velocity
+    torch.testing.assert_close(run("sgd", 5, momentum=0.8), weights)
+
+
+def test_radam_decays_apart_from_the_step_and_rectifies_from_the_sixth_step():
+    weights, first, second = torch.tensor([1.0, -2.0, 0.5]), torch.zeros(3), torch.zeros(3)
+    for step in range(9):
+        t, grad = step + 1, gradient_at(step)
+        first, second = 0.9 * first + 0.1 * grad, 0.999 * second + 0.001 * grad**2
+        weights = weights * (1 - LR * DECAY)
+        longest = 2 / (1 - 0.999) - 1
+        length = longest - 2 * t * 0.999**t / (1 - 0.999**t)
+        update = first / (1 - 0.9**t)
+        if length >= 5:
+            ratio = (length - 4) * (length - 2) * longest
+            update = update * math.sqrt(ratio / ((longest - 4) * (longest - 2) * length))
+            update = update / (second / (1 - 0.999**t)).sqrt()
+        weights = weights - LR * update
+    torch.testing.assert_close(run("radam", 9), weights)
+
+
+def test_adamw_differs_from_adam_by_its_decay_alone():
+    assert not torch.equal(run("adamw", 3), run("adam", 3))
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_amsgrad_reaches_the_optimiser(name):
+    options = {"lr": LR, "amsgrad": True}
+    optimizer = make_optimizer([torch.zeros(1, requires_grad=True)], name, **options)
+    assert optimizer.defaults["amsgrad"]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_parameter_groups_keep_their_own_rate(name):
+    groups = [{"params": [torch.zeros(1)], "lr": 0.5}, {"params": [torch.zeros(1)]}]
+    optimizer = make_optimizer(groups, name, lr=LR)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.5, LR]
+
+
+def test_unknown_name_lists_the_known_ones():
+    with pytest.raises(ValueError, match="--optimizer lion is unknown; there are sgd, adam"):
+        make_optimizer([torch.zeros(1)], "lion", lr=LR)

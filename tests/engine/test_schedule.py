@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Learning-rate factors are pure functions of the position."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.schedule import make_schedule, poly_iter
+
+
+def test_poly_falls_from_one_to_zero_and_stays_there():
+    factor = make_schedule("poly", 0.1, 10, poly_exp=2.0)
+    assert [factor(e) for e in (0, 5, 7.5, 10, 12)] == [1, 0.25, 0.0625, 0, 0]
+
+
+def test_poly2_doubles_the_exponent_from_its_step_on():
+    factor = make_schedule("poly2", 0.1, 10, poly_exp=1.0, poly_step=5)
+    assert [factor(e) for e in (4, 5, 8)] == pytest.approx([0.6, 0.25, 0.04])
+
+
+def test_scaled_poly_restarts_at_the_end_of_the_relaxation():
+    factor = make_schedule("scl-poly", 0.1, 10, rescale=0.5, repoly=2.0, rlx_off_epoch=6)
+    assert [factor(e) for e in (0, 5, 6, 8, 10)] == pytest.approx([1, 0.5, 0.5, 0.125, 0])
+
+
+def test_order_of_calls_does_not_matter():
+    factor = make_schedule("poly2", 0.1, 10, poly_step=5)
+    forward = [factor(e) for e in range(10)]
+    assert [factor(e) for e in reversed(range(10))] == forward[::-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "cosine"}, "cosine is unknown; there are poly, poly2, scl-poly"),
+        ({"name": "scl-poly"}, "scl-poly needs --rlx_off_epoch within 0..10, got -1"),
+        ({"name": "scl-poly", "rlx_off_epoch": 10}, "within 0..10, got 10"),
+        ({"name": "poly", "max_epoch": 0}, "positive"),
+        ({"name": "poly", "lr": 0.0}, "positive"),
+    ],
+)
+def test_wrong_settings_are_refused_in_a_sentence(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make_schedule(**{"lr": 0.1, "max_epoch": 10, **arguments})
+
+
+def test_warm_up_multiplies_the_decaying_value_and_joins_it_without_a_jump():
+    factor = poly_iter(160_000, warmup_iters=1500)
+    assert 6e-5 * factor(0) == pytest.approx(6e-11)
+    assert factor(750) == pytest.approx((1 - 750 / 160_000) * (1 - 0.5 * (1 - 1e-6)))
+    assert factor(1500) == 1 - 1500 / 160_000
+    assert factor(160_000) == 0
+
+
+def test_warm_up_longer_than_the_training_is_refused():
+    with pytest.raises(ValueError, match="--warmup_iters 20 is outside 0..10"):
+        poly_iter(10, warmup_iters=20)

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Totals over the outputs of a network, and the flags that build them."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from config import Config, UserError
+from loss.build import build_objective, build_val_loss
+from loss.cross_entropy import CrossEntropy, ImageWeightedCrossEntropy
+from loss.objective import Objective
+from loss.relaxed import RelaxedCrossEntropy
+from loss.rmi import RMILoss
+from network.outputs import AUX, PRED, attn_key, pred_key
+from tests.loss.cases import IGNORE, logits_and_labels
+
+SPEC = SimpleNamespace(num_classes=5, ignore_label=IGNORE)
+FLAGS = {
+    "rmi_loss": False,
+    "img_wt_loss": False,
+    "batch_weighting": False,
+    "jointwtborder": False,
+    "strict_bdr_cls": None,
+    "rlx_off_epoch": -1,
+    "wt_bound": 1.0,
+    "ocr_alpha": 0.4,
+    "ocr_aux_loss_rmi": False,
+    "supervised_mscale_loss_wt": 0.0,
+}
+
+
+def two_scale_outputs():
+    """What HRNet_Mscale returns in training, with random logits."""
+    maps = [logits_and_labels((1, 5, *size), seed) for seed, size in enumerate([(24, 32)] * 3)]
+    low, _ = logits_and_labels((1, 5, 12, 16), 9)
+    outputs = {PRED: maps[0][0], AUX: maps[1][0], pred_key(1.0): maps[2][0], pred_key(0.5): low}
+    return {**outputs, attn_key(0.5): torch.rand(1, 1, 12, 16)}, maps[0][1]
+
+
+def make(criterion=None, **options):
+    return Objective(criterion or RMILoss(5), num_classes=5, ignore_label=IGNORE, **options)
+
+
+def test_two_scale_total_is_the_published_sum():
+    outputs, labels = two_scale_outputs()
+    got = make(supervised_mscale_wt=0.05)(outputs, labels)
+    criterion = RMILoss(5)
+    up = F.interpolate(outputs[pred_key(0.5)], (24, 32), mode="bilinear", align_corners=False)
+    want = (
+        criterion(outputs[PRED], labels)
+        + 0.4 * criterion(outputs[AUX], labels, do_rmi=False)
+        + 0.05 * criterion(up, labels, do_rmi=False)
+        + 0.05 * criterion(outputs[pred_key(1.0)], labels, do_rmi=False)
+    )
+    torch.testing.assert_close(got.total, want)
+    assert set(got.terms) == {"main", "bce", "rmi", "aux", "scale_05x", "scale_10x"}
+    assert not any(term.requires_grad for term in got.terms.values())
+
+
+def test_aux_gets_rmi_only_on_request():
+    outputs, labels = two_scale_outputs()
+    criterion = RMILoss(5)
+    for wanted in (False, True):
+        terms = make(ocr_aux_rmi=wanted)(outputs, labels).terms
+        assert terms["aux"] == criterion(outputs[AUX], labels, do_rmi=wanted)
+
+
+def test_every_supervised_output_receives_gradient_and_the_others_none():
+    outputs, labels = two_scale_outputs()
+    make(supervised_mscale_wt=0.05)(outputs, labels).total.backward()
+    assert all(outputs[k].grad.any() for k in (PRED, AUX, pred_key(0.5), pred_key(1.0)))
+    outputs, labels = two_scale_outputs()
+    make(ocr_alpha=0.0)(outputs, labels).total.backward()
+    assert [k for k, v in outputs.items() if v.grad is not None] == [PRED]
+
+
+@pytest.mark.parametrize(
+    "criterion", [CrossEntropy(), ImageWeightedCrossEntropy(), RelaxedCrossEntropy(), RMILoss(5)]
+)
+def test_every_criterion_serves_single_and_multi_scale_networks(criterion):
+    outputs, labels = two_scale_outputs()
+    full = make(criterion, supervised_mscale_wt=0.05)(outputs, labels)
+    single = make(criterion)({PRED: outputs[PRED]}, labels)
+    assert full.total.isfinite() and single.total.isfinite()
+    assert {"main", "aux", "scale_05x", "scale_10x"} <= set(full.terms)
+    assert single.terms["main"] == single.total
+
+
+def test_supervised_weight_without_single_scales_is_an_error():
+    outputs, labels = two_scale_outputs()
+    with pytest.raises(ValueError, match="--supervised_mscale_loss_wt"):
+        make(supervised_mscale_wt=0.05)({PRED: outputs[PRED], AUX: outputs[AUX]}, labels)
+
+
+def test_other_class_count_is_an_error():
+    outputs, labels = two_scale_outputs()
+    with pytest.raises(ValueError, match="predicts 5 classes, the labels have 7"):
+        Objective(RMILoss(7), num_classes=7, ignore_label=IGNORE)(outputs, labels)
+
+
+def test_counters_report_repairs_of_rmi_only():
+    assert make().counters() == {"rmi_jitter": 0}
+    assert make(CrossEntropy()).counters() == {}
+
+
+@pytest.mark.parametrize(
+    ("flags", "kind"),
+    [
+        ({}, CrossEntropy),
+        ({"jointwtborder": True, "strict_bdr_cls": (2, 4)}, RelaxedCrossEntropy),
+        ({"img_wt_loss": True, "batch_weighting": True}, ImageWeightedCrossEntropy),
+        ({"img_wt_loss": True, "jointwtborder": True}, ImageWeightedCrossEntropy),
+        ({"rmi_loss": True, "img_wt_loss": True, "jointwtborder": True}, RMILoss),
+    ],
+)
+def test_flags_choose_the_criterion_in_the_published_order(flags, kind):
+    objective = build_objective(Namespace(**{**FLAGS, **flags}), Config(), SPEC)
+    assert type(objective.criterion) is kind
+    assert type(build_val_loss(SPEC)) is CrossEntropy
+
+
+def test_flags_reach_the_objective_and_the_criterion():
+    args = Namespace(
+        **{
+            **FLAGS,
+            "jointwtborder": True,
+            "strict_bdr_cls": (2,),
+            "rlx_off_epoch": 2,
+            "wt_bound": 3.0,
+            "ocr_alpha": 0.7,
+            "ocr_aux_loss_rmi": True,
+            "supervised_mscale_loss_wt": 0.05,
+        }
+    )
+    objective = build_objective(args, Config(), SPEC)
+    assert (objective.ocr_alpha, objective.supervised_mscale_wt) == (0.7, 0.05)
+    assert objective.ocr_aux_rmi
+    assert (objective.criterion.strict, objective.criterion.bound) == ((2,), 3.0)
+    objective.set_epoch(2)
+    assert not objective.criterion.relaxing
+
+
+def test_strict_class_outside_the_set_is_a_user_error():
+    args = Namespace(**{**FLAGS, "jointwtborder": True, "strict_bdr_cls": (2, 5)})
+    with pytest.raises(UserError, match="there is no class 5"):
+        build_objective(args, Config(), SPEC)

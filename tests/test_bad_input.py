@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Wrong input: one line that says what and where, exit code 2, nothing half-written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import flags
+from config import Config, UserError, configure
+from tests.program import ROOT, TINY, assert_one_line_error, command, environment, run
+
+
+def train_flags(root: Path, result_dir: Path, *more: str) -> list[str]:
+    return [
+        *TINY,
+        "--dataset", "synthetic", "--set", f"DATASET.SYNTHETIC_DIR={root}",
+        "--set", f"DATASET.CENTROID_ROOT={result_dir}/centroids", "--class_uniform_tile", "64",
+        "--crop_size", "64,64", "--num_workers", "0", "--max_epoch", "1",
+        "--result_dir", str(result_dir), *more,
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def streets(street_root: Path, tmp_path: Path) -> Path:
+    """A private copy of the synthetic set, to be damaged."""
+    return Path(shutil.copytree(street_root, tmp_path / "streets"))
+
+
+def first(root: Path, pattern: str) -> Path:
+    return sorted(root.rglob(pattern))[0]
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--bs_trn", "0"], ["--bs_trn", "at least 1"]),
+        (["--n_scales", "0.5,2.0"], ["--n_scales", "1.0 must be one"]),
+        (["--n_scales", "a,b"], ["--n_scales", "comma list"]),
+        (["--crop_size", "16"], ["--crop_size", "at least 32"]),
+        (["--dataset", "cityscape"], ["--dataset", "cityscape"]),
+        (["--bs_trm", "2"], ["unknown argument --bs_trm", "--bs_trn"]),
+        (["--set", "MODEL.HRNET_WITH=4"], ["unknown key", "MODEL.hrnet_width"]),
+        (["--set", "MODEL.hrnet_width=wide"], ["MODEL.hrnet_width=wide", "int"]),
+        (["--set", "MODEL.hrnet_width=9999"], ["outside"]),
+        (["--wt_bound", "2"], ["--wt_bound", "no effect without"]),
+        (["--poly_step", "3"], ["--poly_step", "poly2"]),
+        (["--scale_min", "3"], ["--scale_min 3", "--scale_max 2"]),
+        (["--eval", "folder"], ["--eval_folder"]),
+        (["--max_iter", "3", "--max_epoch", "2"], ["exclude each other"]),
+    ],
+)
+def test_wrong_flag_is_one_line(argv: list[str], words: list[str]) -> None:
+    with pytest.raises(UserError) as error:
+        args, given = flags.read_flags(argv)
+        flags.resolve(args, given, Config())
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_unknown_arch_names_the_nearest(tmp_path: Path, street_root: Path) -> None:
+    result = run("train.py", *train_flags(street_root, tmp_path), "--arch", "ocrnet.HRNet_Mscal")
+    assert_one_line_error(result, "ocrnet.HRNet_Mscal", "ocrnet.HRNet_Mscale")
+
+
+def test_missing_data_root_says_where_to_set_it(tmp_path: Path) -> None:
+    result = run("train.py", *train_flags(tmp_path / "absent", tmp_path / "run"))
+    assert_one_line_error(result, str(tmp_path / "absent"), "SYNTHETIC_DIR")
+
+
+def test_image_without_label_stops_before_training(streets: Path, tmp_path: Path) -> None:
+    label = first(streets, "train/*/*_gtFine_labelIds.png")
+    label.unlink()
+    result = run("train.py", *train_flags(streets, tmp_path / "run"))
+    assert_one_line_error(result, label.name)
+    assert not list((tmp_path / "run").glob("*.pth"))
+
+
+def test_label_of_another_size_is_named(streets: Path, tmp_path: Path) -> None:
+    label = first(streets, "train/*/*_gtFine_labelIds.png")
+    Image.fromarray(np.full((20, 30), 7, np.uint8)).save(label)
+    result = run("train.py", *train_flags(streets, tmp_path / "run"))
+    assert_one_line_error(result, label.name, "30")
+
+
+def test_label_id_outside_the_map_is_counted(streets: Path, tmp_path: Path) -> None:
+    label = first(streets, "train/*/*_gtFine_labelIds.png")
+    ids = np.asarray(Image.open(label)).copy()
+    ids[:3, :5] = 77
+    Image.fromarray(ids).save(label)
+    result = run("train.py", *train_flags(streets, tmp_path / "run"))
+    assert_one_line_error(result, label.name, "77", "15")
+    assert not list((tmp_path / "run").glob("*.pth"))
+
+
+@pytest.mark.parametrize("pattern", ["train/*/*_leftImg8bit.png", "train/*/*_gtFine_labelIds.png"])
+def test_truncated_file_is_named(streets: Path, tmp_path: Path, pattern: str) -> None:
+    path = first(streets, pattern)
+    path.write_bytes(path.read_bytes()[:60])
+    result = run(
+        "train.py", *train_flags(streets, tmp_path / "run", "--num_workers", "1", "--bs_trn", "4")
+    )
+    assert_one_line_error(result, path.name)
+
+
+def test_unwritable_result_dir_is_one_line(tmp_path: Path, street_root: Path) -> None:
+    blocker = tmp_path / "file"
+    blocker.write_text("not a directory")
+    result = run("train.py", *train_flags(street_root, blocker / "run"))
+    assert_one_line_error(result, "--result_dir", str(blocker))
+
+
+@pytest.fixture(scope="module")
+def trained(street_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the tiny network."""
+    directory = tmp_path_factory.mktemp("trained")
+    result = run("train.py", *train_flags(street_root, directory, "--class_uniform_pct", "0"))
+    assert result.returncode == 0, result.stdout + result.stderr
+    return next(directory.glob("last_checkpoint_ep*.pth"))
+
+
+def eval_flags(root: Path, snapshot: Path, result_dir: Path) -> list[str]:
+    return [
+        "--dataset", "synthetic", "--set", f"DATASET.SYNTHETIC_DIR={root}", "--num_workers", "0",
+        "--snapshot", str(snapshot), "--result_dir", str(result_dir),
+    ]  # fmt: skip
+
+
+def test_checkpoint_of_another_arch_is_refused(
+    trained: Path, street_root: Path, tmp_path: Path
+) -> None:
+    result = run(
+        "eval.py", *eval_flags(street_root, trained, tmp_path), "--arch", "ocrnet.HRNet",
+        "--set", "MODEL.hrnet_width=8",
+    )  # fmt: skip
+    assert_one_line_error(result, trained.name)
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_checkpoint_of_another_class_count_is_refused(
+    trained: Path, camvid_root: Path, tmp_path: Path
+) -> None:
+    result = run(
+        "eval.py", "--dataset", "camvid", "--set", f"DATASET.CAMVID_DIR={camvid_root}",
+        "--snapshot", str(trained), "--result_dir", str(tmp_path),
+    )  # fmt: skip
+    assert_one_line_error(result, trained.name, "19", "11")
+
+
+def test_truncated_checkpoint_is_refused(trained: Path, street_root: Path, tmp_path: Path) -> None:
+    torn = tmp_path / "torn.pth"
+    torn.write_bytes(trained.read_bytes()[:5000])
+    result = run("eval.py", *eval_flags(street_root, torn, tmp_path / "run"))
+    assert_one_line_error(result, "torn.pth")
+
+
+class Payload:
+    """Unpickling this would create the file it names."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.path),)
+
+
+def test_pickle_with_code_is_refused_and_not_run(street_root: Path, tmp_path: Path) -> None:
+    evil, trace = tmp_path / "evil.pth", tmp_path / "code_was_run"
+    torch.save({"state_dict": {"weight": torch.zeros(1)}, "extra": Payload(trace)}, evil)
+    result = run("eval.py", *eval_flags(street_root, evil, tmp_path / "run"))
+    assert_one_line_error(result, "evil.pth", "convert_checkpoint.py")
+    assert not trace.exists()
+
+
+def test_recipe_with_unknown_flag_fails_in_one_line(tmp_path: Path, street_root: Path) -> None:
+    recipe = tmp_path / "typo.yml"
+    recipe.write_text(
+        "CMD: 'python train.py'\nHPARAMS: [{dataset: synthetic, crop_sizes: '64,64'}]\n"
+    )
+    (tmp_path / "logs").mkdir()
+    (tmp_path / ".runx").write_text(
+        f"LOGROOT: {tmp_path}/logs\nCODE_IGNORE_PATTERNS: '.git,logs'\n"
+    )
+    for name in ("train.py", "eval.py", "config.py", "flags.py"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "runtime", tmp_path / "runtime")
+    executable = Path(command("x")[0])
+    result = subprocess.run(
+        [executable, "-m", "runx.runx", str(recipe), "-i"], cwd=tmp_path, text=True,
+        capture_output=True, check=False, timeout=120,
+        env=environment(PATH=f"{executable.parent}:{os.environ['PATH']}"),
+    )  # fmt: skip
+    lines = [line for line in result.stdout.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, result.stdout + result.stderr
+    assert "--crop_sizes" in lines[0]
+    assert "--crop_size" in lines[0]
+
+
+def test_disk_full_while_saving_leaves_the_previous_checkpoint(
+    street_root: Path, tmp_path: Path
+) -> None:
+    base = train_flags(street_root, tmp_path, "--class_uniform_pct", "0")
+    assert run("train.py", *base).returncode == 0
+    before = next(tmp_path.glob("last_checkpoint_ep*.pth"))
+    content = before.read_bytes()
+    kilobytes = len(content) // 2 // 1024
+    line = " ".join(command("train.py", *base, "--resume", "auto", "--max_epoch", "2"))
+    result = subprocess.run(
+        ["bash", "-c", f"ulimit -f {kilobytes}; exec {line}"],
+        cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert_one_line_error(result, "could not be written")
+    assert before.read_bytes() == content
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_frozen_tree_refuses_writes() -> None:
+    target = Config()
+    args, given = flags.read_flags([])
+    configure(args, given, target)
+    with pytest.raises(AttributeError, match="frozen"):
+        target.ASSETS_PATH = "elsewhere"

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the documents say exists: links, commands, flags, keys, architectures, files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import config
+from network.build import list_archs
+from scripts.make_flag_docs import render
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
+FOREIGN_FLAGS = {"--nproc_per_node", "--nnodes", "--node_rank", "--master_addr", "--gpus", "--ipc"}
+FOREIGN_FLAGS |= {"--index-url", "--sortwith", "--tag", "--name"}
+FOREIGN_MODULES = {"torch.distributed.launch", "torch.distributed.run", "runx.runx", "runx.sumx"}
+FOREIGN_MODULES |= {"pip", "venv", "pytest", "http.server"}
+
+
+@pytest.fixture(params=NAMES)
+def page(request: pytest.FixtureRequest) -> tuple[Path, str]:
+    path = ROOT / request.param
+    return path, path.read_text(encoding="utf-8")
+
+
+def test_pages_are_there() -> None:
+    wanted = {"datasets", "flags", "archs", "losses", "inference", "outputs", "checkpoints"}
+    assert {f"docs/{name}.md" for name in wanted} <= set(NAMES)
+    assert {"README.md", "CONTRIBUTING.md", "CHANGELOG.md"} <= set(NAMES)
+
+
+def test_flag_page_is_up_to_date() -> None:
+    assert (ROOT / "docs" / "flags.md").read_text(encoding="utf-8") == render(), "run `make docs`"
+
+
+def test_relative_links_lead_somewhere(page: tuple[Path, str]) -> None:
+    path, text = page
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text)
+    local = [link for link in links if not link.startswith(("http:", "https:", "mailto:"))]
+    assert [link for link in local if not (path.parent / link).exists()] == []
+
+
+def test_nothing_is_left_to_fill_in(page: tuple[Path, str]) -> None:
+    assert re.findall(r"\b(TODO|TBD|FIXME|XXX|lorem)\b|\?\?\?", page[1]) == []
+
+
+def test_make_targets_exist(page: tuple[Path, str]) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    named = set(re.findall(r"(?:`|^ *|&& )make ([a-z]+)\b", page[1], re.MULTILINE))
+    assert named <= targets
+
+
+def test_programs_exist(page: tuple[Path, str]) -> None:
+    modules = set(re.findall(r"python3? -m ([\w.]+)", page[1])) - FOREIGN_MODULES
+    files = {f"{name.replace('.', '/')}.py" for name in modules}
+    files |= set(re.findall(r"python3? ((?:\w+/)*\w+\.py)", page[1]))
+    files |= set(re.findall(r"scripts/\w+\.(?:yml|py)", page[1])) - {"scripts/NAME.yml"}
+    packages = {name for name in files if (ROOT / name[: -len(".py")] / "__main__.py").exists()}
+    assert {name for name in files - packages if not (ROOT / name).exists()} == set()
+
+
+def test_flags_exist(page: tuple[Path, str]) -> None:
+    source = "\n".join(
+        path.read_text(encoding="utf-8")
+        for folder in ("", "datasets/", "scripts/", "benchmarks/")
+        for path in ROOT.glob(f"{folder}*.py")
+    )
+    known = set(re.findall(r"\"(--[A-Za-z][\w-]*)\"", source)) | FOREIGN_FLAGS
+    known |= {f"--{name}" for name in re.findall(r"^    \"(\w+)\":", source, re.MULTILINE)}
+    assert set(re.findall(r"(?<![\w-])--[A-Za-z][\w-]*", page[1])) - known == set()
+
+
+def test_configuration_keys_exist(page: tuple[Path, str]) -> None:
+    named = set(re.findall(r"\b(?:DATASET|MODEL|LOSS)\.\w+", page[1]))
+    assert named <= set(config.known_keys())
+    leaves = {f"{config.ENV_PREFIX}{key.split('.')[-1].upper()}" for key in config.known_keys()}
+    assert set(re.findall(r"\bHISEG_\w*\w", page[1])) - {config.ENV_PREFIX} <= leaves
+
+
+def test_every_architecture_is_described() -> None:
+    text = (ROOT / "docs" / "archs.md").read_text(encoding="utf-8")
+    table = set(re.findall(r"^\| `([\w.]+)` \|", text, re.MULTILINE))
+    assert table == set(list_archs())
+
+
+def test_the_file_tree_of_the_readme_is_true() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    tree = text.split("## File tree", 1)[1].split("```")[1]
+    entries = [line.split()[0] for line in tree.strip().splitlines() if not line.startswith(" ")]
+    assert entries and [entry for entry in entries if not (ROOT / entry).exists()] == []

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may import whom, checked on the syntax tree of every file, and what start-up may load."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = (
+    "benchmarks", "datasets", "engine", "loss", "metrics", "network", "reports", "runtime",
+    "scripts", "transforms",
+)  # fmt: skip
+OWN = {*PACKAGES, "config", "flags", "train", "eval", "tests"}
+
+BATCHES = ("datasets.loader", "datasets.samplers", "datasets.spec")  # what a loop is fed with
+
+# File (the first matching pattern counts) -> what it may import of this project, besides the
+# names of TYPES_OF_CONFIG. `a` allows `a` and everything below it.
+ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("config.py", ()),
+    ("flags.py", ("config",)),
+    ("train.py", tuple(OWN - {"tests", "benchmarks", "scripts", "train"})),
+    ("eval.py", tuple(OWN - {"tests", "benchmarks", "scripts", "train"})),
+    ("benchmarks/*", tuple(OWN - {"tests", "scripts", "train", "eval"})),
+    ("scripts/convert_checkpoint.py", ("config", "network", "runtime")),
+    ("scripts/demo_summary.py", ("metrics",)),
+    ("scripts/*", ("config", "flags")),
+    # assembly: from the flags to the parts of a run
+    ("datasets/build.py", ("config", "datasets", "transforms")),
+    ("datasets/check.py", ("config", "flags", "datasets")),
+    ("network/build.py", ("config", "network")),
+    ("loss/build.py", ("config", "loss", "datasets.spec")),
+    ("engine/build.py", ("config", "engine", "network", "datasets", "loss", "runtime")),
+    (
+        "engine/session.py",
+        ("config", "engine", "network", "datasets", "loss", "reports", "runtime"),
+    ),
+    # parts
+    ("datasets/*", ("datasets", "transforms")),
+    (
+        "engine/*",
+        ("engine", "runtime", "metrics", "loss.objective", "network.outputs", "transforms.normalize", *BATCHES),
+    ),
+    ("reports/*", ("reports", "datasets.spec", "metrics", "transforms.normalize", "engine.result")),
+    ("network/ops/*", ("network.ops",)),
+    ("network/backbones/*", ("network.backbones", "network.ops")),
+    ("network/heads/*", ("network.heads", "network.ops", "network.outputs")),
+    ("network/convert/*", ("network.convert",)),
+    ("network/*", ("network",)),
+    # leaves
+    ("loss/*", ("loss", "network.outputs")),
+    ("metrics/*", ("metrics",)),
+    ("runtime/*", ("runtime",)),
+    ("transforms/*", ("transforms",)),
+)
+
+# Read by anyone: the error type and the types of the sections, never the values.
+TYPES_OF_CONFIG = {"UserError", "ModelConfig", "near"}
+READS_CFG = ("train.py", "eval.py", "flags.py", "*/build.py", "datasets/check.py", "benchmarks/*")
+
+FILES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in [
+        *ROOT.glob("*.py"),
+        *(p for name in PACKAGES for p in ROOT.glob(f"{name}/**/*.py")),
+    ]
+)
+
+
+def imported(file: str) -> list[str]:
+    """Dotted names of this project that `file` imports anywhere, also inside functions."""
+    names = []
+    for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            package = Path(file).parent.parts
+            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            module = ".".join(part for part in (base, node.module) if part)
+            names += [f"{module}.{alias.name}" for alias in node.names]
+    return [name for name in names if name.split(".")[0] in OWN]
+
+
+def rule(file: str) -> tuple[str, ...]:
+    return next(allowed for pattern, allowed in ALLOWED if fnmatch.fnmatch(file, pattern))
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_imports_point_the_allowed_way(file: str) -> None:
+    allowed = rule(file)
+    wrong = [
+        name
+        for name in imported(file)
+        if not any(name == root or name.startswith(root + ".") for root in allowed)
+        and name not in {f"config.{item}" for item in TYPES_OF_CONFIG}
+    ]
+    assert not wrong, f"{file} may import {sorted(allowed)}"
+
+
+def test_only_builders_and_entry_points_read_cfg() -> None:
+    readers = [file for file in FILES if "config.cfg" in imported(file) or reads_module(file)]
+    assert [f for f in readers if not any(fnmatch.fnmatch(f, p) for p in READS_CFG)] == []
+
+
+def reads_module(file: str) -> bool:
+    """True for `import config`, which would give access to `config.cfg`."""
+    return "config" in imported(file) and not file.startswith("scripts/")
+
+
+def test_third_party_imports_are_dependencies() -> None:
+    known = {
+        "cv2", "jinja2", "numpy", "PIL", "runx", "safetensors", "scipy", "skimage", "torch",
+        "torchvision", "tqdm", "yaml",
+    }  # fmt: skip
+    allowed = known | OWN | set(sys.stdlib_module_names)
+    assert {file: strange for file in FILES if (strange := roots(file) - allowed)} == {}
+
+
+def roots(file: str) -> set[str]:
+    """First parts of all absolute imports of `file`."""
+    found = set()
+    for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(str(node.module).split(".")[0])
+    return found
+
+
+HEAVY = ("torch", "numpy", "cv2", "scipy", "skimage", "runx", "jinja2")
+START = {
+    "import config": "import config",
+    "import flags": "import flags",
+    "train.py --help": "run_help('train.py')",
+    "eval.py --help": "run_help('eval.py')",
+}
+PROBE = """
+import contextlib, io, runpy, sys
+
+def run_help(program):
+    sys.argv = [program, "--help"]
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as text:
+        runpy.run_path(program, run_name="__main__")
+    assert "--crop_size" in text.getvalue()
+
+{statement}
+print(",".join(name for name in {heavy} if name in sys.modules))
+"""
+
+
+@pytest.mark.parametrize("what", sorted(START))
+def test_start_up_loads_no_heavy_module(what: str) -> None:
+    program = PROBE.format(statement=START[what], heavy=HEAVY)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == ""

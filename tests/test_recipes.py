@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every recipe in scripts/: the command runx makes of it, the parser, the network.
+
+runx really runs (dry), a shell really runs the printed line, and a stand-in for `python` records
+the arguments that arrive. So quoting, sweeps and inheritance are those of a true run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from config import UserError, cfg
+from datasets.build import dataset_spec
+from flags import parse_args
+from network.build import build_net
+
+ROOT = Path(__file__).resolve().parent.parent
+RECIPES = sorted(path.stem for path in (ROOT / "scripts").glob("*.yml"))
+PUBLISHED = (
+    "dump_cityscapes", "dump_folder", "eval_cityscapes", "eval_mapillary", "train_cityscapes",
+    "train_cityscapes_deepv3", "train_cityscapes_sota", "train_mapillary",
+)  # fmt: skip
+
+# Recipes whose network or data set is still to come, and what the one-line error must name.
+WAITING = {
+    "train_cityscapes_deepv3": "deepv3",
+    "train_mapillary": "mapillary",
+    "eval_mapillary": "mapillary",
+}
+
+RECORDER = """#!/bin/sh
+printf '%s\\0' "$@" > "$RECORDED"
+"""
+
+
+def printed_commands(recipe: str, place: Path) -> list[str]:
+    """The shell lines that `runx -i -n` prints for `recipe`, with LOGROOT in `place`."""
+    (place / ".runx").write_text(f"LOGROOT: {place}/logs\n")
+    command = [sys.executable, "-m", "runx.runx", str(ROOT / "scripts" / f"{recipe}.yml")]
+    done = subprocess.run(
+        [*command, "-i", "-n"], cwd=place, capture_output=True, text=True, check=True, timeout=60
+    )
+    return [line for line in done.stdout.splitlines() if line.startswith("cd ")]
+
+
+def received(line: str, place: Path) -> list[str]:
+    """The arguments `python` gets when a shell runs `line`."""
+    code = Path(re.match(r"cd (\S+);", line)[1])
+    code.mkdir(parents=True)
+    trained = code.parent.parent / "train_some-name_2026.01.01_00.00"
+    trained.mkdir(exist_ok=True)
+    (trained / "best_checkpoint_ep3.pth").touch()
+    (place / "bin").mkdir(exist_ok=True)
+    recorder = place / "bin" / "python"
+    recorder.write_text(RECORDER)
+    recorder.chmod(0o755)
+    record = place / "arguments"
+    path = f"{recorder.parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "RECORDED": str(record)}
+    subprocess.run(["sh", "-c", line], env=environment, check=True, timeout=60)
+    return record.read_text().split("\0")[:-1]
+
+
+def parsed(arguments: list[str]) -> argparse.Namespace:
+    """`arguments` of `python`, through the parser of the program they start."""
+    program = next(item for item in arguments if item in ("train.py", "eval.py"))
+    at = arguments.index(program)
+    launcher = ["-m", "torch.distributed.launch", "--nproc_per_node=8"]
+    assert arguments[:at] in ([], launcher)
+    vars(cfg)["_frozen"] = False
+    default = "val" if program == "eval.py" else None
+    return parse_args(arguments[at + 1 :], prog=program, eval_default=default)
+
+
+def build(args: argparse.Namespace) -> torch.nn.Module:
+    """The network of `args` at its true size, without memory for the weights."""
+    num_classes = dataset_spec(args, cfg).num_classes
+    with torch.device("meta"):
+        return build_net(args.arch, num_classes, **dataclasses.asdict(cfg.MODEL))
+
+
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name not in WAITING])
+def test_runx_arguments_parse_and_build_the_network(recipe: str, tmp_path: Path) -> None:
+    lines = printed_commands(recipe, tmp_path)
+    assert lines
+    for line in lines:
+        args = parsed(received(line, tmp_path))
+        assert args.result_dir.startswith(f"{tmp_path}/logs/{recipe}/")
+        assert sum(weight.numel() for weight in build(args).parameters()) > 1000
+
+
+@pytest.mark.parametrize("recipe", sorted(WAITING))
+def test_waiting_recipe_fails_for_its_one_reason(recipe: str, tmp_path: Path) -> None:
+    (line,) = printed_commands(recipe, tmp_path)
+    with pytest.raises(UserError, match=WAITING[recipe]) as raised:
+        build(parsed(received(line, tmp_path)))
+    assert "\n" not in str(raised.value), "it works now or fails otherwise: mend WAITING"
+
+
+def test_the_eight_published_recipes_exist() -> None:
+    assert set(PUBLISHED) <= set(RECIPES)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_says_what_it_is_for(recipe: str) -> None:
+    text = (ROOT / "scripts" / f"{recipe}.yml").read_text()
+    for word in ("Purpose:", "Hardware:", "Score:", "Source:"):
+        assert re.search(rf"^# {word}", text, re.MULTILINE), word
+
+
+TRAINING = {"bs_trn": 1, "lr": 5e-3, "poly_exp": 2.0, "max_epoch": 175, "lr_schedule": "poly"}
+SCALES = {"n_scales": (0.5, 1.0, 2.0), "arch": "ocrnet.HRNet_Mscale", "precision": "fp16"}
+FINE = {**TRAINING, **SCALES, "crop_size": (1024, 2048), "rmi_loss": True}
+FINE["supervised_mscale_loss_wt"] = 0.05
+COARSE = {
+    "coarse_boost_classes": (3, 4, 6, 7, 9, *range(11, 19)),
+    "custom_coarse_dropout_classes": (14, 15, 16),
+    "custom_coarse_prob": 0.5,
+    "mask_out_cityscapes": True,
+    "max_cu_epoch": 150,
+}
+VALUES = {
+    "train_cityscapes": {**FINE, "dataset": "cityscapes"},
+    "train_cityscapes_sota": {**FINE, **COARSE, "lr": 1e-2},
+    "train_cityscapes_deepv3": {
+        **TRAINING, "arch": "deepv3.DeepV3PlusW38", "crop_size": (800, 800), "rmi_loss": False,
+    },
+    "train_mapillary": {
+        **SCALES, "dataset": "mapillary", "crop_size": (1024, 1024), "bs_trn": 2, "lr": 5e-3,
+        "poly_exp": 1.0, "max_epoch": 200, "rmi_loss": True, "pre_size": 2177, "gblur": True,
+    },
+    "eval_cityscapes": {**SCALES, "eval": "val", "bs_val": 2, "do_flip": False},
+    "eval_mapillary": {
+        **SCALES, "eval": "val", "bs_val": 1, "n_scales": (0.25, 0.5, 1.0, 2.0), "do_flip": True,
+        "pre_size": 2177, "amp_opt_level": "O3",
+    },
+    "dump_cityscapes": {**SCALES, "eval": "val", "dump_assets": True, "dump_all_images": True},
+    "dump_folder": {**SCALES, "eval": "folder", "dump_assets": True, "dump_all_images": True},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", PUBLISHED)
+def test_published_values_arrive(recipe: str, tmp_path: Path) -> None:
+    (line,) = printed_commands(recipe, tmp_path)
+    args = parsed(received(line, tmp_path))
+    values = {"apex": True, "syncbn": True, "fp16": True, **VALUES[recipe]}
+    assert {name: getattr(args, name) for name in values} == values
+
+
+def test_sweep_is_the_cross_product(tmp_path: Path) -> None:
+    lines = printed_commands("sweep_example", tmp_path)
+    runs = {(args.lr, args.rmi_loss) for args in (parsed(received(x, tmp_path)) for x in lines)}
+    assert runs == {(0.01, True), (0.01, False), (0.05, True), (0.05, False)}
+
+
+def test_demo_evaluates_the_checkpoint_it_trained(tmp_path: Path) -> None:
+    train, evaluate = (received(line, tmp_path) for line in printed_commands("demo", tmp_path))
+    assert "--eval" not in train
+    snapshot = parsed(evaluate).snapshot
+    assert re.fullmatch(r"\.\./\.\./train_[^/]+/best_checkpoint_ep3\.pth", snapshot)

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train a network, or evaluate one with `--eval`.
+
+    python train.py --dataset synthetic --crop_size 128,256 --set MODEL.hrnet_width=8
+    python train.py --dataset camvid --arch ocrnet.HRNet18_Mscale --crop_size 360,480 --rmi_loss
+    python -m torch.distributed.launch --nproc_per_node=8 train.py --dataset cityscapes ...
+
+Every flag: `python train.py --help`. The run directory (`--result_dir`) receives checkpoints,
+logging.log, metrics.csv, status.json and run.json; `--resume auto` goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from config import cfg
+from flags import parse_args
+
+if TYPE_CHECKING:
+    from runtime.outcome import Outcome
+
+
+def main(outcome: Outcome) -> int:
+    """Train, or evaluate when `--eval` is given; returns the exit code."""
+    args = parse_args()
+    if args.arch == "help":
+        from network.build import list_archs
+
+        print("\n".join(list_archs()))
+        return 0
+    if args.eval:
+        from eval import evaluate_run
+
+        return evaluate_run(args, outcome)
+    return train_run(args, outcome)
+
+
+def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
+    """Build everything the flags describe and run the schedule to its end."""
+    from datasets import build as data
+    from engine import build
+    from engine.session import Validation, open_run, resume, write_run_facts
+    from loss.build import build_objective
+    from runtime.outcome import DONE, StopFlag
+
+    world, precision, log = open_run(args, outcome)
+    if args.dump_augmentation_images:
+        count = data.dump_augmentations(args, cfg, Path(args.result_dir) / "augmented")
+        log.msg(f"{count} augmented images in {args.result_dir}/augmented")
+        log.status("done")
+        return DONE
+    stop = StopFlag()
+    loader, sampler, spec = data.make_train_loader(args, cfg, world.rank, world.size, args.seed)
+    net = build.build_network(args, cfg.MODEL, spec.num_classes, log)
+    if args.summary:
+        for name, part in net.named_children():
+            log.msg(f"{name:<24}{sum(item.numel() for item in part.parameters()):>14,}")
+        return DONE
+    net = build.place(args, net, world, log)
+    header = build.checkpoint_header(args, cfg.MODEL, spec)
+    state = build.build_state(args, net, header, precision, world)
+    settings = build.build_settings(args)
+    validation = Validation(args, cfg, spec, state, precision, world, log)
+
+    from engine.loop import Trainer
+
+    trainer = Trainer(
+        state=state,
+        objective=build_objective(args, cfg, spec),
+        schedule=lambda iteration, epoch: 1.0,
+        loader=loader,
+        sampler=sampler,
+        precision=precision,
+        world=world,
+        log=log,
+        settings=settings,
+        validate=validation,
+        stop=stop,
+    )
+    trainer.schedule = build.build_schedule(args, trainer.steps_per_epoch)
+    write_run_facts(args, cfg, world, log)
+    resume(args, state, world, log)
+    trainer.fit()
+    progress = state.progress
+    log.msg(f"done: best mIoU {100 * progress.best:.2f} in epoch {progress.best_epoch}")
+    log.status("done", best=progress.best, epoch=progress.epoch)
+    return DONE
+
+
+if __name__ == "__main__":
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        parse_args()  # prints and leaves, before torch is imported
+    from runtime.outcome import run
+
+    sys.exit(run(main))

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transforms of image, label, centroid and row positions together: scale, crop, pad, flip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from transforms.resample import (
+    Filter,
+    Resample,
+    Window,
+    resample_image,
+    resample_label,
+    resample_rows,
+    whole,
+)
+from transforms.sample import Draws, GeneratorDraws, Sample
+
+
+def show(
+    sample: Sample,
+    window: Window,
+    ignore_label: int,
+    kernel: Filter = "bicubic",
+    resample: Resample = "fast",
+) -> Sample:
+    """The part of the scaled sample under `window`; padding is black and `ignore_label`."""
+    label = sample.label
+    if label is not None:
+        label = resample_label(label, window, ignore_label)
+    assert sample.rows is not None
+    return replace(
+        sample,
+        image=resample_image(sample.image, window, kernel, resample),
+        label=label,
+        rows=resample_rows(sample.rows, window),
+        centroid=_moved(sample, window),
+    )
+
+
+def _moved(sample: Sample, window: Window) -> tuple[int, int] | None:
+    """The centroid in pixels of the window, None once it is cut away."""
+    if sample.centroid is None:
+        return None
+    height, width = sample.size
+    x = int(sample.centroid[0] * window.scaled[1] / width) - window.left
+    y = int(sample.centroid[1] * window.scaled[0] / height) - window.top
+    return (x, y) if 0 <= x < window.width and 0 <= y < window.height else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Axis:
+    """One axis of a crop: scaled size, crop size, pad on both sides, centroid on the scale."""
+
+    size: int
+    crop: int
+    centre: int | None
+    slide: bool
+
+    def draw(self, draws: Draws) -> int:
+        """First pixel of the crop on the scaled picture, negative inside the padding."""
+        if self.slide:
+            return -draws.randint(0, self.crop - self.size)
+        pad = (self.crop - self.size) // 2 + 1 if self.size < self.crop else 0
+        last = self.size + 2 * pad - self.crop
+        if self.centre is None:
+            return draws.randint(0, last) - pad
+        centre = self.centre + pad
+        return min(max(draws.randint(centre - self.crop, centre), 0), last) - pad
+
+
+class RandomSizeAndCrop:
+    """Random scale, then a random crop of fixed size, in one resample.
+
+    The scale is uniform in scale_min..scale_max, times pre_size / long edge when given. With a
+    centroid the crop contains it (its right or lower edge at the least). An axis shorter than
+    the crop is padded on both sides by half of what is missing plus one before the crop is
+    drawn. slide_small: a picture smaller than the crop on both axes slides freely inside it.
+    full_crop: the crop has the size of the incoming picture.
+    Raises ValueError for an empty crop or a scale range that is not positive and ascending.
+    """
+
+    def __init__(
+        self,
+        crop_size: tuple[int, int],
+        ignore_label: int,
+        *,
+        scale_min: float = 0.5,
+        scale_max: float = 2.0,
+        pre_size: int | None = None,
+        full_crop: bool = False,
+        slide_small: bool = False,
+        resample: Resample = "fast",
+    ) -> None:
+        if min(crop_size) < 1:
+            raise ValueError(f"crop_size {crop_size[0]},{crop_size[1]} is empty")
+        if not 0 < scale_min <= scale_max:
+            raise ValueError(f"scale_min {scale_min:g} .. scale_max {scale_max:g} is no range")
+        self.crop_size, self.ignore_label = crop_size, ignore_label
+        self.scale_min, self.scale_max, self.pre_size = scale_min, scale_max, pre_size
+        self.full_crop, self.slide_small, self.resample = full_crop, slide_small, resample
+
+    def draw(
+        self, size: tuple[int, int], centroid: tuple[int, int] | None, draws: Draws
+    ) -> Window:
+        """The window for a picture of `size` (H, W). Draws in order: scale, x, y."""
+        scale = draws.uniform(self.scale_min, self.scale_max)
+        if self.pre_size is not None:
+            scale *= self.pre_size / max(size)
+        height, width = max(int(size[0] * scale), 1), max(int(size[1] * scale), 1)
+        crop = size if self.full_crop else self.crop_size
+        if (height, width) == crop:
+            return whole(height, width)
+        centre = (None, None) if centroid is None else [int(c * scale) for c in centroid]
+        # differs: with slide_small and one short axis upstream fails or fills with class 0;
+        # that axis is padded here as without the option.
+        slide = self.slide_small and height < crop[0] and width < crop[1]
+        x_axis = _Axis(size=width, crop=crop[1], centre=centre[0], slide=slide)
+        y_axis = _Axis(size=height, crop=crop[0], centre=centre[1], slide=slide)
+        left = x_axis.draw(draws)
+        return Window(
+            scaled=(height, width),
+            top=y_axis.draw(draws),
+            left=left,
+            height=crop[0],
+            width=crop[1],
+        )
+
+    def apply(self, sample: Sample, window: Window) -> Sample:
+        """The sample under `window`; its centroid has served and is dropped."""
+        shown = show(sample, window, self.ignore_label, "bicubic", self.resample)
+        return replace(shown, centroid=None)
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        return self.apply(sample, self.draw(sample.size, sample.centroid, GeneratorDraws(rng)))
+
+
+class HorizontalFlip:
+    """Mirror left and right with a probability."""
+
+    def __init__(self, probability: float = 0.5) -> None:
+        self.probability = probability
+
+    def draw(self, draws: Draws) -> bool:
+        """Whether to mirror."""
+        return draws.uniform(0, 1) < self.probability
+
+    def apply(self, sample: Sample, flip: bool) -> Sample:
+        """The mirrored sample; row positions stay."""
+        if not flip:
+            return sample
+        label, centroid = sample.label, sample.centroid
+        return replace(
+            sample,
+            image=np.asarray(cv2.flip(sample.image, 1)),
+            label=None if label is None else np.asarray(cv2.flip(label, 1)),
+            centroid=None if centroid is None else (sample.size[1] - 1 - centroid[0], centroid[1]),
+        )
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        return self.apply(sample, self.draw(GeneratorDraws(rng)))
+
+
+class ScaleLongEdge:
+    """Validation resize: long edge to `size` pixels, image bilinear, label nearest."""
+
+    def __init__(self, size: int, resample: Resample = "fast") -> None:
+        self.size, self.resample = size, resample
+
+    def __call__(self, sample: Sample, rng: np.random.Generator | None = None) -> Sample:
+        height, width = sample.size
+        long = max(height, width)
+        window = whole(max(height * self.size // long, 1), max(width * self.size // long, 1))
+        return show(sample, window, 0, "bilinear", self.resample)
+
+
+class ResizeHeight:
+    """Validation resize: height to `height` pixels, image bicubic, label nearest."""
+
+    def __init__(self, height: int, resample: Resample = "fast") -> None:
+        self.height, self.resample = height, resample
+
+    def __call__(self, sample: Sample, rng: np.random.Generator | None = None) -> Sample:
+        height, width = sample.size
+        window = whole(self.height, max(width * self.height // height, 1))
+        return show(sample, window, 0, "bicubic", self.resample)
+
+
+class CenterCropPad:
+    """Validation square: the centre of the picture, padded where it is smaller.
+
+    off_centre repeats the published arithmetic, which pads by the full missing amount on both
+    sides but places the crop by the unpadded size: a short axis shows the picture one and a half
+    times the missing amount late, the part before the padding black and of class 0.
+    """
+
+    def __init__(self, size: int, ignore_label: int, off_centre: bool = False) -> None:
+        self.size, self.ignore_label, self.off_centre = size, ignore_label, off_centre
+
+    def __call__(self, sample: Sample, rng: np.random.Generator | None = None) -> Sample:
+        starts = [round((side - self.size) / 2) for side in sample.size]
+        pads = [max(self.size - side, 0) if self.off_centre else 0 for side in sample.size]
+        window = Window(
+            scaled=sample.size,
+            top=starts[0] - pads[0],
+            left=starts[1] - pads[1],
+            height=self.size,
+            width=self.size,
+        )
+        shown = show(sample, window, self.ignore_label)
+        if self.off_centre and shown.label is not None:
+            shown.label[: max(-starts[0], 0)] = 0
+            shown.label[:, : max(-starts[1], 0)] = 0
+        return shown

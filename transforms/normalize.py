@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mean and standard deviation of the inputs, and the way back for reports."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+MEAN = (0.485, 0.456, 0.406)  # of ImageNet, RGB, for values 0..1
+STD = (0.229, 0.224, 0.225)
+
+_SCALE = np.array([1 / (255 * std) for std in STD], np.float32)
+_SHIFT = np.array([-mean / std for mean, std in zip(MEAN, STD, strict=True)], np.float32)
+
+
+def to_tensor(image: np.ndarray) -> torch.Tensor:
+    """Network input of one picture: uint8 (H, W, 3) RGB -> float32 (3, H, W), normalised."""
+    out = np.empty((3, *image.shape[:2]), np.float32)
+    for channel in range(3):
+        np.multiply(image[..., channel], _SCALE[channel], out=out[channel])
+        out[channel] += _SHIFT[channel]
+    return torch.from_numpy(out)
+
+
+def denormalize(tensor: torch.Tensor) -> np.ndarray:
+    """The picture behind a network input: float (3, H, W) -> uint8 (H, W, 3) RGB, rounded."""
+    values = tensor.detach().to("cpu", torch.float32).numpy().transpose(1, 2, 0)
+    grey = values * (np.array(STD, np.float32) * 255) + np.array(MEAN, np.float32) * 255
+    return np.clip(np.rint(grey), 0, 255).astype(np.uint8)

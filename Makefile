@@ -24,9 +24,10 @@ help:
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml
-	test -x $(PY) || $(PYTHON) -m venv $(ENVIRONMENT)
-	$(PY) -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) ".[dev]"
-	touch $@
+	@test -x $(PY) || $(PYTHON) -m venv $(ENVIRONMENT)
+	@echo "installing into $(ENVIRONMENT): PyTorch is large, the first time takes minutes"
+	@$(PY) -m pip install --disable-pip-version-check -qq $(PIP_ARGS) ".[dev]"
+	@touch $@
 
 format: $(STAMP)
 	$(PY) -m ruff check --fix --exit-zero .

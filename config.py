@@ -17,6 +17,7 @@ import argparse
 import dataclasses
 import difflib
 import json
+import math
 import os
 import types
 import typing
@@ -220,9 +221,8 @@ class _Overlay:
         section, _, leaf = known.rpartition(".")
         kind = str if not section else typing.get_type_hints(SECTIONS[section])[leaf]
         converted = _convert(value, kind, where)
-        low, high = RANGES.get(known, (None, None))
-        ranged = isinstance(converted, int | float) and low is not None and high is not None
-        if ranged and not low <= converted <= high:
+        low, high = RANGES.get(known, (-math.inf, math.inf))
+        if isinstance(converted, int | float) and not low <= converted <= high:
             raise UserError(f"{where}={converted} is outside {low:g}..{high:g}")
         self.values[known] = converted
 

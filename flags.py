@@ -56,7 +56,7 @@ def _number(kind: type, low: float, high: float, open_low: bool = False) -> Call
 
     def convert(text: str) -> float:
         try:
-            value = kind(text)
+            value: float = kind(text)
         except ValueError:
             name = "whole number" if kind is int else "number"
             raise argparse.ArgumentTypeError(f"{text} is not a {name}") from None

@@ -156,7 +156,7 @@ def map_ids(ids: npt.NDArray[np.int64] | Picture, spec: DatasetSpec) -> Picture 
             return None
         ids = ids.astype(np.uint8)
     if (lut == UNKNOWN).any():
-        used = cv2.calcHist([ids], [0], None, [len(lut)], [0, len(lut)])[:, 0] > 0
+        used = cv2.calcHist([ids], [0], None, [len(lut)], [0, len(lut)]).ravel() > 0
         if (lut[used] == UNKNOWN).any():
             return None
     return np.asarray(cv2.LUT(ids, lut.clip(0).astype(np.uint8)), np.uint8)

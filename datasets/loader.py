@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -131,9 +132,15 @@ def _collate_loaded(loaded: Sequence[Loaded]) -> Batch:
 
 
 def _start_worker(worker: int) -> None:
-    """One thread a worker process: the processes are the parallelism."""
+    """One thread a worker process; signals to the process group are the main process's.
+
+    Ctrl-C, Slurm and torchrun signal every process of a run: a worker that died of it would take
+    the run down before it has saved. Workers still end when the main process does.
+    """
     del worker
     cv2.setNumThreads(0)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def make_loader(

@@ -23,29 +23,14 @@ from torch import Tensor
 from datasets.loader import Batch
 from datasets.spec import DatasetSpec
 from engine.predict import Infer
-from engine.result import Gather, Result, Sink
+from engine.result import EvalSummary, Gather, Result, Sink
 from metrics.confusion import ConfusionMatrix, Scores
 from network.outputs import PRED
 from transforms.normalize import denormalize
 
 ValLoss = Callable[[Tensor, Tensor], Tensor]
 
-
-@dataclass(frozen=True, kw_only=True)
-class EvalSummary:
-    """What an evaluation found, the same on every rank.
-
-    `scores` is None without metrics; `loss` is the mean over all pixels that count, None
-    without a loss or labels. `skipped` images were already stored by all sinks.
-    `unreadable` holds one line a file, "name: reason".
-    """
-
-    scores: Scores | None
-    loss: float | None
-    num_images: int
-    skipped: int
-    seconds: float
-    unreadable: list[str]
+__all__ = ["EvalSummary", "evaluate"]
 
 
 @dataclass(kw_only=True)
@@ -95,7 +80,8 @@ def evaluate(
     `autocast`. `all_reduce` sums a tensor over the ranks, `gather` collects objects: the loop
     is the same on one rank and on many, and collective on many. A file that could not be read
     is logged and listed, never an error. `progress(batches done, batches or None)` is called
-    after every batch. With `metrics=False` images that all sinks have already are skipped.
+    after every batch. With `metrics=False` a sink is not given what it has already, and images
+    that all sinks have do not go through the network; with metrics all are stored anew.
     """
     start = time.monotonic()
     tally = _Tally(confusion=ConfusionMatrix(spec.num_classes, device))
@@ -168,7 +154,7 @@ def _count(
     if labels is not None and val_loss is not None:
         _add_loss(scores, labels, spec.num_classes, val_loss, tally)
     takers = [
-        [sink for sink in sinks if sink.wants(index) and not sink.done(name)]
+        [sink for sink in sinks if sink.wants(index) and (metrics or not sink.done(name))]
         for name, index in zip(batch.names, batch.indices, strict=True)
     ]
     needs = frozenset[str]().union(*(sink.needs for taken in takers for sink in taken))

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from metrics.confusion import Scores
+
 Gather = Callable[[Any], list[Any]]
 
 
@@ -31,6 +33,23 @@ class Result:
     prob: npt.NDArray[np.float32] | None = None  # (H, W)
     assets: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     confusion: npt.NDArray[np.int64] | None = None  # (K, K)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalSummary:
+    """What an evaluation found, the same on every rank.
+
+    `scores` is None without metrics; `loss` is the mean over all pixels that count, None
+    without a loss or labels. `skipped` images were already stored by all sinks.
+    `unreadable` holds one line a file, "name: reason".
+    """
+
+    scores: Scores | None
+    loss: float | None
+    num_images: int
+    skipped: int
+    seconds: float
+    unreadable: list[str]
 
 
 class Sink(Protocol):

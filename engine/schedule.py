@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from config import UserError
+
 Schedule = Callable[[float], float]
 SCHEDULES = ("poly", "poly2", "scl-poly")
 
@@ -32,7 +34,7 @@ def make_schedule(
       rescale * (1 - (e - r) / (max - r))^repoly.
 
     The base rate `lr` does not enter the factor; it has to be positive. Raises ValueError if
-    it is not, for an unknown name, and for `scl-poly` without a usable epoch r.
+    it is not or the name is unknown, UserError for `scl-poly` without a usable epoch r.
     Source: recorded schedules of NVIDIA semantic-segmentation.
     """
     if lr <= 0 or max_epoch <= 0:
@@ -50,7 +52,7 @@ def make_schedule(
         return rescale * _decay((epoch - rlx_off_epoch) / (max_epoch - rlx_off_epoch), repoly)
 
     if name == "scl-poly" and not 0 <= rlx_off_epoch < max_epoch:
-        raise ValueError(
+        raise UserError(
             f"--lr_schedule scl-poly needs --rlx_off_epoch within 0..{max_epoch:g}, "
             f"got {rlx_off_epoch}"
         )
@@ -67,10 +69,10 @@ def poly_iter(
 
     Iteration i of the first `warmup_iters` W has (1 - i/max_iter)^power times
     1 - (1 - i/W) * (1 - warmup_ratio): the warm-up multiplies the decaying value.
-    Raises ValueError if the warm-up is longer than the training.
+    Raises UserError if the warm-up is longer than the training.
     """
     if not 0 <= warmup_iters <= max_iter or max_iter <= 0:
-        raise ValueError(f"--warmup_iters {warmup_iters} is outside 0..{max_iter} (max_iter)")
+        raise UserError(f"--warmup_iters {warmup_iters} is outside 0..{max_iter} (max_iter)")
 
     def factor(iteration: float) -> float:
         value = _decay(iteration / max_iter, power)

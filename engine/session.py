@@ -4,13 +4,28 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
-import torch
+from torch import nn
+from torch.utils.data import DataLoader
 
 from config import PROJECT_ROOT, Config
 from datasets import build as data
+from datasets.loader import Batch
+from datasets.spec import DatasetSpec
+from engine import build, predict
+from engine.evaluate import EvalSummary, ValLoss, evaluate
+from engine.result import Sink
 from engine.state import TrainState
+from loss.build import build_val_loss
+from reports.autolabel import AutoLabelSink
+from reports.compose import DumpSink
+from reports.page import write_page
+from reports.results import write_results
+from reports.submission import SubmissionSink
 from runtime import checkpoint, distributed, runlog, seeds
 from runtime.distributed import World
 from runtime.outcome import Outcome
@@ -116,12 +131,12 @@ class Validation:
 
 def run_evaluation(
     infer: predict.Infer,
-    loader: Any,
+    loader: DataLoader[Batch],
     spec: DatasetSpec,
     precision: Precision,
     world: World,
     log: RunLog,
-    val_loss: Any,
+    val_loss: ValLoss | None,
     *,
     sinks: list[Sink] | None = None,
     metrics: bool = True,

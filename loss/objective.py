@@ -16,6 +16,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 from torch.nn import functional as F
 
+from config import UserError
 from network.outputs import AUX, PRED, SCALE_PREFIX
 
 
@@ -82,8 +83,8 @@ class Objective:
     def __call__(self, outputs: dict[str, Tensor], labels: Tensor) -> LossTerms:
         """Loss of the outputs of a training forward (network/outputs.py) for labels (B, H, W).
 
-        Raises ValueError for another class count, and if single scales are to be supervised
-        but the network gives none.
+        Raises ValueError for another class count, UserError if single scales are to be
+        supervised but the network gives none.
         """
         pred = outputs[PRED]
         if pred.shape[1] != self.num_classes:
@@ -115,7 +116,7 @@ class Objective:
             return
         scales = [key for key in outputs if key.startswith(SCALE_PREFIX)]
         if not scales:
-            raise ValueError(
+            raise UserError(
                 "--supervised_mscale_loss_wt is set, but this arch has no single-scale "
                 "predictions; use an arch with _Mscale or leave the flag out"
             )

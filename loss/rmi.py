@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from config import UserError
+
 POOL = 4  # side of a pooled cell, in pixels
 RADIUS = 3  # side of a window, in cells
 AREA = RADIUS * RADIUS
@@ -53,7 +55,7 @@ class RMILoss(nn.Module):
         """The loss of logits (B, K, H, W) against labels (B, H, W), a scalar.
 
         Labels outside 0..K-1 are ignored; an image without any other label adds a constant.
-        Raises ValueError for shapes that do not belong together, and for maps under 8 pixels.
+        Raises ValueError for shapes that do not belong together, UserError for a side under 8.
         """
         return self.split(logits, labels, do_rmi)[0]
 
@@ -80,7 +82,7 @@ class RMILoss(nn.Module):
                 f"{tuple(labels.shape)} do not fit; (B, K, H, W) and (B, H, W) are wanted"
             )
         if do_rmi and min(height, width) < (RADIUS - 1) * POOL:
-            raise ValueError(
+            raise UserError(
                 f"RMI loss needs maps of at least 8x8 pixels, got {height}x{width}: "
                 "use a larger --crop_size or no --rmi_loss"
             )
@@ -166,17 +168,19 @@ def _pool_labels(index: Tensor, valid: Tensor, num_classes: int) -> Tensor:
 def _pool_probs(probs: Tensor) -> Tensor:
     """Average pooling of `probs + 1e-6` inside the image and 0 outside, (B, K, h, w) float64."""
     image = torch.ones_like(probs[:1, :1])
-    pooled = F.avg_pool2d(probs, POOL, POOL, POOL // 2).double()
+    pooled = F.avg_pool2d(probs, POOL, POOL, POOL // 2).contiguous().double()
     return pooled + PROB_FLOOR * F.avg_pool2d(image, POOL, POOL, POOL // 2).double()
 
 
 def _unpool(grad: Tensor, size: tuple[int, int]) -> Tensor:
     """Gradient of the average pooling: (B, K, h, w) spread over (B, K, H, W)."""
-    grad = (grad / (POOL * POOL)).repeat_interleave(POOL, 2).repeat_interleave(POOL, 3)
-    height, width = size
     before = POOL // 2
-    after_rows, after_cols = height + before - grad.shape[2], width + before - grad.shape[3]
-    return F.pad(grad, (-before, after_cols, -before, after_rows))
+    height, width = (length + before for length in size)
+    # A last row or column that lies in no cell gets 0.
+    lacking = (-(-width // POOL) - grad.shape[3], -(-height // POOL) - grad.shape[2])
+    grad = F.pad(grad / (POOL * POOL), (0, lacking[0], 0, lacking[1]))
+    grad = grad.repeat_interleave(POOL, 3)[..., before:width]
+    return grad.repeat_interleave(POOL, 2)[:, :, before:height]
 
 
 def _rmi(labels: Tensor, probs: Tensor, needs_grad: bool) -> tuple[Tensor, Tensor | None, int]:
@@ -255,15 +259,14 @@ class _Windows:
         weights = weights.permute(0, 1, 2, 4, 3, 5)  # (N, to row, to col, row, map, col)
         weights = weights.reshape(self.num, RADIUS, RADIUS, RADIUS, 2 * RADIUS)
         constant = torch.einsum("napim,nim->nap", weights, self.means)
-        grad_cols = self.cols.new_zeros(self.num, RADIUS, self.rows, self.length)
-        for k in range(RADIUS):
-            target = self._shifted(grad_cols, k)
-            target -= constant[:, k].unsqueeze(2)
-            for i in range(RADIUS):
-                target.baddbmm_(weights[:, k, :, i], self.views[i])
         grad = self.cols.new_zeros(self.num, self.rows, self.length + RADIUS - 1)
-        for j in range(RADIUS):
-            grad[:, :, j : j + self.length] += grad_cols[:, j]
+        height = self.rows - RADIUS + 1
+        for k in range(RADIUS):
+            part = weights[:, k, :, 0] @ self.views[0] - constant[:, k].unsqueeze(2)
+            for i in range(1, RADIUS):
+                part.baddbmm_(weights[:, k, :, i], self.views[i])
+            for j, shifted in enumerate(part.unflatten(2, (height, self.length)).unbind(1)):
+                grad[:, k : k + height, j : j + self.length] += shifted
         return grad
 
 

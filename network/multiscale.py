@@ -11,11 +11,11 @@ Source: Tao, Sapra, Catanzaro, "Hierarchical Multi-Scale Attention for Semantic 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-import torch
 from torch import Tensor, nn
 
 from network.ops.resize import Size, resize, scaled_size, size_of
@@ -154,7 +154,9 @@ class MultiScale(nn.Module):
     def _train_outputs(self, images: Tensor, rows: Tensor | None) -> dict[str, Tensor]:
         # The low scale goes first: the order decides batch-norm statistics and dropout draws.
         lo = self._at_size(self._run(images, rows, self.lo_scale))
-        hi = self._at_size(self._run(images, rows, 1.0, attend=False))
+        # Nothing reads the attention at 1.0 here, but its batch norms must know this scale:
+        # inference with a scale above 1.0 uses it.
+        hi = dataclasses.replace(self._at_size(self._run(images, rows, 1.0)), attention=None)
         size = size_of(images)
         outputs = {PRED: fold([hi, lo], [hi.logits, lo.logits], size, self.align_corners)}
         if hi.aux is not None and lo.aux is not None:
@@ -167,9 +169,8 @@ class MultiScale(nn.Module):
         def at_size(x: Tensor | None) -> Tensor | None:
             return None if x is None else resize(x, each.size, self.align_corners)
 
-        return ScalePass(
-            scale=each.scale,
-            size=each.size,
+        return dataclasses.replace(
+            each,
             logits=resize(each.logits, each.size, self.align_corners),
             aux=at_size(each.aux),
             attention=at_size(each.attention),

@@ -47,7 +47,8 @@ class DumpSink:
     ) -> None:
         assert every >= 1
         self.out_dir, self.spec, self.every, self.assets = Path(out_dir), spec, every, assets
-        self.journal = Journal(self.out_dir, "dump", key, rank)
+        whole_key = f"{key} {assets=}" if key else ""  # a dump without maps does not count
+        self.journal = Journal(self.out_dir, "dump", whole_key, rank)
         self.rows: list[ImageRow] = []
 
     @property

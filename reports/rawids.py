@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from config import UserError
 from datasets.spec import DatasetSpec
 
 EXIF_ORIENTATION = 274
@@ -26,9 +27,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
 def to_raw_ids(pred: npt.NDArray[np.uint8], spec: DatasetSpec) -> npt.NDArray[np.uint8]:
     """Train ids (H, W) -> raw ids (H, W) uint8 of `spec`."""
-    table = np.zeros(256, np.uint8)
-    table[: len(spec.train_id_to_id)] = spec.train_id_to_id
-    return table[pred]
+    return spec.inverse_lut()[pred]
 
 
 def to_size(
@@ -36,13 +35,13 @@ def to_size(
 ) -> npt.NDArray[np.uint8]:
     """Resize (H, W) by nearest neighbour when the image was evaluated at another scale.
 
-    ValueError when the two do not have the same proportions: the image was cropped or padded.
+    UserError when the two do not have the same proportions: the image was cropped or padded.
     """
     height, width = values.shape
     if (height, width) == size:
         return values
     if abs(height * size[1] - width * size[0]) > max(height, width, *size):
-        raise ValueError(
+        raise UserError(
             f"{name}: predicted at {width}x{height}, the file is {size[1]}x{size[0]}; "
             "evaluate whole images, without --map_crop_val"
         )

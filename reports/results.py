@@ -25,7 +25,7 @@ from metrics.confusion import Scores
 from reports.files import write_atomic
 
 if TYPE_CHECKING:
-    from engine.evaluate import EvalSummary
+    from engine.result import EvalSummary
 
 FORMAT = "hiseg-results-1"
 METRICS = ("mean_iu", "acc", "acc_cls", "fwavacc")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from config import UserError
 from datasets.spec import DatasetSpec, Item
 from reports.files import encode_png, safe_name, write_atomic
 from reports.journal import ImageRow, Journal
@@ -34,7 +35,7 @@ NUM_LISTED = 5
 class SubmissionSink:
     """Writes the raw ids of every image under `out_dir`/submit; `finish` checks and zips.
 
-    `items` are the images of the split. ValueError when two of them would share a file name
+    `items` are the images of the split. UserError when two of them would share a file name
     or a name is not one the server accepts. `key` as in DumpSink.
     """
 
@@ -56,12 +57,12 @@ class SubmissionSink:
         names = sorted(map(file_name, self.images))
         twice = sorted({name for name, after in zip(names, names[1:], strict=False) if name == after})
         if twice:
-            raise ValueError(f"submission: several images would be written to {_listed(twice)}")
+            raise UserError(f"submission: several images would be written to {_listed(twice)}")
         pattern = SERVER_NAMES.get(spec.name)
         if pattern is not None:
             odd = [name for name in names if not pattern.fullmatch(name)]
             if odd:
-                raise ValueError(
+                raise UserError(
                     f"submission: the {spec.name} server wants names like "
                     f"city_000000_000000.png, not {_listed(odd)}"
                 )
@@ -87,12 +88,12 @@ class SubmissionSink:
     def finish(self) -> Path:
         """Check every file and write submission.zip; call it on one rank, after `close`.
 
-        Raises ValueError, and writes nothing, when files are missing, unexpected, of another
+        Raises UserError, and writes nothing, when files are missing, unexpected, of another
         size or type, or hold ids the server does not know.
         """
         problems = self.check()
         if problems:
-            raise ValueError("submission: " + "; ".join(problems) + "; nothing was zipped")
+            raise UserError("submission: " + "; ".join(problems) + "; nothing was zipped")
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
             for name in sorted(map(file_name, self.images)):

@@ -27,7 +27,8 @@ def seed_everything(seed: int, rank: int, deterministic: bool) -> None:
 
 def random_state() -> dict[str, Any]:
     """The states of all generators of this process, loadable with `weights_only=True`."""
-    name, keys, position, has_gauss, cached = np.random.get_state()
+    legacy: tuple[Any, ...] = np.random.get_state(legacy=True)  # type: ignore[assignment]
+    name, keys, position, has_gauss, cached = legacy
     version, internal, gauss = random.getstate()
     state: dict[str, Any] = {
         "torch": torch.get_rng_state(),

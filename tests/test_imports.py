@@ -18,6 +18,7 @@ PACKAGES = (
 )  # fmt: skip
 OWN = {*PACKAGES, "config", "flags", "train", "eval", "tests"}
 
+RESULTS = ("engine.result", "engine.evaluate.EvalSummary")  # what sinks and pages are given
 BATCHES = ("datasets.loader", "datasets.samplers", "datasets.spec")  # what a loop is fed with
 
 # File (the first matching pattern counts) -> what it may import of this project, besides the
@@ -45,9 +46,17 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("datasets/*", ("datasets", "transforms")),
     (
         "engine/*",
-        ("engine", "runtime", "metrics", "loss.objective", "network.outputs", "transforms.normalize", *BATCHES),
+        (
+            "engine",
+            "runtime",
+            "metrics",
+            "loss.objective",
+            "network.outputs",
+            "transforms.normalize",
+            *BATCHES,
+        ),
     ),
-    ("reports/*", ("reports", "datasets.spec", "metrics", "transforms.normalize", "engine.result")),
+    ("reports/*", ("reports", "datasets.spec", "metrics", "transforms.normalize", *RESULTS)),
     ("network/ops/*", ("network.ops",)),
     ("network/backbones/*", ("network.backbones", "network.ops")),
     ("network/heads/*", ("network.heads", "network.ops", "network.outputs")),

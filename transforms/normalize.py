@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import torch
 
@@ -16,8 +17,8 @@ _SHIFT = np.array([-mean / std for mean, std in zip(MEAN, STD, strict=True)], np
 def to_tensor(image: np.ndarray) -> torch.Tensor:
     """Network input of one picture: uint8 (H, W, 3) RGB -> float32 (3, H, W), normalised."""
     out = np.empty((3, *image.shape[:2]), np.float32)
-    for channel in range(3):
-        np.multiply(image[..., channel], _SCALE[channel], out=out[channel])
+    for channel, plane in enumerate(cv2.split(image)):
+        np.multiply(plane, _SCALE[channel], out=out[channel])
         out[channel] += _SHIFT[channel]
     return torch.from_numpy(out)
 

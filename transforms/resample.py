@@ -149,7 +149,7 @@ def _fast(
     source = image[top:bottom, left:right]
     if not source.flags.writeable or source.strides[2] < 0:
         source = source.copy()
-    batch = torch.from_numpy(source).permute(2, 0, 1)[None]
+    batch = torch.from_numpy(source)[None].permute(0, 3, 1, 2)  # channels last, also for torch
     factors = [(scaled[axis] + 1e-6) / image.shape[axis] for axis in (0, 1)]
     out = functional.interpolate(batch, scale_factor=factors, mode=kernel, antialias=True)
     picture = out[0].permute(1, 2, 0).numpy()

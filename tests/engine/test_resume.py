@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -71,7 +72,7 @@ def start_and_signal(
     while not ready() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     assert process.poll() is None, "the run ended before it could be disturbed"
-    process.send_signal(number)
+    os.killpg(process.pid, number)  # as Ctrl-C and job schedulers do: workers get it too
     return process.wait(timeout=60)
 
 

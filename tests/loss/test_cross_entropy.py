@@ -46,7 +46,9 @@ def test_class_weights_come_from_the_whole_batch_and_images_add_up():
     weights = torch.tensor([1 + 2 * (1 - 3 / 8), 1 + 2 * (1 - 5 / 8), 1.0])
     criterion = ImageWeightedCrossEntropy(bound=2.0)
     torch.testing.assert_close(criterion.class_weights(labels, 3), weights)
-    want = sum(F.cross_entropy(z[None], y[None], weights) for z, y in zip(logits, labels, strict=True))
+    want = sum(
+        F.cross_entropy(z[None], y[None], weights) for z, y in zip(logits, labels, strict=True)
+    )
     torch.testing.assert_close(criterion(logits, labels), want)
 
 

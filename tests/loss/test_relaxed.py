@@ -36,11 +36,13 @@ def test_ignored_pixels_beside_a_class_may_take_it():
 
 
 def test_boundary_pixel_is_right_with_any_class_of_the_neighbourhood():
-    logits = torch.zeros(1, 2, 4, 4)
-    labels = HALVES
-    wrong_side = logits.clone()
-    wrong_side[:, 0, :, 1:3], wrong_side[:, 1, :, 1:3] = 9.0, -9.0  # class 0 on both columns
-    assert RelaxedCrossEntropy()(wrong_side, labels) < RelaxedCrossEntropy()(logits, labels)
+    even = torch.zeros(1, 3, 4, 4)
+    swapped = even.clone()
+    swapped[:, 1, :, 1], swapped[:, 0, :, 2] = 9.0, 9.0  # each column takes the other's class
+    third = even.clone()
+    third[:, 2, :, 1:3] = 9.0
+    criterion = RelaxedCrossEntropy()
+    assert criterion(swapped, HALVES) < criterion(even, HALVES) < criterion(third, HALVES)
 
 
 def test_batch_is_the_sum_of_its_images_unless_the_published_weights_are_asked_for():

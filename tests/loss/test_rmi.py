@@ -104,7 +104,9 @@ def test_confident_logits_stay_finite(size):
         total, parts = RMILoss(4).split(logits, labels)
         assert math.isfinite(total.item())
         assert gradient(total, logits).isfinite().all()
-        assert parts["bce"].item() == pytest.approx(0 if sign == 1 else 4 * size, rel=0.01, abs=1e-6)
+        assert parts["bce"].item() == pytest.approx(
+            0 if sign == 1 else 4 * size, rel=0.01, abs=1e-6
+        )
 
 
 def test_non_finite_logits_give_a_non_finite_loss_and_no_crash():

@@ -16,7 +16,9 @@ from metrics.confusion import ConfusionMatrix, Scores, confusion_matrix
 CASE = torch.tensor([[5, 1, 0], [2, 3, 0], [0, 0, 0]])  # class 2 occurs nowhere
 
 
-def maps(num_classes: int, shape: tuple[int, ...], seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def maps(
+    num_classes: int, shape: tuple[int, ...], seed: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
     rng = torch.Generator().manual_seed(seed)
     pred = torch.randint(num_classes, shape, generator=rng, dtype=torch.int64)
     label = torch.randint(256, shape, generator=rng, dtype=torch.int64)

@@ -28,6 +28,7 @@ from tests.parity.core import Fixture, Row, compare
 
 FIXTURES = Path(__file__).parent / "fixtures" / "hmsa"
 EXACT = 1e-12
+TERMS = ("aux", "main", "scale_05x", "scale_10x")  # in the order of the recorded calls
 
 
 def draw_inputs(spec: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -144,11 +145,11 @@ def check_total(fixture: Fixture) -> list[Row]:
         )
         loss = objective(outputs, labels)
         loss.total.backward(retain_graph=True)
-        got = {"loss": loss.total.item(), "grad norm": _total_norm(net)}
+        without = sum(p.grad is None for p in net.parameters())
+        got = {"loss": loss.total.item(), "grad norm": _total_norm(net), "no grad": without}
         want = {"loss": case["loss"], "grad norm": case["grad_norm_total"]}
-        for term, call in zip(
-            ("aux", "main", "scale_05x", "scale_10x"), case["criterion_calls_in_order"], strict=False
-        ):
+        want["no grad"] = len(case["params_without_grad"])
+        for term, call in zip(TERMS, case["criterion_calls_in_order"], strict=False):
             got[term], want[term] = loss.terms[term].item(), call["value"]
         for key, norm in case["grad_norms"].items():
             got[key], want[key] = named[key].grad.double().norm().item(), norm

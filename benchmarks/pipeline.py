@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training pipeline, images a second on one core: the published PIL procedure against ours.
+
+    python -m benchmarks.pipeline                                # generated JPEGs of 360 x 480
+    python -m benchmarks.pipeline --root ../shared/data/camvid   # real frames, CamVid layout
+
+Both sides read the same files from disk, decode image and label, scale by 0.5..2, crop 360 x 480,
+flip, jitter colours, blur and normalise; the rounds of both alternate in one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image, ImageEnhance, ImageOps
+from skimage.filters import gaussian
+
+from datasets.base import SegmentationDataset
+from datasets.loader import collate
+from datasets.samplers import Draw
+from datasets.spec import DatasetSpec, Item
+from transforms.normalize import MEAN, STD
+from transforms.pipeline import train_pipeline
+
+CROP = (360, 480)
+VOID = 11
+
+
+def write_frames(root: Path, count: int) -> list[Item]:
+    """`count` smooth pictures with noise (JPEG, quality 92) and blocky labels (PNG)."""
+    rng = np.random.default_rng(0)
+    items = []
+    for index in range(count):
+        coarse = rng.uniform(0, 255, (9, 12, 3)).astype(np.float32)
+        picture = cv2.resize(coarse, (CROP[1], CROP[0]), interpolation=cv2.INTER_CUBIC)
+        picture += rng.normal(0, 12, picture.shape)
+        label = np.kron(rng.integers(0, VOID + 1, (12, 16)), np.ones((30, 30))).astype(np.uint8)
+        image_path, label_path = root / f"{index}.jpg", root / f"{index}.png"
+        Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(image_path, quality=92)
+        Image.fromarray(label).save(label_path)
+        items.append(Item(name=str(index), image=image_path, label=label_path))
+    return items
+
+
+def listed_frames(root: Path, count: int) -> list[Item]:
+    """The first `count` pairs of a folder in CamVid layout."""
+    lines = (root / "train.txt").read_text().splitlines()[:count]
+    pairs = [line.split() for line in lines if line.strip()]
+    return [Item(name=image, image=root / image, label=root / label) for image, label in pairs]
+
+
+def published_crop(
+    image: Image.Image, mask: Image.Image, rng: random.Random
+) -> tuple[Image.Image, Image.Image]:
+    """Resize the whole picture, pad where it is short, cut the crop."""
+    scale = rng.uniform(0.5, 2.0)
+    size = int(image.width * scale), int(image.height * scale)
+    image = image.resize(size, Image.Resampling.BICUBIC)
+    mask = mask.resize(size, Image.Resampling.NEAREST)
+    short = [max(CROP[1] - size[0], 0), max(CROP[0] - size[1], 0)]
+    pads = tuple(missing // 2 + 1 if missing else 0 for missing in short)
+    if any(pads):
+        image = ImageOps.expand(image, pads, fill=0)
+        mask = ImageOps.expand(mask, pads, fill=VOID)
+    left, top = rng.randint(0, image.width - CROP[1]), rng.randint(0, image.height - CROP[0])
+    box = (left, top, left + CROP[1], top + CROP[0])
+    return image.crop(box), mask.crop(box)
+
+
+def published_hue(image: Image.Image, factor: float) -> Image.Image:
+    """Hue shift through Pillow's HSV mode."""
+    hue, saturation, value = image.convert("HSV").split()
+    shifted = np.array(hue)
+    shifted += np.uint8(int(factor * 255) % 256)
+    turned = Image.merge("HSV", (Image.fromarray(shifted), saturation, value))
+    return turned.convert("RGB")
+
+
+def published_sample(item: Item, rng: random.Random) -> tuple[torch.Tensor, torch.Tensor]:
+    """One training sample by the published procedure, (3, H, W) float and (H, W) int64."""
+    assert item.label is not None
+    image, mask = Image.open(item.image).convert("RGB"), Image.open(item.label)
+    image, mask = published_crop(image, mask, rng)
+    if rng.random() < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        mask = mask.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    steps: list[Callable[[Image.Image], Image.Image]] = [
+        lambda picture: ImageEnhance.Brightness(picture).enhance(rng.uniform(0.75, 1.25)),
+        lambda picture: ImageEnhance.Contrast(picture).enhance(rng.uniform(0.75, 1.25)),
+        lambda picture: ImageEnhance.Color(picture).enhance(rng.uniform(0.75, 1.25)),
+        lambda picture: published_hue(picture, rng.uniform(-0.25, 0.25)),
+    ]
+    rng.shuffle(steps)
+    for step in steps:
+        image = step(image)
+    blurred = gaussian(np.array(image), sigma=rng.uniform(0.15, 1.30), channel_axis=2) * 255
+    tensor = torch.from_numpy(blurred.astype(np.uint8)).permute(2, 0, 1).contiguous().float()
+    tensor = tensor.div(255)
+    tensor.sub_(torch.tensor(MEAN).view(3, 1, 1)).div_(torch.tensor(STD).view(3, 1, 1))
+    return tensor, torch.from_numpy(np.array(mask)).long()
+
+
+def make_dataset(items: Sequence[Item]) -> SegmentationDataset:
+    """Our data set over `items`, eleven classes and void."""
+    spec = DatasetSpec(
+        name="bench",
+        class_names=tuple(map(str, range(VOID))),
+        palette=tuple((i, i, i) for i in range(VOID)),
+        id_to_train_id={i: i for i in range(VOID + 1)},
+        ignore_label=VOID,
+        train_id_to_id=tuple(range(VOID)),
+    )
+    return SegmentationDataset(
+        items, spec, train_pipeline(crop_size=CROP, ignore_label=VOID, blur="gauss")
+    )
+
+
+def measure(items: Sequence[Item], rounds: int) -> tuple[float, float]:
+    """Seconds a sample (published, ours): the fastest of `rounds` alternating rounds."""
+    dataset = make_dataset(items)
+    best = [float("inf"), float("inf")]
+    for number in range(rounds + 1):  # the first warms up
+        rng = random.Random(number)
+        start = time.perf_counter()
+        for item in items:
+            published_sample(item, rng)
+        middle = time.perf_counter()
+        for index in range(len(items)):
+            collate([dataset[Draw(index, None, (0, number, index))]])
+        end = time.perf_counter()
+        if number:
+            spent = (middle - start) / len(items), (end - middle) / len(items)
+            best = [min(old, new) for old, new in zip(best, spent, strict=True)]
+    return best[0], best[1]
+
+
+def main() -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--root", type=Path, help="folder in CamVid layout; default: generated")
+    parser.add_argument("--images", type=int, default=40, help="frames a round")
+    parser.add_argument("--rounds", type=int, default=4, help="alternating rounds")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    with tempfile.TemporaryDirectory() as folder:
+        root = args.root
+        items = listed_frames(root, args.images) if root else write_frames(Path(folder), args.images)
+        published, ours = measure(items, args.rounds)
+    print(f"published {1 / published:.0f} images/s, ours {1 / ours:.0f} images/s, {published / ours:.2f}x")
+
+
+if __name__ == "__main__":
+    main()

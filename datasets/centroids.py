@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where each class lies: one point per class and tile of every training label.
+
+`datasets.uniform` draws crops around these points. Finding them means reading every label, so
+they are cached in a file whose name is a hash of all that they depend on; a file that is torn or
+belongs to other inputs is never used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from datasets.base import DataError, label_size, read_label
+from datasets.spec import DatasetSpec, Item
+
+VERSION = 1  # of the computation and of the file; a new one makes all caches stale
+
+Points = dict[int, list[tuple[int, int]]]  # class -> (x, y)
+Centroids = dict[int, list[tuple[int, int, int]]]  # class -> (item, x, y)
+Progress = Callable[[int, int], None]  # labels done, labels in all
+Log = Callable[[str], None]
+
+
+def label_centroids(
+    label: np.ndarray, num_classes: int, tile: int, clip_tile: bool = True
+) -> Points:
+    """The centre of mass of every class in every whole tile, as (x, y) of the whole image.
+
+    label: (H, W) uint8 train ids. Centres are cut to whole pixels inside the tile; tiles are
+    visited row by row, remainders at the right and at the bottom are not. A tile larger than the
+    image is clipped to it; without clip_tile such an image has no tile and gives nothing.
+    Classes absent from every tile have no key.
+    """
+    height, width = (min(tile, side) if clip_tile else tile for side in label.shape)
+    num_rows, num_cols = label.shape[0] // height, label.shape[1] // width
+    if not num_rows * num_cols:
+        return {}
+    label = np.ascontiguousarray(label[: num_rows * height, : num_cols * width])
+    corner_y = np.arange(num_rows)[:, None] * height
+    corner_x = np.arange(num_cols)[None] * width
+    points: Points = {}
+    for class_id in range(num_classes):
+        mask = (label == class_id).view(np.uint8)
+        along_x = _band_sums(mask, height, 0).reshape(num_rows, num_cols, width)
+        counts = along_x.sum(-1)
+        found = counts > 0
+        if not found.any():
+            continue
+        along_y = _band_sums(mask, width, 1).reshape(num_cols, num_rows, height)
+        total = np.maximum(counts, 1)
+        x = along_x @ np.arange(width) // total + corner_x
+        y = (along_y @ np.arange(height)).T // total + corner_y
+        points[class_id] = list(zip(x[found].tolist(), y[found].tolist(), strict=True))
+    return points
+
+
+def _band_sums(mask: np.ndarray, thickness: int, axis: int) -> np.ndarray:
+    """Sums across each band: axis 0 -> (bands of rows, W), axis 1 -> (bands of columns, H)."""
+    sums = []
+    for start in range(0, mask.shape[axis], thickness):
+        band = mask[start : start + thickness] if axis == 0 else mask[:, start : start + thickness]
+        sums.append(cv2.reduce(band, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel())
+    return np.stack(sums).astype(np.int64)
+
+
+def load_or_build(
+    items: Sequence[Item],
+    spec: DatasetSpec,
+    tile: int,
+    cache_dir: Path,
+    workers: int,
+    progress: Progress | None = None,
+    log: Log = print,
+) -> Centroids:
+    """Centroids of all labels of `items` as (index of the item, x, y) per class, cached.
+
+    Items without a label give nothing. With several ranks, call it on one rank first: the
+    others then read the file. A cache directory that can not be written costs one log line and
+    the time of the next start. Raises DataError for a label that can not be read.
+    """
+    key = cache_key(items, spec, tile)
+    path = cache_dir / f"{spec.name}_tile{tile}_{key[:16]}.json"
+    centroids = _load(path, key, len(items), spec.num_classes, log)
+    if centroids is None:
+        centroids = _build(items, spec, tile, workers, progress)
+        _report_clipped(items, tile, log)
+        _save(path, key, centroids, log)
+    absent = [name for index, name in enumerate(spec.class_names) if index not in centroids]
+    if absent:
+        log(f"class-uniform sampling: no pixel of {', '.join(absent)} in the training labels")
+    return centroids
+
+
+def cache_key(items: Sequence[Item], spec: DatasetSpec, tile: int) -> str:
+    """Hash of all that the centroids depend on: files, label map, tile, version.
+
+    Files count by item name, label name, size and modification time, not by their folder: a set
+    that is moved keeps its cache. Raises DataError for a missing label.
+    """
+    digest = hashlib.sha256()
+    parts = [VERSION, tile, spec.num_classes, spec.lut().tolist()]
+    digest.update(json.dumps(parts).encode())
+    for item in items:
+        digest.update(json.dumps([item.name, *_stamp(item.label)]).encode())
+    return digest.hexdigest()
+
+
+def _stamp(label: Path | None) -> list[str | int]:
+    if label is None:
+        return []
+    try:
+        stat = label.stat()
+    except OSError as error:
+        raise DataError(f"{label}: label can not be read: {error.strerror}") from error
+    return [label.name, stat.st_size, stat.st_mtime_ns]
+
+
+def _build(
+    items: Sequence[Item], spec: DatasetSpec, tile: int, workers: int, progress: Progress | None
+) -> Centroids:
+    """Read all labels in threads: decoding and counting run outside the interpreter lock."""
+
+    def points_of(item: Item) -> Points:
+        if item.label is None:
+            return {}
+        return label_centroids(read_label(item.label, spec), spec.num_classes, tile)
+
+    found: dict[int, list[tuple[int, int, int]]] = {}
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        try:
+            for index, points in enumerate(pool.map(points_of, items)):
+                for class_id, pairs in points.items():
+                    found.setdefault(class_id, []).extend((index, x, y) for x, y in pairs)
+                if progress is not None:
+                    progress(index + 1, len(items))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return dict(sorted(found.items()))
+
+
+def _report_clipped(items: Iterable[Item], tile: int, log: Log) -> None:
+    """One line when the first label is smaller than the tile."""
+    first = next((item.label for item in items if item.label is not None), None)
+    if first is None:
+        return
+    height, width = label_size(first)
+    if min(height, width) < tile:
+        log(
+            f"class_uniform_tile {tile} is larger than the labels ({width}x{height}): "
+            f"tiles of {min(width, tile)}x{min(height, tile)} are used"
+        )
+
+
+def _load(path: Path, key: str, num_items: int, num_classes: int, log: Log) -> Centroids | None:
+    """The cached centroids, None when there are none that can be trusted."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        log(f"{path}: centroid cache is broken ({error}); building it again")
+        return None
+    if not _is_sound(record, key, num_items, num_classes):
+        log(f"{path}: centroid cache does not fit its contents; building it again")
+        return None
+    return {
+        int(class_id): [(item, x, y) for item, x, y in points]
+        for class_id, points in record["centroids"].items()
+    }
+
+
+def _is_sound(record: object, key: str, num_items: int, num_classes: int) -> bool:
+    """Whether a record is of this key and its numbers are those that were written."""
+    if not isinstance(record, Mapping) or record.get("key") != key:
+        return False
+    centroids = record.get("centroids")
+    if not isinstance(centroids, Mapping) or record.get("sum") != _checksum(centroids):
+        return False
+    classes = {str(class_id) for class_id in range(num_classes)}
+    return set(centroids) <= classes and all(
+        0 <= point[0] < num_items for points in centroids.values() for point in points
+    )
+
+
+def _checksum(centroids: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(centroids, sort_keys=True).encode()).hexdigest()
+
+
+def _save(path: Path, key: str, centroids: Centroids, log: Log) -> None:
+    """Write the cache under a temporary name, flush it to the disk, then rename it."""
+    texts: dict[str, object] = {str(class_id): points for class_id, points in centroids.items()}
+    record = {"key": key, "sum": _checksum(texts), "centroids": texts}
+    temporary = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            json.dump(record, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        log(f"{path}: centroids are not cached: {error.strerror}")
+        if temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading checkpoint files without running any code that may be in them."""
+
+from __future__ import annotations
+
+import _codecs
+import json
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+
+from config import UserError
+
+HEADER_KEY = "hiseg"  # metadata entry of our .safetensors files: everything but the tensors
+
+# The published training program saved its scores as NumPy numbers: plain data, and all that
+# keeps those files from being read without `--trust`. Both module spellings occur.
+_NUMPY_SCALAR = type(np.float64(0).__reduce__()[0]) and np.float64(0).__reduce__()[0]
+NUMPY_NUMBERS: list[Any] = [
+    (_NUMPY_SCALAR, "numpy.core.multiarray.scalar"),
+    (_NUMPY_SCALAR, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    np.dtypes.Float64DType,
+    np.dtypes.Float32DType,
+    np.dtypes.Int64DType,
+    _codecs.encode,
+]
+
+
+def _one_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).split("\n", 1)[0][:160]
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    try:
+        tensors = safetensors.torch.load_file(path)
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        header = json.loads(metadata.get(HEADER_KEY, "{}"))
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path} is truncated or no safetensors file: {_one_line(error)}") from error
+    return {**header, "state_dict": tensors}
+
+
+def _read_pickle(path: Path, trust: bool) -> Any:
+    try:
+        if trust:
+            return torch.load(path, map_location="cpu", weights_only=False)
+        with torch.serialization.safe_globals(NUMPY_NUMBERS):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if not trust and "weights_only" in str(error).lower().replace("weights only", "weights_only"):
+            raise UserError(
+                f"{path} holds more than weights and could run code when read; if you trust where "
+                f"it comes from: python scripts/convert_checkpoint.py {path} OUT.safetensors --trust"
+            ) from error
+        raise UserError(f"{path} is truncated or no checkpoint: {_one_line(error)}") from error
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is truncated or no checkpoint: {_one_line(error)}") from error
+
+
+def read_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
+    """The dictionary in a `.pth` or `.safetensors` file, tensors on the CPU.
+
+    A safetensors file comes back as its header entries plus `state_dict`. Pickles are read with
+    `weights_only=True` unless `trust` is given, which lets the file run code. Raises UserError
+    for a missing, truncated or foreign file and for a pickle that needs trust.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"checkpoint {path} does not exist")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    content = _read_pickle(path, trust)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__}, not a dictionary of weights")
+    return content
+
+
+def split_weights(content: dict[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The weights of a checkpoint and its other entries; either may be empty.
+
+    The weights stand under `state_dict` or `model`, or are the dictionary itself.
+    """
+    for name in ("state_dict", "model"):
+        inner = content.get(name)
+        if isinstance(inner, dict):
+            facts = {key: value for key, value in content.items() if key != name}
+            return _tensors(inner), facts
+    facts = {key: value for key, value in content.items() if not torch.is_tensor(value)}
+    return _tensors(content), facts
+
+
+def _tensors(entries: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return {key: value for key, value in entries.items() if torch.is_tensor(value)}

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ImageNet classifiers as trunks: HRNet files with or without the prefix `model.`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from config import UserError
+from network.convert.checkpoint import read_checkpoint, split_weights
+from network.convert.nvidia import strip_saved_prefix
+from network.convert.report import LoadReport, shortened
+
+CLASSIFIER_PREFIXES = (  # parts of the classifier that a segmentation trunk has no use for
+    "incre_modules.",
+    "downsamp_modules.",
+    "final_layer.",
+    "classifier.",
+    "aux_head.",
+    "cls_head.",
+    "ocr_gather_head.",
+    "ocr_distri_head.",
+    "conv3x3_ocr.",
+)
+RENAMED = {"last_layer.": "aux_head.", "model.": ""}  # as the reference does, in this order
+
+
+def bare_name(key: str) -> str:
+    """A key of the file in the trunk's own spelling."""
+    for old, new in RENAMED.items():
+        if key.startswith(old):
+            key = new + key.removeprefix(old)
+    return key
+
+
+def trunk_name(key: str) -> str:
+    """The key with the group that the trunk has inside a whole network."""
+    return "backbone." + bare_name(key)
+
+
+def is_classifier(key: str) -> bool:
+    """Whether a key belongs to the classifier, and so is dropped on purpose."""
+    return bare_name(key).startswith(CLASSIFIER_PREFIXES)
+
+
+def is_trunk(state: Mapping[str, Tensor]) -> bool:
+    """Whether a state dict is that of a bare trunk."""
+    names = {bare_name(key) for key in state}
+    return "conv1.weight" in names and any(name.startswith("layer1.") for name in names)
+
+
+def load_trunk(net: nn.Module, path: str) -> LoadReport:
+    """Load the ImageNet file `path` into the backbone of `net` (wrapped or not).
+
+    Keys of the classifier are dropped and reported; anything else must fit. Raises UserError.
+    """
+    backbone = getattr(getattr(net, "net", net), "backbone", None)
+    if not isinstance(backbone, nn.Module):
+        raise UserError(f"--pretrained {path}: this architecture has no trunk to load it into")
+    state, _ = split_weights(read_checkpoint(path))
+    state = strip_saved_prefix(state)
+    dropped = tuple(key for key in state if is_classifier(key))
+    found = {bare_name(key): value for key, value in state.items() if not is_classifier(key)}
+    own = backbone.state_dict()
+    wrong = [f"{key} is not known" for key in found if key not in own]
+    wrong += [f"{key} is missing" for key in own if key not in found and "num_batches" not in key]
+    wrong += [
+        f"{key} has shape {tuple(value.shape)}, wanted {tuple(own[key].shape)}"
+        for key, value in found.items()
+        if key in own and value.shape != own[key].shape
+    ]
+    if wrong:
+        raise UserError(f"--pretrained {path} does not fit the trunk: {shortened(wrong)}")
+    for key, value in found.items():
+        own[key].copy_(value)
+    return LoadReport(layout="imagenet", loaded=tuple(found), dropped=dropped)

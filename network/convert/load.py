@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loading weights into a network: map the names, compare everything, then copy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from config import UserError
+from network.convert import imagenet
+from network.convert.checkpoint import read_checkpoint, split_weights
+from network.convert.nvidia import official_name, strip_saved_prefix, to_wanted
+from network.convert.report import LoadReport, shortened
+
+COUNTER = "num_batches_tracked"  # absent from files of old torch versions; not a weight
+
+
+def detect(state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
+    """Name of the key layout: `hiseg`, `nvidia` or `imagenet`."""
+    if "model_options" in facts:
+        return "hiseg"
+    if imagenet.is_trunk(state):
+        return "imagenet"
+    return "nvidia"
+
+
+def _allowed(key: str, partial: Sequence[str]) -> bool:
+    """Whether `key` lies under one of the names in `partial`, in either spelling."""
+    names = (key, official_name(key))
+    return any(
+        name == prefix or name.startswith(prefix.rstrip(".") + ".")
+        for prefix in partial
+        for name in names
+    )
+
+
+def _plan(
+    net: nn.Module, state: Mapping[str, Tensor], partial: Sequence[str], layout: str
+) -> tuple[dict[str, Tensor], LoadReport]:
+    """Tensors to copy by name of the network, and what becomes of all names."""
+    own = net.state_dict()
+    dropped = [key for key in state if layout == "imagenet" and imagenet.is_classifier(key)]
+    found, unexpected, mismatched = {}, [], []
+    for key, value in state.items():
+        if key in dropped:
+            continue
+        name = to_wanted(imagenet.trunk_name(key) if layout == "imagenet" else key, own.keys())
+        if name not in own:
+            (dropped if _allowed(key, partial) else unexpected).append(key)
+        elif value.shape != own[name].shape:
+            shapes = f"{name} {tuple(value.shape)}, wanted {tuple(own[name].shape)}"
+            mismatched.append((name, shapes))
+        else:
+            found[name] = value
+    misfits = {name for name, _ in mismatched}
+    missing = [
+        name
+        for name in own
+        if name not in found and name not in misfits and not name.endswith(COUNTER)
+    ]
+    report = LoadReport(
+        layout=layout,
+        loaded=tuple(found),
+        dropped=tuple(dropped),
+        missing=tuple(missing),
+        unexpected=tuple(unexpected),
+        mismatched=tuple(shapes for _, shapes in mismatched),
+    )
+    return found, report
+
+
+def _refusal(net: nn.Module, source: str, facts: Mapping[str, Any], report: LoadReport) -> str:
+    """One line: what does not fit, and the way out."""
+    arch, num_classes = getattr(net, "arch", type(net).__name__), getattr(net, "num_classes", None)
+    own = f"{arch} with {num_classes} classes"
+    there = [str(facts["arch"])] if "arch" in facts else []
+    there += [f"{facts['num_classes']} classes"] if "num_classes" in facts else []
+    text = f"{source} ({', '.join(there) or report.layout}) does not fit {own}: "
+    parts = []
+    for what in ("mismatched", "missing", "unexpected"):
+        names = getattr(report, what)
+        if names:
+            parts.append(f"{len(names)} {what} ({shortened(names)})")
+    return text + "; ".join(parts) + "; --allow_partial PREFIX,... names what may be left out"
+
+
+def _copy(net: nn.Module, found: Mapping[str, Tensor]) -> None:
+    own = net.state_dict()
+    for name, value in found.items():
+        own[name].copy_(value)
+
+
+def load_official(
+    net: nn.Module,
+    source: str | Path | Mapping[str, Any],
+    partial: Sequence[str] = (),
+    trust: bool = False,
+) -> LoadReport:
+    """Load a file, or the dictionary in one, into `net`; nothing is copied unless all fits.
+
+    `partial` names prefixes of weights that may be absent or of another shape and then keep
+    their present value, in our spelling or the official one (`ocr.cls_head`). `trust` lets a
+    pickle run code. Raises UserError for unreadable files and for anything left over.
+    """
+    named = isinstance(source, str | Path)
+    content = read_checkpoint(source, trust) if isinstance(source, str | Path) else dict(source)
+    state, facts = split_weights(content)
+    title = str(source) if named else "the state dict"
+    if not state:
+        raise UserError(f"{title} holds no weights")
+    state = strip_saved_prefix(state)
+    found, report = _plan(net, state, partial, detect(state, facts))
+    _check_prefixes(net, state, partial)
+    names = [*report.missing, *(text.split(" ", 1)[0] for text in report.mismatched)]
+    if report.unexpected or not all(_allowed(name, partial) for name in names):
+        raise UserError(_refusal(net, title, facts, report))
+    _copy(net, found)
+    return report
+
+
+def _check_prefixes(net: nn.Module, state: Mapping[str, Tensor], partial: Sequence[str]) -> None:
+    """A prefix that names nothing at all is a typing error."""
+    names = [*net.state_dict(), *state]
+    for prefix in partial:
+        if not any(_allowed(name, [prefix]) for name in names):
+            raise UserError(f"--allow_partial {prefix}: no weight of that name in file or network")

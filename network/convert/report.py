@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What became of every tensor of a file, and of every tensor of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+NAMES_SHOWN = 3
+
+
+def shortened(names: Iterable[str]) -> str:
+    """The first few names and how many more there are."""
+    listed = list(names)
+    more = len(listed) - NAMES_SHOWN
+    return ", ".join(listed[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadReport:
+    """Names by what happened to them.
+
+    loaded, missing: names of this network. dropped, unexpected: names of the file; `dropped` has
+    no place in the network and is meant to, or was allowed to be left out. mismatched: name with
+    both shapes. missing and mismatched hold only allowed names once loading has succeeded.
+    """
+
+    layout: str
+    loaded: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    mismatched: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        parts = [f"layout {self.layout}: {len(self.loaded)} tensors loaded"]
+        for what in ("dropped", "missing", "unexpected", "mismatched"):
+            names = getattr(self, what)
+            if names:
+                parts.append(f"{len(names)} {what} ({shortened(names)})")
+        return ", ".join(parts)

@@ -49,7 +49,7 @@ def evaluate_run(args: argparse.Namespace, outcome: Outcome) -> int:
         log.msg("\n".join([f"failed: {reason}:", *summary.unreadable]))
         log.status("failed", reason, files=summary.unreadable)
         return FAILED
-    log.status("done", **({} if summary.scores is None else {"mean_iu": summary.scores.mean_iu}))
+    log.status("done", mean_iu=None if summary.scores is None else summary.scores.mean_iu)
     return DONE
 
 

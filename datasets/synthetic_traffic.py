@@ -88,8 +88,8 @@ def paint_car(canvas: Canvas, rng: Rng, x: float, z: float, oncoming: bool) -> N
     inner = x - half if x > 0 else x + half
     lit = 1.0 if (inner < x) == (canvas.light.sun_side < 0) else 0.78
     if abs(inner) > 0.4:
-        nose = [(0.0, 0.28), (1.0, 0.28), (1.0, 0.62), (0.97, 0.72), (0.74, belt), (0.0, belt)]
-        body = [(1 - share, y) for share, y in nose] if oncoming else nose
+        far_end = [(1.0, belt)] if oncoming else [(1.0, 0.62), (0.97, 0.72), (0.74, belt)]
+        body = [(0.0, 0.28), (1.0, 0.28), *far_end, (0.0, belt)]
         _side(canvas, inner, z, length, body, paint, CAR, lit)
         _wheels(canvas, inner, z, length, CAR, 0.32)
     deck, roof_z = (z + low[0] * length, z + low[1] * length), tuple(z + s * length for s in high)
@@ -119,7 +119,7 @@ def _cabin(
     side = -1 if x > 0 else 1
     wide, narrow = half * 0.98, half * 0.76
     sunk = (y[1] - y[0]) * shrink
-    base, top = y[0] + sunk * 0.6, y[1] - sunk
+    base, top = y[0] + sunk * 0.6 - 0.02, y[1] - sunk  # lower: no gap to the body
     slack = (deck[1] - deck[0]) * shrink * 0.7
     if abs(x + side * half) > 0.4:
         points = [(x + side * wide, base, deck[0] + slack), (x + side * wide, base, deck[1] - slack)]

@@ -21,6 +21,7 @@ from engine.schedule import make_schedule, poly_iter
 from engine.state import Progress, TrainState
 from network.build import build_net
 from network.convert import load_official, read_checkpoint
+from network.convert.checkpoint import split_weights
 from network.inference import prepare_for_inference
 from runtime.distributed import World
 from runtime.precision import Precision
@@ -31,8 +32,8 @@ TEST_MODE_STEPS, TEST_MODE_IMAGES = 11, 7
 
 def checkpoint_facts(path: str) -> dict[str, Any]:
     """The entries besides the weights of a checkpoint of this program; {} for foreign ones."""
-    content = read_checkpoint(path)
-    return content if "model_options" in content else {}
+    _, facts = split_weights(read_checkpoint(path))
+    return facts if "model_options" in facts else {}
 
 
 def adopt_checkpoint(args: argparse.Namespace, cfg: Config) -> tuple[dict[str, Any], ModelConfig]:
@@ -179,7 +180,9 @@ def build_schedule(args: argparse.Namespace, steps_per_epoch: int) -> Callable[[
 def prepared(args: argparse.Namespace, net: nn.Module) -> nn.Module:
     """The network as evaluation runs it: batch norm folded, compiled when asked."""
     net = prepare_for_inference(net)
-    return torch.compile(net) if args.compile else net
+    if args.compile:
+        net.compile()
+    return net
 
 
 def build_infer(args: argparse.Namespace, net: nn.Module, return_all: bool) -> predict.Infer:

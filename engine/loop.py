@@ -93,11 +93,12 @@ class Trainer:
         loader.generator = torch.Generator().manual_seed(0)
 
     def _wrap(self, net: nn.Module) -> nn.Module:
-        model = torch.compile(net) if self.settings.compile else net
+        if self.settings.compile:
+            net.compile()
         if self.world.size == 1:
-            return model
+            return net
         devices = [self.world.local_rank] if self.world.device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=devices)
+        return DistributedDataParallel(net, device_ids=devices)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -205,8 +206,8 @@ class Trainer:
         statistics = [buffer.clone() for buffer in self.buffers]
         for index, batch in enumerate(group):
             is_last = index == len(group) - 1
-            distributed_model = isinstance(self.model, DistributedDataParallel)
-            with self.model.no_sync() if distributed_model and not is_last else nullcontext():
+            wait = isinstance(self.model, DistributedDataParallel) and not is_last
+            with self.model.no_sync() if wait else nullcontext():  # type: ignore[operator]
                 loss = self._forward(batch)
                 self.state.scaler.scale(loss.total / len(group)).backward()
         self._update(statistics)
@@ -219,6 +220,7 @@ class Trainer:
             images = images.contiguous(memory_format=torch.channels_last)
         with self.precision.autocast():
             outputs = self.model(images, batch.rows)
+        assert batch.labels is not None, "training without labels"
         return self.objective({key: value.float() for key, value in outputs.items()}, batch.labels)
 
     def _update(self, statistics: list[torch.Tensor]) -> None:

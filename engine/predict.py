@@ -14,6 +14,7 @@ size of a pass live at once, besides what the network itself holds during its fo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -59,18 +60,56 @@ def class_ids(scores: Tensor) -> Tensor:
     return scores.argmax(1).to(torch.uint8)
 
 
+@dataclass(frozen=True)
+class View:
+    """One pass over a copy of the image, `scale` times as large, mirrored or not."""
+
+    scale: float = 1.0
+    mirrored: bool = False
+
+
+class Averaged:
+    """Mean of the scores of several views, each brought back to the size of the image.
+
+    One sum for all views: flip and multi_scale around each other merge into one Averaged, so
+    that they need no more memory together than alone.
+    """
+
+    def __init__(self, infer: Infer, views: Sequence[View], average: Average) -> None:
+        self.infer, self.views, self.average = infer, tuple(views), average
+
+    def __call__(self, images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
+        total: Tensor | None = None
+        pictures: dict[str, Tensor] = {}
+        for view in self.views:
+            pictures = self.infer(*_view_of(images, rows, view))
+            scores = pictures.pop(PRED)
+            if total is None:
+                total = scores.new_zeros(*scores.shape[:2], *images.shape[-2:])
+            _accumulate_(total, scores, view.mirrored, self.average)
+            del scores
+        assert total is not None
+        _rename_plain_pass(pictures, self.views[-1].scale)
+        return {PRED: _mean_(total, len(self.views), self.average), **pictures}
+
+
+def _views_of(infer: Infer, average: Average) -> tuple[Infer, tuple[View, ...]]:
+    """What a further averaging procedure around `infer` starts from."""
+    if isinstance(infer, Averaged) and infer.average == average:
+        return infer.infer, infer.views
+    return infer, (View(),)
+
+
 def flip(infer: Infer, average: Average = "logits") -> Infer:
-    """Mean of the scores of the mirrored image, mirrored back, and of the image itself."""
+    """Mean of the scores of the mirrored image, mirrored back, and of the image itself.
 
-    def flipped(images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
-        total = infer(images.flip(-1), rows)[PRED].flip(-1)
-        if average == "probs":
-            total = _softmax_(total)
-        outputs = infer(images, rows)
-        _accumulate_(total, outputs.pop(PRED), average)
-        return {PRED: _mean_(total, 2, average), **outputs}
-
-    return flipped
+    Pictures are those of the image itself. ValueError when `infer` already flips.
+    """
+    inner, views = _views_of(infer, average)
+    if any(view.mirrored for view in views):
+        raise ValueError("the mirrored image is averaged already")
+    mirrored = [View(view.scale, mirrored=True) for view in views]
+    return Averaged(inner, [*mirrored, *views], average)
 
 
 def multi_scale(infer: Infer, scales: Sequence[float], average: Average = "logits") -> Infer:
@@ -81,22 +120,12 @@ def multi_scale(infer: Infer, scales: Sequence[float], average: Average = "logit
     """
     if not scales or any(scale <= 0 for scale in scales):
         raise ValueError(f"scales {tuple(scales)}: one or more positive numbers wanted")
-
-    def scaled(images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
-        total: Tensor | None = None
-        pictures: dict[str, Tensor] = {}
-        for scale in scales:
-            pictures = infer(*_resize_input(images, rows, scale))
-            scores = pictures.pop(PRED)
-            if total is None:
-                total = scores.new_zeros(*scores.shape[:2], *images.shape[-2:])
-            _accumulate_(total, scores, average)
-            del scores
-        assert total is not None
-        _rename_plain_pass(pictures, scales[-1])
-        return {PRED: _mean_(total, len(scales), average), **pictures}
-
-    return scaled
+    inner, views = _views_of(infer, average)
+    if any(view.scale != 1.0 for view in views):  # scales of scales: rounded one by one
+        inner, views = infer, (View(),)
+    return Averaged(
+        inner, [View(scale, view.mirrored) for scale in scales for view in views], average
+    )
 
 
 def slide(
@@ -157,15 +186,16 @@ def _cut(
     return torch.cat(windows), torch.cat([rows[:, y : y + height] for y, _ in corners])
 
 
-def _resize_input(
-    images: Tensor, rows: Tensor | None, scale: float
+def _view_of(
+    images: Tensor, rows: Tensor | None, view: View
 ) -> tuple[Tensor, Tensor | None]:
+    """The network input of one view; rows follow the scale."""
     height, width = images.shape[-2:]
-    size = max(round(height * scale), 1), max(round(width * scale), 1)
-    if size == (height, width):
-        return images, rows
-    images = F.interpolate(images, size, mode="bilinear", align_corners=False)
-    return images, scaled_rows(rows, size[0])
+    size = max(round(height * view.scale), 1), max(round(width * view.scale), 1)
+    if size != (height, width):
+        images = F.interpolate(images, size, mode="bilinear", align_corners=False)
+        rows = scaled_rows(rows, size[0])
+    return (images.flip(-1) if view.mirrored else images), rows
 
 
 def _rename_plain_pass(pictures: dict[str, Tensor], scale: float) -> None:
@@ -183,32 +213,39 @@ def _softmax_(scores: Tensor) -> Tensor:
     return scores
 
 
-def _resized_chunks(scores: Tensor, size: torch.Size) -> list[Callable[[], Tensor]]:
+def _resized_parts(
+    scores: Tensor, size: torch.Size, mirrored: bool
+) -> list[Callable[[], Tensor]]:
     """Makers of the score maps at `size`, a few classes each, so that one lives at a time."""
 
     def maker(part: Tensor) -> Callable[[], Tensor]:
-        if part.shape[-2:] == size:
-            return lambda: part
-        return lambda: F.interpolate(part, size, mode="bilinear", align_corners=False)
+        def make() -> Tensor:
+            if part.shape[-2:] == size:
+                full = part
+            else:
+                full = F.interpolate(part, size, mode="bilinear", align_corners=False)
+            return full.flip(-1) if mirrored else full
+
+        return make
 
     return [maker(part) for part in scores.split(CLASS_CHUNK, 1)]
 
 
-def _accumulate_(total: Tensor, scores: Tensor, average: Average) -> None:
+def _accumulate_(total: Tensor, scores: Tensor, mirrored: bool, average: Average) -> None:
     """Add `scores`, resized to the size of `total`, as logits or as probabilities."""
-    chunks = _resized_chunks(scores, total.shape[-2:])
+    parts = _resized_parts(scores, total.shape[-2:], mirrored)
     targets = total.split(CLASS_CHUNK, 1)
     if average == "logits":
-        for target, chunk in zip(targets, chunks, strict=True):
-            target += chunk()
+        for target, part in zip(targets, parts, strict=True):
+            target += part()
         return
     log_sum: Tensor | None = None
-    for chunk in chunks:
-        part = chunk().logsumexp(1, keepdim=True)
-        log_sum = part if log_sum is None else torch.logaddexp(log_sum, part)
+    for part in parts:
+        own = part().logsumexp(1, keepdim=True)
+        log_sum = own if log_sum is None else torch.logaddexp(log_sum, own)
     assert log_sum is not None
-    for target, chunk in zip(targets, chunks, strict=True):
-        target += (chunk() - log_sum).exp_()
+    for target, part in zip(targets, parts, strict=True):
+        target += (part() - log_sum).exp_()
 
 
 def _mean_(total: Tensor, count: float | Tensor, average: Average) -> Tensor:

@@ -255,16 +255,16 @@ class Evaluation:
             self.log.metric("val", values, 0)
         speed = summary.num_images / max(summary.seconds, 1e-9)
         self.log.msg(f"{summary.num_images} images in {summary.seconds:.1f} s ({speed:.2f}/s)")
-        write_results(directory / "results.json", summary, self.spec, protocol)
+        results = write_results(directory / "results.json", summary, self.spec, protocol)
         if dumps is not None:
             page = directory / "best_images" / "index.html"
             write_page(
                 page,
                 title=f"{protocol['arch']} on {self.spec.name}",
                 spec=self.spec,
-                summary=summary,
+                summary=results,
                 rows=dumps.rows,
-                run=protocol,
+                run={**protocol, **runlog.versions()},
             )
             self.log.msg(f"report: {page}")
         for sink in sinks:

@@ -192,6 +192,10 @@ def _rmi(labels: Tensor, probs: Tensor, needs_grad: bool) -> tuple[Tensor, Tenso
     batch, num_classes, rows, cols = labels.shape
     present = labels.flatten(2).amax(2).flatten().nonzero().squeeze(1)
     num_absent = batch * num_classes - present.numel()
+    scale = 1 / (AREA * batch)
+    grad = torch.zeros_like(probs)
+    if present.numel() == 0:
+        return probs.new_tensor(num_absent * ABSENT * scale), grad, 0
     maps = torch.stack(
         [x.view(-1, rows, cols).index_select(0, present) for x in (labels, probs)], dim=1
     )
@@ -202,14 +206,11 @@ def _rmi(labels: Tensor, probs: Tensor, needs_grad: bool) -> tuple[Tensor, Tenso
         label_prob = label_prob.detach().requires_grad_(needs_grad)
         prob_prob = prob_prob.detach().requires_grad_(needs_grad)
         terms, num_jittered = half_log_det(label_label, label_prob, prob_prob)
-        scale = 1 / (AREA * batch)
         total = (terms.sum() + num_absent * ABSENT) * scale
         if not needs_grad:
             return total, None, num_jittered
         by_cross, by_own = torch.autograd.grad(total, (label_prob, prob_prob))
-    grad = torch.zeros_like(probs)
-    flat = grad.view(-1, rows, cols)
-    flat.index_copy_(0, present, windows.gradient(by_cross, by_own))
+    grad.view(-1, rows, cols).index_copy_(0, present, windows.gradient(by_cross, by_own))
     return total.detach(), grad, num_jittered
 
 

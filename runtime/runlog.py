@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,11 @@ def versions() -> dict[str, str | None]:
     """What a reader needs to repeat the run: interpreter, libraries, device."""
     import cv2
     import numpy
-    import torchvision
 
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torchvision": metadata.version("torchvision"),
         "numpy": numpy.__version__,
         "opencv": cv2.__version__,
         "cuda": torch.version.cuda,

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import config
+from datasets.synthetic import write_synthetic
 
 
 @pytest.fixture(autouse=True)

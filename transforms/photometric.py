@@ -7,6 +7,7 @@ All functions take and give (H, W, 3) uint8 RGB and follow Pillow (jitter) and s
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -16,8 +17,12 @@ import numpy as np
 from transforms.sample import Draws, GeneratorDraws, Sample
 
 _FLOOR = -0.4999  # turns OpenCV's rounding into the published truncation
-# Scale and offset to bytes; the offset lifts whole numbers that the conversion leaves just below.
-_HSV_TO_BYTES = np.array([[255 / 360, 0, 0, 1e-4], [0, 255, 0, 1e-4], [0, 0, 1, 0]], np.float32)
+# From OpenCV's float HSV to bytes, once a little high and once a little low: where the two bytes
+# differ the value is a whole number, and Pillow's own rounding decides.
+_SCALE = np.diag([255 / 360, 255, 1])
+_HIGH, _LOW = (
+    np.column_stack([_SCALE, [offset, abs(offset), 0]]).astype(np.float32) for offset in (1e-4, -1e-4)
+)
 
 
 def adjust_brightness(image: np.ndarray, factor: float) -> np.ndarray:
@@ -43,9 +48,37 @@ def adjust_hue(image: np.ndarray, factor: float) -> np.ndarray:
     Hue and saturation pass through eight bits on the way, as in the published procedure.
     """
     floats = cv2.cvtColor(image.astype(np.float32), cv2.COLOR_RGB2HSV)  # 0..360, 0..1, 0..255
-    hsv = cv2.transform(floats, _HSV_TO_BYTES).astype(np.uint8)
+    hsv = cv2.transform(floats, _HIGH).astype(np.uint8)
+    low = cv2.transform(floats, _LOW).astype(np.uint8)
+    ties = np.flatnonzero(cv2.extractChannel(cv2.subtract(hsv, low), 0).view(bool))
+    if ties.size:
+        hue, values = hsv.reshape(-1)[::3], floats.reshape(-1)
+        chroma = np.rint(values[3 * ties + 1] * values[3 * ties + 2]).astype(np.intp)
+        whole = hue[ties]
+        hue[ties] = whole - _rounded_down()[whole, chroma]
     hsv[..., 0] += np.uint8(int(255 * factor) % 256)
     return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL))
+
+
+@functools.cache
+def _rounded_down() -> np.ndarray:
+    """(256, 256) uint8: 1 where Pillow truncates a whole hue (row) at a chroma (column) to less.
+
+    Pillow's steps: distance of each channel from the largest over the chroma in float32; sector
+    plus their difference, float32; over 6, fraction of a turn, float32; times 255.
+    """
+    hue, chroma = np.mgrid[0:256, 0:256].astype(np.float64)
+    chroma = np.maximum(chroma, 1)
+    sextant = np.floor(hue * 6 / 255).astype(int)
+    is_odd = sextant % 2 == 1
+    part = hue * 6 / 255 - sextant
+    # Distance of the middle channel; that of the smallest is 1, of the largest 0.
+    middle = np.rint(np.where(is_odd, part, 1 - part) * chroma) / chroma
+    middle = middle.astype(np.float32).astype(np.float64)
+    sector = np.array([0, 2, 2, 4, 4, 0, 0])[sextant]
+    turn = (sector + np.where(is_odd, middle - 1, 1 - middle)).astype(np.float32)
+    circle = np.fmod(turn.astype(np.float64) / 6 + 1, 1).astype(np.float32)
+    return (circle.astype(np.float64) * 255 < hue).astype(np.uint8)
 
 
 def _blend_with(image: np.ndarray, level: int, factor: float) -> np.ndarray:

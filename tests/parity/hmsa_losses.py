@@ -129,8 +129,11 @@ def check_total(fixture: Fixture) -> list[Row]:
     named = _by_published_name(net, weights, header["cases"][0]["grad_norms"])
     spec = header["input"]
     size, seed = (spec["height"], spec["width"]), spec["seed"]
-    images = torch.from_numpy(recipe.image(*size, seed)).unsqueeze(0)
-    labels = torch.from_numpy(recipe.label(*size, header["num_classes"], seed + 50)).unsqueeze(0)
+    batch, classes = range(spec["batch"]), header["num_classes"]
+    images = torch.from_numpy(np.stack([recipe.image(*size, seed + i) for i in batch]))
+    labels = torch.from_numpy(
+        np.stack([recipe.label(*size, classes, seed + 50 + i) for i in batch])
+    )
     outputs = _freeze_noise(net)(images)
     rows = []
     for case in header["cases"]:
@@ -267,7 +270,7 @@ def check_metrics(fixture: Fixture) -> list[Row]:
 
 
 def _numbers(values: object) -> np.ndarray:
-    """float64 array with -1 where the value is not defined (None or NaN)."""
+    """float64 array with -1 where a score is not defined: null in the file, NaN here."""
     array = np.array(values, dtype=np.float64)
     return np.where(np.isnan(array), -1.0, array)
 

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From flags and configuration to items, data sets and loaders."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from config import Config, UserError
+from datasets import camvid, cityscapes, custom, folder, nullloader, synthetic, uniform, verify
+from datasets.base import SegmentationDataset
+from datasets.centroids import Centroids, Progress, load_or_build
+from datasets.loader import Batch, make_loader
+from datasets.samplers import Draw, EvalSampler, TrainSampler
+from datasets.spec import DatasetSpec, Item
+from transforms.pipeline import Blur, eval_pipeline, train_pipeline
+from transforms.sample import Sample, Transform
+
+ROOT_KEYS = {
+    "cityscapes": "CITYSCAPES_DIR",
+    "synthetic": "SYNTHETIC_DIR",
+    "camvid": "CAMVID_DIR",
+    "custom": "CUSTOM_YAML",
+}
+COARSE_FLAGS = (
+    "coarse_boost_classes",
+    "custom_coarse_dropout_classes",
+    "custom_coarse_prob",
+    "mask_out_cityscapes",
+    "only_coarse",
+)
+NUM_DUMPED = 32
+PROGRESS_SECONDS = 5.0
+
+
+def data_root(dataset: str, cfg: Config) -> Path:
+    """The folder (for "custom" the YAML file) of a data set.
+
+    Raises UserError that says where to set it when it is empty or does not exist.
+    """
+    key = ROOT_KEYS[dataset]
+    value = getattr(cfg.DATASET, key)
+    flag = "--set_cityscapes_root DIR" if dataset == "cityscapes" else f"--set DATASET.{key}=PATH"
+    where = f"set it with {flag}, the environment variable HISEG_{key}, or in paths.yml"
+    if not value:
+        raise UserError(f"--dataset {dataset}: DATASET.{key} is not set; {where}")
+    path = Path(cfg.expand(value))
+    if not path.exists():
+        raise UserError(f"--dataset {dataset}: DATASET.{key} is {path}, which is not there; {where}")
+    return path
+
+
+def dataset_spec(args: argparse.Namespace, cfg: Config) -> DatasetSpec:
+    """Classes of `--dataset`."""
+    if args.dataset == "custom":
+        return custom.make_spec(data_root("custom", cfg))
+    specs = {
+        "cityscapes": cityscapes.SPEC,
+        "synthetic": synthetic.SPEC,
+        "camvid": camvid.SPEC,
+        "nullloader": cityscapes.SPEC,
+    }
+    if args.dataset not in specs:
+        raise UserError(
+            f"--dataset {args.dataset} is not supported here; one of "
+            f"{', '.join([*specs, 'custom'])} is"
+        )
+    return specs[args.dataset]
+
+
+def _items(args: argparse.Namespace, cfg: Config, split: str) -> list[Item]:
+    name = args.dataset
+    if name == "nullloader":
+        return nullloader.list_items(nullloader.NUM_IMAGES if split == "train" else 1)
+    dataset_spec(args, cfg)
+    root = data_root(name, cfg)
+    if name in ("cityscapes", "synthetic"):
+        folds = {"cv": args.cv, "cv_splits": cfg.DATASET.CV_SPLITS}
+        module = cityscapes if name == "cityscapes" else synthetic
+        return module.list_items(root, split, **folds)
+    return camvid.list_items(root, split) if name == "camvid" else custom.list_items(root, split)
+
+
+def train_items(args: argparse.Namespace, cfg: Config) -> list[Item]:
+    """Training images of `--dataset`, all with labels."""
+    return _with_labels(_items(args, cfg, "train"), args)
+
+
+def val_items(args: argparse.Namespace, cfg: Config) -> list[Item]:
+    """Validation images of `--dataset`, all with labels."""
+    return _with_labels(_items(args, cfg, "val"), args)
+
+
+def test_items(args: argparse.Namespace, cfg: Config) -> list[Item]:
+    """Test images of `--dataset`, with labels where these are public."""
+    return _items(args, cfg, "test")
+
+
+def _with_labels(items: list[Item], args: argparse.Namespace) -> list[Item]:
+    bare = [item for item in items if item.label is None]
+    if bare and args.dataset != "nullloader":
+        raise UserError(
+            f"{bare[0].image} has no label ({len(bare)} of {len(items)} images have none); "
+            "training and validation need labels"
+        )
+    return items
+
+
+def eval_items(args: argparse.Namespace, cfg: Config) -> list[Item]:
+    """Images of `--eval val|trn|folder|test`."""
+    if args.eval == "folder":
+        return folder_items(args.eval_folder)
+    listing = {"val": val_items, "trn": train_items, "test": test_items}
+    return listing[args.eval](args, cfg)
+
+
+def folder_items(path: str) -> list[Item]:
+    """Pictures of `--eval_folder`, sub-folders included."""
+    return folder.list_items(Path(path))
+
+
+def fingerprint(args: argparse.Namespace, cfg: Config) -> dict[str, object]:
+    """What identifies the data of a run: counts, and a hash of file names, sizes and times."""
+    if args.dataset == "nullloader":
+        return {"dataset": "nullloader"}
+    if args.eval == "folder":
+        items = folder_items(args.eval_folder)
+        digest = verify.fingerprint(items, cityscapes.SPEC)
+        return {"folder": args.eval_folder, "images": len(items), "digest": digest}
+    spec = dataset_spec(args, cfg)
+    splits = {args.eval: eval_items} if args.eval else {"train": train_items, "val": val_items}
+    found: dict[str, object] = {"dataset": args.dataset, "root": str(data_root(args.dataset, cfg))}
+    for split, listing in splits.items():
+        items = listing(args, cfg)
+        found[split] = {"images": len(items), "digest": verify.fingerprint(items, spec)}
+    return found
+
+
+def train_transform(args: argparse.Namespace, spec: DatasetSpec) -> Transform:
+    """The augmentation that the flags describe."""
+    blur: Blur | None = "bilateral" if args.bblur else "gauss" if args.gblur else None
+    return train_pipeline(
+        crop_size=args.crop_size,
+        ignore_label=spec.ignore_label,
+        scale_min=args.scale_min,
+        scale_max=args.scale_max,
+        pre_size=args.pre_size,
+        color_aug=args.color_aug,
+        blur=blur,
+        full_crop=args.full_crop_training,
+        translate_aug_fix=args.translate_aug_fix,
+        rand_augment=args.rand_augment,
+    )
+
+
+def make_train_loader(
+    args: argparse.Namespace, cfg: Config, rank: int, world: int, seed: int
+) -> tuple[DataLoader[Batch], TrainSampler, DatasetSpec]:
+    """Loader and sampler of the training set, class-uniform as the flags say.
+
+    Every label is checked before the first batch. Raises UserError for data that does not fit.
+    """
+    given = [name for name in COARSE_FLAGS if getattr(args, name)]
+    if given:
+        raise UserError(f"--{given[0]}: coarse and auto-labelled images are not read yet; leave it out")
+    spec, items = dataset_spec(args, cfg), train_items(args, cfg)
+    dataset: Dataset[Sample]
+    if args.dataset == "nullloader":
+        if args.class_uniform_pct > 0:
+            raise UserError("--dataset nullloader has no labels; add --class_uniform_pct 0")
+        dataset, centroids = nullloader.NullDataset(items, args.crop_size), {}
+    else:
+        centroids = _checked_centroids(args, cfg, spec, items, rank)
+        dataset = SegmentationDataset(items, spec, train_transform(args, spec))
+    plan = partial(
+        _epoch, len(items), centroids, args.class_uniform_pct, spec.num_classes, seed,
+        cfg.DATASET.CLASS_UNIFORM_BIAS,
+    )  # fmt: skip
+    sampler = TrainSampler(plan, seed, rank, world, args.bs_trn)
+    loader = make_loader(dataset, sampler, args.bs_trn, args.num_workers)
+    return loader, sampler, spec
+
+
+def _epoch(
+    num_items: int,
+    centroids: Centroids,
+    pct: float,
+    num_classes: int,
+    seed: int,
+    bias: tuple[float, ...] | None,
+    epoch: int,
+) -> list[uniform.Entry]:
+    return uniform.epoch_list(num_items, centroids, pct, num_classes, seed, epoch, bias)
+
+
+def _checked_centroids(
+    args: argparse.Namespace, cfg: Config, spec: DatasetSpec, items: list[Item], rank: int
+) -> Centroids:
+    """Check labels of train and val, then the centroids; the first rank works, the rest read."""
+    cache = Path(cfg.expand(cfg.DATASET.CENTROID_ROOT or "ASSETS_PATH/uniform_centroids"))
+    workers = max(args.num_workers, 1)
+    with _alone(cache):
+        verify.verify_items([*items, *val_items(args, cfg)], spec, cache, workers)
+        if args.class_uniform_pct == 0:
+            return {}
+        log: Callable[[str], None] = _silent if rank else _say
+        progress = None if rank else _progress("centroids")
+        return load_or_build(items, spec, args.class_uniform_tile, cache, workers, progress, log)
+
+
+@contextlib.contextmanager
+def _alone(folder_path: Path) -> Iterator[None]:
+    """Only one process of this machine at a time; without a lock where none can be written."""
+    try:
+        folder_path.mkdir(parents=True, exist_ok=True)
+        stream = (folder_path / ".lock").open("w")
+    except OSError:
+        yield
+        return
+    with stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _silent(text: str) -> None:
+    del text
+
+
+def _progress(title: str) -> Progress:
+    """A counter on one line of a terminal, else a line every few seconds."""
+    last = time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        is_terminal = sys.stdout.isatty()
+        if is_terminal:
+            print(f"\r{title}: {done}/{total}", end="\n" if done == total else "", flush=True)
+        elif time.monotonic() - last > PROGRESS_SECONDS:
+            last = time.monotonic()
+            _say(f"{title}: {done}/{total}")
+
+    return report
+
+
+def make_eval_loader(
+    args: argparse.Namespace,
+    cfg: Config,
+    spec: DatasetSpec,
+    rank: int,
+    world: int,
+    items: list[Item],
+) -> DataLoader[Batch]:
+    """This rank's share of `items`, every image on exactly one rank.
+
+    Unreadable files of `--eval folder` are reported in the batch, all others are errors.
+    """
+    del cfg
+    is_folder = args.eval == "folder"
+    dataset: Dataset[Sample]
+    if args.dataset == "nullloader" and not is_folder:
+        dataset = nullloader.NullDataset(items, args.crop_size)
+    else:
+        transform = eval_pipeline(
+            ignore_label=spec.ignore_label,
+            pre_size=args.pre_size,
+            map_crop_val=args.map_crop_val,
+        )
+        dataset = SegmentationDataset(items, spec, transform, check_labels=not args.no_metrics)
+    sampler = EvalSampler(len(items), rank, world)
+    workers = (args.num_workers + 1) // 2
+    return make_loader(dataset, sampler, args.bs_val, workers, report_unreadable=is_folder)
+
+
+def dump_augmentations(args: argparse.Namespace, cfg: Config, out_dir: Path) -> int:
+    """Write augmented training images and labels to `out_dir`; returns how many."""
+    spec, items = dataset_spec(args, cfg), train_items(args, cfg)
+    dataset = SegmentationDataset(items, spec, train_transform(args, spec))
+    count = min(NUM_DUMPED, len(items))
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            sample = dataset[Draw(number, None, (args.seed, 0, number))]
+            Image.fromarray(sample.image).save(out_dir / f"{number:03d}_image.png")
+            assert sample.label is not None
+            label = Image.fromarray(np.ascontiguousarray(sample.label))
+            label.putpalette(spec.flat_palette())
+            label.save(out_dir / f"{number:03d}_label.png")
+    except OSError as error:
+        raise UserError(f"{out_dir}: can not be written: {error}") from error
+    return count

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read every image and label of a data set before a long run does.
+
+    python -m datasets.check --dataset camvid --set DATASET.CAMVID_DIR=/data/camvid
+    python -m datasets.check --dataset custom --set DATASET.CUSTOM_YAML=mine.yml --split train,val
+
+Problems, exit code 2: files that can not be read, labels of another size, with colours or with
+unknown ids, images that stand in two splits. Notes, exit code 0: classes that a split lacks,
+labels of only 0 and 255, images twice in one split. Then class frequencies, mean and deviation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from config import Config, UserError, configure
+from datasets import build
+from datasets.base import (
+    DataError,
+    is_binary,
+    map_ids,
+    mismatch_text,
+    read_ids,
+    read_image,
+    unknown_ids_text,
+)
+from datasets.spec import NUM_RAW_IDS, DatasetSpec, Item
+from flags import Parser
+
+SPLITS = ("train", "val", "test")
+MAX_LISTED = 20
+
+
+@dataclass
+class Finding:
+    """What one item holds: problems, pixels a train id, colour sums, a hash of its pixels."""
+
+    item: Item
+    problems: list[str] = field(default_factory=list)
+    counts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(NUM_RAW_IDS, np.int64))
+    sums: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((2, 3)))
+    size: tuple[int, int] = (0, 0)
+    digest: str = ""
+    is_binary: bool = False
+
+
+def inspect(item: Item, spec: DatasetSpec) -> Finding:
+    """Read one item entirely; nothing wrong with its files raises."""
+    finding = Finding(item)
+    shape = None
+    try:
+        image = read_image(item.image)
+        shape = image.shape[:2]
+        finding.size = shape[0], shape[1]
+        finding.digest = hashlib.blake2b(image.tobytes() + str(shape).encode()).hexdigest()
+        mean, deviation = cv2.meanStdDev(image)
+        pixels = shape[0] * shape[1]
+        finding.sums = np.stack([mean[:, 0], deviation[:, 0] ** 2 + mean[:, 0] ** 2]) * pixels
+    except DataError as error:
+        finding.problems.append(str(error))
+    if item.label is None:
+        return finding
+    try:
+        ids = read_ids(item.label)
+    except DataError as error:
+        finding.problems.append(str(error))
+        return finding
+    if shape is not None and ids.shape != shape:
+        finding.problems.append(mismatch_text(item, shape, ids.shape))
+    finding.is_binary = is_binary(ids)
+    mapped = map_ids(ids, spec)
+    if mapped is None:
+        finding.problems.append(unknown_ids_text(item.label, ids, spec))
+    else:
+        finding.counts = np.bincount(mapped.ravel(), minlength=NUM_RAW_IDS).astype(np.int64)
+    return finding
+
+
+@dataclass
+class SplitReport:
+    """All findings of one split; `error` when it could not even be listed."""
+
+    name: str
+    findings: list[Finding] = field(default_factory=list)
+    error: str = ""
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Pixels of every train id, (256,)."""
+        total = np.zeros(NUM_RAW_IDS, np.int64)
+        for finding in self.findings:
+            total += finding.counts
+        return total
+
+    def images_with(self, train_id: int) -> int:
+        """Number of labels in which a class occurs."""
+        return sum(bool(finding.counts[train_id]) for finding in self.findings)
+
+    def problems(self) -> list[str]:
+        """One line each, in the order of the items."""
+        found = [line for finding in self.findings for line in finding.problems]
+        return [self.error, *found] if self.error else found
+
+
+def check_split(
+    name: str, args: argparse.Namespace, cfg: Config, spec: DatasetSpec, workers: int
+) -> SplitReport:
+    """Read a whole split in `workers` threads."""
+    listing = {"train": build.train_items, "val": build.val_items, "test": build.test_items}
+    try:
+        items = listing[name](args, cfg)
+    except DataError as error:
+        return SplitReport(name, error=str(error))
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        return SplitReport(name, list(pool.map(lambda item: inspect(item, spec), items)))
+
+
+def duplicates(reports: Iterable[SplitReport]) -> tuple[list[str], list[str]]:
+    """Images with equal pixels: lines for those in different splits, and inside one split."""
+    places: dict[str, list[tuple[str, Path]]] = defaultdict(list)
+    for report in reports:
+        for finding in report.findings:
+            if finding.digest:
+                places[finding.digest].append((report.name, finding.item.image))
+    across, inside = [], []
+    for found in places.values():
+        if len(found) < 2:
+            continue
+        text = "the same picture: " + " = ".join(f"{path} ({split})" for split, path in found)
+        (across if len({split for split, _ in found}) > 1 else inside).append(text)
+    return across, inside
+
+
+def notes(report: SplitReport, spec: DatasetSpec) -> list[str]:
+    """What is odd about a split without being wrong."""
+    labelled = [finding for finding in report.findings if finding.item.label is not None]
+    if not labelled:
+        return []
+    lines = []
+    counts = report.counts
+    absent = [name for number, name in enumerate(spec.class_names) if not counts[number]]
+    if absent:
+        lines.append(f"{report.name}: no pixel of {', '.join(absent)}")
+    if all(finding.is_binary for finding in labelled):
+        lines.append(
+            f"{report.name}: every label holds only 0 and 255, as masks for viewing do; "
+            "map 255 to a class unless it means ignore"
+        )
+    return lines
+
+
+def class_table(reports: Sequence[SplitReport], spec: DatasetSpec) -> str:
+    """Share of the labelled pixels in percent and number of images, a class a row."""
+    heads = "".join(f"{report.name + ' %':>12}{'images':>8}" for report in reports)
+    lines = [f"{'id':>3}  {'class':<22}{heads}"]
+    rows = [*enumerate(spec.class_names), (spec.ignore_label, "(ignored)")]
+    totals = [max(int(report.counts.sum()), 1) for report in reports]
+    for number, name in rows:
+        cells = "".join(
+            f"{100 * report.counts[number] / total:>12.3f}{report.images_with(number):>8}"
+            for report, total in zip(reports, totals, strict=True)
+        )
+        lines.append(f"{number:>3}  {name:<22}{cells}")
+    return "\n".join(lines)
+
+
+def colour_line(report: SplitReport) -> str:
+    """Count, sizes, mean and standard deviation (of values 0..1) of a split's images."""
+    readable = [finding for finding in report.findings if finding.digest]
+    if not readable:
+        return f"{report.name}: no readable image"
+    pixels = sum(finding.size[0] * finding.size[1] for finding in readable)
+    mean, square = np.sum([finding.sums for finding in readable], axis=0) / pixels
+    deviation = np.sqrt(np.maximum(square - mean**2, 0)) / 255
+    sizes = sorted({finding.size for finding in readable})
+    shown = ", ".join(f"{width}x{height}" for height, width in sizes[:4])
+    more = f" and {len(sizes) - 4} more" if len(sizes) > 4 else ""
+    values = [" ".join(f"{value:.3f}" for value in row) for row in (mean / 255, deviation)]
+    return f"{report.name}: {len(readable)} images, {shown}{more}; mean {values[0]}, std {values[1]}"
+
+
+def print_report(reports: Sequence[SplitReport], spec: DatasetSpec) -> int:
+    """Print everything; returns the number of problems."""
+    for report in reports:
+        print(colour_line(report))
+    print()
+    print(class_table(reports, spec))
+    across, inside = duplicates(reports)
+    remarks = [line for report in reports for line in notes(report, spec)] + inside
+    problems = [line for report in reports for line in report.problems()] + across
+    for title, lines in (("notes", remarks), ("problems", problems)):
+        if lines:
+            print(f"\n{title}:")
+            print("\n".join(f"  {line}" for line in lines[:MAX_LISTED]))
+        if len(lines) > MAX_LISTED:
+            print(f"  and {len(lines) - MAX_LISTED} more")
+    print(f"\n{len(problems)} problems, {len(remarks)} notes")
+    return len(problems)
+
+
+def _split_names(text: str) -> list[str]:
+    names = text.split(",")
+    unknown = [name for name in names if name not in SPLITS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]}: some of {','.join(SPLITS)} wanted")
+    return names
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="datasets.check", allow_abbrev=False, description=__doc__.split("\n")[0])
+    parser.add_argument("--dataset", required=True, choices=sorted(build.ROOT_KEYS))
+    parser.add_argument("--split", type=_split_names, default=list(SPLITS), help="train,val,test")
+    parser.add_argument("--workers", type=int, default=4, help="files read at the same time")
+    parser.add_argument("--cv", type=int, default=0, help="cross-validation fold of Cityscapes")
+    parser.add_argument("--set_cityscapes_root", default="", metavar="DIR")
+    parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="any configuration key")
+    return parser
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Check what the command line names; the number of problems. Raises UserError."""
+    args = _parser().parse_args(argv)
+    given = ["set_cityscapes_root"] if args.set_cityscapes_root else []
+    cfg = configure(args, given, Config())
+    cv2.setNumThreads(0)
+    spec = build.dataset_spec(args, cfg)
+    build.data_root(args.dataset, cfg)
+    reports = [check_split(name, args, cfg, spec, args.workers) for name in args.split]
+    return print_report(reports, spec)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; 0 fine, 2 problems or wrong input."""
+    try:
+        return 2 if run(argv) else 0
+    except UserError as error:
+        for stream in (sys.stdout, sys.stderr):
+            print(f"error: {error}", file=stream)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

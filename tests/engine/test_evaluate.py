@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluation: every image counted and handed on once, whatever the batches and ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from datasets.loader import Batch
+from datasets.spec import DatasetSpec
+from engine.evaluate import evaluate, largest_probability
+from engine.result import EvalSummary, Gather, Result
+from metrics.confusion import Scores, confusion_matrix
+from tests.engine.live_maps import LiveMaps
+
+CPU = torch.device("cpu")
+SPEC = DatasetSpec(
+    name="three",
+    class_names=("road", "car", "sky"),
+    palette=((128, 64, 128), (0, 0, 142), (70, 130, 180)),
+    id_to_train_id={0: 255, 7: 0, 26: 1, 23: 2},
+    ignore_label=255,
+    train_id_to_id=(7, 26, 23),
+)
+
+
+class Keep:
+    """Keeps what it is given; `stored` names are done already."""
+
+    def __init__(self, needs: tuple[str, ...] = (), stored: tuple[str, ...] = ()) -> None:
+        self.needs, self.stored = frozenset(needs), stored
+        self.results: list[Result] = []
+        self.closed: list[tuple[int, int, list[Any]]] = []
+
+    def wants(self, index: int) -> bool:
+        return index != 99
+
+    def done(self, name: str) -> bool:
+        return name in self.stored
+
+    def add(self, result: Result) -> None:
+        self.results.append(result)
+
+    def close(self, rank: int, world: int, gather: Gather) -> None:
+        self.closed.append((rank, world, gather(len(self.results))))
+
+
+def scores_of(images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
+    """Each channel votes for one class."""
+    return {"pred": images * 2.0, "attn_05x": images[:, :1, ::2, ::2].sigmoid()}
+
+
+def make_images(count: int = 6, size: tuple[int, int] = (8, 10)) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randn(count, 3, *size, generator=generator)
+    labels = torch.randint(0, 4, (count, *size), generator=generator)
+    return images, torch.where(labels == 3, 255, labels)
+
+
+def batches(size: int, only: slice = slice(None)) -> Iterator[Batch]:
+    images, labels = make_images()
+    numbers = list(range(6))[only]
+    for first in range(0, len(numbers), size):
+        part = numbers[first : first + size]
+        yield Batch(
+            images=images[part],
+            labels=labels[part],
+            names=[f"city/{number}" for number in part],
+            indices=part,
+        )
+
+
+def val_loss(scores: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(scores, labels, ignore_index=255)
+
+
+def run(loader: Any, **options: Any) -> EvalSummary:
+    return evaluate(scores_of, loader, SPEC, CPU, val_loss=val_loss, **options)
+
+
+@pytest.mark.parametrize("size", [1, 4, 6])
+def test_scores_and_loss_do_not_depend_on_the_batches(size: int) -> None:
+    images, labels = make_images()
+    want = Scores.of(confusion_matrix(images.argmax(1), labels, 3), SPEC.class_names)
+    summary = run(batches(size))
+    assert summary.scores is not None
+    assert np.array_equal(summary.scores.matrix, want.matrix)
+    assert summary.loss == pytest.approx(val_loss(images * 2, labels).item(), rel=1e-6)
+    assert (summary.num_images, summary.skipped, summary.unreadable) == (6, 0, [])
+
+
+def test_every_image_of_a_batch_reaches_every_sink_with_its_own_matrix() -> None:
+    sinks = [Keep(("image", "prob", "assets")), Keep()]
+    summary = run(batches(4), sinks=sinks)
+    images, labels = make_images()
+    assert summary.scores is not None
+    for sink in sinks:
+        assert [result.name for result in sink.results] == [f"city/{i}" for i in range(6)]
+        assert sink.closed == [(0, 1, [6])]
+        assert sum(r.confusion for r in sink.results).tolist() == summary.scores.matrix.tolist()
+    result = sinks[0].results[5]
+    assert np.array_equal(result.pred, images[5].argmax(0).numpy())
+    assert np.array_equal(result.label, labels[5].numpy())
+    assert np.allclose(result.prob, (images[5] * 2).softmax(0).amax(0).numpy())
+    assert result.image.shape == (8, 10, 3) and result.image.dtype == np.uint8
+    assert result.assets["attn_05x"].shape == (4, 5)
+
+
+def test_costly_parts_are_made_only_for_sinks_that_read_them() -> None:
+    sink = Keep()
+    run(batches(2), sinks=[sink])
+    result = sink.results[0]
+    assert result.image is None and result.prob is None and result.assets == {}
+
+
+def test_a_sink_gets_only_the_images_it_wants() -> None:
+    images, labels = make_images(2)
+    batch = Batch(images=images, labels=labels, names=["a", "b"], indices=[0, 99])
+    sink = Keep()
+    assert run([batch], sinks=[sink]).num_images == 2
+    assert [result.name for result in sink.results] == ["a"]
+
+
+def test_images_without_labels_are_predicted_but_not_scored() -> None:
+    images, _ = make_images()
+    batch = Batch(images=images, labels=None, names=list("abcdef"), indices=list(range(6)))
+    sink = Keep()
+    summary = run([batch], sinks=[sink])
+    assert summary.scores is None and summary.loss is None and summary.num_images == 6
+    assert sink.results[0].label is None and sink.results[0].confusion is None
+
+
+def test_sizes_may_differ_from_batch_to_batch() -> None:
+    loader = [
+        Batch(images=torch.randn(1, 3, 5 + i, 9), labels=None, names=[str(i)], indices=[i])
+        for i in range(3)
+    ]
+    sink = Keep()
+    run(loader, sinks=[sink])
+    assert [result.pred.shape for result in sink.results] == [(5, 9), (6, 9), (7, 9)]
+
+
+def test_an_image_without_a_valid_pixel_counts_nothing() -> None:
+    images, labels = make_images(1)
+    batch = Batch(images=images, labels=labels * 0 + 255, names=["a"], indices=[0])
+    summary = run([batch])
+    assert summary.loss is None and summary.scores is not None
+    assert summary.scores.matrix.sum() == 0 and np.isnan(summary.scores.mean_iu)
+
+
+def test_unreadable_files_are_logged_once_each_and_listed() -> None:
+    nothing = Batch(
+        images=torch.empty(0, 3, 0, 0), labels=None, names=[], indices=[],
+        failed=[("z", "truncated"), ("a", "no image")],
+    )  # fmt: skip
+    lines: list[str] = []
+    summary = run([nothing, *batches(3)], log=lines.append)
+    assert summary.unreadable == ["a: no image", "z: truncated"]
+    assert lines == ["not read: z: truncated", "not read: a: no image"]
+    assert summary.num_images == 6
+
+
+def test_stored_images_are_not_computed_again_without_metrics() -> None:
+    seen: list[int] = []
+
+    def infer(images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
+        seen.append(len(images))
+        return scores_of(images)
+
+    stored = ("city/0", "city/1", "city/3")
+    sinks = [Keep(stored=stored), Keep(stored=(*stored, "city/5"))]
+    summary = evaluate(infer, batches(2), SPEC, CPU, sinks=sinks, metrics=False)
+    assert seen == [1, 2]
+    assert (summary.num_images, summary.skipped, summary.scores) == (3, 3, None)
+    assert [result.name for result in sinks[0].results] == ["city/2", "city/4", "city/5"]
+    assert [result.name for result in sinks[1].results] == ["city/2", "city/4"]
+
+
+def test_with_metrics_stored_images_are_counted_all_the_same() -> None:
+    sink = Keep(stored=("city/0",))
+    summary = run(batches(2), sinks=[sink])
+    assert summary.num_images == 6 and len(sink.results) == 6
+
+
+def test_two_ranks_give_the_summary_of_one() -> None:
+    whole = run(batches(2))
+    sums: list[Tensor] = []
+
+    def record(tensor: Tensor) -> Tensor:
+        sums.append(tensor.clone())
+        return tensor
+
+    run(batches(2, slice(1, None, 2)), all_reduce=record, rank=1, world=2)
+    waiting = iter(sums)
+    sink = Keep()
+    halves = run(
+        batches(2, slice(0, None, 2)),
+        sinks=[sink],
+        all_reduce=lambda tensor: tensor + next(waiting),
+        gather=lambda value: [value, value],
+        world=2,
+    )
+    assert halves.scores is not None and whole.scores is not None
+    assert np.array_equal(halves.scores.matrix, whole.scores.matrix)
+    assert halves.loss == pytest.approx(whole.loss, rel=1e-6)
+    assert halves.num_images == 6
+    assert sink.closed == [(0, 2, [3, 3])]
+
+
+def test_progress_counts_batches() -> None:
+    calls: list[tuple[int, int | None]] = []
+    run(list(batches(4)), progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(1, 2), (2, 2)]
+
+
+def test_the_largest_probability_is_that_of_the_softmax() -> None:
+    scores = 30 * torch.randn(2, 7, 5, 6)
+    got = largest_probability(scores, scores.amax(1))
+    torch.testing.assert_close(got, scores.softmax(1).amax(1))
+
+
+def test_metrics_confidence_and_loss_hold_at_most_two_score_maps() -> None:
+    spec = DatasetSpec(
+        name="many",
+        class_names=tuple(f"c{i}" for i in range(40)),
+        palette=((0, 0, 0),) * 40,
+        id_to_train_id={i: i for i in range(40)},
+        ignore_label=255,
+        train_id_to_id=tuple(range(40)),
+    )
+    size = (32, 32)
+
+    def infer(images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
+        return {"pred": torch.randn(1, 40, *size)}
+
+    labels = torch.randint(0, 40, (1, *size))
+    loader = [
+        Batch(images=torch.randn(1, 3, *size), labels=labels, names=[str(i)], indices=[i])
+        for i in range(3)
+    ]
+    with LiveMaps(40 * 32 * 32 * 4) as live:
+        evaluate(infer, loader, spec, CPU, sinks=[Keep(("prob",))], val_loss=val_loss)
+    assert live.most <= 2

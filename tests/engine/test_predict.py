@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Inference procedures against the same thing written naively, and their memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from engine.predict import class_ids, flip, multi_scale, slide, whole, window_starts
+from tests.engine.live_maps import LiveMaps
+
+CLASSES = 5
+
+
+class Net(nn.Module):
+    """Looks at neighbours, at the column and at the rows, so that no procedure is trivial."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, CLASSES, 3, padding=1)
+        self.calls: list[tuple[int, ...]] = []
+        self.eval()
+
+    def forward(
+        self, images: Tensor, rows: Tensor | None = None, return_all: bool = False
+    ) -> dict[str, Tensor]:
+        self.calls.append(tuple(images.shape))
+        scores = self.conv(images)
+        scores = scores + torch.linspace(0, 1, images.shape[-1])
+        if rows is not None:
+            assert rows.shape == (images.shape[0], images.shape[2])
+            scores = scores + rows[:, None, :, None]
+        outputs = {"pred": scores, "aux": scores}
+        if return_all:
+            outputs["pred_05x"] = scores[..., ::2, ::2]
+            outputs["attn_05x"] = scores[:, :1, ::2, ::2].sigmoid()
+        return outputs
+
+
+@pytest.fixture
+def net() -> Net:
+    return Net()
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.randn(2, 3, 24, 36, generator=torch.Generator().manual_seed(1))
+
+
+def resized(scores: Tensor, size: Any) -> Tensor:
+    return F.interpolate(scores, size, mode="bilinear", align_corners=False)
+
+
+def test_a_network_in_training_mode_is_refused(net: Net, images: Tensor) -> None:
+    net.train()
+    with pytest.raises(AssertionError, match="eval"):
+        whole(net)(images, None)
+
+
+def test_whole_returns_scores_alone_or_finished_pictures(net: Net, images: Tensor) -> None:
+    assert set(whole(net)(images, None)) == {"pred"}
+    outputs = whole(net, return_all=True)(images, None)
+    assert set(outputs) == {"pred", "pred_05x", "pred_10x", "attn_05x"}
+    assert outputs["pred_05x"].dtype == outputs["pred_10x"].dtype == torch.uint8
+    assert outputs["pred_05x"].shape == (2, 12, 18)
+    assert torch.equal(outputs["pred_10x"], class_ids(outputs["pred"]))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("average", ["logits", "probs"])
+def test_flip_is_the_mean_of_both_directions(net: Net, images: Tensor, average: str) -> None:
+    got = flip(whole(net), average)(images, None)["pred"]
+    plain, mirrored = net(images)["pred"], net(images.flip(-1))["pred"].flip(-1)
+    if average == "logits":
+        torch.testing.assert_close(got, (plain + mirrored) / 2)
+    else:
+        want = (plain.softmax(1) + mirrored.softmax(1)) / 2
+        torch.testing.assert_close(got.softmax(1), want)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("average", ["logits", "probs"])
+def test_multi_scale_resizes_the_input_and_the_scores_back(
+    net: Net, images: Tensor, average: str
+) -> None:
+    scales = (1.0, 0.5, 1.75)
+    got = multi_scale(whole(net), scales, average)(images, None)["pred"]
+    assert [call[2:] for call in net.calls] == [(24, 36), (12, 18), (42, 63)]
+    want = torch.zeros_like(got)
+    for scale in scales:
+        size = round(24 * scale), round(36 * scale)
+        scores = resized(net(resized(images, size))["pred"], (24, 36))
+        want += (scores.softmax(1) if average == "probs" else scores) / len(scales)
+    torch.testing.assert_close(got.softmax(1) if average == "probs" else got, want)
+
+
+def test_multi_scale_refuses_scales_that_are_not_positive(net: Net) -> None:
+    with pytest.raises(ValueError, match="positive"):
+        multi_scale(whole(net), (1.0, 0.0))
+
+
+@torch.no_grad()
+def test_the_pictures_are_those_of_the_last_unflipped_scale(net: Net, images: Tensor) -> None:
+    infer = flip(multi_scale(whole(net, return_all=True), (1.0, 2.0)))
+    outputs = infer(images, None)
+    assert set(outputs) == {"pred", "pred_05x", "pred_20x", "attn_05x"}
+    assert torch.equal(outputs["pred_20x"], class_ids(net(resized(images, (48, 72)))["pred"]))
+
+
+@pytest.mark.parametrize(
+    ("length", "window", "stride", "starts"),
+    [
+        (10, 10, 5, [0]),
+        (20, 10, 5, [0, 5, 10]),
+        (21, 10, 5, [0, 5, 10, 11]),
+        (11, 10, 10, [0, 1]),
+        (3, 3, 3, [0]),
+    ],
+)
+def test_windows_cover_everything_and_end_at_the_border(
+    length: int, window: int, stride: int, starts: list[int]
+) -> None:
+    assert window_starts(length, window, stride) == starts
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("batch_windows", [1, 4, 100])
+@pytest.mark.parametrize("average", ["logits", "probs"])
+def test_slide_divides_by_the_windows_that_saw_a_pixel(
+    net: Net, images: Tensor, batch_windows: int, average: str
+) -> None:
+    rows = torch.linspace(0, 1, 24).repeat(2, 1)
+    got = slide(whole(net), (16, 16), (6, 4), batch_windows, average)(images, rows)["pred"]
+    total, seen = torch.zeros_like(got), torch.zeros(24, 36)
+    for y in (0, 8):
+        for x in (0, 12, 20):
+            part = net(images[:, :, y : y + 16, x : x + 16], rows=rows[:, y : y + 16])["pred"]
+            total[:, :, y : y + 16, x : x + 16] += (
+                part.softmax(1) if average == "probs" else part
+            )
+            seen[y : y + 16, x : x + 16] += 1
+    assert seen.min() == 1
+    torch.testing.assert_close(got.softmax(1) if average == "probs" else got, total / seen)
+
+
+@torch.no_grad()
+def test_slide_takes_an_image_smaller_than_the_window_as_it_is(net: Net, images: Tensor) -> None:
+    got = slide(whole(net), (64, 64), (20, 20))(images, None)["pred"]
+    torch.testing.assert_close(got, net(images)["pred"])
+
+
+def test_slide_refuses_an_overlap_as_large_as_the_window(net: Net) -> None:
+    with pytest.raises(ValueError, match="overlap"):
+        slide(whole(net), (16, 16), (16, 4))
+
+
+@torch.no_grad()
+def test_procedures_nest_and_cut_the_rows_with_the_image(net: Net, images: Tensor) -> None:
+    rows = torch.linspace(0, 1, 24).repeat(2, 1)
+    infer = flip(multi_scale(slide(whole(net), (16, 16), (4, 4)), (0.5, 1.0)))
+    scores = infer(images, rows)["pred"]
+    assert scores.shape == (2, CLASSES, 24, 36)
+    assert scores.isfinite().all()
+
+
+@torch.no_grad()
+def test_flip_and_scales_give_the_same_mean_in_either_order(net: Net, images: Tensor) -> None:
+    one = flip(multi_scale(whole(net), (0.5, 2.0)))(images, None)["pred"]
+    other = multi_scale(flip(whole(net)), (0.5, 2.0))(images, None)["pred"]
+    torch.testing.assert_close(one, other)
+    with pytest.raises(ValueError, match="already"):
+        flip(flip(whole(net)))
+
+
+class Wide(nn.Module):
+    """Forty classes by one convolution: its output is the only map of that size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 40, 1)
+        self.eval()
+
+    def forward(self, images: Tensor, rows: Any = None, return_all: bool = False) -> Any:
+        return {"pred": self.conv(images)}
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("average", ["logits", "probs"])
+@pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0, 1.5), (1.5, 1.0)])
+def test_at_most_two_full_size_score_maps_live_at_once(
+    average: Any, scales: tuple[float, ...]
+) -> None:
+    infer = flip(multi_scale(whole(Wide()), scales, average), average)
+    images = torch.randn(1, 3, 32, 32)
+    with LiveMaps(40 * 32 * 32 * 4) as live:
+        infer(images, None)
+    assert live.most <= 2

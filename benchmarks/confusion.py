@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Confusion matrix of a 1024x2048 image against masked NumPy bincount.
+"""Confusion matrix of a 1024x2048 image against masked NumPy bincount, one thread.
 
-    python -m benchmarks.confusion
+python -m benchmarks.confusion
 """
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from benchmarks.alternate import print_table, time_alternately
+from metrics.confusion import confusion_matrix
 
 HEIGHT, WIDTH, NUM_CLASSES = 1024, 2048, 19
 AGREEMENT = 0.9  # share of the pixels whose prediction is copied from the label
@@ -34,3 +38,28 @@ def draw() -> tuple[Tensor, Tensor]:
     noise = rng.integers(0, NUM_CLASSES, label.shape)
     copied = (rng.uniform(size=label.shape) < AGREEMENT) & (label < NUM_CLASSES)
     return torch.from_numpy(np.where(copied, label, noise)), torch.from_numpy(label)
+
+
+def main() -> None:
+    """Compare, measure, print: maps as int64 (as a network gives them) and as uint8."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    pred, label = draw()
+    want = masked_bincount(pred.numpy(), label.numpy(), NUM_CLASSES)
+    for dtype in (torch.int64, torch.uint8):
+        ours = pred.to(dtype), label.to(dtype)
+        assert np.array_equal(confusion_matrix(*ours, NUM_CLASSES).numpy(), want)
+        seconds = time_alternately(
+            {
+                "masked NumPy bincount, int64": lambda: masked_bincount(
+                    pred.numpy(), label.numpy(), NUM_CLASSES
+                ),
+                f"ours, {dtype}": lambda maps=ours: confusion_matrix(*maps, NUM_CLASSES),
+            },
+            rounds=30,
+        )
+        print_table("confusion matrix, 1024x2048, equal counts", seconds, limit=0.25)
+
+
+if __name__ == "__main__":
+    main()

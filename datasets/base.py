@@ -169,9 +169,7 @@ def unknown_ids(ids: npt.NDArray[np.int64] | Picture, spec: DatasetSpec) -> dict
     return {value: count for value, count in found if value not in spec.id_to_train_id}
 
 
-def unknown_ids_text(
-    path: Path, ids: npt.NDArray[np.int64] | Picture, spec: DatasetSpec
-) -> str:
+def unknown_ids_text(path: Path, ids: npt.NDArray[np.int64] | Picture, spec: DatasetSpec) -> str:
     """The one line about ids outside the map of `spec`."""
     counts = unknown_ids(ids, spec)
     listed = [f"{value} ({count} pixels)" for value, count in list(counts.items())[:5]]

@@ -56,7 +56,9 @@ def data_root(dataset: str, cfg: Config) -> Path:
         raise UserError(f"--dataset {dataset}: DATASET.{key} is not set; {where}")
     path = Path(cfg.expand(value))
     if not path.exists():
-        raise UserError(f"--dataset {dataset}: DATASET.{key} is {path}, which is not there; {where}")
+        raise UserError(
+            f"--dataset {dataset}: DATASET.{key} is {path}, which is not there; {where}"
+        )
     return path
 
 
@@ -172,7 +174,9 @@ def make_train_loader(
     """
     given = [name for name in COARSE_FLAGS if getattr(args, name)]
     if given:
-        raise UserError(f"--{given[0]}: coarse and auto-labelled images are not read yet; leave it out")
+        raise UserError(
+            f"--{given[0]}: coarse and auto-labelled images are not read yet; leave it out"
+        )
     spec, items = dataset_spec(args, cfg), train_items(args, cfg)
     dataset: Dataset[Sample]
     if args.dataset == "nullloader":

@@ -187,7 +187,9 @@ def colour_line(report: SplitReport) -> str:
     shown = ", ".join(f"{width}x{height}" for height, width in sizes[:4])
     more = f" and {len(sizes) - 4} more" if len(sizes) > 4 else ""
     values = [" ".join(f"{value:.3f}" for value in row) for row in (mean / 255, deviation)]
-    return f"{report.name}: {len(readable)} images, {shown}{more}; mean {values[0]}, std {values[1]}"
+    return (
+        f"{report.name}: {len(readable)} images, {shown}{more}; mean {values[0]}, std {values[1]}"
+    )
 
 
 def print_report(reports: Sequence[SplitReport], spec: DatasetSpec) -> int:

@@ -30,7 +30,17 @@ from datasets.base import DataError
 from datasets.folder import find_images, is_image
 from datasets.spec import IGNORE, Color, DatasetSpec, Item
 
-KEYS = ("name", "root", "names", "palette", "ids", "ignore", "image_suffix", "label_suffix", "splits")
+KEYS = (
+    "name",
+    "root",
+    "names",
+    "palette",
+    "ids",
+    "ignore",
+    "image_suffix",
+    "label_suffix",
+    "splits",
+)
 SPLIT_KEYS = ("images", "labels")
 
 
@@ -190,7 +200,9 @@ def _read(path: Path) -> object:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: can not be read as YAML: {' '.join(str(error).split())}") from error
+        raise DataError(
+            f"{path}: can not be read as YAML: {' '.join(str(error).split())}"
+        ) from error
 
 
 def make_spec(path: Path) -> DatasetSpec:

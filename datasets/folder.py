@@ -42,7 +42,9 @@ def list_items(root: Path, split: str = "all") -> list[Item]:
         raise DataError(f"--eval_folder {root}: no such folder")
     images = find_images(root)
     if not images:
-        raise DataError(f"--eval_folder {root}: holds no pictures ({', '.join(sorted(IMAGE_ENDINGS))})")
+        raise DataError(
+            f"--eval_folder {root}: holds no pictures ({', '.join(sorted(IMAGE_ENDINGS))})"
+        )
     stems = Counter(path.with_suffix("") for path in images)
     items = []
     for path in images:

@@ -107,7 +107,9 @@ def write_synthetic(
             os.replace(part, root)
     except OSError as error:
         raise UserError(f"{root}: the synthetic set can not be written: {error}") from error
-    log(f"{root}: {plan.train} train, {plan.val} val, {plan.test} test, {plan.coarse} coarse scenes")
+    log(
+        f"{root}: {plan.train} train, {plan.val} val, {plan.test} test, {plan.coarse} coarse scenes"
+    )
     return True
 
 

@@ -7,6 +7,7 @@ painted far to near, each into the picture and, with the same outline, into the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,11 +35,12 @@ class Camera:
 
     def project(self, points: Sequence[Point]) -> Array:
         """Pixels (N, 2) of world points; Z is held at the near plane."""
-        world = np.asarray(points, np.float64).reshape(-1, 3)
-        depth = np.maximum(world[:, 2], NEAR)
-        x = self.center + self.focal * world[:, 0] / depth
-        y = self.horizon + self.focal * (self.height - world[:, 1]) / depth
-        return np.stack([x, y], axis=1)
+        return np.array([self.pixel(*point) for point in points])
+
+    def pixel(self, x: float, y: float, z: float) -> tuple[float, float]:
+        """The pixel of one world point, as `project`."""
+        scale = self.focal / max(z, NEAR)
+        return self.center + scale * x, self.horizon + scale * (self.height - y)
 
     def pixels(self, metres: float, depth: float) -> float:
         """Length in pixels of `metres` across the view at `depth`."""
@@ -59,7 +61,7 @@ class Light:
 
     def shade(self, color: Color, depth: float, brightness: float = 1.0) -> Color:
         """A surface colour as the camera sees it at `depth` metres."""
-        mix = 1 - float(np.exp(-depth / self.haze))
+        mix = 1 - math.exp(-depth / self.haze)
         parts = [
             min(255.0, value * brightness * tint) * (1 - mix) + sky * mix
             for value, tint, sky in zip(color, self.tint, self.skyline, strict=True)
@@ -92,7 +94,7 @@ class Canvas:
         self, points: Sequence[Point], color: Color, label: int | None, brightness: float = 1.0
     ) -> None:
         """Fill a polygon given in the world, shaded by its mean depth."""
-        depth = float(np.mean([max(point[2], NEAR) for point in points]))
+        depth = sum(max(point[2], NEAR) for point in points) / len(points)
         shaded = self.light.shade(color, depth, brightness)
         self.polygon(self.camera.project(points), shaded, label)
 
@@ -100,7 +102,7 @@ class Canvas:
         self, center: Point, radius: float, color: Color, label: int | None, squeeze: float = 1.0
     ) -> None:
         """An upright disc of `radius` metres; `squeeze` scales its width (foreshortening)."""
-        x, y = self.camera.project([center])[0]
+        x, y = self.camera.pixel(*center)
         size = self.camera.pixels(radius, center[2])
         shaded = self.light.shade(color, center[2])
         self.oval(x, y, size * squeeze, size, shaded, label)
@@ -119,9 +121,7 @@ class Canvas:
         if label is not None:
             cv2.ellipse(self.ids, center, axes, 0, 0, 360, label, -1, cv2.LINE_8, SHIFT)
 
-    def bar(
-        self, start: Point, end: Point, width: float, color: Color, label: int | None
-    ) -> None:
+    def bar(self, start: Point, end: Point, width: float, color: Color, label: int | None) -> None:
         """A straight bar of `width` metres between two world points, never under a pixel."""
         a, b = self.camera.project([start, end])
         half = max(self.camera.pixels(width, (start[2] + end[2]) / 2), 1.0) / 2
@@ -132,6 +132,12 @@ class Canvas:
         across = np.array([-along[1], along[0]]) / length * half
         color = self.light.shade(color, (start[2] + end[2]) / 2)
         self.polygon(np.stack([a - across, a + across, b + across, b - across]), color, label)
+
+    def visible_pixels(self, corners: Sequence[Point]) -> float:
+        """Area in pixels of the part of a world quad's bounding box that is in the picture."""
+        quad = self.camera.project(corners)
+        low, high = np.maximum(quad.min(0), 0), np.minimum(quad.max(0), self.size[::-1])
+        return float(np.prod(np.maximum(high - low, 0)))
 
     def picture(
         self, corners: Sequence[Point], texture: Texture, label: int, brightness: float = 1.0

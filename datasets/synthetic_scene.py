@@ -29,18 +29,24 @@ HORIZON, HOUSES, GARDENS, BARRIERS, STREET = range(5)
 
 @dataclass
 class Stage:
-    """Things to paint, each with its layer and its depth in metres."""
+    """Things to paint, each with its layer and its depth in metres.
 
-    things: list[tuple[int, float, Callable[[], None]]] = field(default_factory=list)
+    Every thing draws from a generator of its own: how much detail one has, which depends on the
+    size of the picture, changes nothing about the others.
+    """
+
+    seed: tuple[int, ...]
+    things: list[tuple[int, float, Callable[[Canvas], None]]] = field(default_factory=list)
 
     def add(self, layer: int, depth: float, paint: Callable[..., None], *args: object) -> None:
-        """Remember a thing; `paint(*args)` is called when its turn comes."""
-        self.things.append((layer, -depth, lambda: paint(*args)))
+        """Remember a thing; `paint(canvas, rng, *args)` is called when its turn comes."""
+        rng = np.random.default_rng([*self.seed, len(self.things)])
+        self.things.append((layer, -depth, lambda canvas: paint(canvas, rng, *args)))
 
-    def paint(self) -> None:
+    def paint(self, canvas: Canvas) -> None:
         """Paint everything, layer after layer, the farthest of each first."""
         for _, _, paint in sorted(self.things, key=lambda thing: thing[:2]):
-            paint()
+            paint(canvas)
 
 
 def render(seed: Sequence[int], height: int, width: int) -> tuple[Picture, Picture]:
@@ -61,14 +67,14 @@ def render(seed: Sequence[int], height: int, width: int) -> tuple[Picture, Pictu
         street_parts.ground_quad(canvas, *corners, street.asphalt, street_parts.ROAD)
     street_parts.paint_markings(canvas, rng, street, crossing)
     _cast_shadows(canvas, rng, street)
-    stage = Stage()
-    _end_of_street(stage, canvas, rng)
+    stage = Stage((*seed, 1))
+    _end_of_street(stage, rng)
     for side in (-1, 1):
-        _roadside(stage, canvas, rng, street, side, garden, crossing)
-        _furniture(stage, canvas, rng, street, side, crossing)
-        _people(stage, canvas, rng, street, side)
-    _vehicles(stage, canvas, rng, street)
-    stage.paint()
+        _roadside(stage, rng, street, side, garden, crossing)
+        _furniture(stage, rng, street, side, crossing)
+        _people(stage, rng, street, side)
+    _vehicles(stage, rng, street)
+    stage.paint(canvas)
     street_parts.grain(canvas, rng)
     return _develop(canvas, rng, height, width)
 
@@ -111,8 +117,8 @@ def _street(rng: Rng) -> Street:
     return Street(
         left=-1.75 - 3.5 * lanes_left - (2.2 if has_parking else 0.4),
         right=1.75 + (2.2 if has_parking else 0.4),
-        left_pavement=float(rng.uniform(2.0, 4.0)),
-        right_pavement=float(rng.uniform(2.0, 4.0)),
+        left_pavement=float(rng.uniform(2.5, 5.0)),
+        right_pavement=float(rng.uniform(2.5, 5.0)),
         asphalt=vary(rng, asphalt, 0.08),
         paving=vary(rng, paving, 0.06),
     )
@@ -133,23 +139,19 @@ def _cast_shadows(canvas: Canvas, rng: Rng, street: Street) -> None:
         z += length + rng.uniform(0, 5)
 
 
-def _end_of_street(stage: Stage, canvas: Canvas, rng: Rng) -> None:
+def _end_of_street(stage: Stage, rng: Rng) -> None:
     """Far houses and trees that close the view."""
     for _ in range(6):
         x, z = float(rng.uniform(-60, 60)), float(rng.uniform(FAR, FAR + 60))
-        color = street_parts.FACADES[int(rng.integers(len(street_parts.FACADES)))]
-        half, top = float(rng.uniform(6, 14)), float(rng.uniform(7, 18))
-        front = street_parts.facade(rng, color, int(top / 3), int(half / 1.5), canvas.light.is_dusk)
-        box = [(x - half, top, z), (x + half, top, z), (x + half, 0.0, z), (x - half, 0.0, z)]
-        stage.add(HORIZON, z, canvas.picture, box, front, street_parts.BUILDING)
+        size = float(rng.uniform(6, 14)), float(rng.uniform(7, 18))
+        stage.add(HORIZON, z, street_parts.paint_block, x, z, *size)
     for _ in range(14):
         x, z = float(rng.uniform(-55, 55)), float(rng.uniform(FAR - 15, FAR + 30))
-        stage.add(HORIZON, z, street_parts.paint_tree, canvas, rng, x, z, float(rng.uniform(7, 13)))
+        stage.add(HORIZON, z, street_parts.paint_tree, x, z, float(rng.uniform(7, 13)))
 
 
 def _roadside(
     stage: Stage,
-    canvas: Canvas,
     rng: Rng,
     street: Street,
     side: int,
@@ -169,36 +171,33 @@ def _roadside(
                 z = crossing + 9
                 continue
         if green or rng.random() < 0.15:
-            _park(stage, canvas, rng, edge, side, z, length)
+            _park(stage, rng, edge, side, z, length)
         else:
             color = street_parts.FACADES[int(rng.integers(len(street_parts.FACADES)))]
             house = House(
                 x=edge + side * setback, z0=z, z1=z + length - (0 if rng.random() < 0.6 else 1.5),
                 height=float(rng.uniform(6, 19)), color=vary(rng, color, 0.12),
             )  # fmt: skip
-            stage.add(HOUSES, z + 0.5, street_parts.paint_house, canvas, rng, house)
+            stage.add(HOUSES, z + 0.5, street_parts.paint_house, house)
             if garden:
-                _garden(stage, canvas, rng, edge, side, setback, z, length)
+                _garden(stage, rng, edge, side, setback, z, length)
         z += length
 
 
-def _park(
-    stage: Stage, canvas: Canvas, rng: Rng, edge: float, side: int, z: float, length: float
-) -> None:
+def _park(stage: Stage, rng: Rng, edge: float, side: int, z: float, length: float) -> None:
     for depth in np.arange(max(z, 5.0), z + length, 3.4):
         x = edge + side * float(rng.uniform(2.5, 14))
-        args = canvas, rng, x, float(depth), float(rng.uniform(5, 10))
+        args = x, float(depth), float(rng.uniform(5, 10))
         stage.add(HOUSES, float(depth), street_parts.paint_tree, *args)
     x = edge + side * 15
-    hedge = canvas, rng, x, z, z + length, float(rng.uniform(3, 5))
+    hedge = x, z, z + length, float(rng.uniform(3, 5))
     stage.add(HOUSES, z + length, street_parts.paint_hedge, *hedge)
     if rng.random() < 0.6:
-        _barrier(stage, canvas, rng, edge + side * 0.3, z, length)
+        _barrier(stage, rng, edge + side * 0.3, z, length)
 
 
 def _garden(
     stage: Stage,
-    canvas: Canvas,
     rng: Rng,
     edge: float,
     side: int,
@@ -207,102 +206,96 @@ def _garden(
     length: float,
 ) -> None:
     if rng.random() < 0.5:
-        _barrier(stage, canvas, rng, edge + side * 0.2, z, length)
+        _barrier(stage, rng, edge + side * 0.2, z, length)
     elif rng.random() < 0.4:
-        hedge = canvas, rng, edge + side * 0.4, z, z + length, float(rng.uniform(0.8, 1.6))
+        hedge = edge + side * 0.4, z, z + length, float(rng.uniform(0.8, 1.6))
         stage.add(GARDENS, z - 0.1, street_parts.paint_hedge, *hedge)
     if rng.random() < 0.5:
         depth, x = z + float(rng.uniform(1, length)), edge + side * setback * 0.5
         if depth > 5:
-            args = canvas, rng, x, depth, float(rng.uniform(3.5, 7))
+            args = x, depth, float(rng.uniform(3.5, 7))
             stage.add(GARDENS, depth, street_parts.paint_tree, *args)
 
 
-def _barrier(
-    stage: Stage, canvas: Canvas, rng: Rng, x: float, z: float, length: float
-) -> None:
+def _barrier(stage: Stage, rng: Rng, x: float, z: float, length: float) -> None:
     label = street_parts.FENCE if rng.random() < 0.55 else street_parts.WALL
-    args = canvas, rng, x, z, z + length, label
+    args = x, z, z + length, label
     stage.add(BARRIERS, max(z, 0.0) - 0.2, street_parts.paint_barrier, *args)
 
 
-def _furniture(
-    stage: Stage, canvas: Canvas, rng: Rng, street: Street, side: int, crossing: float | None
-) -> None:
+def _furniture(stage: Stage, rng: Rng, street: Street, side: int, crossing: float | None) -> None:
     """Lamps, street trees, signs, bins; traffic lights at a crossing."""
     x = street.kerb(side) + side * 0.6
     lamps, trees = rng.random() < 0.85, rng.random() < 0.45
     for depth in np.arange(float(rng.uniform(6, 18)), 90, float(rng.uniform(16, 26))):
         if lamps:
-            stage.add(STREET, float(depth), street_parts.paint_lamp, canvas, rng, x, float(depth))
+            stage.add(STREET, float(depth), street_parts.paint_lamp, x, float(depth))
         if trees:
-            args = canvas, rng, x + side * 0.5, float(depth) + 7, float(rng.uniform(5, 8))
+            args = x + side * 0.5, float(depth) + 7, float(rng.uniform(5, 8))
             stage.add(STREET, float(depth) + 7, street_parts.paint_tree, *args)
     for _ in range(int(rng.integers(1, 5))):
         depth = float(rng.uniform(6, 32))
-        stage.add(STREET, depth, street_parts.paint_sign, canvas, rng, x, depth)
+        stage.add(STREET, depth, street_parts.paint_sign, x, depth)
     if rng.random() < 0.4:
         depth = float(rng.uniform(6, 24))
-        stage.add(STREET, depth, street_parts.paint_bin, canvas, rng, x + side * 0.5, depth)
+        stage.add(STREET, depth, street_parts.paint_bin, x + side * 0.5, depth)
     if crossing is not None:
         depth = crossing - 1.0
-        stage.add(STREET, depth, street_parts.paint_traffic_light, canvas, rng, x, depth)
+        stage.add(STREET, depth, street_parts.paint_traffic_light, x, depth)
         depth = crossing + 9.0
-        stage.add(STREET, depth, street_parts.paint_traffic_light, canvas, rng, x, depth)
+        stage.add(STREET, depth, street_parts.paint_traffic_light, x, depth)
     elif rng.random() < 0.45:
         depth = float(rng.uniform(9, 24))
-        stage.add(STREET, depth, street_parts.paint_traffic_light, canvas, rng, x, depth)
+        stage.add(STREET, depth, street_parts.paint_traffic_light, x, depth)
 
 
-def _people(stage: Stage, canvas: Canvas, rng: Rng, street: Street, side: int) -> None:
+def _people(stage: Stage, rng: Rng, street: Street, side: int) -> None:
     """Pedestrians on the pavement, some crossing the road, parked two-wheelers."""
     inner, edge = street.kerb(side) + side * 0.5, street.edge(side) - side * 0.4
     for _ in range(int(rng.poisson(4.0))):
         depth, x = float(rng.uniform(6, 30)), float(rng.uniform(*sorted((inner, edge))))
-        stage.add(STREET, depth, traffic.paint_person, canvas, rng, x, depth)
+        stage.add(STREET, depth, traffic.paint_person, x, depth)
         if rng.random() < 0.3:
-            stage.add(STREET, depth, traffic.paint_person, canvas, rng, x + 0.6, depth)
+            stage.add(STREET, depth, traffic.paint_person, x + 0.6, depth)
     if rng.random() < 0.22:
         depth, x = float(rng.uniform(10, 30)), float(rng.uniform(street.left, street.right))
-        stage.add(STREET, depth, traffic.paint_person, canvas, rng, x, depth)
+        stage.add(STREET, depth, traffic.paint_person, x, depth)
     if rng.random() < 0.45:
         depth, x = float(rng.uniform(6, 18)), inner + side * 0.4
         for number in range(int(rng.integers(1, 4))):
-            args = canvas, rng, x, depth + 0.7 * number, traffic.BICYCLE, False
+            args = x, depth + 0.7 * number, traffic.BICYCLE, False
             stage.add(STREET, depth + 0.7 * number, traffic.paint_two_wheeler, *args)
 
 
-def _vehicles(stage: Stage, canvas: Canvas, rng: Rng, street: Street) -> None:
+def _vehicles(stage: Stage, rng: Rng, street: Street) -> None:
     """Parked cars at the kerbs, traffic in the lanes, riders between."""
     for side in (-1, 1):
         if street.right > 3.0:
             x, depth = street.kerb(side) - side * 1.05, float(rng.uniform(3.5, 9))
             while depth < 70:
                 if rng.random() < 0.62:
-                    stage.add(STREET, depth, traffic.paint_car, canvas, rng, x, depth, side < 0)
+                    stage.add(STREET, depth, traffic.paint_car, x, depth, side < 0)
                 depth += float(rng.uniform(5.4, 7.5))
     lanes = [(0.0, False)]
-    lanes += [(-3.5 * (number + 1), True) for number in range(3) if -3.5 * (number + 1) - 1.7 > street.left]
+    lanes += [(x, True) for x in (-3.5, -7.0) if x - 1.7 > street.left]
     for x, oncoming in lanes:
         depth = float(rng.uniform(9, 30))
         while depth < 110:
-            _one_vehicle(stage, canvas, rng, x + float(rng.uniform(-0.3, 0.3)), depth, oncoming)
+            _one_vehicle(stage, rng, x + float(rng.uniform(-0.3, 0.3)), depth, oncoming)
             depth += float(rng.uniform(13, 45))
     if rng.random() < 0.5:
         depth, x = float(rng.uniform(7, 22)), float(rng.choice([-1.9, 1.7]))
         kind = traffic.BICYCLE if rng.random() < 0.7 else traffic.MOTORCYCLE
-        stage.add(STREET, depth, traffic.paint_two_wheeler, canvas, rng, x, depth, kind, True)
+        stage.add(STREET, depth, traffic.paint_two_wheeler, x, depth, kind, True)
 
 
-def _one_vehicle(
-    stage: Stage, canvas: Canvas, rng: Rng, x: float, depth: float, oncoming: bool
-) -> None:
+def _one_vehicle(stage: Stage, rng: Rng, x: float, depth: float, oncoming: bool) -> None:
     kind = rng.random()
-    if kind < 0.84 or depth < 9:
-        stage.add(STREET, depth, traffic.paint_car, canvas, rng, x, depth, oncoming)
+    if kind < 0.88 or depth < 9:
+        stage.add(STREET, depth, traffic.paint_car, x, depth, oncoming)
         return
-    label = traffic.TRUCK if kind < 0.92 else traffic.BUS if kind < 0.985 else traffic.TRAIN
-    stage.add(STREET, depth, traffic.paint_box_vehicle, canvas, rng, x, depth, label, oncoming)
+    label = traffic.TRUCK if kind < 0.935 else traffic.BUS if kind < 0.99 else traffic.TRAIN
+    stage.add(STREET, depth, traffic.paint_box_vehicle, x, depth, label, oncoming)
 
 
 def _develop(canvas: Canvas, rng: Rng, height: int, width: int) -> tuple[Picture, Picture]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from datasets.synthetic_canvas import NEAR, Canvas, Color, Texture, smooth_noise
+from datasets.synthetic_canvas import NEAR, Canvas, Color, Point, Texture, smooth_noise
 
 # Raw Cityscapes ids.
 STATIC, ROAD, SIDEWALK, BUILDING, WALL, FENCE, POLE = 4, 7, 8, 11, 12, 13, 17
@@ -52,8 +52,12 @@ class Street:
 
 def vary(rng: Rng, color: Color, amount: float) -> Color:
     """A colour of another brightness and a slightly other hue."""
-    scale = 1 + rng.uniform(-amount, amount)
-    parts = [float(np.clip(value * scale + rng.normal(0, 30 * amount), 4, 250)) for value in color]
+    gain, *shifts = rng.standard_normal(4).tolist()
+    scale = 1 + 0.6 * amount * max(-2.0, min(2.0, gain))
+    parts = [
+        min(max(value * scale + 30 * amount * shift, 4.0), 250.0)
+        for value, shift in zip(color, shifts, strict=True)
+    ]
     return parts[0], parts[1], parts[2]
 
 
@@ -172,26 +176,45 @@ class House:
     color: Color
 
 
+def paint_front(
+    canvas: Canvas, rng: Rng, corners: list[Point], metres: tuple[float, float], color: Color,
+    brightness: float,
+) -> None:  # fmt: skip
+    """A front of (width, height) metres: windows when it is large enough in the picture."""
+    pixels = canvas.visible_pixels(corners)
+    if pixels < 1:
+        return
+    if pixels < 80:
+        canvas.surface(corners, color, BUILDING, 0.8 * brightness)
+        return
+    storeys, bays = max(int(metres[1] / 3.1), 1), max(int(metres[0] / 2.8), 1)
+    texture = facade(rng, color, storeys, bays, canvas.light.is_dusk)
+    canvas.picture(corners, texture, BUILDING, brightness)
+
+
 def paint_house(canvas: Canvas, rng: Rng, house: House) -> None:
     """Front along the street, the end wall that looks at the camera, a roof line."""
     side = 1 if house.x > 0 else -1
-    light = canvas.light
-    lit = 1.05 if light.sun_side != side else 0.8
-    storeys = max(int(house.height / 3.1), 1)
+    lit = 1.05 if canvas.light.sun_side != side else 0.8
     x, z0, z1, top = house.x, max(house.z0, NEAR), house.z1, house.height
+    if z1 <= NEAR:
+        return
     out = x + side * 12
-    end = facade(rng, vary(rng, house.color, 0.04), storeys, 3, light.is_dusk)
-    corners = [(x, top, z0), (out, top, z0), (out, 0.0, z0), (x, 0.0, z0)]
-    canvas.picture(corners, end, BUILDING, 0.82 if lit > 1 else 0.95)
-    bays = max(int((house.z1 - house.z0) / 2.8), 1)
-    front = facade(rng, house.color, storeys, bays, light.is_dusk)
-    visible = (z1 - z0) / (house.z1 - house.z0)
-    front = front[:, : max(int(front.shape[1] * visible), 1)]
-    corners = [(x, top, z1), (x, top, z0), (x, 0.0, z0), (x, 0.0, z1)]
-    canvas.picture(corners, front, BUILDING, lit)
+    end: list[Point] = [(x, top, z0), (out, top, z0), (out, 0.0, z0), (x, 0.0, z0)]
+    paint_front(canvas, rng, end, (9, top), vary(rng, house.color, 0.04), 1.75 - lit)
+    front: list[Point] = [(x, top, z1), (x, top, z0), (x, 0.0, z0), (x, 0.0, z1)]
+    paint_front(canvas, rng, front, (z1 - z0, top), house.color, lit)
     roof = vary(rng, (112, 70, 58) if top < 12 else (92, 90, 92), 0.15)
     eaves = [(x, top, z1), (x, top, z0), (x, top + 0.7, z0), (x, top + 0.7, z1)]
     canvas.surface(eaves, roof, BUILDING)
+
+
+def paint_block(canvas: Canvas, rng: Rng, x: float, z: float, half: float, top: float) -> None:
+    """A house across the end of the street, facing the camera."""
+    color = FACADES[int(rng.integers(len(FACADES)))]
+    corners: list[Point] = [(x - half, top, z), (x + half, top, z)]
+    corners += [(x + half, 0.0, z), (x - half, 0.0, z)]
+    paint_front(canvas, rng, corners, (2 * half, top), color, 0.95)
 
 
 def paint_barrier(canvas: Canvas, rng: Rng, x: float, z0: float, z1: float, label: int) -> None:
@@ -226,16 +249,19 @@ def paint_tree(canvas: Canvas, rng: Rng, x: float, z: float, height: float) -> N
     canvas.bar((x, 0.0, z), (x, height * 0.6, z), 0.32, trunk, VEGETATION)
     radius, middle = height * rng.uniform(0.26, 0.36), height * 0.66
     leaf = vary(rng, (74, 104, 44), 0.22)
-    count = int(np.clip(canvas.camera.pixels(radius, z) * 1.2, 14, 90))
-    spread = rng.standard_normal((count, 2)) * (0.45 * radius)
-    sizes = rng.uniform(0.22, 0.45, count) * radius
-    for (dx, dy), size in zip(spread[np.argsort(-sizes)], np.sort(sizes)[::-1], strict=True):
-        sunny = 1 + 0.3 * dy / radius + 0.22 * canvas.light.sun_side * dx / radius
-        color = vary(rng, leaf, 0.13)
-        shaded = canvas.light.shade(color, z, float(np.clip(sunny, 0.5, 1.5)))
-        px, py = canvas.camera.project([(x + dx, middle + dy, z)])[0]
-        size_px = canvas.camera.pixels(size, z)
-        canvas.oval(px, py, size_px, size_px * 0.85, shaded, VEGETATION)
+    px, py = canvas.camera.pixel(x, middle, z)
+    reach = canvas.camera.pixels(radius, z)
+    if not -2 * reach < px < canvas.size[1] + 2 * reach:
+        return
+    count = int(min(max(reach * 1.2, 14), 90))
+    spread = np.clip(rng.standard_normal((count, 2)), -1.8, 1.8) * 0.45
+    sizes = np.sort(rng.uniform(0.22, 0.45, count))[::-1]
+    sunny = 1 + 0.3 * spread[:, 1] + 0.22 * canvas.light.sun_side * spread[:, 0]
+    bright = np.clip(sunny * (1 + 0.08 * rng.standard_normal(count)), 0.5, 1.5)
+    for (dx, dy), size, gain in zip(spread.tolist(), sizes.tolist(), bright.tolist(), strict=True):
+        shaded = canvas.light.shade(leaf, z, gain)
+        x_px, y_px, size_px = px + reach * dx, py - reach * dy, reach * size
+        canvas.oval(x_px, y_px, size_px, size_px * 0.85, shaded, VEGETATION)
 
 
 def paint_hedge(canvas: Canvas, rng: Rng, x: float, z0: float, z1: float, height: float) -> None:
@@ -250,7 +276,7 @@ def paint_hedge(canvas: Canvas, rng: Rng, x: float, z0: float, z1: float, height
     canvas.picture(corners, np.clip(texture, 0, 255).astype(np.uint8), VEGETATION)
     for z in np.arange(z1, z0, -0.9):
         shaded = canvas.light.shade(vary(rng, color, 0.2), float(z), 1.1)
-        px, py = canvas.camera.project([(x, height, float(z))])[0]
+        px, py = canvas.camera.pixel(x, height, float(z))
         size = canvas.camera.pixels(rng.uniform(0.25, 0.5), float(z))
         canvas.oval(px, py, size, size * 0.7, shaded, VEGETATION)
 

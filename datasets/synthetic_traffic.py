@@ -122,8 +122,14 @@ def _cabin(
     base, top = y[0] + sunk * 0.6 - 0.02, y[1] - sunk  # lower: no gap to the body
     slack = (deck[1] - deck[0]) * shrink * 0.7
     if abs(x + side * half) > 0.4:
-        points = [(x + side * wide, base, deck[0] + slack), (x + side * wide, base, deck[1] - slack)]
-        points += [(x + side * narrow, top, roof[1] - slack), (x + side * narrow, top, roof[0] + slack)]
+        points = [
+            (x + side * wide, base, deck[0] + slack),
+            (x + side * wide, base, deck[1] - slack),
+        ]
+        points += [
+            (x + side * narrow, top, roof[1] - slack),
+            (x + side * narrow, top, roof[0] + slack),
+        ]
         canvas.surface(points, color, CAR, lit)
     wide, narrow = wide * (1 - shrink), narrow * (1 - shrink)
     points = [(x - wide, base, deck[0]), (x + wide, base, deck[0])]
@@ -178,7 +184,7 @@ def paint_box_vehicle(
         _wheels(canvas, inner, z, length, label, 0.48)
     for side in (-1, 1):
         _face(canvas, x + side * half * 0.78, (0.17, 0.17), (0.0, 0.5), z, TYRE, label)
-    _face(canvas, x, (half, half * 0.97), (0.35, top), z, paint, label)
+    _face(canvas, x, (half, half), (0.35, top), z, paint, label)
     if label != TRUCK or oncoming:
         _face(canvas, x, (half * 0.88, half * 0.86), (1.3, top - 0.45), z, GLASS, label)
     else:
@@ -192,7 +198,14 @@ def paint_box_vehicle(
 
 
 def _limbs(
-    canvas: Canvas, rng: Rng, x: float, base: float, z: float, size: float, label: int, stride: float
+    canvas: Canvas,
+    rng: Rng,
+    x: float,
+    base: float,
+    z: float,
+    size: float,
+    label: int,
+    stride: float,
 ) -> None:
     """Two legs, torso, arms and head of a person `size` metres tall standing at height `base`."""
     trousers = vary(rng, CLOTHES[int(rng.integers(len(CLOTHES)))], 0.2)

@@ -38,9 +38,7 @@ def _stamp(path: Path) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def verify_items(
-    items: Sequence[Item], spec: DatasetSpec, cache_dir: Path, workers: int
-) -> None:
+def verify_items(items: Sequence[Item], spec: DatasetSpec, cache_dir: Path, workers: int) -> None:
     """Raise DataError for the first item whose label does not fit; unlabelled ones are passed.
 
     A set that passed is not read again while its files stay as they are.

@@ -183,10 +183,7 @@ class Evaluation:
         else:
             self.spec = spec_from_checkpoint(facts)
             args.dataset = self.spec.name
-        if args.eval == "folder":
-            self.items = data.folder_items(args.eval_folder)
-        else:
-            self.items = data.eval_items(args, cfg)
+        self.items = data.eval_items(args, cfg)
         if args.test_mode:
             self.items = self.items[: build.TEST_MODE_IMAGES]
         self.metrics = args.eval in ("val", "trn") and not args.no_metrics

@@ -19,6 +19,7 @@ from transforms.sample import Draws, GeneratorDraws, Sample
 _FLOOR = -0.4999  # turns OpenCV's rounding into the published truncation
 # From OpenCV's float HSV to bytes, once a little high and once a little low: where the two bytes
 # differ the value is a whole number, and Pillow's own rounding decides.
+_STRIP = 1 << 15  # pixels converted at a time
 _SCALE = np.diag([255 / 360, 255, 1])
 _HIGH, _LOW = (
     np.column_stack([_SCALE, [offset, abs(offset), 0]]).astype(np.float32) for offset in (1e-4, -1e-4)
@@ -47,6 +48,19 @@ def adjust_hue(image: np.ndarray, factor: float) -> np.ndarray:
 
     Hue and saturation pass through eight bits on the way, as in the published procedure.
     """
+    out = np.empty_like(image)
+    steps = np.uint8(int(255 * factor) % 256)
+    # In strips: the float copies of a whole picture would be fetched from the system every time.
+    height = max(_STRIP // image.shape[1], 1)
+    for top in range(0, image.shape[0], height):
+        hsv = _to_hsv(image[top : top + height])
+        hsv[..., 0] += steps
+        out[top : top + height] = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+    return out
+
+
+def _to_hsv(image: np.ndarray) -> np.ndarray:
+    """Pillow's HSV of an RGB picture: (H, W, 3) uint8, hue 0..255, saturation truncated."""
     floats = cv2.cvtColor(image.astype(np.float32), cv2.COLOR_RGB2HSV)  # 0..360, 0..1, 0..255
     hsv = cv2.transform(floats, _HIGH).astype(np.uint8)
     low = cv2.transform(floats, _LOW).astype(np.uint8)
@@ -56,8 +70,7 @@ def adjust_hue(image: np.ndarray, factor: float) -> np.ndarray:
         chroma = np.rint(values[3 * ties + 1] * values[3 * ties + 2]).astype(np.intp)
         whole = hue[ties]
         hue[ties] = whole - _rounded_down()[whole, chroma]
-    hsv[..., 0] += np.uint8(int(255 * factor) % 256)
-    return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL))
+    return np.asarray(hsv)
 
 
 @functools.cache

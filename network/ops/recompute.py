@@ -13,24 +13,31 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
 @contextlib.contextmanager
 def frozen_statistics(module: nn.Module) -> Iterator[None]:
-    """Inside, training batch norms normalise by the batch without counting it.
+    """Inside, training batch norms count into copies of their statistics, then lost.
 
     Without this the recomputation would move the running mean and variance a second time.
+    Switching the statistics off instead would save other tensors than the first run did.
     """
     norms = [
         norm
         for norm in module.modules()
         if isinstance(norm, _BatchNorm) and norm.training and norm.track_running_stats
     ]
-    for norm in norms:
-        norm.track_running_stats = False
+    kept = [{name: getattr(norm, name) for name in STATISTICS} for norm in norms]
+    for norm, values in zip(norms, kept, strict=True):
+        for name, value in values.items():
+            setattr(norm, name, None if value is None else value.clone())
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, values in zip(norms, kept, strict=True):
+            for name, value in values.items():
+                setattr(norm, name, value)
 
 
 def run_stage(module: nn.Module, inputs: Any, recompute: bool) -> Any:

@@ -65,17 +65,11 @@ def write_custom_set(root: Path) -> Path:
             Image.fromarray(image).save(root / "images" / split / f"{index}.png")
             Image.fromarray(mask).save(root / "masks" / split / f"{index}.png")
     description = {
-        "name": "blocks",
-        "root": str(root),
+        "names": ["dark", "grey", "light"],
         "splits": {
-            split: {"images": f"images/{split}/*.png", "labels": f"masks/{split}/*.png"}
+            split: {"images": f"images/{split}", "labels": f"masks/{split}"}
             for split in ("train", "val")
         },
-        "classes": [
-            {"id": 0, "name": "dark", "color": [0, 0, 0]},
-            {"id": 1, "name": "grey", "color": [80, 80, 80]},
-            {"id": 2, "name": "light", "color": [160, 160, 160]},
-        ],
     }
     path = root / "blocks.yml"
     path.write_text(yaml.safe_dump(description))
@@ -92,7 +86,7 @@ def test_two_ranks_train_like_one_with_twice_the_batch(tmp_path: Path) -> None:
             "tests/engine/frozen_norm_train.py", *TINY,
             "--dataset", "custom", "--set", f"DATASET.CUSTOM_YAML={description}",
             "--class_uniform_pct", "0", "--crop_size", "64,64", "--bs_trn", str(4 // ranks),
-            "--num_workers", "0", "--max_epoch", "2", "--lr", "0.01",
+            "--num_workers", "0", "--max_epoch", "2", "--lr", "0.01", "--scale_min", "1.0",
             "--supervised_mscale_loss_wt", "0.05", "--result_dir", str(directory), ranks=ranks,
         )  # fmt: skip
         assert result.returncode == 0, result.stdout + result.stderr

@@ -34,7 +34,7 @@ def enliven(net: nn.Module) -> None:
     """Weights as after training: no convolution near zero, no batch norm at its start."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight)
+            nn.init.normal_(module.weight, std=0.7 * module.weight[0].numel() ** -0.5)
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.2)

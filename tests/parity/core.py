@@ -52,12 +52,10 @@ def compare(name: str, got: Any, want: Any, atol: float = 0.0, rtol: float = 0.0
     if got.shape != want.shape:
         return failure(name, f"shape {got.shape}, recorded {want.shape}")
     same = (got == want) | (np.isnan(got) & np.isnan(want))
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"):  # infinities; NaN or infinity apart compares false
         difference = np.where(same, 0.0, np.abs(got - want))
-    bound = atol + rtol * np.abs(want)
-    # A difference of NaN or infinity compares false, so it fails here.
-    ok = bool(np.all(same | (difference <= bound)))
-    relative = difference / np.maximum(np.abs(want), 1e-12)
+        ok = bool(np.all(same | (difference <= atol + rtol * np.abs(want))))
+        relative = np.where(same, 0.0, difference / np.maximum(np.abs(want), 1e-12))
     return Row(name, float(difference.max(initial=0)), float(relative.max(initial=0)), ok)
 
 

@@ -42,6 +42,7 @@ def test_not_a_number_passes_only_where_it_was_recorded() -> None:
     assert compare("x", [nan, inf], [nan, inf]).ok
     assert not compare("x", [nan, 1.0], [1.0, 1.0], atol=1e9).ok
     assert not compare("x", [inf, 1.0], [1.0, 1.0], atol=1e9).ok
+    assert not compare("x", [1.0, 1.0], [inf, 1.0], atol=1e9).ok
 
 
 def test_another_shape_fails() -> None:

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Submissions: what a server would refuse is found before the archive is written."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from config import UserError
+from datasets.cityscapes import SPEC as CITYSCAPES
+from reports.submission import SubmissionSink
+from tests.reports.cases import SIZE, SPEC, alone, make_items, make_result, read
+
+NAMES = [f"lindau/lindau_{i:06}_000019_leftImg8bit" for i in range(3)]
+
+
+def filled(folder: Path, names: list[str] = NAMES) -> SubmissionSink:
+    """A sink with every file written."""
+    sink = SubmissionSink(folder, SPEC, make_items(folder / "in", names))
+    for index, name in enumerate(names):
+        sink.add(make_result(name, index))
+    sink.close(0, 1, alone)
+    return sink
+
+
+def test_files_are_flat_and_hold_raw_ids(tmp_path: Path) -> None:
+    filled(tmp_path)
+    mode, ids = read(tmp_path / "submit" / "lindau_000001_000019_leftImg8bit.png")
+    assert mode == "L"
+    assert np.array_equal(ids, np.array([7, 26, 23, 31])[make_result("", 1).pred])
+
+
+def test_the_archive_holds_exactly_the_checked_files(tmp_path: Path) -> None:
+    path = filled(tmp_path).finish()
+    assert path == tmp_path / "submission.zip"
+    with zipfile.ZipFile(path) as archive:
+        assert archive.namelist() == [f"{Path(name).name}.png" for name in NAMES]
+        for name in archive.namelist():
+            assert archive.read(name) == (tmp_path / "submit" / name).read_bytes()
+
+
+def test_equal_predictions_give_equal_archives(tmp_path: Path) -> None:
+    first, second = (filled(tmp_path / name).finish().read_bytes() for name in "ab")
+    assert first == second
+
+
+def test_missing_files_are_listed_and_nothing_is_zipped(tmp_path: Path) -> None:
+    sink = filled(tmp_path)
+    (tmp_path / "submit" / "lindau_000001_000019_leftImg8bit.png").unlink()
+    with pytest.raises(UserError, match="1 of 3 files missing: lindau_000001_000019"):
+        sink.finish()
+    assert not (tmp_path / "submission.zip").exists()
+
+
+def test_an_old_archive_survives_a_failed_check(tmp_path: Path) -> None:
+    sink = filled(tmp_path)
+    before = sink.finish().read_bytes()
+    (tmp_path / "submit" / "lindau_000001_000019_leftImg8bit.png").unlink()
+    with pytest.raises(UserError):
+        sink.finish()
+    assert (tmp_path / "submission.zip").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("picture", "words"),
+    [
+        (Image.new("L", SIZE[::-1], 8), "holds id 8, unknown to streets"),
+        (Image.new("RGB", SIZE[::-1]), "has mode RGB, 8-bit grey wanted"),
+        (Image.new("L", (8, 8), 7), "is 8x8, the image 16x12"),
+        (None, "can not be read"),
+    ],
+)
+def test_a_wrong_file_is_named_with_its_fault(
+    tmp_path: Path, picture: Image.Image | None, words: str
+) -> None:
+    sink = filled(tmp_path)
+    path = tmp_path / "submit" / "lindau_000002_000019_leftImg8bit.png"
+    if picture is None:
+        path.write_bytes(path.read_bytes()[:40])
+    else:
+        picture.save(path)
+    with pytest.raises(UserError, match=words) as error:
+        sink.finish()
+    assert path.name in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_file_of_no_image_is_refused(tmp_path: Path) -> None:
+    sink = filled(tmp_path)
+    (tmp_path / "submit" / "old.png").write_bytes(b"")
+    with pytest.raises(UserError, match="1 files of no image, remove them: old.png"):
+        sink.finish()
+
+
+def test_names_the_cityscapes_server_would_refuse_fail_at_the_start(tmp_path: Path) -> None:
+    items = make_items(tmp_path, ["holiday"])
+    with pytest.raises(UserError, match="city_000000_000000.png, not holiday.png"):
+        SubmissionSink(tmp_path, CITYSCAPES, items)
+    SubmissionSink(tmp_path, CITYSCAPES, make_items(tmp_path, NAMES))
+
+
+def test_two_images_of_one_name_fail_at_the_start(tmp_path: Path) -> None:
+    items = make_items(tmp_path, ["a/x", "b/x"])
+    with pytest.raises(UserError, match="several images would be written to x.png"):
+        SubmissionSink(tmp_path, SPEC, items)
+
+
+def test_a_submission_continues_with_the_same_key(tmp_path: Path) -> None:
+    items = make_items(tmp_path / "in", NAMES)
+    SubmissionSink(tmp_path, SPEC, items, key="k").add(make_result(NAMES[0]))
+    again = SubmissionSink(tmp_path, SPEC, items, key="k")
+    assert again.done(NAMES[0]) and not again.done(NAMES[1])
+    assert not SubmissionSink(tmp_path, SPEC, items, key="other").done(NAMES[0])
+
+
+def test_raw_id_255_is_a_valid_answer_where_the_data_set_says_so(tmp_path: Path) -> None:
+    spec = replace(SPEC, train_id_to_id=(0, 1, 255, 2))
+    sink = SubmissionSink(tmp_path, spec, make_items(tmp_path / "in", ["x"]))
+    sink.add(make_result("x"))
+    assert sink.check() == []

@@ -14,17 +14,17 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from config import Config, UserError
 from datasets import camvid, cityscapes, custom, folder, nullloader, synthetic, uniform, verify
 from datasets.base import SegmentationDataset
 from datasets.centroids import Centroids, Progress, load_or_build
-from datasets.loader import Batch, make_loader
+from datasets.loader import Batch, Source, make_loader
 from datasets.samplers import Draw, EvalSampler, TrainSampler
 from datasets.spec import DatasetSpec, Item
 from transforms.pipeline import Blur, eval_pipeline, train_pipeline
-from transforms.sample import Sample, Transform
+from transforms.sample import Transform
 
 ROOT_KEYS = {
     "cityscapes": "CITYSCAPES_DIR",
@@ -178,7 +178,7 @@ def make_train_loader(
             f"--{given[0]}: coarse and auto-labelled images are not read yet; leave it out"
         )
     spec, items = dataset_spec(args, cfg), train_items(args, cfg)
-    dataset: Dataset[Sample]
+    dataset: Source
     if args.dataset == "nullloader":
         if args.class_uniform_pct > 0:
             raise UserError("--dataset nullloader has no labels; add --class_uniform_pct 0")
@@ -274,7 +274,7 @@ def make_eval_loader(
     """
     del cfg
     is_folder = args.eval == "folder"
-    dataset: Dataset[Sample]
+    dataset: Source
     if args.dataset == "nullloader" and not is_folder:
         dataset = nullloader.NullDataset(items, args.crop_size)
     else:

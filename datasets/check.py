@@ -133,7 +133,8 @@ def duplicates(reports: Iterable[SplitReport]) -> tuple[list[str], list[str]]:
         for finding in report.findings:
             if finding.digest:
                 places[finding.digest].append((report.name, finding.item.image))
-    across, inside = [], []
+    across: list[str] = []
+    inside: list[str] = []
     for found in places.values():
         if len(found) < 2:
             continue

@@ -175,7 +175,8 @@ class Description:
             raise self.error(f"{where}: {key}", f"is {folder}, which is no folder")
         if not found:
             raise self.error(f"{where}: {key}", f"finds no pictures in {folder}")
-        suffix, stems = self._text(suffix_key, ""), {}
+        suffix = self._text(suffix_key, "")
+        stems: dict[str, Path] = {}
         for path in found:
             stem = path.relative_to(base).with_suffix("").as_posix().removesuffix(suffix)
             if stem in stems:

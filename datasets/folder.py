@@ -11,9 +11,10 @@ from datasets.base import DataError
 from datasets.spec import Item
 
 # Endings that Pillow or OpenCV decode; other files of a folder (notes, lists) are passed over.
-IMAGE_ENDINGS = frozenset(
-    ".jpg .jpeg .jpe .png .bmp .dib .gif .tif .tiff .webp .ppm .pgm .pbm .pnm .jp2 .tga".split()
-)
+IMAGE_ENDINGS = frozenset((
+    ".bmp", ".dib", ".gif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm",
+    ".ppm", ".tga", ".tif", ".tiff", ".webp",
+))  # fmt: skip
 
 
 def is_image(path: Path) -> bool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import torch
@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datasets.base import DataError, size_text
 from datasets.samplers import Draw
+from datasets.spec import Item
 from transforms.normalize import to_tensor
 from transforms.sample import Sample
 
@@ -72,23 +73,35 @@ class Loaded:
     error: str = ""
 
 
+class Source(Protocol):
+    """What `make_loader` reads from: items, and the sample of a number or draw."""
+
+    items: list[Item]
+
+    def __len__(self) -> int:
+        """Number of items."""
+
+    def __getitem__(self, draw: int | Draw) -> Sample:
+        """The sample; DataError when its files are broken."""
+
+
 class _Numbered(Dataset[Loaded]):
     """Adds the item number to every sample; turns DataErrors into a note when asked to."""
 
-    def __init__(self, dataset: Dataset[Sample], report_unreadable: bool) -> None:
+    def __init__(self, dataset: Source, report_unreadable: bool) -> None:
         self.dataset, self.report_unreadable = dataset, report_unreadable
 
     def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
+        return len(self.dataset)
 
     def __getitem__(self, draw: int | Draw) -> Loaded:
         index = draw.index if isinstance(draw, Draw) else draw
         try:
-            sample = self.dataset[draw]  # type: ignore[index]
+            sample = self.dataset[draw]
         except DataError as error:
             if not self.report_unreadable:
                 raise
-            name = self.dataset.items[index].name  # type: ignore[attr-defined]
+            name = self.dataset.items[index].name
             return Loaded(index=index, name=name, sample=None, error=str(error))
         return Loaded(index=index, name=sample.name, sample=sample)
 
@@ -144,7 +157,7 @@ def _start_worker(worker: int) -> None:
 
 
 def make_loader(
-    dataset: Dataset[Sample],
+    dataset: Source,
     sampler: Sampler[Any],
     batch_size: int,
     workers: int,

@@ -208,7 +208,7 @@ def auto_label(ids: Picture, rng: np.random.Generator) -> tuple[Picture, Picture
     guess = cv2.medianBlur(owner[nearest], min(size, 5))
     edges = cv2.morphologyEx(guess, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) == 0
     distance = cv2.distanceTransform(edges.astype(np.uint8), cv2.DIST_L2, 3)
-    noise = smooth_noise(rng, *ids.shape, (5, 9))
+    noise = smooth_noise(rng, ids.shape[0], ids.shape[1], (5, 9))
     prob = 1 - 0.5 * np.exp(-distance / (0.02 * ids.shape[0])) - 0.03 * np.abs(noise)
     wrong = noise > 2.3
     guess[wrong] = np.roll(guess, ids.shape[1] // 7, axis=1)[wrong]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -166,7 +167,7 @@ class Canvas:
         cv2.copyTo(shaded, mask, self.image[region])
         self.ids[region][mask > 0] = label
 
-    def _shade_texture(self, texture: Texture, depth: float, brightness: float) -> Texture:
+    def _shade_texture(self, texture: npt.NDArray[Any], depth: float, brightness: float) -> Texture:
         mix = 1 - float(np.exp(-depth / self.light.haze))
         scale = np.array(self.light.tint) * brightness * (1 - mix)
         values = texture.astype(np.float32) * scale.astype(np.float32)

@@ -253,7 +253,7 @@ def _people(stage: Stage, rng: Rng, street: Street, side: int) -> None:
     """Pedestrians on the pavement, some crossing the road, parked two-wheelers."""
     inner, edge = street.kerb(side) + side * 0.5, street.edge(side) - side * 0.4
     for _ in range(int(rng.poisson(4.0))):
-        depth, x = float(rng.uniform(6, 30)), float(rng.uniform(*sorted((inner, edge))))
+        depth, x = float(rng.uniform(6, 30)), float(rng.uniform(min(inner, edge), max(inner, edge)))
         stage.add(STREET, depth, traffic.paint_person, x, depth)
         if rng.random() < 0.3:
             stage.add(STREET, depth, traffic.paint_person, x + 0.6, depth)
@@ -300,12 +300,11 @@ def _one_vehicle(stage: Stage, rng: Rng, x: float, depth: float, oncoming: bool)
 
 def _develop(canvas: Canvas, rng: Rng, height: int, width: int) -> tuple[Picture, Picture]:
     """From the canvas to the file: lens, bonnet, rectification border, sensor noise."""
-    image = canvas.image
     _bonnet(canvas, rng)
-    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(canvas.image, (width, height), interpolation=cv2.INTER_AREA)
     ids = cv2.resize(canvas.ids, (width, height), interpolation=cv2.INTER_NEAREST)
-    image = cv2.GaussianBlur(image, (0, 0), 0.45 + 0.15 * (height > 400))
-    values = image.astype(np.float32)
+    lens = 0.45 + 0.15 * (height > 400)
+    values = cv2.GaussianBlur(small, (0, 0), lens).astype(np.float32)
     x = np.linspace(-1, 1, width, dtype=np.float32)[None]
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     values *= (1 - 0.12 * (x**2 + y**2))[..., None]

@@ -342,8 +342,7 @@ def grain(canvas: Canvas, rng: Rng) -> None:
     for label, value in ((ROAD, 5), (SIDEWALK, 5), (VEGETATION, 15), (TERRAIN, 12), (SKY, 0.6)):
         strength[label] = value
     height, width = canvas.size
-    fine = rng.standard_normal((height, width), np.float32)
-    fine = cv2.GaussianBlur(fine, (0, 0), 0.8) * 2
+    fine = cv2.GaussianBlur(rng.standard_normal((height, width), np.float32), (0, 0), 0.8) * 2
     wide = smooth_noise(rng, height, width, (8, 8), octaves=2)
     texture = (0.75 * fine + 0.6 * wide) * strength[canvas.ids]
     canvas.image[:] = np.clip(canvas.image + texture[..., None], 0, 255)

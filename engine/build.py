@@ -19,7 +19,7 @@ from engine import optim, predict
 from engine.loop import Settings
 from engine.schedule import make_schedule, poly_iter
 from engine.state import Progress, TrainState
-from network.build import build_net
+from network.build import build_net, resolve_arch
 from network.convert import load_official, read_checkpoint
 from network.convert.checkpoint import split_weights
 from network.inference import prepare_for_inference
@@ -45,8 +45,12 @@ def adopt_checkpoint(args: argparse.Namespace, cfg: Config) -> tuple[dict[str, A
     facts = checkpoint_facts(args.snapshot) if args.snapshot else {}
     if not facts:
         return {}, cfg.MODEL
-    if "arch" not in args.given:
-        args.arch = facts["arch"]
+    if "arch" in args.given and resolve_arch(args.arch) != facts["arch"]:
+        raise UserError(
+            f"--snapshot {args.snapshot} holds {facts['arch']}, not --arch {args.arch}; "
+            "leave --arch out, the file knows its own"
+        )
+    args.arch = facts["arch"]
     known = {item.name for item in dataclasses.fields(ModelConfig)}
     options = {key: value for key, value in facts["model_options"].items() if key in known}
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
@@ -93,7 +97,7 @@ def checkpoint_header(
 ) -> dict[str, Any]:
     """The plain entries that make a checkpoint usable without any flag."""
     return {
-        "arch": args.arch,
+        "arch": resolve_arch(args.arch),
         "num_classes": spec.num_classes,
         "model_options": {
             key: list(value) if isinstance(value, tuple) else value

@@ -10,7 +10,7 @@ Metrics come from the class ids; score maps are gone before the next batch is re
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,7 +85,7 @@ def evaluate(
     """
     start = time.monotonic()
     tally = _Tally(confusion=ConfusionMatrix(spec.num_classes, device))
-    total = len(loader) if hasattr(loader, "__len__") else None
+    total = len(loader) if isinstance(loader, Sized) else None
     with torch.inference_mode():
         for number, batch in enumerate(loader, 1):
             _note_unreadable(batch, tally, log)
@@ -103,9 +103,7 @@ def evaluate(
     return _summarise(tally, spec, device, metrics, all_reduce, gather, start)
 
 
-def _note_unreadable(
-    batch: Batch, tally: _Tally, log: Callable[[str], None] | None
-) -> None:
+def _note_unreadable(batch: Batch, tally: _Tally, log: Callable[[str], None] | None) -> None:
     for name, reason in batch.failed:
         line = f"{name}: {reason}"
         tally.unreadable.append(line)

@@ -186,9 +186,7 @@ def _cut(
     return torch.cat(windows), torch.cat([rows[:, y : y + height] for y, _ in corners])
 
 
-def _view_of(
-    images: Tensor, rows: Tensor | None, view: View
-) -> tuple[Tensor, Tensor | None]:
+def _view_of(images: Tensor, rows: Tensor | None, view: View) -> tuple[Tensor, Tensor | None]:
     """The network input of one view; rows follow the scale."""
     height, width = images.shape[-2:]
     size = max(round(height * view.scale), 1), max(round(width * view.scale), 1)
@@ -213,9 +211,7 @@ def _softmax_(scores: Tensor) -> Tensor:
     return scores
 
 
-def _resized_parts(
-    scores: Tensor, size: torch.Size, mirrored: bool
-) -> list[Callable[[], Tensor]]:
+def _resized_parts(scores: Tensor, size: torch.Size, mirrored: bool) -> list[Callable[[], Tensor]]:
     """Makers of the score maps at `size`, a few classes each, so that one lives at a time."""
 
     def maker(part: Tensor) -> Callable[[], Tensor]:

@@ -2,6 +2,9 @@
 """From an architecture name and options to a network.
 
     net = build_net("ocrnet.HRNet_Mscale", num_classes=19, n_scales=(0.5, 1.0, 2.0))
+
+A new architecture file is listed in `ARCH_MODULES`; its `__all__` names the architectures, its
+`USED_OPTIONS` says which options each of them reads.
 """
 
 from __future__ import annotations
@@ -36,7 +39,8 @@ def resolve_arch(arch: str) -> str:
     name = arch.removeprefix("network.")
     known = list_archs()
     if name not in known:
-        raise UserError(f"--arch {arch} is no architecture{near(name, known)}; --arch help lists all")
+        hint = near(name, known)
+        raise UserError(f"--arch {arch} is no architecture{hint}; --arch help lists all")
     return name
 
 
@@ -46,7 +50,7 @@ def _model_config(options: dict[str, Any]) -> ModelConfig:
     for name in options:
         if name not in known:
             raise UserError(f"{name} is no option of a network{near(name, known)}")
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+    values: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     model = ModelConfig(**values)
     check_scales(model.n_scales)
     return model
@@ -75,5 +79,5 @@ def build_net(arch: str, num_classes: int, **options: Any) -> nn.Module:
     net = cast(ArchFunction, getattr(module, function_name))(num_classes, model)
     if model.pretrained:
         load_trunk(net, cfg.expand(model.pretrained))
-    net.arch, net.num_classes = name, num_classes
+    vars(net).update(arch=name, num_classes=num_classes)  # for messages about this network
     return net

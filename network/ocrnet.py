@@ -10,8 +10,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from config import ModelConfig
-from network.backbones.hrnet import PUBLISHED_BLOCKS, PUBLISHED_MODULES, HRNet as Trunk
-from network.backbones.hrnet import concat_branches
+from network.backbones.hrnet import PUBLISHED_BLOCKS, PUBLISHED_MODULES, concat_branches
+from network.backbones.hrnet import HRNet as Trunk
 from network.heads.ocr import OCRHead
 from network.heads.scale_attention import ScaleAttention
 from network.multiscale import MultiScale
@@ -20,15 +20,21 @@ from network.outputs import Maps, single_scale_outputs
 __all__ = ["HRNet", "HRNet18", "HRNet18_Mscale", "HRNet32_Mscale", "HRNet_Mscale"]
 
 TRUNK_OPTIONS = frozenset(
-    "hrnet_width hrnet_modules hrnet_blocks grad_ckpt pretrained align_corners".split()
+    {"hrnet_width", "hrnet_modules", "hrnet_blocks", "grad_ckpt", "pretrained", "align_corners"}
 )
 OCR_OPTIONS = TRUNK_OPTIONS | {"ocr_mid_channels", "ocr_key_channels"}
-MSCALE_OPTIONS = OCR_OPTIONS | frozenset(
-    "n_scales mscale_lo_scale segattn_bot_ch mscale_dropout mscale_no3x3 mscale_old_arch".split()
-)
+MSCALE_OPTIONS = OCR_OPTIONS | {
+    "n_scales",
+    "mscale_lo_scale",
+    "segattn_bot_ch",
+    "mscale_dropout",
+    "mscale_no3x3",
+    "mscale_old_arch",
+}
 USED_OPTIONS = {
     name: MSCALE_OPTIONS if name.endswith("_Mscale") else OCR_OPTIONS for name in __all__
 }
+PUBLISHED = ModelConfig()
 
 
 class HRNetOCR(nn.Module):
@@ -84,26 +90,26 @@ def _mscale(num_classes: int, model: ModelConfig, width: int) -> MultiScale:
     return MultiScale(net, attention, lo_scale=model.mscale_lo_scale, n_scales=model.n_scales)
 
 
-def HRNet(num_classes: int, model: ModelConfig = ModelConfig()) -> nn.Module:
+def HRNet(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
     """HRNet-W48 + OCR: 70,372,678 parameters with 19 classes."""
     return _single(num_classes, model, width=48)
 
 
-def HRNet_Mscale(num_classes: int, model: ModelConfig = ModelConfig()) -> nn.Module:
+def HRNet_Mscale(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
     """The published multi-scale network: 72,143,430 parameters with 19 classes."""
     return _mscale(num_classes, model, width=48)
 
 
-def HRNet18(num_classes: int, model: ModelConfig = ModelConfig()) -> nn.Module:
+def HRNet18(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
     """HRNet-W18 + OCR."""
     return _single(num_classes, model, width=18)
 
 
-def HRNet18_Mscale(num_classes: int, model: ModelConfig = ModelConfig()) -> nn.Module:
+def HRNet18_Mscale(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
     """HRNet-W18 + OCR, multi-scale."""
     return _mscale(num_classes, model, width=18)
 
 
-def HRNet32_Mscale(num_classes: int, model: ModelConfig = ModelConfig()) -> nn.Module:
+def HRNet32_Mscale(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
     """HRNet-W32 + OCR, multi-scale."""
     return _mscale(num_classes, model, width=32)

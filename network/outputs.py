@@ -7,12 +7,12 @@
 |---|---|---|
 | `pred` | (B, K, H, W) | always: the scores that decide the class |
 | `aux` | (B, K, H, W) | training, networks with an auxiliary prediction; joined over scales |
-| `pred_05x`, `pred_10x`, ... | (B, K, sH, sW) | multi-scale, training and `return_all`: prediction of
-  the pass at scale s = 0.5, 1.0, ... (sizes rounded down) |
-| `attn_05x`, ... | (B, 1, sH, sW), in 0..1 | the same: trust in the pass at scale s against the
-  next higher one; there is none at the highest scale |
+| `pred_05x`, `pred_10x`, ... | (B, K, sH, sW) | multi-scale, in training and with `return_all` |
+| `attn_05x`, ... | (B, 1, sH, sW), in 0..1 | the same |
 
-All scores are logits. In eval mode nothing is computed that `pred` does not need, unless
+`pred_*` is the prediction of the pass at scale s = 0.5, 1.0, ... (sizes rounded down), `attn_*`
+the trust in that pass against the next higher one; there is none at the highest scale. All
+scores are logits. In eval mode nothing is computed that `pred` does not need, unless
 `return_all` is given.
 """
 

@@ -54,7 +54,7 @@ CLASS_COLUMNS = (  # key of results.json, heading, help, factor, decimals
 )
 RIGHT_COLOR, WRONG_COLOR = (16, 150, 142), (234, 88, 12)  # legible on light and dark ground
 MAX_LABELLED = 36  # classes with names beside the matrix
-MATRIX_WIDTH, MARGIN = 420, 100  # units of the drawing
+MATRIX_WIDTH, MARGIN = 420, 108  # units of the drawing
 NUM_MISTAKES = 8
 
 
@@ -171,15 +171,15 @@ def _figures(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     images = summary["counts"]["images"]
     figures.append({"label": "images", "value": str(images)})
     if images and seconds:
-        rate = images / seconds
-        speed = f"{rate:.1f} / s" if rate >= 1 else f"{1 / rate:.1f} s each"
-        figures.append({"label": "throughput", "value": speed})
+        figures.append({"label": "images a second", "value": f"{images / seconds:.3g}"})
     return figures
 
 
 def _tables(summary: Mapping[str, Any], run: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Tables of facts below the images."""
-    tables = (("How it was measured", summary["protocol"]), ("Run", run))
+    """Tables of facts below the images; what the first says the second does not repeat."""
+    protocol = summary["protocol"]
+    rest = {key: value for key, value in run.items() if key not in protocol}
+    tables = (("How it was measured", protocol), ("Run", rest))
     return [
         {"title": title, "rows": [(key, _fact(value)) for key, value in facts.items()]}
         for title, facts in tables

@@ -11,6 +11,7 @@ import io
 import re
 import zipfile
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,18 +55,7 @@ class SubmissionSink:
         self.directory = self.out_dir / "submit"
         self.images = {item.name: item.image for item in items}
         self.journal = Journal(self.directory, "submission", key, rank)
-        names = sorted(map(file_name, self.images))
-        twice = sorted({name for name, after in zip(names, names[1:], strict=False) if name == after})
-        if twice:
-            raise UserError(f"submission: several images would be written to {_listed(twice)}")
-        pattern = SERVER_NAMES.get(spec.name)
-        if pattern is not None:
-            odd = [name for name in names if not pattern.fullmatch(name)]
-            if odd:
-                raise UserError(
-                    f"submission: the {spec.name} server wants names like "
-                    f"city_000000_000000.png, not {_listed(odd)}"
-                )
+        _check_names(sorted(map(file_name, self.images)), spec.name)
 
     def wants(self, index: int) -> bool:
         return True
@@ -144,6 +134,20 @@ class SubmissionSink:
 def file_name(name: str) -> str:
     """The name the server sees: the base name of the image."""
     return f"{safe_name(name).name}.png"
+
+
+def _check_names(names: Sequence[str], dataset: str) -> None:
+    """UserError for sorted file names that repeat, or that the server does not accept."""
+    twice = sorted({name for name, after in pairwise(names) if name == after})
+    if twice:
+        raise UserError(f"submission: several images would be written to {_listed(twice)}")
+    pattern = SERVER_NAMES.get(dataset)
+    odd = [name for name in names if pattern is not None and not pattern.fullmatch(name)]
+    if odd:
+        raise UserError(
+            f"submission: the {dataset} server wants names like city_000000_000000.png, "
+            f"not {_listed(odd)}"
+        )
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -137,11 +137,8 @@ def eval_flags(root: Path, snapshot: Path, result_dir: Path) -> list[str]:
 def test_checkpoint_of_another_arch_is_refused(
     trained: Path, street_root: Path, tmp_path: Path
 ) -> None:
-    result = run(
-        "eval.py", *eval_flags(street_root, trained, tmp_path), "--arch", "ocrnet.HRNet",
-        "--set", "MODEL.hrnet_width=8",
-    )  # fmt: skip
-    assert_one_line_error(result, trained.name)
+    result = run("eval.py", *eval_flags(street_root, trained, tmp_path), "--arch", "ocrnet.HRNet18")
+    assert_one_line_error(result, trained.name, "ocrnet.HRNet18")
     assert not (tmp_path / "results.json").exists()
 
 
@@ -198,10 +195,10 @@ def test_recipe_with_unknown_flag_fails_in_one_line(tmp_path: Path, street_root:
         capture_output=True, check=False, timeout=120,
         env=environment(PATH=f"{executable.parent}:{os.environ['PATH']}"),
     )  # fmt: skip
-    lines = [line for line in result.stdout.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1, result.stdout + result.stderr
-    assert "--crop_sizes" in lines[0]
-    assert "--crop_size" in lines[0]
+    # runx repeats stderr on stdout when the command has ended: the same line twice
+    lines = {line for line in result.stdout.splitlines() if line.startswith("error: ")}
+    assert lines == {"error: unknown argument --crop_sizes; did you mean --crop_size?"}
+    assert "Traceback" not in result.stdout + result.stderr
 
 
 def test_disk_full_while_saving_leaves_the_previous_checkpoint(

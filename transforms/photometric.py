@@ -7,7 +7,6 @@ All functions take and give (H, W, 3) uint8 RGB and follow Pillow (jitter) and s
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -17,13 +16,9 @@ import numpy as np
 from transforms.sample import Draws, GeneratorDraws, Sample
 
 _FLOOR = -0.4999  # turns OpenCV's rounding into the published truncation
-# From OpenCV's float HSV to bytes, once a little high and once a little low: where the two bytes
-# differ the value is a whole number, and Pillow's own rounding decides.
 _STRIP = 1 << 15  # pixels converted at a time
-_SCALE = np.diag([255 / 360, 255, 1])
-_HIGH, _LOW = (
-    np.column_stack([_SCALE, [offset, abs(offset), 0]]).astype(np.float32) for offset in (1e-4, -1e-4)
-)
+# From OpenCV's float HSV to bytes; the offset lifts whole numbers that came out just below.
+_TO_BYTES = np.array([[255 / 360, 0, 0, 1e-4], [0, 255, 0, 1e-4], [0, 0, 1, 0]], np.float32)
 
 
 def adjust_brightness(image: np.ndarray, factor: float) -> np.ndarray:
@@ -53,52 +48,20 @@ def adjust_hue(image: np.ndarray, factor: float) -> np.ndarray:
     # In strips: the float copies of a whole picture would be fetched from the system every time.
     height = max(_STRIP // image.shape[1], 1)
     for top in range(0, image.shape[0], height):
-        hsv = _to_hsv(image[top : top + height])
+        strip = image[top : top + height].astype(np.float32)
+        floats = cv2.cvtColor(strip, cv2.COLOR_RGB2HSV)  # 0..360, 0..1, 0..255
+        # differs: of hues that are whole numbers Pillow rounds one in a hundred down by a step
+        # (one pixel in a thousand, up to six grey levels); here they stay.
+        hsv = cv2.transform(floats, _TO_BYTES).astype(np.uint8)
         hsv[..., 0] += steps
         out[top : top + height] = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
     return out
 
 
-def _to_hsv(image: np.ndarray) -> np.ndarray:
-    """Pillow's HSV of an RGB picture: (H, W, 3) uint8, hue 0..255, saturation truncated."""
-    floats = cv2.cvtColor(image.astype(np.float32), cv2.COLOR_RGB2HSV)  # 0..360, 0..1, 0..255
-    hsv = cv2.transform(floats, _HIGH).astype(np.uint8)
-    low = cv2.transform(floats, _LOW).astype(np.uint8)
-    ties = np.flatnonzero(cv2.extractChannel(cv2.subtract(hsv, low), 0).view(bool))
-    if ties.size:
-        hue, values = hsv.reshape(-1)[::3], floats.reshape(-1)
-        chroma = np.rint(values[3 * ties + 1] * values[3 * ties + 2]).astype(np.intp)
-        whole = hue[ties]
-        hue[ties] = whole - _rounded_down()[whole, chroma]
-    return np.asarray(hsv)
-
-
-@functools.cache
-def _rounded_down() -> np.ndarray:
-    """(256, 256) uint8: 1 where Pillow truncates a whole hue (row) at a chroma (column) to less.
-
-    Pillow's steps: distance of each channel from the largest over the chroma in float32; sector
-    plus their difference, float32; over 6, fraction of a turn, float32; times 255.
-    """
-    hue, chroma = np.mgrid[0:256, 0:256].astype(np.float64)
-    chroma = np.maximum(chroma, 1)
-    sextant = np.floor(hue * 6 / 255).astype(int)
-    is_odd = sextant % 2 == 1
-    part = hue * 6 / 255 - sextant
-    # Distance of the middle channel; that of the smallest is 1, of the largest 0.
-    middle = np.rint(np.where(is_odd, part, 1 - part) * chroma) / chroma
-    middle = middle.astype(np.float32).astype(np.float64)
-    sector = np.array([0, 2, 2, 4, 4, 0, 0])[sextant]
-    turn = (sector + np.where(is_odd, middle - 1, 1 - middle)).astype(np.float32)
-    circle = np.fmod(turn.astype(np.float64) / 6 + 1, 1).astype(np.float32)
-    return (circle.astype(np.float64) * 255 < hue).astype(np.uint8)
-
-
 def _blend_with(image: np.ndarray, level: int, factor: float) -> np.ndarray:
-    """`level + factor * (image - level)`, truncated and clipped, through a table."""
-    levels = np.arange(256, dtype=np.float32)
-    table = np.float32(level) + np.float32(factor) * (levels - np.float32(level))
-    return np.asarray(cv2.LUT(image, np.clip(table, 0, 255).astype(np.uint8)))
+    """`level + factor * (image - level)`, truncated and clipped."""
+    # The second picture only fills the signature: this is OpenCV's fastest affine map.
+    return np.asarray(cv2.addWeighted(image, factor, image, 0, level * (1 - factor) + _FLOOR))
 
 
 def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:

@@ -7,9 +7,11 @@ attribute names are those of the published weights.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from network.ops.conv import conv, conv_bn, conv_bn_relu
@@ -88,11 +90,9 @@ class FusedModule(nn.Module):
 
     def _fuse(self, target: int, maps: list[Tensor]) -> Tensor:
         size = size_of(maps[target])
-        paths = self.fuse_layers[target]
-        total = paths[0](maps[0])
-        for source in range(1, len(maps)):
-            total = total + resize(paths[source](maps[source]), size, self.align_corners)
-        return torch.relu(total)
+        paths = zip(self.fuse_layers[target].children(), maps, strict=True)
+        terms = (resize(path(x), size, self.align_corners) for path, x in paths)
+        return F.relu(functools.reduce(torch.add, terms), inplace=True)
 
 
 class HRNet(nn.Module):

@@ -2,6 +2,8 @@
 """Weights from files into networks, never partly in silence.
 
     report = load_official(net, "FILE.pth")     # any known layout; UserError unless complete
+
+Nothing in a file is run while it is read, and nothing is copied before everything fits.
 """
 
 from network.convert.checkpoint import read_checkpoint

@@ -21,7 +21,7 @@ HEADER_KEY = "hiseg"  # metadata entry of our .safetensors files: everything but
 
 # The published training program saved its scores as NumPy numbers: plain data, and all that
 # keeps those files from being read without `--trust`. Both module spellings occur.
-_NUMPY_SCALAR = type(np.float64(0).__reduce__()[0]) and np.float64(0).__reduce__()[0]
+_NUMPY_SCALAR = np.float64(0).__reduce__()[0]
 NUMPY_NUMBERS: list[Any] = [
     (_NUMPY_SCALAR, "numpy.core.multiarray.scalar"),
     (_NUMPY_SCALAR, "numpy._core.multiarray.scalar"),
@@ -31,6 +31,10 @@ NUMPY_NUMBERS: list[Any] = [
     np.dtypes.Int64DType,
     _codecs.encode,
 ]
+
+
+# How torch says that a pickle asks for more than tensors and plain containers.
+NEEDS_CODE = ("WeightsUnpickler error", "unsupported GLOBAL", "Unsupported global")
 
 
 def _one_line(error: BaseException) -> str:
@@ -44,7 +48,8 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
             metadata = file.metadata() or {}
         header = json.loads(metadata.get(HEADER_KEY, "{}"))
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path} is truncated or no safetensors file: {_one_line(error)}") from error
+        reason = _one_line(error)
+        raise UserError(f"{path} is truncated or no safetensors file: {reason}") from error
     return {**header, "state_dict": tensors}
 
 
@@ -55,10 +60,10 @@ def _read_pickle(path: Path, trust: bool) -> Any:
         with torch.serialization.safe_globals(NUMPY_NUMBERS):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if not trust and "weights_only" in str(error).lower().replace("weights only", "weights_only"):
+        if any(sign in str(error) for sign in NEEDS_CODE):
             raise UserError(
-                f"{path} holds more than weights and could run code when read; if you trust where "
-                f"it comes from: python scripts/convert_checkpoint.py {path} OUT.safetensors --trust"
+                f"{path} holds more than weights and could run code when read; if you trust it: "
+                f"python scripts/convert_checkpoint.py {path} OUT.safetensors --trust"
             ) from error
         raise UserError(f"{path} is truncated or no checkpoint: {_one_line(error)}") from error
     except (RuntimeError, EOFError, OSError, KeyError, ValueError, zipfile.BadZipFile) as error:

@@ -43,7 +43,9 @@ def _plan(
     """Tensors to copy by name of the network, and what becomes of all names."""
     own = net.state_dict()
     dropped = [key for key in state if layout == "imagenet" and imagenet.is_classifier(key)]
-    found, unexpected, mismatched = {}, [], []
+    found: dict[str, Tensor] = {}
+    unexpected: list[str] = []
+    mismatched: list[tuple[str, str]] = []  # name, name with both shapes
     for key, value in state.items():
         if key in dropped:
             continue

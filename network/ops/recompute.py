@@ -12,7 +12,6 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 

@@ -140,9 +140,7 @@ def test_slide_divides_by_the_windows_that_saw_a_pixel(
     for y in (0, 8):
         for x in (0, 12, 20):
             part = net(images[:, :, y : y + 16, x : x + 16], rows=rows[:, y : y + 16])["pred"]
-            total[:, :, y : y + 16, x : x + 16] += (
-                part.softmax(1) if average == "probs" else part
-            )
+            total[:, :, y : y + 16, x : x + 16] += part.softmax(1) if average == "probs" else part
             seen[y : y + 16, x : x + 16] += 1
     assert seen.min() == 1
     torch.testing.assert_close(got.softmax(1) if average == "probs" else got, total / seen)

@@ -22,7 +22,9 @@ def test_the_published_spelling_with_package_resolves() -> None:
     assert resolve_arch("network.ocrnet.HRNet_Mscale") == "ocrnet.HRNet_Mscale"
 
 
-@pytest.mark.parametrize("arch", ["ocrnet.HRNet_Mscal", "HRNet_Mscale", "ocrnet._mscale", "x.y", ""])
+@pytest.mark.parametrize(
+    "arch", ["ocrnet.HRNet_Mscal", "HRNet_Mscale", "ocrnet._mscale", "x.y", ""]
+)
 def test_unknown_arch_is_one_line_that_says_what_lists_all(arch: str) -> None:
     with pytest.raises(UserError, match="--arch help") as caught:
         build_net(arch, 19)

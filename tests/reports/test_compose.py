@@ -28,7 +28,8 @@ def test_names_keep_their_sub_folders(tmp_path: Path) -> None:
     for name in ("a/x", "b/x", "y"):
         sink.add(make_result(name))
     kinds = ("{}_input.png", "{}_gt.png", "{}_prediction.png", "composited_{}.png")
-    expected = {folder + kind.format(name) for folder, name in (("a/", "x"), ("b/", "x"), ("", "y")) for kind in kinds}
+    places = (("a/", "x"), ("b/", "x"), ("", "y"))
+    expected = {folder + kind.format(name) for folder, name in places for kind in kinds}
     assert visible(tmp_path) == expected
 
 
@@ -114,7 +115,8 @@ def test_a_damaged_journal_line_is_not_trusted(tmp_path: Path) -> None:
     sink = DumpSink(tmp_path, SPEC, key="k")
     sink.add(make_result("a"))
     lines = sink.journal.path.read_text().splitlines()
-    sink.journal.path.write_text("\n".join([*lines, "{broken}", lines[1].replace('"a"', '"b"'), ""]))
+    lines += ["{broken}", lines[1].replace('"a"', '"b"'), ""]
+    sink.journal.path.write_text("\n".join(lines))
     again = DumpSink(tmp_path, SPEC, key="k")
     assert again.done("a") and not again.done("b")
 

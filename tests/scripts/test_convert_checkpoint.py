@@ -34,7 +34,9 @@ class Intruder:
 def official(tmp_path: Path) -> Path:
     """A checkpoint with everything the official program puts in one."""
     path = tmp_path / "official.pth"
-    state = {f"module.{k.removeprefix('net.')}": v for k, v in tiny_net(seed=1).state_dict().items()}
+    state = {
+        f"module.{k.removeprefix('net.')}": v for k, v in tiny_net(seed=1).state_dict().items()
+    }
     torch.save({"state_dict": state, "epoch": 7, "optimizer": {"state": {0: torch.ones(2)}}}, path)
     return path
 

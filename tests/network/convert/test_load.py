@@ -207,9 +207,7 @@ def test_an_imagenet_file_fills_the_trunk(prefix: str, arch: str, tmp_path: Path
     source, path = tiny_net(arch, seed=1), tmp_path / "imagenet.pth"
     torch.save(trunk_file(source, prefix), path)
     net = tiny_options_net(arch, pretrained=str(path))
-    assert_same_weights(
-        getattr(source, "net", source).backbone, getattr(net, "net", net).backbone
-    )
+    assert_same_weights(getattr(source, "net", source).backbone, getattr(net, "net", net).backbone)
 
 
 def tiny_options_net(arch: str, **options: Any) -> nn.Module:

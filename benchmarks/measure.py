@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Time and peak memory of several ways to do one thing, and the table of both.
+
+Sides take turns in one process, so that all meet the same machine; memory is that of a process
+of its own for each side.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import multiprocessing
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MIB = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """CPU seconds of the fastest call; bytes above what lay there before it, if measured."""
+
+    seconds: float
+    peak_bytes: int | None = None
+
+
+def time_in_turn(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """CPU seconds of the fastest of `rounds` calls of each side; nothing is warmed up.
+
+    CPU time of this process, so other load on the machine disturbs little; equal to wall time
+    for a single thread on an idle machine.
+    """
+    best = dict.fromkeys(sides, float("inf"))
+    for _ in range(rounds):
+        for name, call in sides.items():
+            start = time.process_time()
+            call()
+            best[name] = min(best[name], time.process_time() - start)
+    return best
+
+
+def _status(field: str) -> int:
+    """Bytes of a field of /proc/self/status, such as VmRSS or VmHWM."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"no {field} in /proc/self/status; memory is measured on Linux only")
+
+
+def peak_of_call(call: Callable[[], object]) -> int:
+    """Bytes by which the resident set grew at its highest during `call()`."""
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+    before = _status("VmRSS")
+    result = call()
+    peak = _status("VmHWM") - before
+    del result
+    return peak
+
+
+def _child(connection: Any, module: str, function: str, arguments: tuple[Any, ...]) -> None:
+    call = getattr(importlib.import_module(module), function)(*arguments)
+    connection.send(peak_of_call(call))
+
+
+def peak_in_new_process(module: str, function: str, *arguments: Any) -> int:
+    """`peak_of_call` of what `module.function(*arguments)` returns, in a fresh process."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_child, args=(there, module, function, arguments))
+    process.start()
+    there.close()
+    try:
+        peak = int(here.recv())
+    finally:
+        process.join()
+    return peak
+
+
+def print_table(title: str, rows: Mapping[str, Measured]) -> None:
+    """One line a side; ratios are to the first."""
+    first = next(iter(rows.values()))
+    print(title)
+    print(f"  {'':24}{'seconds':>10}{'ratio':>8}{'peak MiB':>10}{'ratio':>8}")
+    for name, row in rows.items():
+        line = f"  {name:24}{row.seconds:10.3f}{row.seconds / first.seconds:8.3f}"
+        if row.peak_bytes is not None and first.peak_bytes:
+            ratio = row.peak_bytes / first.peak_bytes
+            line += f"{row.peak_bytes / MIB:10.0f}{ratio:8.3f}"
+        print(line, flush=True)

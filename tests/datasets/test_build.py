@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flags and configuration to loaders: what arrives, and what is refused before a run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import flags
+from config import Config, UserError
+from datasets import build, verify
+from tests.datasets.conftest import save
+
+
+def settings(*argv: str) -> tuple[argparse.Namespace, Config]:
+    cfg = Config()
+    args, given = flags.read_flags([*argv, "--num_workers", "0"])
+    flags.resolve(args, given, cfg)
+    return args, cfg
+
+
+def on(root: Path, *argv: str) -> tuple[argparse.Namespace, Config]:
+    return settings(
+        "--dataset", "cityscapes", "--set_cityscapes_root", str(root), "--crop_size", "32,32",
+        "--class_uniform_tile", "12", "--set", f"DATASET.CENTROID_ROOT={root}/centroids", *argv,
+    )  # fmt: skip
+
+
+def a_label(root: Path, split: str = "train") -> Path:
+    return sorted(root.glob(f"gtFine_trainvaltest/gtFine/{split}/*/*.png"))[0]
+
+
+@pytest.mark.parametrize("pct", ["0", "0.5"])
+def test_training_batches_have_the_crop_size(cities: Path, pct: str) -> None:
+    args, cfg = on(cities, "--class_uniform_pct", pct)
+    loader, sampler, spec = build.make_train_loader(args, cfg, 0, 1, 0)
+    batches = list(loader)
+    assert spec.name == "cityscapes"
+    assert len(batches) * 2 == len(sampler) == 4
+    assert batches[0].images.shape == (2, 3, 32, 32)
+    assert batches[0].labels is not None
+    assert set(batches[0].labels.unique().tolist()) <= {0, 10, 255}
+
+
+def test_class_uniform_draws_carry_centroids(cities: Path) -> None:
+    args, cfg = on(
+        cities, "--class_uniform_pct", "1", "--set", f"DATASET.CLASS_UNIFORM_BIAS={bias()}"
+    )
+    _, sampler, _ = build.make_train_loader(args, cfg, 0, 1, 0)
+    assert any(draw.centroid is not None for draw in sampler)
+
+
+def bias() -> str:
+    return ",".join(["9"] * 19)
+
+
+def test_training_is_repeatable(cities: Path) -> None:
+    args, cfg = on(cities)
+    first, second = (next(iter(build.make_train_loader(args, cfg, 0, 1, 5)[0])) for _ in range(2))
+    assert torch.equal(first.images, second.images)
+    other = next(iter(build.make_train_loader(args, cfg, 0, 1, 6)[0]))
+    assert not torch.equal(first.images, other.images)
+
+
+def test_ranks_share_the_epoch(cities: Path) -> None:
+    args, cfg = on(cities, "--class_uniform_pct", "0", "--bs_trn", "1")
+    indices = [
+        [draw.index for draw in build.make_train_loader(args, cfg, rank, 2, 0)[1]]
+        for rank in (0, 1)
+    ]
+    assert sorted(sum(indices, [])) == [0, 1, 2, 3]
+
+
+def test_validation_sees_every_image_whole_and_once(cities: Path) -> None:
+    args, cfg = on(cities)
+    spec, items = build.dataset_spec(args, cfg), build.val_items(args, cfg)
+    names = []
+    for rank in (0, 1):
+        for batch in build.make_eval_loader(args, cfg, spec, rank, 2, items):
+            assert batch.images.shape == (1, 3, 24, 32)
+            names += batch.names
+    assert sorted(names) == [item.name for item in items]
+
+
+def test_eval_items_follow_the_flag(cities: Path) -> None:
+    counts = {"val": 2, "trn": 4, "test": 2}
+    for mode, count in counts.items():
+        args, cfg = on(cities, "--eval", mode)
+        assert len(build.eval_items(args, cfg)) == count
+    args, cfg = on(cities, "--eval", "folder", "--eval_folder", str(cities / "gtFine_trainvaltest"))
+    assert len(build.eval_items(args, cfg)) == 8
+
+
+def test_folder_evaluation_reports_a_broken_file(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "b.png").write_bytes(b"torn")
+    args, cfg = settings("--eval", "folder", "--eval_folder", str(tmp_path))
+    spec, items = build.dataset_spec(args, cfg), build.eval_items(args, cfg)
+    batches = list(build.make_eval_loader(args, cfg, spec, 0, 1, items))
+    assert [batch.names for batch in batches] == [["a"], []]
+    assert batches[1].failed[0][0] == "b"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "key", "flag"),
+    [
+        ("cityscapes", "CITYSCAPES_DIR", "--set_cityscapes_root"),
+        ("synthetic", "SYNTHETIC_DIR", "--set DATASET.SYNTHETIC_DIR"),
+        ("camvid", "CAMVID_DIR", "--set DATASET.CAMVID_DIR"),
+        ("custom", "CUSTOM_YAML", "--set DATASET.CUSTOM_YAML"),
+    ],
+)
+@pytest.mark.parametrize("value", ["", "/absent/data"])
+def test_missing_root_names_key_variable_and_flag(
+    dataset: str, key: str, flag: str, value: str
+) -> None:
+    args, cfg = settings("--dataset", dataset, "--set", f"DATASET.{key}={value}")
+    with pytest.raises(UserError) as raised:
+        build.train_items(args, cfg)
+    text = str(raised.value)
+    for word in (f"DATASET.{key}", f"HISEG_{key}", flag, "paths.yml", value):
+        assert word in text
+    assert "\n" not in text
+
+
+def test_unknown_id_stops_before_training(cities: Path) -> None:
+    ids = np.full((24, 32), 7, np.uint8)
+    ids[0, :9] = 99
+    for split in ("train", "val"):
+        label = a_label(cities, split)
+        good = label.read_bytes()
+        save(label, ids)
+        for pct in ("0", "0.5"):
+            args, cfg = on(cities, "--class_uniform_pct", pct)
+            with pytest.raises(UserError, match=rf"{label.name}: label id 99 \(9 pixels\)"):
+                build.make_train_loader(args, cfg, 0, 1, 0)
+        label.write_bytes(good)
+
+
+def test_label_of_another_size_stops_before_training(cities: Path) -> None:
+    save(a_label(cities), np.full((10, 12), 7, np.uint8))
+    args, cfg = on(cities)
+    with pytest.raises(UserError, match="is 32x24, but its label .* is 12x10"):
+        build.make_train_loader(args, cfg, 0, 1, 0)
+
+
+def test_checked_set_is_not_read_again_until_it_changes(
+    cities: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args, cfg = on(cities, "--class_uniform_pct", "0")
+    build.make_train_loader(args, cfg, 0, 1, 0)
+    read: list[Path] = []
+    monkeypatch.setattr(verify, "read_label", lambda path, spec: read.append(path))
+    build.make_train_loader(args, cfg, 0, 1, 0)
+    assert read == []
+    save(a_label(cities), np.zeros((24, 32), np.uint8))
+    build.make_train_loader(args, cfg, 0, 1, 0)
+    assert len(read) == 6
+
+
+def test_coarse_flags_are_refused_rather_than_ignored(cities: Path) -> None:
+    args, cfg = on(cities, "--custom_coarse_prob", "0.5")
+    with pytest.raises(UserError, match="--custom_coarse_prob"):
+        build.make_train_loader(args, cfg, 0, 1, 0)
+
+
+def test_mapillary_says_what_is_supported() -> None:
+    args, cfg = settings("--dataset", "mapillary")
+    with pytest.raises(UserError, match="mapillary is not supported here.*camvid"):
+        build.dataset_spec(args, cfg)
+
+
+def test_nullloader_needs_no_files() -> None:
+    args, cfg = settings("--dataset", "nullloader", "--crop_size", "32,64")
+    with pytest.raises(UserError, match="--class_uniform_pct 0"):
+        build.make_train_loader(args, cfg, 0, 1, 0)
+    args.class_uniform_pct = 0.0
+    loader, sampler, _ = build.make_train_loader(args, cfg, 0, 1, 0)
+    batch = next(iter(loader))
+    assert len(sampler) == 3000
+    assert batch.images.shape == (2, 3, 32, 64)
+    assert batch.labels is not None
+    assert not batch.labels.any()
+
+
+def test_fingerprint_changes_with_the_files(cities: Path) -> None:
+    args, cfg = on(cities)
+    before = build.fingerprint(args, cfg)
+    assert before == build.fingerprint(args, cfg)
+    save(a_label(cities), np.zeros((24, 32), np.uint8))
+    after = build.fingerprint(args, cfg)
+    assert after["train"] != before["train"]
+    assert after["val"] == before["val"]
+
+
+def test_augmented_images_are_written_to_look_at(cities: Path, tmp_path: Path) -> None:
+    args, cfg = on(cities)
+    assert build.dump_augmentations(args, cfg, tmp_path / "out") == 4
+    assert len(list((tmp_path / "out").glob("*_image.png"))) == 4
+    assert len(list((tmp_path / "out").glob("*_label.png"))) == 4

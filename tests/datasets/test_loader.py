@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches: what they hold, and how broken files come through worker processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from datasets import cityscapes
+from datasets.base import DataError, SegmentationDataset
+from datasets.loader import collate, make_loader
+from datasets.samplers import EvalSampler
+from datasets.spec import Item
+from runtime.outcome import one_line
+from transforms.sample import Sample
+
+
+def sample(height: int, width: int, name: str = "a", labelled: bool = True) -> Sample:
+    label = np.full((height, width), 255, np.uint8) if labelled else None
+    return Sample(image=np.zeros((height, width, 3), np.uint8), label=label, name=name)
+
+
+def loader_of(root: Path, workers: int, report: bool, size: int = 2):  # noqa: ANN201
+    items = cityscapes.list_items(root, "train")
+    dataset = SegmentationDataset(items, cityscapes.SPEC)
+    return make_loader(dataset, EvalSampler(len(items), 0, 1), size, workers, report)
+
+
+def first_image(root: Path) -> Path:
+    return cityscapes.list_items(root, "train")[0].image
+
+
+def test_batch_holds_shapes_types_and_names() -> None:
+    batch = collate([sample(4, 6, "a"), sample(4, 6, "b")], [7, 9])
+    assert batch.images.shape == (2, 3, 4, 6)
+    assert batch.images.dtype == torch.float32
+    assert batch.labels is not None
+    assert batch.labels.dtype == torch.int64
+    assert (batch.labels == 255).all()
+    assert (batch.names, batch.indices) == (["a", "b"], [7, 9])
+    assert batch.rows is not None
+    assert torch.allclose(batch.rows[0], torch.tensor([0.125, 0.375, 0.625, 0.875]))
+    assert batch.to("cpu").names == ["a", "b"]
+
+
+def test_one_sample_without_label_leaves_the_batch_without() -> None:
+    assert collate([sample(4, 6), sample(4, 6, labelled=False)]).labels is None
+
+
+def test_different_sizes_say_which_flag_helps() -> None:
+    with pytest.raises(DataError, match="a is 6x4 and b is 8x4.*--bs_val 1"):
+        collate([sample(4, 6, "a"), sample(4, 8, "b")])
+
+
+def test_every_image_arrives_once_with_its_number(cities: Path) -> None:
+    batches = list(loader_of(cities, 0, False, size=3))
+    assert [len(batch.names) for batch in batches] == [3, 1]
+    assert [index for batch in batches for index in batch.indices] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_broken_image_ends_training_with_one_line(cities: Path, workers: int) -> None:
+    path = first_image(cities)
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(DataError) as raised:
+        list(loader_of(cities, workers, False))
+    text = one_line(raised.value)
+    assert text.startswith(str(path))
+    assert "\n" not in text
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_broken_image_is_reported_and_the_rest_goes_on(cities: Path, workers: int) -> None:
+    path = first_image(cities)
+    path.write_bytes(b"")
+    batches = list(loader_of(cities, workers, True))
+    assert [len(batch.names) for batch in batches] == [1, 2]
+    ((name, message),) = batches[0].failed
+    assert name == "alba/alba_000000_000019_leftImg8bit"
+    assert "empty" in message
+    assert batches[0].indices == [1]
+
+
+def test_batch_of_broken_images_is_empty(cities: Path) -> None:
+    first_image(cities).write_bytes(b"")
+    batch = next(iter(loader_of(cities, 0, True, size=1)))
+    assert len(batch.names) == len(batch.images) == 0
+    assert len(batch.failed) == 1
+
+
+def test_unlabelled_items_load(cities: Path) -> None:
+    items = [Item(name="x", image=first_image(cities), label=None)]
+    loader = make_loader(SegmentationDataset(items, cityscapes.SPEC), EvalSampler(1, 0, 1), 1, 0)
+    assert next(iter(loader)).labels is None

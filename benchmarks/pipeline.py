@@ -5,7 +5,7 @@
     python -m benchmarks.pipeline --root ../shared/data/camvid   # real frames, CamVid layout
 
 Both sides read the same files from disk, decode image and label, scale by 0.5..2, crop 360 x 480,
-flip, jitter colours, blur and normalise; the rounds of both alternate in one process.
+flip, jitter colours, blur and normalise. Rounds alternate in one process; CPU time counts.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from __future__ import annotations
 import argparse
 import random
 import tempfile
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -23,6 +23,8 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from skimage.filters import gaussian
 
+from benchmarks.alternate import print_table
+from benchmarks.measure import time_in_turn
 from datasets.base import SegmentationDataset
 from datasets.samplers import Draw
 from datasets.spec import DatasetSpec, Item
@@ -129,38 +131,47 @@ def our_sample(dataset: SegmentationDataset, draw: Draw) -> tuple[torch.Tensor, 
     return to_tensor(sample.image), torch.from_numpy(sample.label).long()
 
 
-def measure(items: Sequence[Item], rounds: int) -> tuple[float, float]:
-    """CPU seconds a sample (published, ours): the fastest of `rounds` alternating rounds."""
-    dataset, clock = make_dataset(items), time.process_time
-    best = [float("inf"), float("inf")]
-    for number in range(rounds + 1):  # the first warms up
-        rng = random.Random(number)
-        start = clock()
-        for item in items:
-            published_sample(item, rng)
-        middle = clock()
-        for index in range(len(items)):
-            our_sample(dataset, Draw(index, None, (0, number, index)))
-        spent = middle - start, clock() - middle
-        if number:
-            best = [min(old, new / len(items)) for old, new in zip(best, spent, strict=True)]
-    return best[0], best[1]
+def published_round(items: Sequence[Item]) -> None:
+    """Every item once by the published procedure."""
+    rng = random.Random(0)
+    for item in items:
+        published_sample(item, rng)
+
+
+def our_round(dataset: SegmentationDataset) -> None:
+    """Every item once by this project."""
+    for index in range(len(dataset)):
+        our_sample(dataset, Draw(index, None, (0, 0, index)))
+
+
+def measure(items: Sequence[Item], rounds: int) -> dict[str, float]:
+    """CPU seconds a picture of both sides."""
+    sides = {
+        "published, PIL": partial(published_round, items),
+        "ours": partial(our_round, make_dataset(items)),
+    }
+    seconds = time_in_turn(sides, rounds)
+    return {name: spent / len(items) for name, spent in seconds.items()}
 
 
 def main() -> None:
     """Parse, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(description="images a second of the training pipeline")
     parser.add_argument("--root", type=Path, help="folder in CamVid layout; default: generated")
-    parser.add_argument("--images", type=int, default=40, help="frames a round")
-    parser.add_argument("--rounds", type=int, default=4, help="alternating rounds")
+    parser.add_argument("--images", type=int, default=100, help="pictures a round")
+    parser.add_argument("--rounds", type=int, default=4, help="rounds of each side")
     args = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     with tempfile.TemporaryDirectory() as folder:
-        root = args.root
-        items = listed_frames(root, args.images) if root else write_frames(Path(folder), args.images)
-        published, ours = measure(items, args.rounds)
-    print(f"published {1 / published:.0f} images/s, ours {1 / ours:.0f} images/s, {published / ours:.2f}x")
+        if args.root is None:
+            items = write_frames(Path(folder), args.images)
+        else:
+            items = listed_frames(args.root, args.images)
+        seconds = measure(items, args.rounds)
+    print_table("training pipeline 360x480, a picture", seconds, limit=1 / 3.5)
+    for name, spent in seconds.items():
+        print(f"  {name:32} {1 / spent:9.0f} images/s")
 
 
 if __name__ == "__main__":

@@ -129,8 +129,10 @@ def build_state(
         momentum=args.momentum,
         amsgrad=args.amsgrad,
     )
+    if args.restore_optimizer:
+        optimizer.load_state_dict(_saved_optimizer(args.snapshot))
     for group in optimizer.param_groups:
-        group["initial_lr"] = group["lr"]
+        group["lr"] = group["initial_lr"] = args.lr
     ema = None
     if args.ema is not None:
         ema = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(args.ema), use_buffers=True)
@@ -143,6 +145,17 @@ def build_state(
         facts=header,
         world_size=world.size,
     )
+
+
+def _saved_optimizer(path: str) -> dict[str, Any]:
+    """The optimiser state of a checkpoint of this program; other orders of parameters differ."""
+    facts = checkpoint_facts(path)
+    if "optimizer" not in facts:
+        raise UserError(
+            f"--restore_optimizer: {path} holds no optimiser state of this program; leave it out"
+        )
+    state: dict[str, Any] = facts["optimizer"]
+    return state
 
 
 def build_settings(args: argparse.Namespace) -> Settings:

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -18,11 +19,11 @@ from datasets.loader import Batch
 from datasets.spec import DatasetSpec
 from engine import build, predict
 from engine.evaluate import EvalSummary, ValLoss, evaluate
-from engine.result import Sink
+from engine.result import Gather, Result, Sink
 from engine.state import TrainState
 from loss.build import build_val_loss
 from reports.autolabel import AutoLabelSink
-from reports.compose import DumpSink
+from reports.compose import DumpSink, composite
 from reports.page import write_page
 from reports.results import write_results
 from reports.submission import SubmissionSink
@@ -80,6 +81,31 @@ def resume(args: argparse.Namespace, state: TrainState, world: World, log: RunLo
     log.msg(f"resumed {path} at epoch {state.progress.epoch}, step {state.progress.step}")
 
 
+class PreviewSink:
+    """Shows the first few blends of image and prediction in TensorBoard."""
+
+    needs = frozenset({"image"})
+
+    def __init__(self, log: RunLog, spec: DatasetSpec, epoch: int, count: int = 3) -> None:
+        self.log, self.palette = log, spec.flat_palette()
+        self.epoch, self.count = epoch, count
+
+    def wants(self, index: int) -> bool:
+        return self.log.is_main and index < self.count
+
+    def done(self, name: str) -> bool:
+        return False
+
+    def add(self, result: Result) -> None:
+        """Show one image."""
+        assert result.image is not None
+        blend = torch.from_numpy(composite(result.image, result.pred, self.palette).copy())
+        self.log.image(f"val/{result.name}", blend.permute(2, 0, 1) / 255, self.epoch)
+
+    def close(self, rank: int, world: int, gather: Gather) -> None:
+        """Nothing to collect: the event file is rank 0's."""
+
+
 class Validation:
     """Scores of the evaluated network after an epoch; called by the training loop."""
 
@@ -108,7 +134,14 @@ class Validation:
         net.eval()
         infer = build.build_infer(self.args, net, return_all=False)
         summary = run_evaluation(
-            infer, self.loader, self.spec, self.precision, self.world, self.log, self.val_loss
+            infer,
+            self.loader,
+            self.spec,
+            self.precision,
+            self.world,
+            self.log,
+            self.val_loss,
+            sinks=[PreviewSink(self.log, self.spec, epoch)],
         )
         assert summary.scores is not None, "validation without labels"
         scores = summary.scores

@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from config import ModelConfig
-from network.backbones.hrnet import PUBLISHED_BLOCKS, PUBLISHED_MODULES, concat_branches
+from network.backbones.hrnet import PUBLISHED_BLOCKS, PUBLISHED_MODULES
 from network.backbones.hrnet import HRNet as Trunk
 from network.heads.ocr import OCRHead
 from network.heads.scale_attention import ScaleAttention
@@ -44,18 +44,17 @@ class HRNetOCR(nn.Module):
         super().__init__()
         self.backbone, self.ocr = backbone, ocr
         self.align_corners = backbone.align_corners
-        self.feature_channels = ocr.cls_head.in_channels
+        self.feature_channels = ocr.mid_channels
 
     def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
-        """One pass at stride 4; the OCR features come for free, with or without `features`."""
-        branches = self.backbone(images)
-        return self.ocr(concat_branches(branches, self.align_corners))
+        """One pass at stride 4; `feats` are the OCR features."""
+        return self.ocr(self.backbone(images), features)
 
     def forward(
         self, images: Tensor, rows: Tensor | None = None, return_all: bool = False
     ) -> dict[str, Tensor]:
         """The outputs that `network/outputs.py` lists; `return_all` adds nothing here."""
-        maps = self.maps(images, rows)
+        maps = self.maps(images, rows, features=False)
         return single_scale_outputs(
             maps, images, training=self.training, align_corners=self.align_corners
         )
@@ -70,10 +69,11 @@ def _single(num_classes: int, model: ModelConfig, width: int) -> HRNetOCR:
         grad_ckpt=model.grad_ckpt,
     )
     ocr = OCRHead(
-        sum(backbone.channels),
+        backbone.channels,
         num_classes,
         mid_channels=model.ocr_mid_channels,
         key_channels=model.ocr_key_channels,
+        align_corners=model.align_corners,
     )
     return HRNetOCR(backbone, ocr)
 

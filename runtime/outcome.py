@@ -84,4 +84,6 @@ def run(main: Callable[[Outcome], int]) -> int:
         print(f"failed: {reason[:500]}", flush=True)
         return FAILED
     finally:
+        if outcome.log is not None:
+            outcome.log.close()
         distributed.leave()

@@ -102,6 +102,14 @@ class RunLog:
         )
         self._open = True
 
+    def close(self) -> None:
+        """Close the files; logx itself never does."""
+        if self._open and self.is_main:
+            logx.tensorboard.close()
+            logx.log_file.close()
+            logx.metrics_fp.close()
+        self._open = False
+
     def msg(self, text: str) -> None:
         """One line to stdout and logging.log."""
         if not self.is_main:

@@ -168,9 +168,3 @@ class HRNet(nn.Module):
         for module in self.stage4:
             maps = run_stage(module, maps, recompute)
         return maps
-
-
-def concat_branches(maps: Sequence[Tensor], align_corners: bool = False) -> Tensor:
-    """All branches at the size of the first: (B, 15w, h, w) for widths w, 2w, 4w, 8w."""
-    size = size_of(maps[0])
-    return torch.cat([resize(x, size, align_corners) for x in maps], dim=1)

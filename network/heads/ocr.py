@@ -7,10 +7,13 @@ Segmentation" (2019), section 3. Attribute names are those of the published weig
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from network.ops.conv import bn_relu, conv
+from network.ops.resize import concat_resized
 from network.outputs import Maps
 
 
@@ -66,15 +69,25 @@ class ObjectContextHead(nn.Module):
 
 
 class OCRHead(nn.Module):
-    """Backbone map (B, C, h, w) -> coarse and final logits and the map between them.
+    """Backbone maps -> coarse and final logits and the features behind the latter.
 
-    Initialised by PyTorch's defaults, as the reference does for this head.
+    `branch_channels` are the widths of the maps, which are concatenated at the size of the
+    first. Initialised by PyTorch's defaults, as the reference does for this head.
     """
 
     def __init__(
-        self, channels: int, num_classes: int, *, mid_channels: int = 512, key_channels: int = 256
+        self,
+        branch_channels: Sequence[int],
+        num_classes: int,
+        *,
+        mid_channels: int = 512,
+        key_channels: int = 256,
+        align_corners: bool = False,
     ) -> None:
         super().__init__()
+        self.branch_channels, self.mid_channels = tuple(branch_channels), mid_channels
+        self.align_corners = align_corners
+        channels = sum(branch_channels)
         self.conv3x3_ocr = nn.Sequential(
             conv(channels, mid_channels, 3, bias=True), bn_relu(mid_channels)
         )
@@ -86,9 +99,12 @@ class OCRHead(nn.Module):
             conv(channels, num_classes, 1, bias=True),
         )
 
-    def forward(self, backbone_map: Tensor) -> Maps:
-        """logits and aux (B, K, h, w), feats (B, mid_channels, h, w)."""
-        feats = self.conv3x3_ocr(backbone_map)
-        coarse = self.aux_head(backbone_map)
+    def forward(self, branches: Sequence[Tensor], features: bool = True) -> Maps:
+        """logits and aux (B, K, h, w), feats (B, mid_channels, h, w).
+
+        The features are there anyway, so `features` is of no interest here.
+        """
+        joined = concat_resized(branches, self.align_corners)
+        feats, coarse = self.conv3x3_ocr(joined), self.aux_head(joined)
         feats = self.ocr_distri_head(feats, gather(feats, coarse))
         return Maps(logits=self.cls_head(feats), aux=coarse, feats=feats)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -33,8 +34,7 @@ def resize(image: Tensor, size: Size, align_corners: bool = False) -> Tensor:
     return F.interpolate(image, size=size, mode="bilinear", align_corners=align_corners)
 
 
-def resize_chain(image: Tensor, sizes: Sequence[Size], align_corners: bool = False) -> Tensor:
-    """`resize` to each size in turn; two bilinear resizes are not one to the last size."""
-    for size in sizes:
-        image = resize(image, size, align_corners)
-    return image
+def concat_resized(maps: Sequence[Tensor], align_corners: bool = False) -> Tensor:
+    """Maps (B, C_i, h_i, w_i) at the size of the first, in one: (B, sum C_i, h_0, w_0)."""
+    size = size_of(maps[0])
+    return torch.cat([resize(x, size, align_corners) for x in maps], dim=1)

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from network.backbones.hrnet import concat_branches
 from network.build import build_net, list_archs
 from network.convert import load_official
 from network.convert.nvidia import official_name
+from network.ops.resize import concat_resized
 from network.outputs import attn_key, pred_key
 from tests.parity import recipe
 from tests.parity.core import Fixture, Row, compare, failure
@@ -52,7 +52,7 @@ def ocr_taps(net: nn.Module, image: Tensor) -> dict[str, Tensor]:
     branches = single.backbone(image)
     maps = single.maps(image)
     return {
-        "backbone": concat_branches(branches, single.align_corners),
+        "backbone": concat_resized(branches, single.align_corners),
         "ocr_cls": maps.logits,
         "ocr_aux": maps.aux,
         "ocr_feats": maps.feats,

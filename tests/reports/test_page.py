@@ -197,7 +197,6 @@ def test_the_viewer_works_from_the_keyboard(chrome: Chrome, report: Path) -> Non
     assert chrome.run(picture).endswith("100% rain#1_err_mask.png")
     assert chrome.run("document.getElementById('viewimage').naturalWidth") == 16
     chrome.press("Escape")
-    chrome.run(SETTLED)
     assert not chrome.run("document.getElementById('viewer').open")
     assert chrome.run("document.activeElement.getAttribute('aria-label')") == "Open 100% rain#1"
     assert chrome.problems == []

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One process, one tiny network: what the loop does with gradients, averages and bad steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from datasets.loader import Batch
+from datasets.samplers import TrainSampler
+from engine.loop import MAX_SKIPPED_IN_A_ROW, Settings, Trainer
+from engine.state import Progress, TrainState
+from loss.cross_entropy import CrossEntropy
+from loss.objective import Objective
+from runtime.distributed import World
+from runtime.outcome import StopFlag
+from runtime.precision import Precision
+from runtime.runlog import RunLog
+
+
+class Tiny(nn.Module):
+    """Three classes from one convolution and one batch norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+    def forward(self, images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
+        return {"pred": self.bn(self.conv(images))}
+
+
+class Batches:
+    """Stands for a loader: the given pictures, one batch each."""
+
+    def __init__(self, images: list[Tensor]) -> None:
+        self.images = images
+        self.generator: torch.Generator | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for index, image in enumerate(self.images):
+            label = torch.full((1, 8, 8), index % 3)
+            yield Batch(images=image, labels=label, names=[str(index)], indices=[index])
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[RunLog]:
+    run_log = RunLog(tmp_path, is_main=True, progress=False)
+    run_log.open({})
+    yield run_log
+    run_log.close()
+
+
+def make_trainer(
+    images: list[Tensor], log: RunLog, net: nn.Module, ema: float | None = None, **settings: object
+) -> Trainer:
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    average = None
+    if ema is not None:
+        average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True)
+    state = TrainState(
+        net=net, optimizer=optimizer, scaler=torch.amp.GradScaler("cpu", enabled=False),
+        ema=average, progress=Progress(), facts={},
+    )  # fmt: skip
+    sampler = TrainSampler(lambda epoch: [(i, None) for i in range(len(images))], 0, 0, 1, 1)
+    return Trainer(
+        state=state,
+        objective=Objective(CrossEntropy(255), num_classes=3, ignore_label=255),
+        schedule=lambda iteration, epoch: 1.0,
+        loader=Batches(images),
+        sampler=sampler,
+        precision=Precision("fp32", "cpu"),
+        world=World(rank=0, size=1, local_rank=0, device=torch.device("cpu")),
+        log=log,
+        settings=Settings(**{"max_epoch": 1, **settings}),
+        validate=lambda epoch: {"mean_iu": 0.5},
+        stop=StopFlag(),
+    )
+
+
+def pictures(count: int) -> list[Tensor]:
+    torch.manual_seed(0)
+    return [torch.rand(1, 3, 8, 8) for _ in range(count)]
+
+
+def test_a_step_without_finite_gradient_changes_nothing(log: RunLog) -> None:
+    net = Tiny()
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    poisoned = make_trainer([torch.full((1, 3, 8, 8), float("nan"))], log, net)
+    poisoned.fit()
+    assert poisoned.state.progress.skipped == 1
+    for key, value in net.state_dict().items():
+        if value.is_floating_point():
+            assert torch.equal(value, before[key]), key
+    assert "not finite" in (log.directory / "logging.log").read_text()
+
+
+def test_training_goes_on_after_a_bad_batch(log: RunLog) -> None:
+    images = pictures(4)
+    images[1] = torch.full((1, 3, 8, 8), float("inf"))
+    net = Tiny()
+    start = net.conv.weight.detach().clone()
+    trainer = make_trainer(images, log, net)
+    trainer.fit()
+    assert trainer.state.progress.skipped == 1
+    assert all(torch.isfinite(value).all() for value in net.state_dict().values())
+    assert not torch.equal(net.conv.weight, start)
+
+
+def test_divergence_ends_the_run_with_advice(log: RunLog) -> None:
+    images = [torch.full((1, 3, 8, 8), float("nan"))] * MAX_SKIPPED_IN_A_ROW
+    with pytest.raises(RuntimeError, match="diverged; lower --lr"):
+        make_trainer(images, log, Tiny()).fit()
+
+
+def test_accumulated_steps_equal_the_mean_gradient(log: RunLog) -> None:
+    images = pictures(2)
+    net = Tiny()
+    net.bn.eval()
+    net.bn.train = lambda mode=True: net.bn  # statistics would depend on the batch by design
+    twin = Tiny()
+    twin.load_state_dict(net.state_dict())
+    twin.bn.eval()
+    make_trainer(images, log, net, accum_steps=2).fit()
+    loss = sum(
+        nn.functional.cross_entropy(twin(image)["pred"], torch.full((1, 8, 8), index))
+        for index, image in enumerate(images)
+    )
+    (loss / 2).backward()
+    expected = twin.conv.weight - 0.1 * twin.conv.weight.grad
+    torch.testing.assert_close(net.conv.weight, expected)
+
+
+def test_weight_average_is_what_is_saved_and_evaluated(log: RunLog) -> None:
+    net = Tiny()
+    trainer = make_trainer(pictures(4), log, net, ema=0.5)
+    assert trainer.state.evaluated is not net
+    trainer.fit()
+    content = torch.load(log.directory / "last_checkpoint_ep0.pth", weights_only=True)
+    saved, live = content["state_dict"]["conv.weight"], content["live_state_dict"]["conv.weight"]
+    assert torch.equal(live, net.conv.weight)
+    assert not torch.equal(saved, live)
+
+
+def test_max_iter_ends_inside_an_epoch(log: RunLog) -> None:
+    trainer = make_trainer(pictures(5), log, Tiny(), max_epoch=100, max_iter=7)
+    trainer.fit()
+    assert trainer.state.progress.iteration == 7
+
+
+def test_best_and_last_checkpoints_are_kept_alone(log: RunLog) -> None:
+    scores = iter([0.1, 0.5, 0.2])
+    trainer = make_trainer(pictures(2), log, Tiny(), max_epoch=3)
+    trainer.validate = lambda epoch: {"mean_iu": next(scores)}
+    trainer.fit()
+    names = sorted(path.name for path in log.directory.glob("*.pth"))
+    assert names == ["best_checkpoint_ep1.pth", "last_checkpoint_ep2.pth"]

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where values of the configuration come from, and which source wins."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import config
+import flags
+from config import Config, UserError
+from tests.program import ROOT, environment
+
+
+def resolved(*argv: str) -> Config:
+    target = Config()
+    args, given = flags.read_flags(list(argv))
+    flags.resolve(args, given, target)
+    return target
+
+
+@pytest.fixture
+def paths_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "paths.yml"
+    monkeypatch.setattr(config, "PROJECT_ROOT", tmp_path)
+    monkeypatch.setattr(config, "PATHS_FILE", "paths.yml")
+    return path
+
+
+def test_each_source_overrides_the_one_before(
+    paths_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert resolved().DATASET.CITYSCAPES_DIR == ""
+    paths_file.write_text("DATASET: {CITYSCAPES_DIR: /from/paths}\n")
+    assert resolved().DATASET.CITYSCAPES_DIR == "/from/paths"
+    monkeypatch.setenv("HISEG_CITYSCAPES_DIR", "/from/environment")
+    assert resolved().DATASET.CITYSCAPES_DIR == "/from/environment"
+    flag = ("--set_cityscapes_root", "/from/flag")
+    assert resolved(*flag).DATASET.CITYSCAPES_DIR == "/from/flag"
+    last = (*flag, "--set", "CITYSCAPES_DIR=/from/set")
+    assert resolved(*last).DATASET.CITYSCAPES_DIR == "/from/set"
+
+
+def test_relative_directories_of_paths_yml_count_from_the_project(paths_file: Path) -> None:
+    paths_file.write_text("DATASET: {CAMVID_DIR: data/camvid}\n")
+    assert resolved().DATASET.CAMVID_DIR == str(paths_file.parent / "data/camvid")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("DATASET: {CITYSCAPE_DIR: /x}", ["paths.yml", "CITYSCAPE_DIR", "DATASET.CITYSCAPES_DIR"]),
+        ("MODEL: {hrnet_width: wide}", ["paths.yml", "MODEL.hrnet_width", "int"]),
+        ("- a list", ["paths.yml", "mapping", "list"]),
+        ("DATASET: {", ["paths.yml", "YAML"]),
+    ],
+)
+def test_wrong_paths_yml_is_one_line(paths_file: Path, text: str, words: list[str]) -> None:
+    paths_file.write_text(text)
+    with pytest.raises(UserError) as error:
+        resolved()
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_unknown_environment_variable_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HISEG_CAMVIDDIR", "/x")
+    with pytest.raises(UserError, match="HISEG_CAMVIDDIR.*HISEG_CAMVID_DIR"):
+        resolved()
+
+
+def test_flag_and_tree_agree_whichever_was_given() -> None:
+    args, given = flags.read_flags(["--set", "LOSS.OCR_ALPHA=0.7", "--n_scales", "0.5,1.0"])
+    target = Config()
+    flags.resolve(args, given, target)
+    assert args.ocr_alpha == target.LOSS.OCR_ALPHA == 0.7
+    assert args.n_scales == target.MODEL.n_scales == (0.5, 1.0)
+
+
+@pytest.mark.parametrize("module", ["config", "flags"])
+def test_configuration_imports_no_torch(module: str) -> None:
+    code = f"import {module}, sys; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("program", ["train.py", "eval.py"])
+def test_help_answers_without_torch(program: str) -> None:
+    code = (
+        f"import runpy, sys; sys.argv = ['{program}', '--help']\n"
+        f"try: runpy.run_path('{program}', run_name='__main__')\n"
+        "except SystemExit: sys.exit(3 if 'torch' in sys.modules else 0)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0
+    assert "--n_scales" in result.stdout
+
+
+def test_every_flag_is_read_somewhere() -> None:
+    """A flag that no code looks at would promise what does not happen."""
+    sources = [ROOT / "train.py", ROOT / "eval.py", ROOT / "flags.py", ROOT / "config.py"]
+    for package in ("datasets", "engine", "loss", "network", "reports", "runtime"):
+        sources += sorted((ROOT / package).rglob("*.py"))
+    text = "\n".join(path.read_text() for path in sources)
+    explained = {"help", *flags.WITHOUT_EFFECT, *flags.REPLACED, *flags.NOT_YET, *config.FLAG_KEYS}
+    # said by their help: the launcher's environment decides, loading weights is the default
+    explained |= {"global_rank", "restore_net", "batch_weighting", "init_decoder", "max_cu_epoch"}
+    unread = [
+        action.dest
+        for action in flags.build_parser()._actions
+        if action.dest not in explained
+        and f"args.{action.dest}" not in text
+        and f'"{action.dest}"' not in text
+    ]
+    assert not unread

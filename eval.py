@@ -16,15 +16,10 @@ import sys
 from typing import TYPE_CHECKING
 
 from config import UserError, cfg
-from flags import parse_args
+from flags import parse_or_exit
 
 if TYPE_CHECKING:
     from runtime.outcome import Outcome
-
-
-def main(outcome: Outcome) -> int:
-    """Evaluate as the flags say; returns the exit code."""
-    return evaluate_run(parse_args(prog="eval.py", eval_default="val"), outcome)
 
 
 def evaluate_run(args: argparse.Namespace, outcome: Outcome) -> int:
@@ -54,8 +49,7 @@ def evaluate_run(args: argparse.Namespace, outcome: Outcome) -> int:
 
 
 if __name__ == "__main__":
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        parse_args(prog="eval.py")
+    arguments = parse_or_exit("eval.py", eval_default="val")
     from runtime.outcome import run
 
-    sys.exit(run(main))
+    sys.exit(run(lambda outcome: evaluate_run(arguments, outcome)))

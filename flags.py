@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -258,7 +259,8 @@ def build_parser(prog: str = "train.py") -> Parser:
 
 
 def _flag_names(parser: argparse.ArgumentParser) -> list[str]:
-    return [option for action in parser._actions for option in action.option_strings]
+    shown = [action for action in parser._actions if action.help != argparse.SUPPRESS]
+    return [option for action in shown for option in action.option_strings]
 
 
 def _given(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> set[str]:
@@ -383,3 +385,13 @@ def parse_args(
     args, given = read_flags(argv, prog, eval_default)
     resolve(args, given, cfg)
     return args
+
+
+def parse_or_exit(prog: str = "train.py", eval_default: str | None = None) -> argparse.Namespace:
+    """`parse_args` of the command line; a wrong one ends the program before torch is imported."""
+    try:
+        return parse_args(None, prog, eval_default)
+    except UserError as error:
+        for stream in (sys.stdout, sys.stderr):
+            print(f"error: {error}", file=stream, flush=True)
+        sys.exit(2)

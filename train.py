@@ -17,15 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from config import cfg
-from flags import parse_args
+from flags import parse_or_exit
 
 if TYPE_CHECKING:
     from runtime.outcome import Outcome
 
 
-def main(outcome: Outcome) -> int:
+def main(args: argparse.Namespace, outcome: Outcome) -> int:
     """Train, or evaluate when `--eval` is given; returns the exit code."""
-    args = parse_args()
     if args.arch == "help":
         from network.build import list_archs
 
@@ -91,8 +90,7 @@ def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
 
 
 if __name__ == "__main__":
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        parse_args()  # prints and leaves, before torch is imported
+    arguments = parse_or_exit()
     from runtime.outcome import run
 
-    sys.exit(run(main))
+    sys.exit(run(lambda outcome: main(arguments, outcome)))

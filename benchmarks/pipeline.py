@@ -41,8 +41,8 @@ def write_frames(root: Path, count: int) -> list[Item]:
     items = []
     for index in range(count):
         coarse = rng.uniform(0, 255, (9, 12, 3)).astype(np.float32)
-        picture = cv2.resize(coarse, (CROP[1], CROP[0]), interpolation=cv2.INTER_CUBIC)
-        picture += rng.normal(0, 12, picture.shape)
+        smooth = cv2.resize(coarse, (CROP[1], CROP[0]), interpolation=cv2.INTER_CUBIC)
+        picture = np.asarray(smooth) + rng.normal(0, 12, smooth.shape)
         label = np.kron(rng.integers(0, VOID + 1, (12, 16)), np.ones((30, 30))).astype(np.uint8)
         image_path, label_path = root / f"{index}.jpg", root / f"{index}.png"
         Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(image_path, quality=92)
@@ -88,8 +88,9 @@ def published_hue(image: Image.Image, factor: float) -> Image.Image:
 def published_sample(item: Item, rng: random.Random) -> tuple[torch.Tensor, torch.Tensor]:
     """One training sample by the published procedure, (3, H, W) float and (H, W) int64."""
     assert item.label is not None
-    image, mask = Image.open(item.image).convert("RGB"), Image.open(item.label)
-    image, mask = published_crop(image, mask, rng)
+    image, mask = published_crop(
+        Image.open(item.image).convert("RGB"), Image.open(item.label).convert("L"), rng
+    )
     if rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         mask = mask.transpose(Image.Transpose.FLIP_LEFT_RIGHT)

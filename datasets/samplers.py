@@ -102,8 +102,8 @@ class TrainSampler(Sampler[Draw]):
             order.tolist(), self._rank, self._world, multiple=self._batch_size, tail="pad"
         )
         self._draws = [
-            Draw(*entries[index], (self._seed, epoch, self._rank + step * self._world))
-            for step, index in enumerate(mine)
+            Draw(item, centroid, (self._seed, epoch, self._rank + step * self._world))
+            for step, (item, centroid) in enumerate(entries[index] for index in mine)
         ]
         self._start = start_step * self._batch_size
 

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
@@ -47,7 +47,7 @@ class Meter:
     """Running means of the loss terms since the last report, kept on the device."""
 
     def __init__(self) -> None:
-        self.sums: dict[str, torch.Tensor] = {}
+        self.sums: dict[str, Tensor] = {}
         self.count = 0
 
     def add(self, loss: LossTerms) -> None:
@@ -219,11 +219,23 @@ class Trainer:
         if self.settings.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         with self.precision.autocast():
-            outputs = self.model(images, batch.rows)
+            outputs = self._outputs(images, batch.rows)
         assert batch.labels is not None, "training without labels"
         return self.objective({key: value.float() for key, value in outputs.items()}, batch.labels)
 
-    def _update(self, statistics: list[torch.Tensor]) -> None:
+    def _outputs(self, images: Tensor, rows: Tensor | None) -> dict[str, Tensor]:
+        try:
+            outputs: dict[str, Tensor] = self.model(images, rows)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ValueError(
+                "batch norm sees a single value per channel: raise --bs_trn above "
+                f"{len(images)}, or --crop_size above {images.shape[2]},{images.shape[3]}"
+            ) from error
+        return outputs
+
+    def _update(self, statistics: list[Tensor]) -> None:
         optimizer, scaler = self.state.optimizer, self.state.scaler
         scaler.unscale_(optimizer)
         gradients = [item.grad for item in self.parameters if item.grad is not None]
@@ -240,7 +252,7 @@ class Trainer:
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
 
-    def _skip(self, statistics: list[torch.Tensor]) -> None:
+    def _skip(self, statistics: list[Tensor]) -> None:
         """Leave weights and batch-norm statistics as they were before the step."""
         for buffer, before in zip(self.buffers, statistics, strict=True):
             buffer.copy_(before)

@@ -121,9 +121,7 @@ class Validation:
     ) -> None:
         items = data.val_items(args, cfg)
         limit = build.TEST_MODE_IMAGES if args.test_mode else None
-        self.loader = data.make_eval_loader(
-            args, cfg, spec, world.rank, world.size, items[:limit]
-        )
+        self.loader = data.make_eval_loader(args, cfg, spec, world.rank, world.size, items[:limit])
         self.args, self.spec, self.state = args, spec, state
         self.precision, self.world, self.log = precision, world, log
         self.val_loss = build_val_loss(spec)

@@ -44,7 +44,9 @@ def test_run_directory_holds_what_a_reader_needs(trained: Path) -> None:
     assert facts["config"]["MODEL"]["hrnet_width"] == 4
     assert facts["versions"]["torch"]
     assert facts["data"]["train"]["images"] == 8
-    rows = [line for line in (trained / "metrics.csv").read_text().splitlines() if "mean_iu" in line]
+    rows = [
+        line for line in (trained / "metrics.csv").read_text().splitlines() if "mean_iu" in line
+    ]
     assert len(rows) == 2
     log = (trained / "logging.log").read_text()
     assert "rmi" in log
@@ -56,7 +58,9 @@ def test_from_run_repeats_the_validation(trained: Path, tmp_path: Path) -> None:
                  "--result_dir", str(tmp_path))  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
     score = json.loads((tmp_path / "results.json").read_text())["metrics"]["mean_iu"]
-    rows = [line for line in (trained / "metrics.csv").read_text().splitlines() if "mean_iu" in line]
+    rows = [
+        line for line in (trained / "metrics.csv").read_text().splitlines() if "mean_iu" in line
+    ]
     best = max(float(row.split("mean_iu,")[1].split(",")[0]) for row in rows)
     assert score == pytest.approx(best, abs=2e-4)
 

@@ -75,12 +75,14 @@ def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
     )
 
 
-def bilateral_blur(image: np.ndarray, sigma: float) -> np.ndarray:
+def bilateral_blur(image: np.ndarray, sigma: float, dark_border: bool = False) -> np.ndarray:
     """Edge-preserving blur, spatial sigma in pixels, colour sigma the picture's deviation."""
     # OpenCV's filter measures colour distance in another norm; scikit-image loads slowly.
     from skimage.restoration import denoise_bilateral
 
-    blurred = denoise_bilateral(image, sigma_spatial=sigma, channel_axis=2)
+    # differs: upstream mixes black from outside into the outermost pixels; dark_border does so.
+    mode = "constant" if dark_border else "edge"
+    blurred = denoise_bilateral(image, sigma_spatial=sigma, mode=mode, channel_axis=2)
     return np.asarray((blurred * 255).astype(np.uint8))
 
 

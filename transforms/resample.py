@@ -170,11 +170,12 @@ def _span(
     reach = support * max(ratio, 1.0) + 1
     stop = min(size, math.ceil((first + count) * ratio + reach))
     last = first - math.ceil(reach / ratio)
-    if last <= 0:
-        return 0, stop, 0
-    edges = np.arange(last + 1) * ratio + 1e-9
-    start = int(np.flatnonzero(edges - np.floor(edges) < _PHASE)[-1])
-    length = stop - int(edges[start])
+    start = 0
+    if last > 0:
+        edges = np.arange(last + 1) * ratio + 1e-9
+        start = int(np.flatnonzero(edges - np.floor(edges) < _PHASE)[-1])
+    first_pixel = int(start * ratio + 1e-9)
+    length = stop - first_pixel
     if int(length / ratio) == length:  # torch would take this for "no resize"
         return 0, size, 0
-    return int(edges[start]), stop, start
+    return first_pixel, stop, start

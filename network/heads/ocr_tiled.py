@@ -47,34 +47,35 @@ class TiledOCR(nn.Module):
 
     def forward(self, branches: Sequence[Tensor], features: bool = True) -> Maps:
         """As OCRHead; without `features` the map `feats` is no use to anyone."""
-        with torch.autocast(branches[0].device.type, enabled=False):
-            pictures = [
-                self._picture([x[index].float() for x in branches], features)
-                for index in range(branches[0].shape[0])
-            ]
-        logits, coarse, feats = (torch.stack(maps) for maps in zip(*pictures, strict=True))
+        batch, _, height, width = branches[0].shape
+        like = branches[0].float()
+        logits = like.new_empty(batch, height, width, self.classify.out_features)
+        coarse = torch.empty_like(logits)
+        # One map serves all pictures when nobody wants to keep it.
+        feats = like.new_empty(batch if features else 1, height, width, self.feats.outputs)
+        with torch.autocast(like.device.type, enabled=False):
+            for index in range(batch):
+                source = SplitInput.of([x[index].float() for x in branches], self.align_corners)
+                kept = feats[index if features else 0]
+                self._first_pass(source, kept, coarse[index])
+                self._second_pass(kept, coarse[index], logits[index], features)
+        logits, coarse, feats = (x.permute(0, 3, 1, 2) for x in (logits, coarse, feats))
         return Maps(logits=logits, aux=coarse, feats=feats)
 
-    def _picture(
-        self, branches: Sequence[Tensor], features: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """logits (K, h, w), coarse logits (K, h, w), feats (C, h, w) of maps (C_i, h_i, w_i)."""
-        source = SplitInput.of(branches, self.align_corners)
-        height, width = source.maps[0].shape[:2]
-        feats = branches[0].new_empty(height, width, self.feats.outputs)
-        coarse = branches[0].new_empty(height, width, self.coarse.out_features)
-        for tile in tiles((height, width), self.tile):
+    def _first_pass(self, source: SplitInput, feats: Tensor, coarse: Tensor) -> None:
+        """Fill feats (h, w, C) and the coarse logits (h, w, K)."""
+        for tile in tiles((feats.shape[0], feats.shape[1]), self.tile):
             feats[tile.window] = self.feats(source, tile).relu_()
             coarse[tile.window] = self.coarse(self.hidden(source, tile).relu_())
+
+    def _second_pass(self, feats: Tensor, coarse: Tensor, logits: Tensor, features: bool) -> None:
+        """Fill logits (h, w, K); with `features` put the features behind them into feats."""
         key, value = self._class_vectors(feats, coarse)
-        logits = torch.empty_like(coarse)
-        for tile in tiles((height, width), self.tile):
+        for tile in tiles((feats.shape[0], feats.shape[1]), self.tile):
             mixed = self._mix(feats[tile.window], key, value)
             logits[tile.window] = self.classify(mixed)
             if features:
                 feats[tile.window] = mixed
-        maps = logits, coarse, feats if features else logits
-        return maps[0].permute(2, 0, 1), maps[1].permute(2, 0, 1), maps[2].permute(2, 0, 1)
 
     def _class_vectors(self, feats: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor]:
         """Keys (K, key_channels), scaled, and values after `f_up`'s product (K, mid_channels)."""

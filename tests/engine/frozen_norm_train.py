@@ -15,6 +15,7 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from flags import parse_or_exit
 from runtime.outcome import run
 from train import main
 
@@ -27,4 +28,5 @@ def frozen(self: nn.BatchNorm2d, x: Tensor) -> Tensor:
 
 nn.BatchNorm2d.forward = frozen
 torch.nn.functional.dropout2d = lambda x, *args, **kwargs: x
-sys.exit(run(main))
+args = parse_or_exit()
+sys.exit(run(lambda outcome: main(args, outcome)))

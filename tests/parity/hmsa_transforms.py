@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -99,7 +100,8 @@ def check_transforms(fixture: Fixture) -> list[Row]:
 def check_photometric(fixture: Fixture) -> list[Row]:
     """Single operations at fixed strength."""
     sample, rows = picture(40, 56, 6), []
-    blurs = {"gblur": photometric.gaussian_blur, "bblur": photometric.bilateral_blur}
+    dark = partial(photometric.bilateral_blur, dark_border=True)
+    blurs = {"gblur": photometric.gaussian_blur, "bblur": dark}
     for name, want in fixture.arrays.items():
         kind, _, rest = name.partition("_")
         if kind == "ra":

@@ -217,7 +217,8 @@ class Evaluation:
         self.items = data.eval_items(args, cfg)
         if args.test_mode:
             self.items = self.items[: build.TEST_MODE_IMAGES]
-        self.metrics = args.eval in ("val", "trn") and not args.no_metrics
+        labelled = all(item.label is not None for item in self.items)
+        self.metrics = labelled and not args.no_metrics
         self.loader = data.make_eval_loader(
             args, cfg, self.spec, world.rank, world.size, self.items
         )

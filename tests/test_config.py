@@ -33,7 +33,7 @@ def paths_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_each_source_overrides_the_one_before(
     paths_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert resolved().DATASET.CITYSCAPES_DIR == ""
+    assert not resolved().DATASET.CITYSCAPES_DIR
     paths_file.write_text("DATASET: {CITYSCAPES_DIR: /from/paths}\n")
     assert resolved().DATASET.CITYSCAPES_DIR == "/from/paths"
     monkeypatch.setenv("HISEG_CITYSCAPES_DIR", "/from/environment")

@@ -103,9 +103,7 @@ class RandomSizeAndCrop:
         self.scale_min, self.scale_max, self.pre_size = scale_min, scale_max, pre_size
         self.full_crop, self.slide_small, self.resample = full_crop, slide_small, resample
 
-    def draw(
-        self, size: tuple[int, int], centroid: tuple[int, int] | None, draws: Draws
-    ) -> Window:
+    def draw(self, size: tuple[int, int], centroid: tuple[int, int] | None, draws: Draws) -> Window:
         """The window for a picture of `size` (H, W). Draws in order: scale, x, y."""
         scale = draws.uniform(self.scale_min, self.scale_max)
         if self.pre_size is not None:

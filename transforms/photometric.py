@@ -69,14 +69,14 @@ def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
     radius = int(4 * sigma + 0.5)
     weights = cv2.getGaussianKernel(2 * radius + 1, sigma, cv2.CV_32F)
     return np.asarray(
-        cv2.sepFilter2D(
-            image, -1, weights, weights, delta=_FLOOR, borderType=cv2.BORDER_REPLICATE
-        )
+        cv2.sepFilter2D(image, -1, weights, weights, delta=_FLOOR, borderType=cv2.BORDER_REPLICATE)
     )
 
 
 def bilateral_blur(image: np.ndarray, sigma: float, dark_border: bool = False) -> np.ndarray:
     """Edge-preserving blur, spatial sigma in pixels, colour sigma the picture's deviation."""
+    if image.min() == image.max():
+        return image  # scikit-image would hand it back unscaled
     # OpenCV's filter measures colour distance in another norm; scikit-image loads slowly.
     from skimage.restoration import denoise_bilateral
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from transforms.joint import CenterCropPad, HorizontalFlip, RandomSizeAndCrop, ResizeHeight
-from transforms.joint import ScaleLongEdge
+from transforms.joint import (
+    CenterCropPad,
+    HorizontalFlip,
+    RandomSizeAndCrop,
+    ResizeHeight,
+    ScaleLongEdge,
+)
 from transforms.photometric import BilateralBlur, ColorJitter, GaussianBlur
 from transforms.randaugment import RandAugment
 from transforms.resample import Resample

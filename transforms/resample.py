@@ -157,9 +157,7 @@ def _fast(
     return picture[row : row + shape[0], col : col + shape[1]]
 
 
-def _span(
-    size: int, scaled: int, first: int, count: int, support: int
-) -> tuple[int, int, int]:
+def _span(size: int, scaled: int, first: int, count: int, support: int) -> tuple[int, int, int]:
     """Source pixels [start, stop) for scaled pixels first..first+count, and start on the scale.
 
     The kernel lays its grid from the corner of what it is given, so the start must fall on a

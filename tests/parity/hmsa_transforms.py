@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from datasets.cityscapes import SPEC
 from datasets.centroids import label_centroids
+from datasets.cityscapes import SPEC
 from datasets.samplers import split_over_ranks
 from datasets.uniform import epoch_list
 from tests.parity import recipe

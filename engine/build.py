@@ -19,6 +19,7 @@ from engine import optim, predict
 from engine.loop import Settings
 from engine.schedule import make_schedule, poly_iter
 from engine.state import Progress, TrainState
+from flags import DATASETS
 from network.build import build_net, resolve_arch
 from network.convert import load_official, read_checkpoint
 from network.convert.checkpoint import split_weights
@@ -51,6 +52,8 @@ def adopt_checkpoint(args: argparse.Namespace, cfg: Config) -> tuple[dict[str, A
             "leave --arch out, the file knows its own"
         )
     args.arch = facts["arch"]
+    if args.eval in ("val", "trn", "test") and "dataset" not in args.given and not args.from_run:
+        args.dataset = facts["dataset"] if facts["dataset"] in DATASETS else args.dataset
     known = {item.name for item in dataclasses.fields(ModelConfig)}
     options = {key: value for key, value in facts["model_options"].items() if key in known}
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}

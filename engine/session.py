@@ -195,8 +195,8 @@ def run_evaluation(
 class Evaluation:
     """One evaluation from data to report: what `eval.py` runs.
 
-    `facts` are the entries of a checkpoint of this program ({} for foreign files): its classes
-    and colours are used when no data set is named.
+    `facts` are the entries of a checkpoint of this program ({} for foreign files): a folder of
+    images is shown in its classes and colours when no data set is named.
     """
 
     def __init__(
@@ -209,11 +209,10 @@ class Evaluation:
         log: RunLog,
     ) -> None:
         self.args, self.precision, self.world, self.log = args, precision, world, log
-        if "dataset" in args.given or args.from_run or "class_names" not in facts:
-            self.spec = data.dataset_spec(args, cfg)
-        else:
+        if args.eval == "folder" and "dataset" not in args.given and "class_names" in facts:
             self.spec = spec_from_checkpoint(facts)
-            args.dataset = self.spec.name
+        else:
+            self.spec = data.dataset_spec(args, cfg)
         self.items = data.eval_items(args, cfg)
         if args.test_mode:
             self.items = self.items[: build.TEST_MODE_IMAGES]

@@ -11,6 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from network.heads.ocr import OCRHead
 from network.heads.ocr_tiled import TiledOCR
+from network.outputs import PRED
 
 PROBE_SIZE = 64  # pixels; side of the picture that is sent through to see who feeds whom
 
@@ -23,7 +24,7 @@ def _probe(net: nn.Module) -> Tensor:
     return image.to(parameter.device, parameter.dtype)
 
 
-def _conv_bn_pairs(net: nn.Module) -> dict[str, str]:
+def _conv_bn_pairs(net: nn.Module, probe: Tensor) -> dict[str, str]:
     """Names of batch norms, each with the convolution whose output it always gets."""
     names = {module: name for name, module in net.named_modules()}
     sources: dict[int, tuple[Tensor, nn.Module]] = {}
@@ -39,7 +40,7 @@ def _conv_bn_pairs(net: nn.Module) -> dict[str, str]:
     hooks = [m.register_forward_hook(saw_conv) for m in names if isinstance(m, nn.Conv2d)]
     hooks += [m.register_forward_hook(saw_norm) for m in names if isinstance(m, nn.BatchNorm2d)]
     try:
-        net(_probe(net))
+        net(probe)
     finally:
         for hook in hooks:
             hook.remove()
@@ -47,13 +48,13 @@ def _conv_bn_pairs(net: nn.Module) -> dict[str, str]:
     return {norm: conv for norm, conv in pairs.items() if conv}
 
 
-def fold_batch_norms(net: nn.Module) -> int:
+def fold_batch_norms(net: nn.Module, probe: Tensor) -> int:
     """Put each batch norm into the convolution before it, in place; returns their number.
 
-    `net` must be in eval mode. Which convolution feeds which norm is seen in a small forward
-    pass, so the order of attributes does not matter.
+    `net` must be in eval mode. Which convolution feeds which norm is seen while the picture
+    `probe` passes through, so the order of attributes does not matter.
     """
-    pairs = _conv_bn_pairs(net)
+    pairs = _conv_bn_pairs(net, probe)
     for norm_name, conv_name in pairs.items():
         conv, norm = net.get_submodule(conv_name), net.get_submodule(norm_name)
         assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
@@ -69,6 +70,13 @@ def _replace_heads(net: nn.Module) -> None:
             net.set_submodule(name, TiledOCR(module))
 
 
+def _assert_same(want: Tensor, got: Tensor) -> None:
+    """Guards against a network whose layers are not used the way the folding takes for granted."""
+    error = float((got - want).abs().max()) / max(float(want.abs().max()), 1e-6)
+    noise = 1e-3 if want.dtype in (torch.float32, torch.float64) else 0.1
+    assert not error > noise, f"the prepared network answers differently, by {error:.1e}"
+
+
 @torch.no_grad()
 def prepare_for_inference(net: nn.Module) -> nn.Module:
     """A copy of `net` in eval mode that gives the same outputs faster, to float noise.
@@ -77,9 +85,12 @@ def prepare_for_inference(net: nn.Module) -> nn.Module:
     and its state dict is no longer that of the arch; `net` itself stays as it is.
     """
     prepared = copy.deepcopy(net).eval().requires_grad_(False)
-    fold_batch_norms(prepared)
+    probe = _probe(prepared)
+    want = prepared(probe)[PRED]
+    fold_batch_norms(prepared, probe)
     prepared = prepared.to(memory_format=torch.channels_last)
     weight = next(prepared.parameters())
     if weight.device.type == "cpu" and weight.dtype == torch.float32:
         _replace_heads(prepared)
+    _assert_same(want, prepared(probe)[PRED])
     return prepared

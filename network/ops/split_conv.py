@@ -132,16 +132,13 @@ class SplitConv(nn.Module):
         """Add the part of map `x` (h, w, C) to `lines` (rows, columns x outputs), in place."""
         used_rows, used_columns = _used(rows), _used(columns)
         patch = x[used_rows, used_columns]
-        num_rows, num_columns = patch.shape[:2]
-        rows, columns = _by_tap(rows[:, used_rows], self.kernel), _by_tap(
-            columns[:, used_columns], self.kernel
-        )
-        # Columns first, for each kernel row: (n, w' x kernel) times (w' x kernel, outputs).
-        columns = columns.permute(1, 2, 0).flatten(1)
+        num_rows = patch.shape[0]
+        across = _by_tap(columns[:, used_columns], self.kernel).permute(1, 2, 0).flatten(1)
+        down = _by_tap(rows[:, used_rows], self.kernel).permute(1, 0, 2).flatten(1)
         flat = patch.reshape(-1, patch.shape[2])
-        wide = lines.new_empty(self.kernel, num_rows, columns.shape[0], self.outputs)
+        wide = lines.new_empty(self.kernel, num_rows, across.shape[0], self.outputs)
         for kernel_row in range(self.kernel):
+            # (columns, w' x kernel) times (rows of the patch, w' x kernel, outputs)
             products = (flat @ taps[kernel_row]).view(num_rows, -1, self.outputs)
-            torch.matmul(columns, products, out=wide[kernel_row])
-        mix = rows.permute(1, 0, 2).flatten(1)
-        lines.addmm_(mix, wide.view(mix.shape[1], -1))
+            wide[kernel_row] = across @ products
+        lines.addmm_(down, wide.view(down.shape[1], -1))

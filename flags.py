@@ -15,9 +15,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from config import Config, UserError, adopt_run, cfg, configure, near
+from config import DATASETS, Config, UserError, adopt_run, cfg, configure, near
 
-DATASETS = ("cityscapes", "camvid", "synthetic", "custom", "folder", "nullloader", "mapillary")
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
 EVAL_MODES = ("val", "trn", "folder", "test")
 

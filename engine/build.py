@@ -13,13 +13,12 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from config import Config, ModelConfig, UserError
+from config import DATASETS, Config, ModelConfig, UserError
 from datasets.spec import DatasetSpec
 from engine import optim, predict
 from engine.loop import Settings
 from engine.schedule import make_schedule, poly_iter
 from engine.state import Progress, TrainState
-from flags import DATASETS
 from network.build import build_net, resolve_arch
 from network.convert import load_official, read_checkpoint
 from network.convert.checkpoint import split_weights

@@ -81,6 +81,8 @@ class LossConfig:
     OCR_ALPHA: float = 0.4  # weight of the auxiliary OCR prediction
     OCR_AUX_RMI: bool = False  # RMI for the auxiliary prediction too
     SUPERVISED_MSCALE_WT: float = 0.0  # weight of the loss on each single scale
+    BATCH_BORDER_WEIGHTS: bool = False  # --jointwtborder as published: every image of a batch is
+    #                                     divided by the border weights of all of them
 
 
 SECTIONS: dict[str, type] = {"DATASET": DatasetConfig, "MODEL": ModelConfig, "LOSS": LossConfig}

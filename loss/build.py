@@ -31,7 +31,7 @@ def build_objective(args: argparse.Namespace, cfg: Config, spec: LabelSet) -> Ob
     Raises UserError for a strict boundary class that the data set does not have.
     """
     return Objective(
-        build_criterion(args, spec),
+        build_criterion(args, cfg, spec),
         num_classes=spec.num_classes,
         ignore_label=spec.ignore_label,
         ocr_alpha=args.ocr_alpha,
@@ -41,7 +41,7 @@ def build_objective(args: argparse.Namespace, cfg: Config, spec: LabelSet) -> Ob
     )
 
 
-def build_criterion(args: argparse.Namespace, spec: LabelSet) -> Criterion:
+def build_criterion(args: argparse.Namespace, cfg: Config, spec: LabelSet) -> Criterion:
     """RMI before image-weighted before relaxed before plain cross entropy, as published."""
     if args.rmi_loss:
         return RMILoss(spec.num_classes)
@@ -56,7 +56,13 @@ def build_criterion(args: argparse.Namespace, spec: LabelSet) -> Criterion:
                 f"--strict_bdr_cls {','.join(map(str, strict))}: there is no class {unknown[0]}; "
                 f"the data set has 0..{spec.num_classes - 1}"
             )
-        return RelaxedCrossEntropy(spec.ignore_label, args.wt_bound, strict, args.rlx_off_epoch)
+        return RelaxedCrossEntropy(
+            spec.ignore_label,
+            args.wt_bound,
+            strict,
+            args.rlx_off_epoch,
+            batch_border_weights=cfg.LOSS.BATCH_BORDER_WEIGHTS,
+        )
     return CrossEntropy(spec.ignore_label)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from config import Config, UserError
+from flags import read_flags, resolve
 from loss.build import build_objective, build_val_loss
 from loss.cross_entropy import CrossEntropy, ImageWeightedCrossEntropy
 from loss.objective import Objective
@@ -149,3 +150,13 @@ def test_strict_class_outside_the_set_is_a_user_error():
     args = Namespace(**{**FLAGS, "jointwtborder": True, "strict_bdr_cls": (2, 5)})
     with pytest.raises(UserError, match="there is no class 5"):
         build_objective(args, Config(), SPEC)
+
+
+def test_published_border_weights_are_a_configuration_key() -> None:
+    spec = SimpleNamespace(num_classes=3, ignore_label=255)
+    for entry, expected in ((), False), (("--set", "LOSS.BATCH_BORDER_WEIGHTS=true"), True):
+        target = Config()
+        args, given = read_flags(["--jointwtborder", *entry])
+        resolve(args, given, target)
+        criterion = build_objective(args, target, spec).criterion
+        assert criterion.batch_border_weights is expected

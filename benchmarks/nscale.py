@@ -39,6 +39,7 @@ def build(width: int) -> MultiScale:
         if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, std=0.72 * module.weight[0].numel() ** -0.5)
         if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
             nn.init.uniform_(module.weight, 0.8, 1.2)
             nn.init.normal_(module.bias, std=0.05)
             nn.init.normal_(module.running_mean, std=0.1)
@@ -143,6 +144,7 @@ def main() -> None:
         for name in (REFERENCE, OURS)
     }
     rows = {name: Measured(seconds=seconds[name], peak_bytes=peaks[name]) for name in seconds}
+    # Weights and what importing costs are there before; all that a prediction needs is counted.
     title = f"HRNet_Mscale W{args.width}, {height}x{width}, scales 0.5, 1, 2, one thread"
     print_table(title + " (limits 0.6 and 0.5)", rows)
 

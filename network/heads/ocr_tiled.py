@@ -45,6 +45,7 @@ class TiledOCR(nn.Module):
         self.join_bias = join.bias
         self.classify = _linear(head.cls_head)
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # loops over tiles of many sizes
     def forward(self, branches: Sequence[Tensor], features: bool = True) -> Maps:
         """As OCRHead; without `features` the map `feats` is no use to anyone."""
         batch, _, height, width = branches[0].shape

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -59,22 +57,17 @@ def test_the_exact_name_wins_over_a_glob_and_the_longer_glob_over_the_shorter() 
     assert find_check("x", {}) is None
 
 
-def run(folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tests.parity", str(folder)]
-    root = Path(__file__).resolve().parents[2]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-
-
-def test_unknown_fixtures_and_wrong_numbers_fail_the_program(tmp_path: Path) -> None:
+def test_unknown_fixtures_and_wrong_numbers_fail_the_program(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "hmsa"
     folder.mkdir()
     header = {"archs": {"ocrnet.HRNet": {"params": 1, "keys": 1890, "sha256": ""}}}
     (folder / "archs.json").write_text(json.dumps(header))
     (folder / "never_heard_of.json").write_text("{}")
     np.savez(folder / "no_header.npz", x=np.zeros(1))
-    done = run(folder)
-    assert done.returncode == 1
-    lines = [line.split() for line in done.stdout.splitlines()]
+    assert program.main([str(folder)]) == 1
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [(line[0], line[1], len(line)) for line in lines] == [
         ("FAIL", name, 4) for name in ("archs", "never_heard_of", "no_header")
     ]

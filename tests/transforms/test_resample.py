@@ -23,9 +23,8 @@ def smooth(height: int = 60, width: int = 90) -> np.ndarray:
 def draw_window(scaled: tuple[int, int], seed: int) -> Window:
     rng = np.random.default_rng(seed)
     height, width = (int(rng.integers(8, side + 1)) for side in scaled)
-    top, left = (
-        int(rng.integers(0, s - c + 1)) for s, c in zip(scaled, (height, width), strict=True)
-    )
+    top = int(rng.integers(0, scaled[0] - height + 1))
+    left = int(rng.integers(0, scaled[1] - width + 1))
     return Window(scaled=scaled, top=top, left=left, height=height, width=width)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from network.build import build_net, list_archs
 from network.convert import load_official
 from network.convert.nvidia import official_name
+from network.inference import prepare_for_inference
 from network.ops.resize import concat_resized
 from network.outputs import attn_key, pred_key
 from tests.parity import recipe
@@ -59,12 +60,14 @@ def ocr_taps(net: nn.Module, image: Tensor) -> dict[str, Tensor]:
     }
 
 
-def compare_outputs(fixture: Fixture, outputs: Mapping[str, Tensor]) -> list[Row]:
-    """Every recorded output: shape, strided values, norm of the whole."""
+def compare_outputs(fixture: Fixture, outputs: Mapping[str, Tensor], only: str = "") -> list[Row]:
+    """Every recorded output whose name begins with `only`: shape, strided values, norm."""
     tolerance = fixture.header["tolerance"]
     rows = []
     for key, spec in fixture.header["outputs"].items():
         name = f"{fixture.name}/{key}"
+        if not key.startswith(only):
+            continue
         if our_key(key) not in outputs:
             rows.append(failure(name, "the network does not return it"))
             continue
@@ -85,12 +88,14 @@ def compare_outputs(fixture: Fixture, outputs: Mapping[str, Tensor]) -> list[Row
 def check_network(
     fixture: Fixture, taps: Callable[[nn.Module, Tensor], dict[str, Tensor]]
 ) -> list[Row]:
-    """Parameter count and all outputs; what the fixture does not record is not compared."""
+    """Parameter count, all outputs, and the predictions of the form used for evaluation."""
     net = build(fixture)
     image = draw_image(fixture.header["input"])
     count = sum(item.numel() for item in net.parameters())
     rows = [compare(f"{fixture.name}/params", count, fixture.header["params"])]
-    return rows + compare_outputs(fixture, {**taps(net, image), **net(image, return_all=True)})
+    rows += compare_outputs(fixture, {**taps(net, image), **net(image, return_all=True)})
+    prepared = prepare_for_inference(net)
+    return rows + compare_outputs(fixture, prepared(image, return_all=True), only="pred")
 
 
 def check_ocrnet(fixture: Fixture) -> list[Row]:

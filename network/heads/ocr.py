@@ -26,10 +26,14 @@ def _two_layers(inputs: int, width: int) -> nn.Sequential:
 def gather(feats: Tensor, coarse: Tensor) -> Tensor:
     """Class vectors: feats (B, C, h, w) averaged with softmax weights over the pixels.
 
-    coarse (B, K, h, w) holds the coarse logits; returns (B, C, K, 1).
+    coarse (B, K, h, w) holds the coarse logits; returns (B, C, K, 1). Never in 16 bits: the
+    weights sum to one over a hundred thousand pixels, too small for float16.
     """
-    weights = coarse.flatten(2).softmax(dim=2)
-    return torch.einsum("bcn,bkn->bck", feats.flatten(2), weights).unsqueeze(3)
+    precise = torch.promote_types(coarse.dtype, torch.float32)
+    with torch.autocast(feats.device.type, enabled=False):
+        weights = coarse.to(precise).flatten(2).softmax(dim=2)
+        objects = torch.einsum("bcn,bkn->bck", feats.to(precise).flatten(2), weights)
+    return objects.to(feats.dtype).unsqueeze(3)
 
 
 class ObjectContext(nn.Module):

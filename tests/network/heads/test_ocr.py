@@ -23,6 +23,15 @@ def test_class_vectors_are_means_over_the_pixels() -> None:
 
 
 @torch.inference_mode()
+def test_class_vectors_keep_their_precision_under_16_bit_autocast() -> None:
+    feats, coarse = torch.rand(1, 4, 96, 96), torch.randn(1, 6, 96, 96)
+    want = gather(feats, coarse)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(gather(feats, coarse), want)
+    assert gather(feats.half(), coarse.half()).dtype == torch.float16
+
+
+@torch.inference_mode()
 def test_a_pixel_attends_to_classes_by_scaled_products() -> None:
     block = ObjectContext(4, 8)
     enliven(block)

@@ -18,8 +18,21 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from config import ModelConfig
+from network.heads.scale_attention import ScaleAttention
 from network.ops.resize import Size, resize, scaled_size, size_of
-from network.outputs import AUX, PRED, Maps, attn_key, pred_key, scaled_rows
+from network.outputs import AUX, PRED, Maps, OneScale, attn_key, pred_key, scaled_rows
+
+MSCALE_OPTIONS = frozenset(  # that `hierarchical` reads
+    {
+        "n_scales",
+        "mscale_lo_scale",
+        "segattn_bot_ch",
+        "mscale_dropout",
+        "mscale_no3x3",
+        "mscale_old_arch",
+    }
+)
 
 CLASSES_AT_ONCE = 4  # full-size maps of so many classes are in flight beside the result
 
@@ -48,6 +61,11 @@ class ScalePass:
     logits: Tensor
     aux: Tensor | None
     attention: Tensor | None
+
+
+def scale_pass(scale: float, size: Size, maps: Maps, attention: Tensor | None) -> ScalePass:
+    """The pass that gave `maps`."""
+    return ScalePass(scale=scale, size=size, logits=maps.logits, aux=maps.aux, attention=attention)
 
 
 def fold(
@@ -104,28 +122,36 @@ class MultiScale(nn.Module):
         """images (B, 3, H, W) -> the outputs that `network/outputs.py` lists."""
         if self.training:
             return self._train_outputs(images, rows)
-        passes = [
-            self._run(images, rows, scale, attend=scale != self.scales[0]) for scale in self.scales
-        ]
+        passes = self.passes(images, rows, self.scales)
         outputs = {PRED: self._joint_by_classes(passes, size_of(images))}
         if return_all:
-            outputs.update(self._single_scales(passes))
+            outputs.update(self.single_scales(passes, size_of(images)))
         return outputs
 
-    def _run(
-        self, images: Tensor, rows: Tensor | None, scale: float, attend: bool = True
-    ) -> ScalePass:
+    def passes(
+        self,
+        images: Tensor,
+        rows: Tensor | None,
+        scales: Sequence[float],
+        attend_top: bool = False,
+    ) -> list[ScalePass]:
+        """A pass at each of `scales`, which descend; the top has an attention if `attend_top`.
+
+        The lowest runs first: in training the order decides batch-norm statistics and dropout.
+        """
+        passes = []
+        for scale in reversed(scales):
+            attend = attend_top or scale != scales[0]
+            size, image = self.scaled(images, scale)
+            maps = self.net.maps(image, scaled_rows(rows, size[0]), features=attend)
+            attention = self.scale_attn(maps.feats) if attend else None
+            passes.append(scale_pass(scale, size, maps, attention))
+        return passes[::-1]
+
+    def scaled(self, images: Tensor, scale: float) -> tuple[Size, Tensor]:
+        """The size of the copy of `images` at `scale`, and the copy."""
         size = scaled_size(size_of(images), scale)
-        maps = self.net.maps(
-            resize(images, size, self.align_corners), scaled_rows(rows, size[0]), features=attend
-        )
-        return ScalePass(
-            scale=scale,
-            size=size,
-            logits=maps.logits,
-            aux=maps.aux,
-            attention=self.scale_attn(maps.feats) if attend else None,
-        )
+        return size, resize(images, size, self.align_corners)
 
     def _joint_by_classes(self, passes: list[ScalePass], size: Size) -> Tensor:
         """The joint logits, a few classes at a time.
@@ -141,8 +167,11 @@ class MultiScale(nn.Module):
             joint[:, chunk] = fold(passes, scores, size, self.align_corners)
         return joint
 
-    def _single_scales(self, passes: list[ScalePass]) -> dict[str, Tensor]:
-        """`pred_*` of every pass and `attn_*` where there is one, at the size of the pass."""
+    def single_scales(self, passes: list[ScalePass], size: Size) -> dict[str, Tensor]:
+        """`pred_*` of every pass and `attn_*` where there is one, at the size of the pass.
+
+        `size` is that of the image, for wrappers whose attention is no map of one scale.
+        """
         outputs = {}
         for each in passes:
             outputs[pred_key(each.scale)] = resize(each.logits, each.size, self.align_corners)
@@ -152,16 +181,16 @@ class MultiScale(nn.Module):
         return outputs
 
     def _train_outputs(self, images: Tensor, rows: Tensor | None) -> dict[str, Tensor]:
-        # The low scale goes first: the order decides batch-norm statistics and dropout draws.
-        lo = self._at_size(self._run(images, rows, self.lo_scale))
         # Nothing reads the attention at 1.0 here, but its batch norms must know this scale:
         # inference with a scale above 1.0 uses it.
-        hi = dataclasses.replace(self._at_size(self._run(images, rows, 1.0)), attention=None)
+        top, low = self.passes(images, rows, (1.0, self.lo_scale), attend_top=True)
+        hi = self._at_size(dataclasses.replace(top, attention=None))
+        lo = self._at_size(low)
         size = size_of(images)
         outputs = {PRED: fold([hi, lo], [hi.logits, lo.logits], size, self.align_corners)}
         if hi.aux is not None and lo.aux is not None:
             outputs[AUX] = fold([hi, lo], [hi.aux, lo.aux], size, self.align_corners)
-        return outputs | self._single_scales([lo, hi])
+        return outputs | self.single_scales([lo, hi], size)
 
     def _at_size(self, each: ScalePass) -> ScalePass:
         """The pass with its maps resized once, since training needs them in several places."""
@@ -175,3 +204,22 @@ class MultiScale(nn.Module):
             aux=at_size(each.aux),
             attention=at_size(each.attention),
         )
+
+
+def hierarchical(
+    net: OneScale,
+    model: ModelConfig,
+    wrapper: type[MultiScale] = MultiScale,
+    *,
+    num_attentions: int = 1,
+) -> MultiScale:
+    """`net` with the attention head and the scales that `model` wants."""
+    attention = ScaleAttention(
+        net.feature_channels,
+        model.segattn_bot_ch,
+        outputs=num_attentions,
+        with_3x3=not model.mscale_no3x3,
+        dropout=model.mscale_dropout,
+        old_names=model.mscale_old_arch,
+    )
+    return wrapper(net, attention, lo_scale=model.mscale_lo_scale, n_scales=model.n_scales)

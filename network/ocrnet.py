@@ -10,34 +10,23 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from config import ModelConfig
-from network.backbones.hrnet import PUBLISHED_BLOCKS, PUBLISHED_MODULES
 from network.backbones.hrnet import HRNet as Trunk
+from network.basic import HRNET_OPTIONS, hrnet_trunk
 from network.heads.ocr import OCRHead
-from network.heads.scale_attention import ScaleAttention
-from network.multiscale import MultiScale
-from network.outputs import Maps, single_scale_outputs
+from network.multiscale import MSCALE_OPTIONS, MultiScale, hierarchical
+from network.outputs import Maps, OneScale
 
 __all__ = ["HRNet", "HRNet18", "HRNet18_Mscale", "HRNet32_Mscale", "HRNet_Mscale"]
 
-TRUNK_OPTIONS = frozenset(
-    {"hrnet_width", "hrnet_modules", "hrnet_blocks", "grad_ckpt", "pretrained", "align_corners"}
-)
-OCR_OPTIONS = TRUNK_OPTIONS | {"ocr_mid_channels", "ocr_key_channels"}
-MSCALE_OPTIONS = OCR_OPTIONS | {
-    "n_scales",
-    "mscale_lo_scale",
-    "segattn_bot_ch",
-    "mscale_dropout",
-    "mscale_no3x3",
-    "mscale_old_arch",
-}
+OCR_OPTIONS = HRNET_OPTIONS | {"ocr_mid_channels", "ocr_key_channels"}
 USED_OPTIONS = {
-    name: MSCALE_OPTIONS if name.endswith("_Mscale") else OCR_OPTIONS for name in __all__
+    name: OCR_OPTIONS | MSCALE_OPTIONS if name.endswith("_Mscale") else OCR_OPTIONS
+    for name in __all__
 }
 PUBLISHED = ModelConfig()
 
 
-class HRNetOCR(nn.Module):
+class HRNetOCR(OneScale):
     """Trunk and OCR head: (B, 3, H, W) -> `pred`, in training also `aux`."""
 
     def __init__(self, backbone: Trunk, ocr: OCRHead) -> None:
@@ -50,24 +39,9 @@ class HRNetOCR(nn.Module):
         """One pass at stride 4; `feats` are the OCR features."""
         return self.ocr(self.backbone(images), features)
 
-    def forward(
-        self, images: Tensor, rows: Tensor | None = None, return_all: bool = False
-    ) -> dict[str, Tensor]:
-        """The outputs that `network/outputs.py` lists; `return_all` adds nothing here."""
-        maps = self.maps(images, rows, features=False)
-        return single_scale_outputs(
-            maps, images, training=self.training, align_corners=self.align_corners
-        )
-
 
 def _single(num_classes: int, model: ModelConfig, width: int) -> HRNetOCR:
-    backbone = Trunk(
-        model.hrnet_width or width,
-        modules=model.hrnet_modules or PUBLISHED_MODULES,
-        blocks=model.hrnet_blocks or PUBLISHED_BLOCKS,
-        align_corners=model.align_corners,
-        grad_ckpt=model.grad_ckpt,
-    )
+    backbone = hrnet_trunk(model, width)
     ocr = OCRHead(
         backbone.channels,
         num_classes,
@@ -79,15 +53,7 @@ def _single(num_classes: int, model: ModelConfig, width: int) -> HRNetOCR:
 
 
 def _mscale(num_classes: int, model: ModelConfig, width: int) -> MultiScale:
-    net = _single(num_classes, model, width)
-    attention = ScaleAttention(
-        net.feature_channels,
-        model.segattn_bot_ch,
-        with_3x3=not model.mscale_no3x3,
-        dropout=model.mscale_dropout,
-        old_names=model.mscale_old_arch,
-    )
-    return MultiScale(net, attention, lo_scale=model.mscale_lo_scale, n_scales=model.n_scales)
+    return hierarchical(_single(num_classes, model, width), model)
 
 
 def HRNet(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:

@@ -11,17 +11,20 @@
 | `attn_05x`, ... | (B, 1, sH, sW), in 0..1 | the same |
 
 `pred_*` is the prediction of the pass at scale s = 0.5, 1.0, ... (sizes rounded down), `attn_*`
-the trust in that pass against the next higher one; there is none at the highest scale. All
-scores are logits. In eval mode nothing is computed that `pred` does not need, unless
+the trust in that pass against the next higher one; there is none at the highest scale. Two
+modules differ: `mscale2` gives one map, the one used last, as `attn_10x` (B, 1, H, W);
+`attnscale` gives the weight of every scale, (B, 1, H, W), of any sign unless paired. All scores
+are logits. In eval mode nothing is computed that `pred` does not need, unless
 `return_all` is given.
 """
 
 from __future__ import annotations
 
+import abc
 from dataclasses import dataclass
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from network.ops.resize import resize, size_of
 
@@ -73,6 +76,26 @@ def single_scale_outputs(
     if training and maps.aux is not None:
         outputs[AUX] = resize(maps.aux, size, align_corners)
     return outputs
+
+
+class OneScale(nn.Module, abc.ABC):
+    """A network of one pass: its `maps` alone, or inside a multi-scale wrapper."""
+
+    feature_channels: int
+    align_corners: bool
+
+    @abc.abstractmethod
+    def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
+        """One pass; without `features`, `feats` may be any tensor: nobody reads it."""
+
+    def forward(
+        self, images: Tensor, rows: Tensor | None = None, return_all: bool = False
+    ) -> dict[str, Tensor]:
+        """`pred`, in training also `aux` where there is one; `return_all` adds nothing."""
+        maps = self.maps(images, rows, features=False)
+        return single_scale_outputs(
+            maps, images, training=self.training, align_corners=self.align_corners
+        )
 
 
 def scaled_rows(rows: Tensor | None, height: int) -> Tensor | None:

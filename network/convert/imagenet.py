@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ImageNet classifiers as trunks: HRNet files with or without the prefix `model.`."""
+"""ImageNet classifiers as trunks: HRNet files with or without the prefix `model.`, and others.
+
+A trunk whose files name things in another way has a table `file_names`.
+"""
 
 from __future__ import annotations
 
@@ -50,6 +53,14 @@ def is_trunk(state: Mapping[str, Tensor]) -> bool:
     return "conv1.weight" in names and any(name.startswith("layer1.") for name in names)
 
 
+def _own_name(key: str, file_names: Mapping[str, str | None]) -> str | None:
+    """A key of a file by the table of a trunk, prefix -> ours; None: dropped on purpose."""
+    for theirs, ours in file_names.items():
+        if key.startswith(theirs):
+            return None if ours is None else ours + key.removeprefix(theirs)
+    return None if is_classifier(key) else bare_name(key)
+
+
 def load_trunk(net: nn.Module, path: str) -> LoadReport:
     """Load the ImageNet file `path` into the backbone of `net` (wrapped or not).
 
@@ -60,8 +71,10 @@ def load_trunk(net: nn.Module, path: str) -> LoadReport:
         raise UserError(f"--pretrained {path}: this architecture has no trunk to load it into")
     state, _ = split_weights(read_checkpoint(path))
     state = strip_saved_prefix(state)
-    dropped = tuple(key for key in state if is_classifier(key))
-    found = {bare_name(key): value for key, value in state.items() if not is_classifier(key)}
+    names: Mapping[str, str | None] = getattr(backbone, "file_names", {})
+    renamed = {key: _own_name(key, names) for key in state}
+    dropped = tuple(key for key, name in renamed.items() if name is None)
+    found = {name: state[key] for key, name in renamed.items() if name is not None}
     own = backbone.state_dict()
     wrong = [f"{key} is not known" for key in found if key not in own]
     wrong += [f"{key} is missing" for key in own if key not in found and "num_batches" not in key]

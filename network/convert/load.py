@@ -29,7 +29,7 @@ def detect(state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
 
 def _allowed(key: str, partial: Sequence[str]) -> bool:
     """Whether `key` lies under one of the names in `partial`, in either spelling."""
-    names = (key, official_name(key))
+    names = {key, official_name(key), official_name(key, "deeper.")}
     return any(
         name == prefix or name.startswith(prefix.rstrip(".") + ".")
         for prefix in partial

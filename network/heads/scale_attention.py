@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from network.heads.segmentation import segmentation_head
 from network.ops.conv import conv
 
 
 class ScaleAttention(nn.Module):
-    """Features (B, C, h, w) -> attention (B, 1, h, w) in 0..1.
+    """Features (B, C, h, w) -> attention (B, outputs, h, w) in 0..1.
 
     `with_3x3=False` leaves out the second 3x3 convolution, `dropout` adds one of 0.5 before the
     last. `old_names` uses plain indices as keys and starts with attention 0.5 everywhere (early
@@ -25,6 +26,7 @@ class ScaleAttention(nn.Module):
         channels: int,
         width: int = 256,
         *,
+        outputs: int = 1,
         with_3x3: bool = True,
         dropout: bool = False,
         old_names: bool = False,
@@ -43,7 +45,7 @@ class ScaleAttention(nn.Module):
             ]
         if dropout:
             layers.append(("drop", nn.Dropout(0.5)))
-        last = conv(width, 1, 1)
+        last = conv(width, outputs, 1)
         layers += [("conv2", last), ("sig", nn.Sigmoid())]
         if old_names:
             layers = [(str(index), layer) for index, (_, layer) in enumerate(layers)]
@@ -57,3 +59,8 @@ class ScaleAttention(nn.Module):
         for layer in self.children():
             feats = layer(feats)
         return feats
+
+
+def sigmoid_head(channels: int, outputs: int, width: int = 256) -> nn.Sequential:
+    """(B, channels, h, w) -> (B, outputs, h, w) in 0..1; keys 0, 1, 3, 4, 6."""
+    return nn.Sequential(*segmentation_head(channels, outputs, width), nn.Sigmoid())

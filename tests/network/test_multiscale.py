@@ -141,7 +141,7 @@ def test_any_network_with_scores_and_features_can_be_wrapped() -> None:
     assert set(net(picture())) == {"pred", "pred_05x", "pred_10x", "attn_05x"}
     outputs = net.eval()(picture(), rows=torch.linspace(0, 1, 64)[None])
     assert tuple(outputs["pred"].shape) == (1, 4, 64, 96)
-    assert [rows.shape[1] for rows in net.net.seen[-2:]] == [64, 32]
+    assert [rows.shape[1] for rows in net.net.seen[-2:]] == [32, 64]
 
 
 @torch.inference_mode()

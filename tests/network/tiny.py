@@ -1,14 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks small enough for tests: width 4, one block, three classes."""
+"""Networks small enough for tests: narrow trunks, one block, three classes."""
 
 from __future__ import annotations
 
+import importlib
+from functools import partial
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
 
-from network.build import build_net
+from network.backbones import trunks
+from network.backbones.resnet import ResNet
+from network.backbones.seresnext import SEResNeXt
+from network.backbones.wider_resnet import WiderResNet38
+from network.backbones.xception import Xception71
+from network.build import build_net, resolve_arch
 
 TINY = {
     "hrnet_width": 4,
@@ -17,15 +25,28 @@ TINY = {
     "ocr_mid_channels": 16,
     "ocr_key_channels": 8,
 }
+NARROW_HEADS = {"aspp_bot_ch": 8, "segattn_bot_ch": 8}
+ONE_BLOCK = (1, 1, 1, 1)
+TINY_TRUNKS = {  # EfficientNet-B4 is narrow enough as it is
+    "resnet-50": partial(ResNet, blocks=ONE_BLOCK),
+    "resnet-101": partial(ResNet, blocks=ONE_BLOCK),
+    "seresnext-50": partial(SEResNeXt, blocks=ONE_BLOCK),
+    "seresnext-101": partial(SEResNeXt, blocks=ONE_BLOCK),
+    "wrn38": partial(WiderResNet38, 4),
+    "xception71": partial(Xception71, (4, 8, 8, 12, 16, 20, 24, 28), middle=1),
+}
 NUM_CLASSES = 3
 
 
 def tiny_net(arch: str = "ocrnet.HRNet_Mscale", seed: int = 0, **options: Any) -> nn.Module:
     """A small network with lively weights: batch-norm statistics off zero, scores of size one."""
     torch.manual_seed(seed)
-    if arch.endswith("_Mscale"):
-        options = {"segattn_bot_ch": 8, **options}
-    net = build_net(arch, NUM_CLASSES, **{**TINY, **options})
+    module, function = resolve_arch(arch).split(".")
+    used = importlib.import_module(f"network.{module}").USED_OPTIONS[function]
+    every = {**TINY, **NARROW_HEADS}
+    small = {name: value for name, value in every.items() if name in used}
+    with mock.patch.dict(trunks.TRUNKS, TINY_TRUNKS):
+        net = build_net(arch, NUM_CLASSES, **{**small, **options})
     enliven(net)
     return net
 

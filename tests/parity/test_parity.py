@@ -13,7 +13,8 @@ from tests.parity import __main__ as program
 from tests.parity.core import FIXTURES, checks_of, compare, find_check, fixture_names, run_fixture
 
 RECORDED = [(path, name) for path in sorted(FIXTURES.iterdir()) for name in fixture_names(path)]
-HEAVY = ("ocrnet.", "loss_total_mscale")  # networks of published size
+# Networks of published size.
+HEAVY = ("ocrnet.", "deepv3.", "mscale", "attnscale.", "loss_total_mscale")
 
 
 @pytest.mark.parity

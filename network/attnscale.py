@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Multi-scale prediction with weights from one head that sees the features of all scales.
+
+Source of the idea: Chen et al., "Attention to Scale: Scale-Aware Semantic Image Segmentation"
+(2016).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from config import ModelConfig, UserError
+from network.deepv3 import TRUNK_OPTIONS, deepv3_plus
+from network.heads.scale_attention import sigmoid_head
+from network.heads.segmentation import segmentation_head
+from network.multiscale import SingleScale
+from network.ops.conv import conv
+from network.ops.resize import Size, resize, scaled_size, size_of
+from network.outputs import PRED, OneScale, attn_key, pred_key, scaled_rows
+
+__all__ = ["DeepV3R50", "DeepV3R50B", "DeepV3R50BP", "DeepV3W38"]
+
+ATTENTION_OPTIONS = TRUNK_OPTIONS | {"n_scales"}
+USED_OPTIONS = {
+    "DeepV3R50": ATTENTION_OPTIONS | {"attnscale_bn_head"},
+    "DeepV3R50B": ATTENTION_OPTIONS,
+    "DeepV3R50BP": ATTENTION_OPTIONS,
+    "DeepV3W38": ATTENTION_OPTIONS | {"attnscale_bn_head"},
+}
+PUBLISHED = ModelConfig()
+DEFAULT_SCALES = (0.5, 1.0, 2.0)
+PLAIN_WIDTH = 512
+SMALLEST_SUM = 1e-6  # of two weights in 0..1 that something is divided by
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pass:
+    """logits (B, K, h, w) and feats (B, C, h, w) of a copy of the image, `size` large."""
+
+    scale: float
+    size: Size
+    logits: Tensor
+    feats: Tensor
+
+
+class AllScales(nn.Module):
+    """`net` at all `n_scales`, in training too; the weighted sum of its predictions.
+
+    `attention` maps the features of all scales (B, S * C, h, w) to a weight for each (B, S,
+    h', w'), of any sign. The head is built for the number of scales, so that stays.
+    """
+
+    def __init__(self, net: nn.Module, attention: nn.Module, n_scales: Sequence[float]) -> None:
+        super().__init__()
+        assert isinstance(net, SingleScale) and 1.0 in n_scales
+        self.net, self.scale_attn = net, attention
+        self.align_corners = net.align_corners
+        self.scales = tuple(sorted(n_scales))
+
+    def forward(
+        self, images: Tensor, rows: Tensor | None = None, return_all: bool = False
+    ) -> dict[str, Tensor]:
+        """images (B, 3, H, W) -> the outputs that `network/outputs.py` lists."""
+        size = size_of(images)
+        passes = [self._run(images, rows, scale) for scale in self.scales]
+        weights = self.weights([each.feats for each in passes])
+        weights = [resize(weight, size, self.align_corners) for weight in weights]
+        outputs, joint = {}, None
+        for each, weight in zip(passes, weights, strict=True):
+            # By way of the scaled size: two bilinear resizes are not one.
+            at_scale = resize(each.logits, each.size, self.align_corners)
+            term = weight * resize(at_scale, size, self.align_corners)
+            joint = term if joint is None else joint + term
+            if self.training or return_all:
+                outputs[pred_key(each.scale)] = at_scale
+                outputs[attn_key(each.scale)] = weight
+        assert joint is not None
+        return {PRED: joint, **outputs}
+
+    def weights(self, feats: list[Tensor]) -> list[Tensor]:
+        """The weights of all scales, ascending, each (B, 1, h, w), from their feats."""
+        first = self.scales.index(1.0)
+        # The features stand in this order, the weights in that of the scales.
+        order = [first, *(index for index in range(len(feats)) if index != first)]
+        together = torch.cat(self._same_size([feats[index] for index in order]), dim=1)
+        return list(self.scale_attn(together).split(1, dim=1))
+
+    def _same_size(self, feats: list[Tensor]) -> list[Tensor]:
+        """All at the size of the first."""
+        size = size_of(feats[0])
+        return [resize(each, size, self.align_corners) for each in feats]
+
+    def _run(self, images: Tensor, rows: Tensor | None, scale: float) -> _Pass:
+        size = scaled_size(size_of(images), scale)
+        image = resize(images, size, self.align_corners)
+        maps = self.net.maps(image, scaled_rows(rows, size[0]))
+        return _Pass(scale=scale, size=size, logits=maps.logits, feats=maps.feats)
+
+
+class PairedScales(AllScales):
+    """A head of two weights in 0..1 for each pair of neighbouring scales.
+
+    `attention` maps the features of a pair (B, 2C, h, w), lower scale first, to (B, 2, h, w).
+    The pairs share one head; a pair shares out what the pair before gave to their common scale.
+    """
+
+    def weights(self, feats: list[Tensor]) -> list[Tensor]:
+        """As in `AllScales`."""
+        size = size_of(feats[self.scales.index(1.0)])
+        feats = [resize(each, size, self.align_corners) for each in feats]
+        weights: list[Tensor] = []
+        for lower, higher in zip(feats, feats[1:], strict=False):
+            pair = self.scale_attn(torch.cat([lower, higher], dim=1)).float()
+            if weights:
+                total = pair.sum(dim=1, keepdim=True).clamp_min(SMALLEST_SUM)
+                pair = pair * weights.pop() / total
+            weights += pair.split(1, dim=1)
+        return weights
+
+
+def plain_head(channels: int, num_scales: int) -> nn.Sequential:
+    """3x3, ReLU, 1x1; keys 0 and 2. The padded 1x1 makes the map two pixels larger."""
+    last = nn.Conv2d(PLAIN_WIDTH, num_scales, 1, padding=1, bias=False)
+    return nn.Sequential(conv(channels, PLAIN_WIDTH, 3), nn.ReLU(inplace=True), last)
+
+
+def _all_scales(net: OneScale, model: ModelConfig, batch_norm: bool) -> nn.Module:
+    scales = model.n_scales or DEFAULT_SCALES
+    head = segmentation_head if batch_norm else plain_head
+    return AllScales(net, head(len(scales) * net.feature_channels, len(scales)), scales)
+
+
+def DeepV3R50(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
+    """DeepLabV3+ on ResNet-50: 44,555,072 parameters with 19 classes and three scales."""
+    net = deepv3_plus(num_classes, model, "resnet-50")
+    return _all_scales(net, model, model.attnscale_bn_head)
+
+
+def DeepV3R50B(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
+    """The same, batch norm in the head: 43,043,904 parameters with 19 classes, three scales."""
+    return _all_scales(deepv3_plus(num_classes, model, "resnet-50"), model, batch_norm=True)
+
+
+def DeepV3R50BP(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
+    """The same with paired attention: 42,343,232 parameters with 19 classes."""
+    scales = model.n_scales or DEFAULT_SCALES
+    if len(scales) < 2:
+        raise UserError("n_scales: paired attention (attnscale.DeepV3R50BP) needs two scales")
+    net = deepv3_plus(num_classes, model, "resnet-50")
+    return PairedScales(net, sigmoid_head(2 * net.feature_channels, 2), scales)
+
+
+def DeepV3W38(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
+    """DeepLabV3+ on WiderResNet-38: 141,307,968 parameters with 19 classes, three scales."""
+    net = deepv3_plus(num_classes, model, "wrn38")
+    return _all_scales(net, model, model.attnscale_bn_head)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Deeper decoder: from stride 8 to stride 2 in two steps, each with a map of the trunk."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from config import ModelConfig
+from network.backbones.three_maps import ThreeMaps
+from network.backbones.trunks import make_trunk
+from network.deepv3 import TRUNK_OPTIONS
+from network.heads.aspp import ASPP
+from network.ops.conv import conv
+from network.ops.resize import resize, size_of
+from network.outputs import Maps, OneScale
+
+__all__ = ["DeeperEffB4", "DeeperW38", "DeeperX71"]
+
+USED_OPTIONS = {name: TRUNK_OPTIONS for name in __all__}
+PUBLISHED = ModelConfig()
+STRIDES = (2, 4, 8)  # of the maps that the trunk must give
+WIDTH, WIDTH_4, WIDTH_2 = 256, 64, 32
+
+
+class ConvBnRelu(nn.Module):
+    """5x5 convolution, batch norm, ReLU; keys `conv` and `bn`."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv, self.bn = conv(inputs, outputs, 5), nn.BatchNorm2d(outputs)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(self.bn(self.conv(x)))
+
+
+class Deeper(OneScale):
+    """Trunk with maps at strides 2, 4 and 8, ASPP, decoder: scores at stride 2.
+
+    The steps go to the size of the trunk's next map, which is twice the last one where the
+    sides are multiples of 8; so no size is refused.
+    """
+
+    feature_channels = WIDTH
+
+    def __init__(
+        self, backbone: ThreeMaps, num_classes: int, *, align_corners: bool = False
+    ) -> None:
+        super().__init__()
+        if backbone.strides != STRIDES:
+            raise ValueError(
+                f"the Deeper decoder wants maps at strides {STRIDES}, "
+                f"{type(backbone).__name__} gives {backbone.strides}"
+            )
+        channels = backbone.channels
+        self.backbone, self.align_corners = backbone, align_corners
+        self.aspp = ASPP(channels[2], align_corners=align_corners)
+        self.convs2 = conv(channels[0], WIDTH_2, 1)
+        self.convs4 = conv(channels[1], WIDTH_4, 1)
+        self.conv_up1 = conv(self.aspp.out_channels, WIDTH, 1)
+        self.conv_up2 = ConvBnRelu(WIDTH + WIDTH_4, WIDTH)
+        self.conv_up3 = ConvBnRelu(WIDTH + WIDTH_2, WIDTH)
+        self.conv_up5 = conv(WIDTH, num_classes, 1)
+
+    def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
+        """One pass; feats (B, 256, h, w) enter the last convolution."""
+        at_2, at_4, final = self.backbone(images)
+        x = self.conv_up2(self._joined(self.conv_up1(self.aspp(final)), self.convs4(at_4)))
+        feats = self.conv_up3(self._joined(x, self.convs2(at_2)))
+        return Maps(logits=self.conv_up5(feats), feats=feats)
+
+    def _joined(self, x: Tensor, finer: Tensor) -> Tensor:
+        return torch.cat([resize(x, size_of(finer), self.align_corners), finer], dim=1)
+
+
+def deeper(num_classes: int, model: ModelConfig, trunk: str) -> Deeper:
+    """The decoder on `trunk`, a name of `network/backbones/trunks.py`."""
+    backbone = make_trunk(trunk, grad_ckpt=model.grad_ckpt)
+    return Deeper(backbone, num_classes, align_corners=model.align_corners)
+
+
+def DeeperW38(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
+    """On WiderResNet-38: 139,719,232 parameters with 19 classes."""
+    return deeper(num_classes, model, "wrn38")
+
+
+def DeeperX71(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
+    """On Xception-71: 57,240,368 parameters with 19 classes."""
+    return deeper(num_classes, model, "xception71")
+
+
+def DeeperEffB4(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
+    """On EfficientNet-B4, a trunk that the reference names but lacks."""
+    return deeper(num_classes, model, "efficientnet-b4")

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from config import DATASETS, Config, UserError, adopt_run, cfg, configure, near
+from flag_rules import check_flags
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
 EVAL_MODES = ("val", "trn", "folder", "test")
@@ -225,12 +226,14 @@ def _add_evaluation(add: Callable[..., object]) -> None:
     add("--multi_scale_inference", action="store_true", help="average over --extra_scales")
     add("--extra_scales", type=_listed(float), default=(0.5, 2.0), help="scales to average")
     add("--default_scale", type=positive, default=1.0, help="first scale of the average")
-    add("--log_msinf_to_tb", action="store_true", help="multi-scale scores to TensorBoard")
+    add("--log_msinf_to_tb", action="store_true", help="its scores and previews to TensorBoard")
     add("--no_metrics", action="store_true", help="dump only, read no label")
     add("--dump_assets", action="store_true", help="write attention, confidence and error maps")
     add("--dump_all_images", action="store_true", help="write every image, not every tenth part")
-    add("--dump_topn", type=non_negative_int, default=0, help="N worst images a class")
-    add("--dump_topn_all", action="store_true", help="all maps of the worst images")
+    add("--eval_f1", action="store_true", help="boundary F-score of every class too")
+    add("--eval_f1_th", type=positive, default=0.008, help="its tolerance: px, or share if < 1")
+    add("--dump_topn", type=non_negative_int, default=0, help="pictures of N worst images a class")
+    add("--dump_topn_all", action="store_true", help="with attention and single-scale maps")
     add("--dump_for_submission", action="store_true", help="raw ids, checked and zipped")
     add("--dump_for_auto_labelling", action="store_true", help="raw ids and probabilities")
 
@@ -267,60 +270,6 @@ def _given(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> set[s
     for action in parser._actions:
         action.default = argparse.SUPPRESS
     return set(vars(parser.parse_args(argv)))
-
-
-# flag -> (condition on the other flags, what the flag needs)
-Needs = dict[str, tuple[Callable[[argparse.Namespace], bool], str]]
-NEEDS: Needs = {
-    "batch_weighting": (lambda a: a.img_wt_loss, "--img_wt_loss"),
-    "wt_bound": (lambda a: a.img_wt_loss or a.jointwtborder, "--img_wt_loss or --jointwtborder"),
-    "strict_bdr_cls": (lambda a: a.jointwtborder, "--jointwtborder"),
-    "rlx_off_epoch": (
-        lambda a: a.jointwtborder or a.lr_schedule == "scl-poly",
-        "--jointwtborder or --lr_schedule scl-poly",
-    ),
-    "amsgrad": (lambda a: a.optimizer in ("adam", "adamw"), "--optimizer adam or adamw"),
-    "poly_step": (lambda a: a.lr_schedule == "poly2", "--lr_schedule poly2"),
-    "rescale": (lambda a: a.lr_schedule == "scl-poly", "--lr_schedule scl-poly"),
-    "repoly": (lambda a: a.lr_schedule == "scl-poly", "--lr_schedule scl-poly"),
-    "warmup_iters": (lambda a: a.lr_by == "iter", "--lr_by iter"),
-    "extra_scales": (lambda a: a.multi_scale_inference, "--multi_scale_inference"),
-    "default_scale": (lambda a: a.multi_scale_inference, "--multi_scale_inference"),
-    "eval_folder": (lambda a: a.eval == "folder", "--eval folder"),
-    "map_crop_val": (lambda a: a.pre_size is not None, "--pre_size"),
-    "only_coarse": (lambda a: a.dataset == "cityscapes", "--dataset cityscapes"),
-    "max_cu_epoch": (lambda a: a.coarse_boost_classes, "--coarse_boost_classes"),
-    "restore_optimizer": (lambda a: a.snapshot and not a.eval, "--snapshot, in training"),
-    "restore_net": (lambda a: a.snapshot, "--snapshot"),
-    "allow_partial": (lambda a: a.snapshot, "--snapshot"),
-}
-NOT_YET = ("dump_topn", "dump_topn_all", "log_msinf_to_tb")  # accepted names, no machinery yet
-REFUSED_TOGETHER = (("max_iter", "max_epoch"), ("resume", "snapshot"), ("fp16", "precision"))
-
-
-def _check(args: argparse.Namespace, given: set[str]) -> None:
-    """Raise UserError for a setting that could have no effect, or contradicts another."""
-    for flag in sorted(given.intersection(NOT_YET)):
-        raise UserError(f"--{flag} is not available in this version; leave it out")
-    for flag in sorted(given & NEEDS.keys()):
-        holds, needed = NEEDS[flag]
-        if not holds(args):
-            raise UserError(f"--{flag} has no effect without {needed}")
-    for first, second in REFUSED_TOGETHER:
-        if first in given and second in given:
-            raise UserError(f"--{first} and --{second} exclude each other")
-    if args.scale_min > args.scale_max:
-        raise UserError(f"--scale_min {args.scale_min:g} is above --scale_max {args.scale_max:g}")
-    if "init_decoder" in given:
-        raise UserError("--init_decoder: heads are always initialised as published; leave it out")
-    if args.lr_by == "iter" and args.lr_schedule != "poly":
-        raise UserError(f"--lr_schedule {args.lr_schedule} goes by epoch; --lr_by iter takes poly")
-    if args.eval == "folder" and not args.eval_folder:
-        raise UserError("--eval folder needs --eval_folder DIR")
-    if args.no_metrics and args.eval in ("val", "trn"):
-        dumps = args.dump_assets, args.dump_all_images, args.dump_for_submission
-        if not any((*dumps, args.dump_for_auto_labelling)):
-            raise UserError("--no_metrics without any --dump_... flag would do nothing")
 
 
 def _apply_aliases(args: argparse.Namespace, given: set[str]) -> None:
@@ -364,7 +313,7 @@ def resolve(args: argparse.Namespace, given: set[str], target: Config) -> None:
     if args.from_run:
         adopt_run(args, given)
     configure(args, given, target)
-    _check(args, given)
+    check_flags(args, given)
     args.given = sorted(given)
     args.result_dir = os.path.abspath(target.expand(args.result_dir))
     for name in ("snapshot", "eval_folder", "pretrained"):

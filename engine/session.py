@@ -6,27 +6,28 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from config import PROJECT_ROOT, Config
+from config import PROJECT_ROOT, Config, UserError
 from datasets import build as data
 from datasets.loader import Batch
 from datasets.spec import DatasetSpec
 from engine import build, predict
+from engine.dumps import PICTURES, Dumps, open_dumps, wants_maps
 from engine.evaluate import EvalSummary, ValLoss, evaluate
-from engine.result import Gather, Result, Sink
+from engine.result import Sink
 from engine.state import TrainState
 from loss.build import build_val_loss
-from reports.autolabel import AutoLabelSink
-from reports.compose import DumpSink, composite
+from metrics.boundary import BoundaryScores
 from reports.page import write_page
+from reports.preview import PreviewSink
 from reports.results import write_results
-from reports.submission import SubmissionSink
+from reports.worst import PAGE as WORST_PAGE
 from runtime import checkpoint, distributed, runlog, seeds
 from runtime.distributed import World
 from runtime.outcome import Outcome
@@ -81,31 +82,6 @@ def resume(args: argparse.Namespace, state: TrainState, world: World, log: RunLo
     log.msg(f"resumed {path} at epoch {state.progress.epoch}, step {state.progress.step}")
 
 
-class PreviewSink:
-    """Shows the first few blends of image and prediction in TensorBoard."""
-
-    needs = frozenset({"image"})
-
-    def __init__(self, log: RunLog, spec: DatasetSpec, epoch: int, count: int = 3) -> None:
-        self.log, self.palette = log, spec.flat_palette()
-        self.epoch, self.count = epoch, count
-
-    def wants(self, index: int) -> bool:
-        return self.log.is_main and index < self.count
-
-    def done(self, name: str) -> bool:
-        return False
-
-    def add(self, result: Result) -> None:
-        """Show one image."""
-        assert result.image is not None
-        blend = torch.from_numpy(composite(result.image, result.pred, self.palette).copy())
-        self.log.image(f"val/{result.name}", blend.permute(2, 0, 1) / 255, self.epoch)
-
-    def close(self, rank: int, world: int, gather: Gather) -> None:
-        """Nothing to collect: the event file is rank 0's."""
-
-
 class Validation:
     """Scores of the evaluated network after an epoch; called by the training loop."""
 
@@ -139,7 +115,7 @@ class Validation:
             self.world,
             self.log,
             self.val_loss,
-            sinks=[PreviewSink(self.log, self.spec, epoch)],
+            sinks=[self._preview(epoch)],
         )
         assert summary.scores is not None, "validation without labels"
         scores = summary.scores
@@ -158,6 +134,10 @@ class Validation:
             f"[fwavacc {scores.fwavacc:.5f}]; best mean_iu {best:.5f}"
         )
         return values
+
+    def _preview(self, epoch: int) -> PreviewSink:
+        log = self.log
+        return PreviewSink(log.image, self.spec, step=epoch, is_main=log.is_main)
 
 
 def run_evaluation(
@@ -218,6 +198,9 @@ class Evaluation:
             self.items = self.items[: build.TEST_MODE_IMAGES]
         labelled = all(item.label is not None for item in self.items)
         self.metrics = labelled and not args.no_metrics
+        for flag in ("dump_topn", "eval_f1"):
+            if getattr(args, flag) and not labelled:
+                raise UserError(f"--{flag} compares with labels, and --eval {args.eval} has none")
         self.loader = data.make_eval_loader(
             args, cfg, self.spec, world.rank, world.size, self.items
         )
@@ -225,8 +208,11 @@ class Evaluation:
 
     def run(self, net: nn.Module, protocol: dict[str, Any]) -> EvalSummary:
         """Evaluate, print the table, write results.json, dumps and the report page."""
-        dumps, sinks = self._sinks(protocol)
-        infer = build.build_infer(self.args, net, return_all=self.args.dump_assets)
+        key = evaluation_key(protocol, [item.name for item in self.items])
+        dumps = open_dumps(
+            self.args, self.spec, self.items, key=key, rank=self.world.rank, log=self.log
+        )
+        infer = build.build_infer(self.args, net, return_all=wants_maps(self.args))
         summary = run_evaluation(
             infer,
             self.loader,
@@ -235,69 +221,55 @@ class Evaluation:
             self.world,
             self.log,
             build_val_loss(self.spec) if self.metrics else None,
-            sinks=sinks,
+            sinks=dumps.sinks,
             metrics=self.metrics,
         )
         if self.world.is_main:
-            self._report(summary, protocol, dumps, sinks)
+            self._report(summary, protocol, dumps)
         distributed.barrier()
         return summary
 
-    def _sinks(self, protocol: dict[str, Any]) -> tuple[DumpSink | None, list[Sink]]:
-        """What the dump flags ask for; the key lets an interrupted dump continue."""
-        args, directory, rank = self.args, Path(self.args.result_dir), self.world.rank
-        key = evaluation_key(protocol, [item.name for item in self.items])
-        sinks: list[Sink] = []
-        dumps = None
-        if args.dump_assets or args.dump_all_images or args.eval == "folder":
-            all_images = args.dump_all_images or args.eval == "folder"
-            dumps = DumpSink(
-                directory / "best_images",
-                self.spec,
-                every=1 if all_images else max(len(self.items) // 10, 1),
-                assets=args.dump_assets,
-                key=key,
-                rank=rank,
-            )
-            sinks.append(dumps)
-        if args.dump_for_submission:
-            sinks.append(SubmissionSink(directory, self.spec, self.items, key=key, rank=rank))
-        if args.dump_for_auto_labelling:
-            sinks.append(AutoLabelSink(directory, self.spec, self.items, key=key, rank=rank))
-        return dumps, sinks
-
-    def _report(
-        self,
-        summary: EvalSummary,
-        protocol: dict[str, Any],
-        dumps: DumpSink | None,
-        sinks: list[Sink],
-    ) -> None:
-        """Table, results.json, page and zip, on rank 0."""
+    def _report(self, summary: EvalSummary, protocol: dict[str, Any], dumps: Dumps) -> None:
+        """Tables, results.json, pages and zip, on rank 0."""
         directory = Path(self.args.result_dir)
-        if summary.scores is not None:
-            self.log.msg(summary.scores.table())
-            self.log.msg(f"Mean: {100 * summary.scores.mean_iu:.2f}")
-            values = {"mean_iu": summary.scores.mean_iu, "acc": summary.scores.acc}
-            values |= {"acc_cls": summary.scores.acc_cls, "loss": summary.loss or 0.0}
-            self.log.metric("val", values, 0)
+        boundary = None if dumps.boundary is None else dumps.boundary.scores
+        self._log_scores(summary, boundary)
         speed = summary.num_images / max(summary.seconds, 1e-9)
         self.log.msg(f"{summary.num_images} images in {summary.seconds:.1f} s ({speed:.2f}/s)")
-        results = write_results(directory / "results.json", summary, self.spec, protocol)
-        if dumps is not None:
-            page = directory / "best_images" / "index.html"
+        results = write_results(directory / "results.json", summary, self.spec, protocol, boundary)
+        if dumps.pictures is not None or dumps.worst is not None:
+            page = directory / PICTURES / "index.html"
             write_page(
                 page,
                 title=f"{protocol['arch']} on {self.spec.name}",
                 spec=self.spec,
                 summary=results,
-                rows=dumps.rows,
+                rows=dumps.pictures.rows if dumps.pictures is not None else [],
                 run={**protocol, **runlog.versions()},
+                links={} if dumps.worst is None else {"Worst images of each class": WORST_PAGE},
             )
             self.log.msg(f"report: {page}")
-        for sink in sinks:
-            if isinstance(sink, SubmissionSink):
-                self.log.msg(f"submission: {sink.finish()}")
+        if dumps.worst is not None:
+            self.log.msg(f"worst images: {directory / PICTURES / WORST_PAGE}")
+        if dumps.submission is not None:
+            self.log.msg(f"submission: {dumps.submission.finish()}")
+
+    def _log_scores(self, summary: EvalSummary, boundary: BoundaryScores | None) -> None:
+        """Tables on stdout, the val row, and with --log_msinf_to_tb scalars of their own."""
+        scores = summary.scores
+        if scores is None:
+            return
+        self.log.msg(scores.table())
+        self.log.msg(f"Mean: {100 * scores.mean_iu:.2f}")
+        if boundary is not None:
+            self.log.msg(boundary.table(self.spec.class_names))
+        values = {"mean_iu": scores.mean_iu, "acc": scores.acc, "acc_cls": scores.acc_cls}
+        self.log.metric("val", {**values, "loss": summary.loss or 0.0}, 0)
+        if self.args.log_msinf_to_tb:
+            ious = zip(self.spec.class_names, scores.iou.tolist(), strict=True)
+            values |= {f"iou/{name}": iou for name, iou in ious if not math.isnan(iou)}
+            for name, value in values.items():
+                self.log.scalar(f"msinf/{name}", value, 0)
 
 
 def spec_from_checkpoint(facts: dict[str, Any]) -> DatasetSpec:

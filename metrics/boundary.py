@@ -8,6 +8,7 @@ Segmentation", CVPR 2016, section 5.2; per class as in Takikawa et al., "Gated-S
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Bytes = NDArray[np.uint8]
 Bools = NDArray[np.bool_]
+
+TITLES = ("Precision", "Recall")  # columns of the table beside F
 
 
 def boundary_radius(height: int, width: int, threshold: float) -> int:
@@ -112,3 +115,16 @@ class BoundaryScores:
     def mean_f(self) -> float:
         """Plain mean over the classes."""
         return float(self.f_score().mean())
+
+    def table(self, class_names: Sequence[str]) -> str:
+        """One line a class and one for the mean: F, precision and recall in %."""
+        means = 100 * self.sums / max(self.num_images, 1)
+        columns = [*means.T, means.mean(1)]
+        names = [*class_names, "mean"]
+        width = max(len("boundary"), *map(len, names))
+        rows = [
+            f"{name:<{width}}" + "".join(f"{value:>11.2f}" for value in values)
+            for name, values in zip(names, columns, strict=True)
+        ]
+        head = f"{'boundary':<{width}}" + "".join(f"{name:>11}" for name in ("F", *TITLES))
+        return "\n".join([head, *rows])

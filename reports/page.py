@@ -12,20 +12,20 @@ import base64
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
-import jinja2
 import numpy as np
 
 from datasets.spec import DatasetSpec
 from reports.compose import COMPOSITE
-from reports.files import encode_png, write_atomic
+from reports.files import encode_png
 from reports.journal import ImageRow
+from reports.render import write_html
 
 __all__ = ["ImageRow", "write_page"]
 
-TEMPLATES = Path(__file__).resolve().parent / "templates"
 VIEWS = {  # kind of file -> name and help of the button, in their order
     "input": ("Input", "the image"),
     "gt": ("Ground truth", "the label, in the colours of the classes"),
@@ -43,13 +43,16 @@ METRICS = (
     ("acc", "pixel accuracy"),
     ("acc_cls", "mean class accuracy"),
     ("fwavacc", "frequency-weighted IoU"),
+    ("boundary_f", "mean boundary F"),
 )
-CLASS_COLUMNS = (  # key of results.json, heading, help, factor, decimals
+Column = tuple[str, str, str, float, int]
+CLASS_COLUMNS: tuple[Column, ...] = (  # key of results.json, heading, help, factor, decimals
     ("iou", "IoU %", "intersection over union", 100, 2),
     ("precision", "Precision %", "share of predicted pixels that are right", 100, 2),
     ("recall", "Recall %", "share of labelled pixels that are found", 100, 2),
     ("fp_over_tp", "FP / TP", "false positives by true positives", 1, 2),
     ("fn_over_tp", "FN / TP", "missed pixels by true positives", 1, 2),
+    ("boundary_f", "Boundary F %", "agreement of the outlines, mean over the images", 100, 2),
     ("label_share", "Label %", "share of the labelled pixels", 100, 2),
 )
 RIGHT_COLOR, WRONG_COLOR = (16, 150, 142), (234, 88, 12)  # legible on light and dark ground
@@ -67,12 +70,14 @@ def write_page(
     rows: Sequence[ImageRow],
     run: Mapping[str, Any],
     image_root: Path | None = None,
+    links: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Write the report of one evaluation.
 
     `summary` is the content of results.json; without metrics the page shows the images alone.
     `rows` are the dumped images, their files relative to `image_root` (default: the directory
-    of the page). `run` holds facts shown as a table: flags, versions, hardware.
+    of the page). `run` holds facts shown as a table: flags, versions, hardware. `links` are
+    further pages, text -> file relative to this page.
     """
     path = Path(path)
     link = os.path.relpath(image_root or path.parent, path.parent)
@@ -81,16 +86,12 @@ def write_page(
     first_view = next((kind for kind in (COMPOSITE, "input") if kind in views), "")
     for card in cards:
         card["view"] = first_view if first_view in card["files"] else next(iter(card["files"]), "")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    text = environment.get_template("page.html.j2").render(
+    write_html(
+        path,
+        "page.html.j2",
         title=title,
         subtitle=_subtitle(summary),
+        links=[{"file": quote(file), "text": text} for text, file in links.items()],
         figures=_figures(summary),
         unreadable=summary["unreadable"],
         cards=[card for card in cards if card["files"]],
@@ -105,7 +106,6 @@ def write_page(
         data=_script_data(spec, summary, cards),
         **_class_section(spec, summary),
     )
-    write_atomic(path, text.encode())
 
 
 def _css(color: tuple[int, int, int]) -> str:
@@ -214,15 +214,18 @@ def _class_section(spec: DatasetSpec, summary: Mapping[str, Any]) -> dict[str, A
         {**row, "color": _css(color)}
         for row, color in zip(summary["classes"], spec.palette, strict=True)
     ]
+    columns = [
+        column for column in CLASS_COLUMNS if any(row[column[0]] is not None for row in classes)
+    ]
     confusion = np.asarray(summary["confusion"], np.float64)
     totals = confusion.sum(1, keepdims=True)
     shares = np.divide(confusion, totals, out=np.zeros_like(confusion), where=totals > 0)
     return {
-        "classes": [{**row, "cells": _cells(row)} for row in classes],
+        "classes": [{**row, "cells": _cells(row, columns)} for row in classes],
         "class_heads": [
             {"name": "Id", "help": "train id"},
             {"name": "Class", "help": "name"},
-            *({"name": name, "help": text} for _, name, text, _, _ in CLASS_COLUMNS),
+            *({"name": name, "help": text} for _, name, text, _, _ in columns),
         ],
         "bars": _bars(classes),
         "mean_percent": _text(summary["metrics"]["mean_iu"], missing="0"),
@@ -236,7 +239,7 @@ def _class_section(spec: DatasetSpec, summary: Mapping[str, Any]) -> dict[str, A
     }
 
 
-def _cells(row: Mapping[str, Any]) -> list[dict[str, str]]:
+def _cells(row: Mapping[str, Any], columns: Sequence[Column]) -> list[dict[str, str]]:
     """The cells of the class table: what is shown, and what is sorted by."""
     missing = "absent" if row["absent"] else "–"
     return [
@@ -244,7 +247,7 @@ def _cells(row: Mapping[str, Any]) -> list[dict[str, str]]:
             "text": _text(row[key], factor, decimals, missing if key == "iou" else "–"),
             "value": "" if row[key] is None else repr(row[key]),
         }
-        for key, _, _, factor, decimals in CLASS_COLUMNS
+        for key, _, _, factor, decimals in columns
     ]
 
 

@@ -2,14 +2,15 @@
 """results.json: the scores of an evaluation, how they were obtained, and over what.
 
     {"format": "hiseg-results-1",
-     "metrics": {"mean_iu", "acc", "acc_cls", "fwavacc", "loss"},        0..1, loss in nats
+     "metrics": {"mean_iu", "acc", "acc_cls", "fwavacc", "loss", "boundary_f"},  0..1, loss in nats
      "classes": [{"id", "name", "iou", "precision", "recall", "fp_over_tp", "fn_over_tp",
-                  "label_share", "absent"}, ...],                        shares of scored pixels
+                  "label_share", "boundary_f", "absent"}, ...],          shares of scored pixels
      "confusion": [[...], ...],                                          rows ground truth
      "protocol": {...}, "counts": {"images", "skipped", "unreadable"}, "unreadable": [...],
      "seconds": ...}
 
-A ratio without a denominator, and everything of an evaluation without labels, is null.
+A ratio without a denominator, everything of an evaluation without labels, and `boundary_f`
+without --eval_f1 is null.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets.spec import DatasetSpec
+from metrics.boundary import BoundaryScores
 from metrics.confusion import Scores
 from reports.files import write_atomic
 
@@ -33,7 +35,10 @@ RATIOS = ("iou", "precision", "recall", "fp_over_tp", "fn_over_tp")
 
 
 def make_results(
-    summary: EvalSummary, spec: DatasetSpec, protocol: Mapping[str, Any]
+    summary: EvalSummary,
+    spec: DatasetSpec,
+    protocol: Mapping[str, Any],
+    boundary: BoundaryScores | None = None,
 ) -> dict[str, Any]:
     """The content of results.json in plain types; also what the report page shows."""
     scores = summary.scores
@@ -44,8 +49,9 @@ def make_results(
         "metrics": {
             **{name: plain(values.get(name)) for name in METRICS},
             "loss": plain(summary.loss),
+            "boundary_f": plain(boundary.mean_f()) if boundary else None,
         },
-        "classes": _classes(scores) if scores else None,
+        "classes": _classes(scores, boundary) if scores else None,
         "confusion": scores.matrix.tolist() if scores else None,
         "protocol": {key: plain(value) for key, value in protocol.items()},
         "counts": {
@@ -59,16 +65,21 @@ def make_results(
 
 
 def write_results(
-    path: Path, summary: EvalSummary, spec: DatasetSpec, protocol: Mapping[str, Any]
+    path: Path,
+    summary: EvalSummary,
+    spec: DatasetSpec,
+    protocol: Mapping[str, Any],
+    boundary: BoundaryScores | None = None,
 ) -> dict[str, Any]:
     """Write results.json at once or not at all; returns its content."""
-    results = make_results(summary, spec, protocol)
+    results = make_results(summary, spec, protocol, boundary)
     text = json.dumps(results, indent=1, allow_nan=False)
     write_atomic(Path(path), (text + "\n").encode())
     return results
 
 
-def _classes(scores: Scores) -> list[dict[str, Any]]:
+def _classes(scores: Scores, boundary: BoundaryScores | None) -> list[dict[str, Any]]:
+    outlines = boundary.f_score().tolist() if boundary else [None] * len(scores.class_names)
     total = max(int(scores.matrix.sum()), 1)
     return [
         {
@@ -76,6 +87,7 @@ def _classes(scores: Scores) -> list[dict[str, Any]]:
             "name": name,
             **{key: plain(getattr(scores, key)[number]) for key in RATIOS},
             "label_share": float(scores.matrix[number].sum() / total),
+            "boundary_f": plain(outlines[number]),
             "absent": bool(scores.absent[number]),
         }
         for number, name in enumerate(scores.class_names)

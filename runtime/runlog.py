@@ -125,6 +125,11 @@ class RunLog:
         if self.is_main:
             logx.metric(phase, {key: float(value) for key, value in values.items()}, step)
 
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """One number to TensorBoard alone."""
+        if self.is_main:
+            logx.add_scalar(name, value, step)
+
     def image(self, name: str, picture: torch.Tensor, step: int) -> None:
         """A (3, H, W) picture, 0..1, to TensorBoard."""
         if self.is_main:

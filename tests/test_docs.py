@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 FOREIGN_FLAGS = {"--nproc_per_node", "--nnodes", "--node_rank", "--master_addr", "--gpus", "--ipc"}
-FOREIGN_FLAGS |= {"--index-url", "--sortwith", "--tag", "--name"}
+FOREIGN_FLAGS |= {"--index-url", "--sortwith", "--tag", "--name", "--standalone", "--master_port"}
+FOREIGN_FLAGS |= {"--gres", "--cpus-per-task", "--mem", "--time", "--key"}  # of sbatch
 FOREIGN_MODULES = {"torch.distributed.launch", "torch.distributed.run", "runx.runx", "runx.sumx"}
 FOREIGN_MODULES |= {"pip", "venv", "pytest", "http.server"}
 
@@ -29,6 +30,7 @@ def page(request: pytest.FixtureRequest) -> tuple[Path, str]:
 
 def test_pages_are_there() -> None:
     wanted = {"datasets", "flags", "archs", "losses", "inference", "outputs", "checkpoints"}
+    wanted |= {"cluster", "adding_an_arch"}
     assert {f"docs/{name}.md" for name in wanted} <= set(NAMES)
     assert {"README.md", "CONTRIBUTING.md", "CHANGELOG.md"} <= set(NAMES)
 

@@ -16,7 +16,7 @@ PACKAGES = (
     "benchmarks", "datasets", "engine", "loss", "metrics", "network", "reports", "runtime",
     "scripts", "transforms",
 )  # fmt: skip
-OWN = {*PACKAGES, "config", "flags", "train", "eval", "tests"}
+OWN = {*PACKAGES, "config", "flag_rules", "flags", "train", "eval", "tests"}
 
 RESULTS = ("engine.result", "engine.evaluate.EvalSummary")  # what sinks and pages are given
 BATCHES = ("datasets.loader", "datasets.samplers", "datasets.spec")  # what a loop is fed with
@@ -25,7 +25,8 @@ BATCHES = ("datasets.loader", "datasets.samplers", "datasets.spec")  # what a lo
 # names of TYPES_OF_CONFIG. `a` allows `a` and everything below it.
 ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("config.py", ()),
-    ("flags.py", ("config",)),
+    ("flag_rules.py", ("config",)),
+    ("flags.py", ("config", "flag_rules")),
     ("train.py", tuple(OWN - {"tests", "benchmarks", "scripts", "train"})),
     ("eval.py", tuple(OWN - {"tests", "benchmarks", "scripts", "train"})),
     ("benchmarks/*", tuple(OWN - {"tests", "scripts", "train", "eval"})),
@@ -38,9 +39,19 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("network/build.py", ("config", "network")),
     ("loss/build.py", ("config", "loss", "datasets.spec")),
     ("engine/build.py", ("config", "engine", "network", "datasets", "loss", "runtime")),
+    ("engine/dumps.py", ("engine", "datasets.spec", "reports", "runtime")),
     (
         "engine/session.py",
-        ("config", "engine", "network", "datasets", "loss", "reports", "runtime"),
+        (
+            "config",
+            "engine",
+            "network",
+            "datasets",
+            "loss",
+            "metrics.boundary",
+            "reports",
+            "runtime",
+        ),
     ),
     # parts
     ("datasets/*", ("datasets", "transforms")),

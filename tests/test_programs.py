@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -214,3 +215,33 @@ def test_published_launcher_and_flags_still_work(street_root: Path, tmp_path: Pa
     log = (tmp_path / "logging.log").read_text()
     assert "--apex: native" in log
     assert "--syncbn: plain batch norm" in log
+
+
+def test_worst_images_boundary_scores_and_multi_scale_previews_in_one_evaluation(
+    trained: Path, street_root: Path, tmp_path: Path
+) -> None:
+    """One process and two find the same worst images and the same scores."""
+    found = {}
+    for ranks in (1, 2):
+        out = tmp_path / str(ranks)
+        result = run(
+            "eval.py", "--dataset", "synthetic", "--set", f"DATASET.SYNTHETIC_DIR={street_root}",
+            "--snapshot", snapshot(trained), "--dump_topn", "2", "--dump_topn_all", "--eval_f1",
+            "--multi_scale_inference", "--extra_scales", "0.5", "--log_msinf_to_tb",
+            "--bs_val", "2", "--num_workers", "0", "--result_dir", str(out), ranks=ranks,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stdout + result.stderr
+        scores = json.loads((out / "results.json").read_text())
+        f_scores = [row["boundary_f"] for row in scores["classes"]]
+        names = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png"))
+        found[ranks] = (scores["confusion"], names, f_scores)
+    assert found[1][:2] == found[2][:2]
+    assert found[1][2] == pytest.approx(found[2][2])
+    assert any(re.search(r"_road_err_mask\.png$", name) for name in found[1][1])
+    assert any(name.endswith("_road_pred_05x.png") for name in found[1][1])
+    pages = tmp_path / "2" / "best_images"
+    assert re.search(r"road-\d+</h2>", (pages / "topn_failures.html").read_text())
+    assert 'href="topn_failures.html"' in (pages / "index.html").read_text()
+    event = next((tmp_path / "1").glob("events.out.tfevents.*")).read_bytes()
+    for tag in (b"msinf/mean_iu", b"msinf/iou/road", b"pred_05x"):
+        assert tag in event

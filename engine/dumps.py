@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the dump flags to the sinks of one evaluation."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets.spec import DatasetSpec, Item
+from engine.result import Sink
+from reports.autolabel import AutoLabelSink
+from reports.boundary import BoundarySink
+from reports.compose import DumpSink
+from reports.preview import PreviewSink
+from reports.submission import SubmissionSink
+from reports.worst import WorstSink
+from runtime.runlog import RunLog
+
+PICTURES = "best_images"  # folder of the dumped pictures and their pages
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dumps:
+    """The sinks the flags ask for: `sinks` are all of them, the others are the named ones."""
+
+    sinks: list[Sink]
+    pictures: DumpSink | None = None
+    worst: WorstSink | None = None
+    boundary: BoundarySink | None = None
+    submission: SubmissionSink | None = None
+
+
+def wants_maps(args: argparse.Namespace) -> bool:
+    """Whether any flag needs attention and single-scale maps from the network."""
+    return bool(args.dump_assets or args.dump_topn_all or args.log_msinf_to_tb)
+
+
+def open_dumps(
+    args: argparse.Namespace,
+    spec: DatasetSpec,
+    items: Sequence[Item],
+    *,
+    key: str,
+    rank: int,
+    log: RunLog,
+) -> Dumps:
+    """Sinks for `items`; `key` lets an interrupted dump of the same evaluation continue."""
+    directory = Path(args.result_dir)
+    folder = directory / PICTURES
+    pictures = worst = boundary = submission = None
+    others: list[Sink] = []
+    if args.dump_assets or args.dump_all_images or args.eval == "folder":
+        whole = args.dump_all_images or args.eval == "folder"
+        every = 1 if whole else max(len(items) // 10, 1)
+        maps = args.dump_assets
+        pictures = DumpSink(folder, spec, every=every, assets=maps, key=key, rank=rank)
+    if args.dump_topn:
+        worst = WorstSink(folder, spec, args.dump_topn, assets=args.dump_topn_all, rank=rank)
+    if args.eval_f1:
+        boundary = BoundarySink(spec.num_classes, args.eval_f1_th)
+    if args.dump_for_submission:
+        submission = SubmissionSink(directory, spec, items, key=key, rank=rank)
+    if args.dump_for_auto_labelling:
+        others.append(AutoLabelSink(directory, spec, items, key=key, rank=rank))
+    if args.log_msinf_to_tb:
+        main = log.is_main
+        others.append(
+            PreviewSink(log.image, spec, step=0, is_main=main, phase="msinf", assets=True)
+        )
+    named: tuple[Sink | None, ...] = (pictures, worst, boundary, submission)
+    return Dumps(
+        sinks=[sink for sink in named if sink is not None] + others,
+        pictures=pictures,
+        worst=worst,
+        boundary=boundary,
+        submission=submission,
+    )

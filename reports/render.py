@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HTML pages from the templates: one visual language, no file besides the page itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from reports.files import write_atomic
+
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+
+
+def write_html(path: Path, template: str, **values: Any) -> None:
+    """Fill `template` and write it at once or not at all; a name it lacks is an error.
+
+    Every page takes `title`, `subtitle` and `links`, a list of {"file", "text"}.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    values = {"subtitle": "", "links": [], **values}
+    write_atomic(path, environment.get_template(template).render(**values).encode())

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worst images of every class: pictures, and the page topn_failures.html about them.
+
+An image counts for a class by the pixels it gets wrong: false positives plus false negatives.
+Evaluation streams; a rank keeps the pictures of an image on disk (`.topn/`) exactly as long as
+the image is among its N worst of some class, so disk and memory stay bounded by N and the
+number of classes. When all ranks are done, the N worst over all of them get their names:
+{image}_{class}_{prediction|gt|input|err_mask|prob_mask}.png, sub-folders of images kept.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import numpy as np
+
+from datasets.spec import DatasetSpec
+from reports.compose import error_mask
+from reports.files import encode_png, grey, safe_name, write_atomic
+from reports.render import write_html
+
+if TYPE_CHECKING:
+    from engine.result import Gather, Result
+
+PAGE = "topn_failures.html"
+STAGE, MANIFEST = ".topn", ".topn-files.json"
+KINDS = {  # in the order of the page
+    "input": "input",
+    "gt": "ground truth",
+    "prediction": "prediction",
+    "err_mask": "errors",
+    "prob_mask": "confidence",
+}
+
+
+@dataclass(frozen=True, order=True)
+class Failure:
+    """One image among the worst of a class; the larger, the worse."""
+
+    pixels: int  # false positives + false negatives
+    later: int  # minus the position in the data set: of equal images the first one stays
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFailure:
+    """One entry of the page: `files` maps a kind to a path relative to the page."""
+
+    class_name: str
+    name: str
+    pixels: int
+    files: dict[str, str]
+
+
+class WorstSink:
+    """Keeps, for each class, the pictures of the `count` images with most wrong pixels.
+
+    `assets` adds attention and single-scale maps. After `close`, `failures` holds the entries
+    of all ranks, class by class, worst first; the files are there on every rank, the page is
+    written by rank 0. Pictures of an earlier evaluation in `out_dir` are replaced.
+    """
+
+    def __init__(
+        self, out_dir: Path, spec: DatasetSpec, count: int, *, assets: bool = False, rank: int = 0
+    ) -> None:
+        assert count >= 1
+        self.out_dir, self.spec, self.count, self.assets = Path(out_dir), spec, count, assets
+        self.stage = self.out_dir / STAGE / str(rank)
+        shutil.rmtree(self.stage, ignore_errors=True)
+        self.heaps: list[list[Failure]] = [[] for _ in spec.class_names]
+        self._kinds: dict[str, list[str]] = {}  # staged image -> kinds of its pictures
+        self.failures: list[StoredFailure] = []
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"image", "prob", "assets"} if self.assets else {"image", "prob"})
+
+    def wants(self, index: int) -> bool:
+        return True
+
+    def done(self, name: str) -> bool:
+        return False
+
+    def add(self, result: Result) -> None:
+        """Stage the pictures if the image is among the worst of a class so far."""
+        if result.confusion is None:
+            return
+        hits = np.diag(result.confusion)
+        wrong = result.confusion.sum(0) + result.confusion.sum(1) - 2 * hits
+        dropped = set()
+        for heap, pixels in zip(self.heaps, wrong.tolist(), strict=True):
+            own = Failure(pixels, -result.index, result.name)
+            if pixels == 0 or (len(heap) == self.count and own < heap[0]):
+                continue
+            if len(heap) < self.count:
+                heapq.heappush(heap, own)
+            else:
+                dropped.add(heapq.heapreplace(heap, own).name)
+        kept = {failure.name for heap in self.heaps for failure in heap}
+        if result.name in kept:
+            self._write(result)
+        for name in dropped - kept:
+            for kind in self._kinds.pop(name):
+                self._staged(self.stage, name, kind).unlink()
+
+    def close(self, rank: int, world: int, gather: Gather) -> None:
+        """Choose the worst of all ranks; every rank names its own pictures, rank 0 the page."""
+        everything = gather((str(self.stage), self.heaps, self._kinds))
+        if rank == 0:
+            self._remove_earlier()
+        gather(None)  # nobody names a file that rank 0 may still remove
+        chosen = self._choose(everything)
+        own = [item for item in chosen if item[0] == str(self.stage)]
+        for _, source_name, stored in own:
+            for kind, file in stored.files.items():
+                _link(self._staged(self.stage, source_name, kind), self.out_dir / file)
+        self.failures = [stored for _, _, stored in chosen]
+        gather(None)  # all files have their names
+        if rank == 0:
+            shutil.rmtree(self.out_dir / STAGE, ignore_errors=True)
+            files = sorted(file for item in self.failures for file in item.files.values())
+            write_atomic(self.out_dir / MANIFEST, json.dumps(files).encode())
+            self._write_page()
+
+    def _write(self, result: Result) -> None:
+        """All pictures of one image, to the stage of this rank."""
+        assert result.image is not None and result.label is not None and result.prob is not None
+        palette = self.spec.flat_palette()
+        errors = error_mask(result.pred, result.label, self.spec.num_classes)
+        pictures = {
+            "input": encode_png(result.image),
+            "gt": encode_png(result.label, palette),
+            "prediction": encode_png(result.pred, palette),
+            "err_mask": encode_png(grey(errors)),
+            "prob_mask": encode_png(grey(result.prob)),
+        }
+        for kind, values in sorted(result.assets.items()) if self.assets else ():
+            is_ids = values.dtype == np.uint8
+            pictures[kind] = encode_png(values, palette) if is_ids else encode_png(grey(values))
+        for kind, content in pictures.items():
+            write_atomic(self._staged(self.stage, result.name, kind), content)
+        self._kinds[result.name] = list(pictures)
+
+    @staticmethod
+    def _staged(stage: Path, name: str, kind: str) -> Path:
+        path = safe_name(name)
+        return stage / path.parent / f"{path.name}_{kind}.png"
+
+    def _choose(
+        self, everything: list[tuple[str, list[list[Failure]], dict[str, list[str]]]]
+    ) -> list[tuple[str, str, StoredFailure]]:
+        """(stage, image, entry) of the worst images over all ranks."""
+        chosen = []
+        words = class_words(self.spec.class_names)
+        for number, class_name in enumerate(self.spec.class_names):
+            rows = [
+                (failure, stage, kinds[failure.name])
+                for stage, heaps, kinds in everything
+                for failure in heaps[number]
+            ]
+            for failure, stage, kinds in heapq.nlargest(self.count, rows, key=lambda row: row[0]):
+                path = safe_name(failure.name)
+                stem = f"{path.name}_{words[number]}"
+                files = {kind: str(path.parent / f"{stem}_{kind}.png") for kind in kinds}
+                stored = StoredFailure(
+                    class_name=class_name, name=failure.name, pixels=failure.pixels, files=files
+                )
+                chosen.append((stage, failure.name, stored))
+        return chosen
+
+    def _remove_earlier(self) -> None:
+        """Files of an earlier evaluation would look like results of this one."""
+        manifest = self.out_dir / MANIFEST
+        if manifest.exists():
+            for file in json.loads(manifest.read_text(encoding="utf-8")):
+                (self.out_dir / safe_name(file)).unlink(missing_ok=True)
+
+    def _write_page(self) -> None:
+        sections: dict[str, list[dict[str, object]]] = {}
+        for item in self.failures:
+            pictures = [
+                {"name": KINDS.get(kind, kind.replace("_", " ")), "file": quote(file)}
+                for kind, file in item.files.items()
+            ]
+            entry = {"name": item.name, "pixels": item.pixels, "pictures": pictures}
+            sections.setdefault(item.class_name, []).append(entry)
+        colors = dict(zip(self.spec.class_names, self.spec.palette, strict=True))
+        write_html(
+            self.out_dir / PAGE,
+            "worst.html.j2",
+            title=f"Worst images of {self.spec.name}",
+            subtitle="Images with the most wrong pixels (false positives and false negatives)",
+            sections=[
+                {"name": name, "color": "#{:02x}{:02x}{:02x}".format(*colors[name]), "rows": rows}
+                for name, rows in sections.items()
+            ],
+        )
+
+
+def class_words(names: tuple[str, ...]) -> list[str]:
+    """Class names as parts of file names: blanks and signs become `_`, doubles get their id."""
+    words = [re.sub(r"[^\w.-]+", "_", name) for name in names]
+    return [
+        f"{word}_{number}" if words.count(word) > 1 else word for number, word in enumerate(words)
+    ]
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name for a finished file; a copy where the file system has no hard links."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        write_atomic(target, source.read_bytes())

@@ -34,9 +34,11 @@ def evaluate_run(args: argparse.Namespace, outcome: Outcome) -> int:
     if args.resume:
         raise UserError("--resume goes on with a training run; an evaluation takes --snapshot")
     world, precision, log = open_run(args, outcome)
-    facts, model = build.adopt_checkpoint(args, cfg)
-    evaluation = Evaluation(args, cfg, facts, precision, world, log)
-    net = build.build_network(args, model, evaluation.spec.num_classes, log)
+    snapshot = build.read_snapshot(args)
+    model = build.adopt_snapshot(args, cfg, snapshot)
+    evaluation = Evaluation(args, cfg, snapshot.facts if snapshot else {}, precision, world, log)
+    net = build.build_network(args, model, evaluation.spec.num_classes, log, snapshot)
+    del snapshot
     net = build.place(args, net, world, log)
     summary = evaluation.run(build.prepared(args, net), build.protocol(args, model))
     if summary.unreadable:

@@ -53,14 +53,16 @@ def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
         return DONE
     stop = StopFlag()
     loader, sampler, spec = data.make_train_loader(args, cfg, world.rank, world.size, args.seed)
-    net = build.build_network(args, cfg.MODEL, spec.num_classes, log)
+    snapshot = build.read_snapshot(args)
+    net = build.build_network(args, cfg.MODEL, spec.num_classes, log, snapshot)
     if args.summary:
         for name, part in net.named_children():
             log.msg(f"{name:<24}{sum(item.numel() for item in part.parameters()):>14,}")
         return DONE
     net = build.place(args, net, world, log)
     header = build.checkpoint_header(args, cfg.MODEL, spec)
-    state = build.build_state(args, net, header, precision, world)
+    state = build.build_state(args, net, header, precision, world, snapshot)
+    del snapshot
     settings = build.build_settings(args)
     validation = Validation(args, cfg, spec, state, precision, world, log)
 

@@ -30,21 +30,36 @@ from runtime.runlog import RunLog
 TEST_MODE_STEPS, TEST_MODE_IMAGES = 11, 7
 
 
-def checkpoint_facts(path: str) -> dict[str, Any]:
-    """The entries besides the weights of a checkpoint of this program; {} for foreign ones."""
-    _, facts = split_weights(read_checkpoint(path))
-    return facts if "model_options" in facts else {}
+@dataclasses.dataclass
+class Snapshot:
+    """The file of `--snapshot`, read once: it may be large.
 
-
-def adopt_checkpoint(args: argparse.Namespace, cfg: Config) -> tuple[dict[str, Any], ModelConfig]:
-    """Architecture and options of `--snapshot` where the user named none.
-
-    Returns the facts of the checkpoint and the model options of this evaluation: those the
-    file was trained with, overridden by what stands on the command line.
+    `facts` are its entries besides the weights if this program wrote it, else {}.
     """
-    facts = checkpoint_facts(args.snapshot) if args.snapshot else {}
+
+    path: str
+    content: dict[str, Any]
+    facts: dict[str, Any]
+
+
+def read_snapshot(args: argparse.Namespace) -> Snapshot | None:
+    """The file that `--snapshot` names, None without the flag."""
+    if not args.snapshot:
+        return None
+    content = read_checkpoint(args.snapshot)
+    _, facts = split_weights(content)
+    return Snapshot(args.snapshot, content, facts if "model_options" in facts else {})
+
+
+def adopt_snapshot(args: argparse.Namespace, cfg: Config, snapshot: Snapshot | None) -> ModelConfig:
+    """Take architecture and data set of `--snapshot` where the user named none.
+
+    Returns the model options of this evaluation: those the file was trained with, overridden
+    by what stands on the command line.
+    """
+    facts = snapshot.facts if snapshot else {}
     if not facts:
-        return {}, cfg.MODEL
+        return cfg.MODEL
     if "arch" in args.given and resolve_arch(args.arch) != facts["arch"]:
         raise UserError(
             f"--snapshot {args.snapshot} holds {facts['arch']}, not --arch {args.arch}; "
@@ -62,20 +77,24 @@ def adopt_checkpoint(args: argparse.Namespace, cfg: Config) -> tuple[dict[str, A
         if chosen != getattr(default, name) or name in args.given:
             options[name] = chosen
     options["pretrained"] = ""
-    return facts, ModelConfig(**options)
+    return ModelConfig(**options)
 
 
 def build_network(
-    args: argparse.Namespace, model: ModelConfig, num_classes: int, log: RunLog
+    args: argparse.Namespace,
+    model: ModelConfig,
+    num_classes: int,
+    log: RunLog,
+    snapshot: Snapshot | None,
 ) -> nn.Module:
-    """The network of `--arch`, with the weights of `--snapshot` when given."""
+    """The network of `--arch`, with the weights of `snapshot` when there is one."""
     net = build_net(args.arch, num_classes, **dataclasses.asdict(model))
     count = sum(item.numel() for item in net.parameters())
     log.msg(f"{args.arch}: {count:,} parameters, {num_classes} classes")
-    if args.snapshot:
+    if snapshot:
         partial = tuple(item for item in args.allow_partial.split(",") if item)
-        report = load_official(net, args.snapshot, partial=partial)
-        log.msg(f"{args.snapshot}: {report}")
+        report = load_official(net, snapshot.content, partial=partial, title=snapshot.path)
+        log.msg(f"{snapshot.path}: {report}")
     elif args.eval and not args.resume:
         raise UserError("an evaluation needs weights: --snapshot FILE or --from_run DIR")
     elif not model.pretrained:
@@ -121,6 +140,7 @@ def build_state(
     header: dict[str, Any],
     precision: Precision,
     world: World,
+    snapshot: Snapshot | None,
 ) -> TrainState:
     """Optimiser, scaler, weight average and progress around `net`."""
     optimizer = optim.make_optimizer(
@@ -132,7 +152,7 @@ def build_state(
         amsgrad=args.amsgrad,
     )
     if args.restore_optimizer:
-        optimizer.load_state_dict(_saved_optimizer(args.snapshot))
+        optimizer.load_state_dict(_saved_optimizer(snapshot))
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] = args.lr
     ema = None
@@ -149,14 +169,14 @@ def build_state(
     )
 
 
-def _saved_optimizer(path: str) -> dict[str, Any]:
+def _saved_optimizer(snapshot: Snapshot | None) -> dict[str, Any]:
     """The optimiser state of a checkpoint of this program; other orders of parameters differ."""
-    facts = checkpoint_facts(path)
-    if "optimizer" not in facts:
+    if snapshot is None or "optimizer" not in snapshot.facts:
         raise UserError(
-            f"--restore_optimizer: {path} holds no optimiser state of this program; leave it out"
+            "--restore_optimizer: --snapshot names no file with an optimiser state of this "
+            "program; leave it out"
         )
-    state: dict[str, Any] = facts["optimizer"]
+    state: dict[str, Any] = snapshot.facts["optimizer"]
     return state
 
 

@@ -100,8 +100,11 @@ def load_official(
     source: str | Path | Mapping[str, Any],
     partial: Sequence[str] = (),
     trust: bool = False,
+    title: str = "the state dict",
 ) -> LoadReport:
     """Load a file, or the dictionary in one, into `net`; nothing is copied unless all fits.
+
+    `title` is what errors call a dictionary.
 
     `partial` names prefixes of weights that may be absent or of another shape and then keep
     their present value, in our spelling or the official one (`ocr.cls_head`). `trust` lets a
@@ -110,7 +113,7 @@ def load_official(
     named = isinstance(source, str | Path)
     content = read_checkpoint(source, trust) if isinstance(source, str | Path) else dict(source)
     state, facts = split_weights(content)
-    title = str(source) if named else "the state dict"
+    title = str(source) if named else title
     if not state:
         raise UserError(f"{title} holds no weights")
     state = strip_saved_prefix(state)

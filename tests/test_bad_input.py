@@ -55,6 +55,12 @@ def first(root: Path, pattern: str) -> Path:
         (["--scale_min", "3"], ["--scale_min 3", "--scale_max 2"]),
         (["--eval", "folder"], ["--eval_folder"]),
         (["--max_iter", "3", "--max_epoch", "2"], ["exclude each other"]),
+        (["--dump_topn", "3"], ["--dump_topn", "--eval"]),
+        (["--dump_topn", "3", "--eval", "val", "--no_metrics"], ["--dump_topn", "labels"]),
+        (["--dump_topn_all", "--eval", "val"], ["--dump_topn_all", "--dump_topn N"]),
+        (["--eval_f1", "--eval", "folder", "--eval_folder", "x"], ["--eval_f1", "labels"]),
+        (["--eval_f1_th", "2", "--eval", "val"], ["--eval_f1_th", "--eval_f1"]),
+        (["--log_msinf_to_tb", "--eval", "val"], ["--multi_scale_inference"]),
     ],
 )
 def test_wrong_flag_is_one_line(argv: list[str], words: list[str]) -> None:

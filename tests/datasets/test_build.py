@@ -155,18 +155,12 @@ def test_checked_set_is_not_read_again_until_it_changes(
     args, cfg = on(cities, "--class_uniform_pct", "0")
     build.make_train_loader(args, cfg, 0, 1, 0)
     read: list[Path] = []
-    monkeypatch.setattr(verify, "read_label", lambda path, spec: read.append(path))
+    monkeypatch.setattr(verify, "read_item_label", lambda item, spec: read.append(item.label))
     build.make_train_loader(args, cfg, 0, 1, 0)
     assert read == []
     save(a_label(cities), np.zeros((24, 32), np.uint8))
     build.make_train_loader(args, cfg, 0, 1, 0)
     assert len(read) == 6
-
-
-def test_coarse_flags_are_refused_rather_than_ignored(cities: Path) -> None:
-    args, cfg = on(cities, "--custom_coarse_prob", "0.5")
-    with pytest.raises(UserError, match="--custom_coarse_prob"):
-        build.make_train_loader(args, cfg, 0, 1, 0)
 
 
 def test_mapillary_says_what_is_supported() -> None:

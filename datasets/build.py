@@ -16,7 +16,17 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from config import Config, UserError
-from datasets import camvid, cityscapes, custom, folder, nullloader, synthetic, uniform, verify
+from datasets import (
+    camvid,
+    cityscapes,
+    custom,
+    folder,
+    mapillary,
+    nullloader,
+    synthetic,
+    uniform,
+    verify,
+)
 from datasets.base import SegmentationDataset
 from datasets.centroids import Centroids, Progress, load_or_build
 from datasets.loader import Batch, Source, make_loader
@@ -29,6 +39,7 @@ ROOT_KEYS = {
     "cityscapes": "CITYSCAPES_DIR",
     "synthetic": "SYNTHETIC_DIR",
     "camvid": "CAMVID_DIR",
+    "mapillary": "MAPILLARY_DIR",
     "custom": "CUSTOM_YAML",
 }
 AUTO_FLAGS = ("custom_coarse_dropout_classes", "custom_coarse_prob", "mask_out_cityscapes")
@@ -58,8 +69,9 @@ def data_root(dataset: str, cfg: Config) -> Path:
 
 def dataset_spec(args: argparse.Namespace, cfg: Config) -> DatasetSpec:
     """Classes of `--dataset`."""
-    if args.dataset == "custom":
-        return custom.make_spec(data_root("custom", cfg))
+    described = {"custom": custom.make_spec, "mapillary": mapillary.make_spec}
+    if args.dataset in described:
+        return described[args.dataset](data_root(args.dataset, cfg))
     specs = {
         "cityscapes": cityscapes.SPEC,
         "synthetic": synthetic.SPEC,
@@ -69,7 +81,7 @@ def dataset_spec(args: argparse.Namespace, cfg: Config) -> DatasetSpec:
     if args.dataset not in specs:
         raise UserError(
             f"--dataset {args.dataset} is not supported here; one of "
-            f"{', '.join([*specs, 'custom'])} is"
+            f"{', '.join([*specs, *described])} is"
         )
     return specs[args.dataset]
 
@@ -84,7 +96,8 @@ def _items(args: argparse.Namespace, cfg: Config, split: str) -> list[Item]:
         folds = {"cv": args.cv, "cv_splits": cfg.DATASET.CV_SPLITS}
         module = cityscapes if name == "cityscapes" else synthetic
         return module.list_items(root, split, **folds)
-    return camvid.list_items(root, split) if name == "camvid" else custom.list_items(root, split)
+    others = {"camvid": camvid, "custom": custom, "mapillary": mapillary}
+    return others[name].list_items(root, split)
 
 
 def train_items(args: argparse.Namespace, cfg: Config) -> list[Item]:

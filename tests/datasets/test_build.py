@@ -112,6 +112,7 @@ def test_folder_evaluation_reports_a_broken_file(tmp_path: Path) -> None:
         ("cityscapes", "CITYSCAPES_DIR", "--set_cityscapes_root"),
         ("synthetic", "SYNTHETIC_DIR", "--set DATASET.SYNTHETIC_DIR"),
         ("camvid", "CAMVID_DIR", "--set DATASET.CAMVID_DIR"),
+        ("mapillary", "MAPILLARY_DIR", "--set DATASET.MAPILLARY_DIR"),
         ("custom", "CUSTOM_YAML", "--set DATASET.CUSTOM_YAML"),
     ],
 )
@@ -163,9 +164,9 @@ def test_checked_set_is_not_read_again_until_it_changes(
     assert len(read) == 6
 
 
-def test_mapillary_says_what_is_supported() -> None:
-    args, cfg = settings("--dataset", "mapillary")
-    with pytest.raises(UserError, match="mapillary is not supported here.*camvid"):
+def test_a_folder_is_no_data_set_to_train_on() -> None:
+    args, cfg = settings("--dataset", "folder")
+    with pytest.raises(UserError, match="folder is not supported here.*camvid.*mapillary"):
         build.dataset_spec(args, cfg)
 
 

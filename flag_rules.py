@@ -59,7 +59,10 @@ NEEDS: Needs = {
     "only_coarse": (_draws_coarse, COARSE_NEEDS),
     "max_cu_epoch": (_reads_coarse, COARSE_FLAGS),
     "custom_coarse_dropout_classes": (_reads_coarse, COARSE_FLAGS),
-    "custom_coarse_prob": (_reads_coarse, COARSE_FLAGS),
+    "custom_coarse_prob": (
+        lambda a: _reads_coarse(a) or a.dump_for_auto_labelling,
+        f"{COARSE_FLAGS} or --dump_for_auto_labelling",
+    ),
     "mask_out_cityscapes": (_reads_coarse, COARSE_FLAGS),
     "restore_optimizer": (lambda a: a.snapshot and not a.eval, "--snapshot, in training"),
     "restore_net": (lambda a: a.snapshot, "--snapshot"),

@@ -17,6 +17,17 @@ def _scored(args: argparse.Namespace) -> bool:
     return args.eval in ("val", "trn", "test") and not args.no_metrics
 
 
+def _draws_coarse(args: argparse.Namespace) -> bool:
+    return args.dataset in ("cityscapes", "synthetic") and args.class_uniform_pct > 0
+
+
+def _reads_coarse(args: argparse.Namespace) -> bool:
+    return bool(args.coarse_boost_classes) or args.only_coarse
+
+
+COARSE_FLAGS = "--coarse_boost_classes or --only_coarse"
+COARSE_NEEDS = "--dataset cityscapes or synthetic, and a --class_uniform_pct above 0"
+
 # flag -> (condition on the other flags, what the flag needs)
 Needs = dict[str, tuple[Callable[[argparse.Namespace], bool], str]]
 NEEDS: Needs = {
@@ -44,13 +55,25 @@ NEEDS: Needs = {
     "eval_f1_th": (lambda a: a.eval_f1, "--eval_f1"),
     "eval_folder": (lambda a: a.eval == "folder", "--eval folder"),
     "map_crop_val": (lambda a: a.pre_size is not None, "--pre_size"),
-    "only_coarse": (lambda a: a.dataset == "cityscapes", "--dataset cityscapes"),
-    "max_cu_epoch": (lambda a: a.coarse_boost_classes, "--coarse_boost_classes"),
+    "coarse_boost_classes": (_draws_coarse, COARSE_NEEDS),
+    "only_coarse": (_draws_coarse, COARSE_NEEDS),
+    "max_cu_epoch": (_reads_coarse, COARSE_FLAGS),
+    "custom_coarse_dropout_classes": (_reads_coarse, COARSE_FLAGS),
+    "custom_coarse_prob": (
+        lambda a: _reads_coarse(a) or a.dump_for_auto_labelling,
+        f"{COARSE_FLAGS} or --dump_for_auto_labelling",
+    ),
+    "mask_out_cityscapes": (_reads_coarse, COARSE_FLAGS),
     "restore_optimizer": (lambda a: a.snapshot and not a.eval, "--snapshot, in training"),
     "restore_net": (lambda a: a.snapshot, "--snapshot"),
     "allow_partial": (lambda a: a.snapshot, "--snapshot"),
 }
-REFUSED_TOGETHER = (("max_iter", "max_epoch"), ("resume", "snapshot"), ("fp16", "precision"))
+REFUSED_TOGETHER = (
+    ("max_iter", "max_epoch"),
+    ("resume", "snapshot"),
+    ("fp16", "precision"),
+    ("only_coarse", "coarse_boost_classes"),
+)
 
 
 def check_flags(args: argparse.Namespace, given: set[str]) -> None:

@@ -19,7 +19,7 @@ from config import DATASETS, Config, UserError, adopt_run, cfg, configure, near
 from flag_rules import check_flags
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
-EVAL_MODES = ("val", "trn", "folder", "test")
+EVAL_MODES = ("val", "trn", "folder", "test", "train_extra")
 
 # Accepted for old command lines; the replacement is named in one warning line.
 WITHOUT_EFFECT = {
@@ -71,8 +71,10 @@ def _number(kind: type, low: float, high: float, open_low: bool = False) -> Call
     return convert
 
 
-def _listed(kind: type, count: int | None = None) -> Callable[[str], tuple[float, ...]]:
-    """A converter of comma-separated values, of exactly `count` entries when given."""
+def _listed(
+    kind: type, count: int | None = None, low: float = -math.inf
+) -> Callable[[str], tuple[float, ...]]:
+    """A converter of comma-separated values from `low` on, exactly `count` of them when given."""
 
     def convert(text: str) -> tuple[float, ...]:
         try:
@@ -82,6 +84,8 @@ def _listed(kind: type, count: int | None = None) -> Callable[[str], tuple[float
         if not values or (count is not None and len(values) != count):
             wanted = "at least one value" if count is None else f"{count} values"
             raise argparse.ArgumentTypeError(f"{text}: {wanted} wanted")
+        if min(values) < low:
+            raise argparse.ArgumentTypeError(f"{text}: {min(values)} is below {low:g}")
         return values
 
     return convert
@@ -129,8 +133,14 @@ def _add_data(add: Callable[..., object]) -> None:
     add("--num_workers", type=non_negative_int, default=4, help="loader processes a rank; val half")
     add("--class_uniform_pct", type=fraction, default=0.5, help="share of class-uniform crops")
     add("--class_uniform_tile", type=positive_int, default=1024, help="tile side of centroids, px")
-    add("--coarse_boost_classes", type=_listed(int), help="trainIds drawn from coarse images too")
-    add("--custom_coarse_dropout_classes", type=_listed(int), help="auto-label union classes")
+    add(
+        "--coarse_boost_classes",
+        type=_listed(int, low=0),
+        help="trainIds drawn from coarse images too",
+    )
+    add(
+        "--custom_coarse_dropout_classes", type=_listed(int, low=0), help="auto-label union classes"
+    )
     add("--custom_coarse_prob", type=fraction, help="auto-label probability threshold")
     add("--mask_out_cityscapes", action="store_true", help="void border of auto-labelled images")
     add("--only_coarse", action="store_true", help="class-uniform draws from coarse images only")
@@ -159,7 +169,7 @@ def _add_loss(add: Callable[..., object]) -> None:
     add("--img_wt_loss", action="store_true", help="class-weighted cross entropy a batch")
     add("--batch_weighting", action="store_true", help="weights over the batch (--img_wt_loss)")
     add("--jointwtborder", action="store_true", help="boundary label relaxation")
-    add("--strict_bdr_cls", type=_listed(int), help="classes without relaxation")
+    add("--strict_bdr_cls", type=_listed(int, low=0), help="classes without relaxation")
     add("--rlx_off_epoch", type=int, default=-1, help="epoch that ends the relaxation, -1 never")
     add("--wt_bound", "-wb", type=non_negative, default=1.0, help="bound of the class weights")
     add("--ocr_alpha", type=non_negative, default=0.4, help="weight of the auxiliary OCR loss")

@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 from torch.utils.data import Dataset
 
 from config import UserError
+from datasets import autolabel
 from datasets.samplers import Draw
 from datasets.spec import UNKNOWN, DatasetSpec, Item
 from transforms.sample import Sample, Transform
@@ -148,6 +149,35 @@ def read_label(path: Path, spec: DatasetSpec) -> Picture:
     return mapped
 
 
+def read_item_label(item: Item, spec: DatasetSpec) -> Picture:
+    """The label of `item` as uint8 (H, W) train ids; for auto labels, after their rules.
+
+    Raises DataError as `read_label`, and for files of one item that differ in size.
+    """
+    assert item.label is not None
+    auto = item.auto
+    if auto is None:
+        return read_label(item.label, spec)
+    ids = _known_ids(item.label, spec)
+    prob = None if auto.prob is None else _known_ids(auto.prob, None)
+    coarse = None if auto.coarse is None else _known_ids(auto.coarse, spec)
+    for path, other in ((auto.prob, prob), (auto.coarse, coarse)):
+        if other is not None and other.shape != ids.shape:
+            sizes = size_text(*other.shape), size_text(*ids.shape)
+            raise DataError(f"{path} is {sizes[0]}, but {item.label} is {sizes[1]}")
+    return autolabel.train_ids(ids, prob, coarse, spec, auto)
+
+
+def _known_ids(path: Path, spec: DatasetSpec | None) -> Picture:
+    """A one-channel picture of 0..255; with `spec`, of ids that it knows."""
+    values = read_ids(path)
+    if spec is not None and map_ids(values, spec) is None:
+        raise DataError(unknown_ids_text(path, values, spec))
+    if values.dtype != np.uint8:
+        raise DataError(f"{path}: values 0..255 of 8 bit wanted, got {values.max(initial=0)}")
+    return np.asarray(values, np.uint8)
+
+
 def map_ids(ids: npt.NDArray[np.int64] | Picture, spec: DatasetSpec) -> Picture | None:
     """Raw ids as train ids, uint8; None when one of them is unknown."""
     lut = spec.lut()
@@ -212,7 +242,7 @@ class SegmentationDataset(Dataset[Sample]):
         image = read_image(item.image)
         label = None
         if item.label is not None and self.check_labels:
-            label = read_label(item.label, self.spec)
+            label = read_item_label(item, self.spec)
             if label.shape != image.shape[:2]:
                 raise DataError(mismatch_text(item, image.shape[:2], label.shape[:2]))
         return Sample(image=image, label=label, name=item.name, centroid=centroid)

@@ -9,7 +9,6 @@ import fcntl
 import sys
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +16,22 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from config import Config, UserError
-from datasets import camvid, cityscapes, custom, folder, nullloader, synthetic, uniform, verify
+from datasets import (
+    camvid,
+    cityscapes,
+    custom,
+    folder,
+    mapillary,
+    nullloader,
+    synthetic,
+    uniform,
+    verify,
+)
 from datasets.base import SegmentationDataset
 from datasets.centroids import Centroids, Progress, load_or_build
 from datasets.loader import Batch, Source, make_loader
 from datasets.samplers import Draw, EvalSampler, TrainSampler
-from datasets.spec import DatasetSpec, Item
+from datasets.spec import AutoLabel, DatasetSpec, Item
 from transforms.pipeline import Blur, eval_pipeline, train_pipeline
 from transforms.sample import Transform
 
@@ -30,15 +39,11 @@ ROOT_KEYS = {
     "cityscapes": "CITYSCAPES_DIR",
     "synthetic": "SYNTHETIC_DIR",
     "camvid": "CAMVID_DIR",
+    "mapillary": "MAPILLARY_DIR",
     "custom": "CUSTOM_YAML",
 }
-COARSE_FLAGS = (
-    "coarse_boost_classes",
-    "custom_coarse_dropout_classes",
-    "custom_coarse_prob",
-    "mask_out_cityscapes",
-    "only_coarse",
-)
+AUTO_FLAGS = ("custom_coarse_dropout_classes", "custom_coarse_prob", "mask_out_cityscapes")
+WITH_COARSE = ("cityscapes", "synthetic")
 NUM_DUMPED = 32
 PROGRESS_SECONDS = 5.0
 
@@ -64,8 +69,9 @@ def data_root(dataset: str, cfg: Config) -> Path:
 
 def dataset_spec(args: argparse.Namespace, cfg: Config) -> DatasetSpec:
     """Classes of `--dataset`."""
-    if args.dataset == "custom":
-        return custom.make_spec(data_root("custom", cfg))
+    described = {"custom": custom.make_spec, "mapillary": mapillary.make_spec}
+    if args.dataset in described:
+        return described[args.dataset](data_root(args.dataset, cfg))
     specs = {
         "cityscapes": cityscapes.SPEC,
         "synthetic": synthetic.SPEC,
@@ -75,7 +81,7 @@ def dataset_spec(args: argparse.Namespace, cfg: Config) -> DatasetSpec:
     if args.dataset not in specs:
         raise UserError(
             f"--dataset {args.dataset} is not supported here; one of "
-            f"{', '.join([*specs, 'custom'])} is"
+            f"{', '.join([*specs, *described])} is"
         )
     return specs[args.dataset]
 
@@ -90,7 +96,8 @@ def _items(args: argparse.Namespace, cfg: Config, split: str) -> list[Item]:
         folds = {"cv": args.cv, "cv_splits": cfg.DATASET.CV_SPLITS}
         module = cityscapes if name == "cityscapes" else synthetic
         return module.list_items(root, split, **folds)
-    return camvid.list_items(root, split) if name == "camvid" else custom.list_items(root, split)
+    others = {"camvid": camvid, "custom": custom, "mapillary": mapillary}
+    return others[name].list_items(root, split)
 
 
 def train_items(args: argparse.Namespace, cfg: Config) -> list[Item]:
@@ -108,6 +115,51 @@ def test_items(args: argparse.Namespace, cfg: Config) -> list[Item]:
     return _items(args, cfg, "test")
 
 
+def extra_items(args: argparse.Namespace, cfg: Config) -> list[Item]:
+    """The extra training images of `--dataset` cityscapes or synthetic, without labels."""
+    if args.dataset not in WITH_COARSE:
+        raise UserError(
+            f"--dataset {args.dataset} has no train_extra images; {' and '.join(WITH_COARSE)} have"
+        )
+    return cityscapes.list_extra(data_root(args.dataset, cfg))
+
+
+def coarse_items(args: argparse.Namespace, cfg: Config, spec: DatasetSpec) -> list[Item]:
+    """The extra images that training draws from; none without `--coarse_boost_classes` and kin.
+
+    With DATASET.CITYSCAPES_CUSTOMCOARSE the labels are those of a network, and the rules of
+    AUTO_FLAGS hold; without it the annotators' coarse ones. Raises UserError for classes out of
+    range, missing files, and rules without auto labels.
+    """
+    for flag in ("coarse_boost_classes", "custom_coarse_dropout_classes"):
+        unknown = [value for value in getattr(args, flag) or () if value >= spec.num_classes]
+        if unknown:
+            raise UserError(
+                f"--{flag}: there is no class {unknown[0]}; "
+                f"{spec.name} has 0..{spec.num_classes - 1}"
+            )
+    if not args.coarse_boost_classes and not args.only_coarse:
+        return []
+    root, auto_root = data_root(args.dataset, cfg), cfg.DATASET.CITYSCAPES_CUSTOMCOARSE
+    if auto_root:
+        path = Path(cfg.expand(auto_root))
+        if not path.is_dir():
+            raise UserError(f"DATASET.CITYSCAPES_CUSTOMCOARSE is {path}, which is no folder")
+        rules = AutoLabel(
+            threshold=args.custom_coarse_prob,
+            union_classes=tuple(args.custom_coarse_dropout_classes or ()),
+            mask_out=args.mask_out_cityscapes,
+        )
+        return cityscapes.list_auto(root, path, rules)
+    for flag in AUTO_FLAGS:
+        if getattr(args, flag):
+            raise UserError(
+                f"--{flag} is a rule for auto-labelled images, but DATASET.CITYSCAPES_CUSTOMCOARSE "
+                "is not set: name their folder there or leave the flag out"
+            )
+    return cityscapes.list_coarse(root)
+
+
 def _with_labels(items: list[Item], args: argparse.Namespace) -> list[Item]:
     bare = [item for item in items if item.label is None]
     if bare and args.dataset != "nullloader":
@@ -119,11 +171,11 @@ def _with_labels(items: list[Item], args: argparse.Namespace) -> list[Item]:
 
 
 def eval_items(args: argparse.Namespace, cfg: Config) -> list[Item]:
-    """Images of `--eval val|trn|folder|test`."""
+    """Images of `--eval val|trn|folder|test|train_extra`."""
     if args.eval == "folder":
         return folder_items(args.eval_folder)
     listing = {"val": val_items, "trn": train_items, "test": test_items}
-    return listing[args.eval](args, cfg)
+    return {**listing, "train_extra": extra_items}[args.eval](args, cfg)
 
 
 def folder_items(path: str) -> list[Item]:
@@ -145,6 +197,9 @@ def fingerprint(args: argparse.Namespace, cfg: Config) -> dict[str, object]:
     for split, listing in splits.items():
         items = listing(args, cfg)
         found[split] = {"images": len(items), "digest": verify.fingerprint(items, spec)}
+    coarse = [] if args.eval else coarse_items(args, cfg, spec)
+    if coarse:
+        found["coarse"] = {"images": len(coarse), "digest": verify.fingerprint(coarse, spec)}
     return found
 
 
@@ -172,54 +227,61 @@ def make_train_loader(
 
     Every label is checked before the first batch. Raises UserError for data that does not fit.
     """
-    given = [name for name in COARSE_FLAGS if getattr(args, name)]
-    if given:
-        raise UserError(
-            f"--{given[0]}: coarse and auto-labelled images are not read yet; leave it out"
-        )
     spec, items = dataset_spec(args, cfg), train_items(args, cfg)
+    coarse = coarse_items(args, cfg, spec)
     dataset: Source
+    found: list[Centroids] = [{}, {}]
     if args.dataset == "nullloader":
         if args.class_uniform_pct > 0:
             raise UserError("--dataset nullloader has no labels; add --class_uniform_pct 0")
-        dataset, centroids = nullloader.NullDataset(items, args.crop_size), {}
+        dataset = nullloader.NullDataset(items, args.crop_size)
     else:
-        centroids = _checked_centroids(args, cfg, spec, items, rank)
-        dataset = SegmentationDataset(items, spec, train_transform(args, spec))
-    plan = partial(
-        _epoch, len(items), centroids, args.class_uniform_pct, spec.num_classes, seed,
-        cfg.DATASET.CLASS_UNIFORM_BIAS,
-    )  # fmt: skip
+        found = _checked_centroids(args, cfg, spec, (items, coarse), rank)
+        dataset = SegmentationDataset([*items, *coarse], spec, train_transform(args, spec))
+    plan = uniform.EpochPlan(
+        num_fine=len(items),
+        fine=found[0],
+        coarse=found[1],
+        boost=args.coarse_boost_classes or (),
+        only_coarse=args.only_coarse,
+        max_cu_epoch=args.max_cu_epoch,
+        pct=args.class_uniform_pct,
+        num_classes=spec.num_classes,
+        seed=seed,
+        bias=cfg.DATASET.CLASS_UNIFORM_BIAS,
+    )
     sampler = TrainSampler(plan, seed, rank, world, args.bs_trn)
     loader = make_loader(dataset, sampler, args.bs_trn, args.num_workers)
     return loader, sampler, spec
 
 
-def _epoch(
-    num_items: int,
-    centroids: Centroids,
-    pct: float,
-    num_classes: int,
-    seed: int,
-    bias: tuple[float, ...] | None,
-    epoch: int,
-) -> list[uniform.Entry]:
-    return uniform.epoch_list(num_items, centroids, pct, num_classes, seed, epoch, bias)
-
-
 def _checked_centroids(
-    args: argparse.Namespace, cfg: Config, spec: DatasetSpec, items: list[Item], rank: int
-) -> Centroids:
-    """Check labels of train and val, then the centroids; the first rank works, the rest read."""
+    args: argparse.Namespace,
+    cfg: Config,
+    spec: DatasetSpec,
+    sets: tuple[list[Item], list[Item]],
+    rank: int,
+) -> list[Centroids]:
+    """Check all labels, then the centroids of fine and coarse images.
+
+    The first rank works, the rest read. Validation labels are checked too.
+    """
     cache = Path(cfg.expand(cfg.DATASET.CENTROID_ROOT or "ASSETS_PATH/uniform_centroids"))
     workers = max(args.num_workers, 1)
+    log: Callable[[str], None] = _silent if rank else _say
+    found: list[Centroids] = []
     with _alone(cache):
-        verify.verify_items([*items, *val_items(args, cfg)], spec, cache, workers)
-        if args.class_uniform_pct == 0:
-            return {}
-        log: Callable[[str], None] = _silent if rank else _say
-        progress = None if rank else _progress("centroids")
-        return load_or_build(items, spec, args.class_uniform_tile, cache, workers, progress, log)
+        verify.verify_items([*sets[0], *val_items(args, cfg)], spec, cache, workers)
+        if sets[1]:
+            verify.verify_items(sets[1], spec, cache, workers)
+        for items in sets:
+            if args.class_uniform_pct == 0 or not items:
+                found.append({})
+                continue
+            progress = None if rank else _progress("centroids")
+            tile = args.class_uniform_tile
+            found.append(load_or_build(items, spec, tile, cache, workers, progress, log))
+    return found
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from datasets.base import DataError, label_size, read_label
+from datasets.base import DataError, label_size, read_item_label
 from datasets.spec import DatasetSpec, Item
 
 VERSION = 1  # of the computation and of the file; a new one makes all caches stale
@@ -108,16 +108,17 @@ def cache_key(items: Sequence[Item], spec: DatasetSpec, tile: int) -> str:
     that is moved keeps its cache. Raises DataError for a missing label.
     """
     digest = hashlib.sha256()
-    parts = [VERSION, tile, spec.num_classes, spec.lut().tolist()]
+    parts: list[object] = [VERSION, tile, spec.num_classes, spec.lut().tolist()]
     digest.update(json.dumps(parts).encode())
     for item in items:
-        digest.update(json.dumps([item.name, *_stamp(item.label)]).encode())
+        parts = [item.name, *(part for path in item.label_files() for part in _stamp(path))]
+        if item.auto is not None:
+            parts.append(item.auto.rules())
+        digest.update(json.dumps(parts).encode())
     return digest.hexdigest()
 
 
-def _stamp(label: Path | None) -> list[str | int]:
-    if label is None:
-        return []
+def _stamp(label: Path) -> list[str | int]:
     try:
         stat = label.stat()
     except OSError as error:
@@ -133,7 +134,7 @@ def _build(
     def points_of(item: Item) -> Points:
         if item.label is None:
             return {}
-        return label_centroids(read_label(item.label, spec), spec.num_classes, tile)
+        return label_centroids(read_item_label(item, spec), spec.num_classes, tile)
 
     found: dict[int, list[tuple[int, int, int]]] = {}
     with ThreadPoolExecutor(max(workers, 1)) as pool:

@@ -1,22 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cityscapes: the fine annotations, with the cross-validation over cities.
+"""Cityscapes: the fine annotations, with the cross-validation over cities, and the extra images.
 
     ROOT/leftImg8bit_trainvaltest/leftImg8bit/{train,val,test}/CITY/*_leftImg8bit.png
     ROOT/gtFine_trainvaltest/gtFine/{train,val,test}/CITY/*_gtFine_labelIds.png
+    ROOT/leftImg8bit_trainextra/leftImg8bit/train_extra/CITY/*_leftImg8bit.png
+    ROOT/gtCoarse/gtCoarse/train_extra/CITY/*_gtCoarse_labelIds.png
+    AUTO_ROOT/train_extra/CITY/*_leftImg8bit.png, *_leftImg8bit_prob.png
 
 The outer folders may be missing (ROOT/leftImg8bit, ROOT/gtFine), as the archives unpack.
+AUTO_ROOT is a folder of its own: ids and confidences that a network gave the extra images.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from datasets.base import DataError
-from datasets.spec import LABELS_DIR, Item, read_spec_csv
+from datasets.spec import LABELS_DIR, AutoLabel, Item, read_spec_csv
 
 SPEC = read_spec_csv(LABELS_DIR / "cityscapes.csv", "cityscapes")
 SPLITS = ("train", "val", "trainval", "test")
-IMAGE_END, LABEL_END = "_leftImg8bit", "_gtFine_labelIds"
+IMAGE_END, LABEL_END, COARSE_END = "_leftImg8bit", "_gtFine_labelIds", "_gtCoarse_labelIds"
+EXTRA = "train_extra"
 
 City = tuple[str, str]  # (split folder, city)
 
@@ -65,8 +71,62 @@ def city_split(
     return held_out if split == "val" else [city for city in cities if city not in held_out]
 
 
-def _top_folder(root: Path, name: str) -> Path:
-    nested, flat = root / f"{name}_trainvaltest" / name, root / name
+def list_extra(root: Path) -> list[Item]:
+    """The extra training images without labels; names keep the folder train_extra.
+
+    Raises DataError when there are none.
+    """
+    folder = _top_folder(root, "leftImg8bit", "leftImg8bit_trainextra") / EXTRA
+    items = []
+    for city in _city_names(folder):
+        found = _list_city(folder, None, ("", city))
+        items += [dataclasses.replace(item, name=f"{EXTRA}/{item.name}") for item in found]
+    if not items:
+        raise DataError(f"{folder}: no */*{IMAGE_END}.png: the coarse split is empty")
+    return items
+
+
+def list_coarse(root: Path) -> list[Item]:
+    """The extra training images with the annotators' coarse labels, not divided into folds."""
+    labels = _top_folder(root, "gtCoarse", "gtCoarse")
+    return [
+        dataclasses.replace(item, label=_existing(_coarse_label(labels, item), item, "label"))
+        for item in list_extra(root)
+    ]
+
+
+def list_auto(root: Path, auto_root: Path, rules: AutoLabel) -> list[Item]:
+    """The extra training images with the labels that a network gave them, under `auto_root`.
+
+    rules: threshold, union classes and mask; the files that these need are filled in here.
+    Raises DataError for an image without label, or without one of these files.
+    """
+    coarse = _top_folder(root, "gtCoarse", "gtCoarse") if rules.union_classes else None
+    items = []
+    for item in list_extra(root):
+        label = _existing(auto_root / f"{item.name}.png", item, "auto label")
+        prob = union = None
+        if rules.threshold is not None:
+            prob = _existing(auto_root / f"{item.name}_prob.png", item, "probability")
+        if coarse is not None:
+            union = _existing(_coarse_label(coarse, item), item, "coarse label")
+        auto = dataclasses.replace(rules, prob=prob, coarse=union)
+        items.append(dataclasses.replace(item, label=label, auto=auto))
+    return items
+
+
+def _coarse_label(labels: Path, item: Item) -> Path:
+    return labels / f"{item.name.removesuffix(IMAGE_END)}{COARSE_END}.png"
+
+
+def _existing(path: Path, item: Item, what: str) -> Path:
+    if not path.is_file():
+        raise DataError(f"{item.image}: its {what} {path} is missing")
+    return path
+
+
+def _top_folder(root: Path, name: str, outer: str = "") -> Path:
+    nested, flat = root / (outer or f"{name}_trainvaltest") / name, root / name
     for folder in (nested, flat):
         if folder.is_dir():
             return folder

@@ -24,16 +24,43 @@ Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
+class AutoLabel:
+    """What belongs to a label that a network made, and how it becomes a target.
+
+    prob: its confidence times 255, needed with a threshold. coarse: the annotators' label, needed
+    with union classes. threshold: confidence 0..1 below which pixels are ignored. union_classes:
+    train ids that also take their pixels of `coarse`. mask_out: ignore the border of the frame.
+    """
+
+    prob: Path | None = None
+    coarse: Path | None = None
+    threshold: float | None = None
+    union_classes: tuple[int, ...] = ()
+    mask_out: bool = False
+
+    def rules(self) -> list[object]:
+        """The rules without the files, for hashes."""
+        return [self.threshold, list(self.union_classes), self.mask_out]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Item:
     """One picture of a split.
 
     name: relative, without suffix, unique in its split; sub-folders are kept and return in the
-    names of output files. label: None where there is no ground truth.
+    names of output files. label: None where there is no ground truth. auto: set where a network
+    made the label; `base.read_item_label` then applies its rules.
     """
 
     name: str
     image: Path
     label: Path | None
+    auto: AutoLabel | None = None
+
+    def label_files(self) -> list[Path]:
+        """Every file that the target depends on."""
+        extra = (self.auto.prob, self.auto.coarse) if self.auto is not None else ()
+        return [path for path in (self.label, *extra) if path is not None]
 
 
 @dataclass(frozen=True, kw_only=True)

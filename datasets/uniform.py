@@ -8,6 +8,7 @@ Source: "Improving Semantic Segmentation via Video Propagation and Label Relaxat
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -53,6 +54,51 @@ def epoch_list(
             item, x, y = points[index]
             entries.append((item, (x, y)))
     return entries
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochPlan:
+    """The draws of every epoch of a training set of fine images, followed by coarse ones.
+
+    num_fine: number of fine images, which is the length of an epoch and what whole-image draws
+    come from. fine, coarse: centroids; items of `coarse` count from the first coarse image.
+    boost: classes that are drawn from coarse images too. only_coarse: class-uniform draws, of
+    any class, come from coarse images alone. From epoch max_cu_epoch on both end.
+    """
+
+    num_fine: int
+    fine: Centroids
+    coarse: Centroids = field(default_factory=dict)
+    boost: Sequence[int] = ()
+    only_coarse: bool = False
+    max_cu_epoch: int = 0
+    pct: float
+    num_classes: int
+    seed: int
+    bias: Sequence[float] | None = None
+
+    def centroids(self, epoch: int) -> Centroids:
+        """What `epoch` draws from, items counted through fine and coarse images."""
+        if epoch >= self.max_cu_epoch:
+            return self.fine
+        classes = range(self.num_classes) if self.only_coarse else self.boost
+        merged = {} if self.only_coarse else dict(self.fine)
+        for class_id in classes:
+            moved = [(self.num_fine + item, x, y) for item, x, y in self.coarse.get(class_id, ())]
+            merged[class_id] = [*merged.get(class_id, ()), *moved]
+        return merged
+
+    def __call__(self, epoch: int) -> list[Entry]:
+        """The draws of an epoch, see `epoch_list`."""
+        return epoch_list(
+            self.num_fine,
+            self.centroids(epoch),
+            self.pct,
+            self.num_classes,
+            self.seed,
+            epoch,
+            self.bias,
+        )
 
 
 def _cycle(length: int, count: int, seed: int, epoch: int, stream: int) -> np.ndarray:

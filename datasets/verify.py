@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from datasets.base import DataError, image_size, label_size, mismatch_text, read_label
+from datasets.base import DataError, image_size, label_size, mismatch_text, read_item_label
 from datasets.spec import DatasetSpec, Item
 
 
@@ -25,8 +25,9 @@ def fingerprint(items: Sequence[Item], spec: DatasetSpec) -> str:
     """
     digest = hashlib.sha256(json.dumps(spec.lut().tolist()).encode())
     for item in items:
-        stamps = [_stamp(path) for path in (item.image, item.label) if path is not None]
-        digest.update(json.dumps([item.name, stamps]).encode())
+        stamps = [_stamp(path) for path in (item.image, *item.label_files())]
+        rules = [] if item.auto is None else [item.auto.rules()]
+        digest.update(json.dumps([item.name, stamps, *rules]).encode())
     return digest.hexdigest()
 
 
@@ -53,7 +54,7 @@ def verify_items(items: Sequence[Item], spec: DatasetSpec, cache_dir: Path, work
         sizes = image_size(item.image), label_size(item.label)
         if sizes[0] != sizes[1]:
             raise DataError(mismatch_text(item, *sizes))
-        read_label(item.label, spec)
+        read_item_label(item, spec)
 
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         try:

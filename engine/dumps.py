@@ -30,6 +30,7 @@ class Dumps:
     worst: WorstSink | None = None
     boundary: BoundarySink | None = None
     submission: SubmissionSink | None = None
+    auto: AutoLabelSink | None = None
 
 
 def wants_maps(args: argparse.Namespace) -> bool:
@@ -49,7 +50,7 @@ def open_dumps(
     """Sinks for `items`; `key` lets an interrupted dump of the same evaluation continue."""
     directory = Path(args.result_dir)
     folder = directory / PICTURES
-    pictures = worst = boundary = submission = None
+    pictures = worst = boundary = submission = auto = None
     others: list[Sink] = []
     if args.dump_assets or args.dump_all_images or args.eval == "folder":
         whole = args.dump_all_images or args.eval == "folder"
@@ -63,17 +64,19 @@ def open_dumps(
     if args.dump_for_submission:
         submission = SubmissionSink(directory, spec, items, key=key, rank=rank)
     if args.dump_for_auto_labelling:
-        others.append(AutoLabelSink(directory, spec, items, key=key, rank=rank))
+        workers = (args.num_workers + 1) // 2
+        auto = AutoLabelSink(directory, spec, items, key=key, rank=rank, workers=workers)
     if args.log_msinf_to_tb:
         main = log.is_main
         others.append(
             PreviewSink(log.image, spec, step=0, is_main=main, phase="msinf", assets=True)
         )
-    named: tuple[Sink | None, ...] = (pictures, worst, boundary, submission)
+    named: tuple[Sink | None, ...] = (pictures, worst, boundary, submission, auto)
     return Dumps(
         sinks=[sink for sink in named if sink is not None] + others,
         pictures=pictures,
         worst=worst,
         boundary=boundary,
         submission=submission,
+        auto=auto,
     )

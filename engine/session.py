@@ -253,6 +253,9 @@ class Evaluation:
             self.log.msg(f"worst images: {directory / PICTURES / WORST_PAGE}")
         if dumps.submission is not None:
             self.log.msg(f"submission: {dumps.submission.finish()}")
+        if dumps.auto is not None:
+            page = dumps.auto.finish(self.args.custom_coarse_prob, protocol)
+            self.log.msg(f"auto labels: {page}")
 
     def _log_scores(self, summary: EvalSummary, boundary: BoundaryScores | None) -> None:
         """Tables on stdout, the val row, and with --log_msinf_to_tb scalars of their own."""

@@ -7,23 +7,73 @@ kept, which gives the layout that the auto-labelled training set is read from.
 
 from __future__ import annotations
 
+import signal
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from datasets.spec import DatasetSpec, Item
-from reports.files import encode_png, grey, safe_name, write_atomic
+from reports.autolabel_page import NUM_STEPS, write_autolabel_page
+from reports.files import encode_png, safe_name, write_atomic
 from reports.journal import ImageRow, Journal
 from reports.rawids import image_size, to_raw_ids, to_size
 
 if TYPE_CHECKING:
     from engine.result import Gather, Result
 
+PAGE = "autolabels.html"
+PENDING_PER_WORKER = 2  # images that wait, so that memory stays bounded
+
+Picture = npt.NDArray[np.uint8]
+Kept = dict[str, list[int]]  # class -> pixels by confidence, NUM_STEPS steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """The pictures of one image, and where they go."""
+
+    out_dir: Path
+    files: dict[str, str]
+    pred: Picture
+    ids: Picture
+    prob: Picture
+
+    def run(self) -> Kept:
+        """Write both files; the ids come last and stand for a finished image."""
+        write_atomic(self.out_dir / self.files["prob"], encode_png(self.prob))
+        write_atomic(self.out_dir / self.files["ids"], encode_png(self.ids))
+        return confidence_counts(self.pred, self.prob)
+
+
+def confidence_counts(pred: Picture, prob: Picture) -> Kept:
+    """Pixels of every class found in `pred`, by confidence: step k holds k/20 to (k+1)/20.
+
+    pred: (H, W) train ids; prob: (H, W) confidence times 255. The last step includes 1.
+    """
+    steps = np.minimum(np.arange(256) * NUM_STEPS // 255, NUM_STEPS - 1)
+    both = pred.astype(np.intp) * NUM_STEPS + steps[prob]
+    counts = np.bincount(both.ravel(), minlength=NUM_STEPS * 256).reshape(-1, NUM_STEPS)
+    return {str(number): counts[number].tolist() for number in np.flatnonzero(counts.sum(1))}
+
+
+def _start_worker() -> None:
+    """Signals to the process group are the main process's, as in loader workers."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
 
 class AutoLabelSink:
     """Writes ids and confidences of every image under `out_dir`, at the size of its file.
 
-    `items` are the images of the data set. `key` as in DumpSink.
+    `items` are the images of the data set. `key` as in DumpSink. `workers` processes encode and
+    write while the network goes on; with 0 this one does.
     """
 
     needs = frozenset({"prob"})
@@ -36,11 +86,15 @@ class AutoLabelSink:
         *,
         key: str = "",
         rank: int = 0,
+        workers: int = 0,
     ) -> None:
         self.out_dir, self.spec = Path(out_dir), spec
         self.images = {item.name: item.image for item in items}
         self.journal = Journal(self.out_dir, "autolabel", key, rank)
         self.rows: list[ImageRow] = []
+        self.workers = workers
+        self._pool: ProcessPoolExecutor | None = None
+        self._pending: deque[tuple[Future[Kept], dict[str, Any]]] = deque()
 
     def wants(self, index: int) -> bool:
         return True
@@ -49,17 +103,67 @@ class AutoLabelSink:
         return name in self.journal
 
     def add(self, result: Result) -> None:
-        """Write both files of one image, then note it as stored."""
+        """Have both files of one image written, then note it as stored."""
         assert result.prob is not None
         size = image_size(self.images[result.name])
-        ids = to_size(to_raw_ids(result.pred, self.spec), size, result.name)
-        prob = to_size(grey(result.prob)[:, :, 0], size, result.name)
         path = safe_name(result.name)
-        files = {"ids": f"{path}.png", "prob": f"{path}_prob.png"}
-        write_atomic(self.out_dir / files["prob"], encode_png(prob))
-        write_atomic(self.out_dir / files["ids"], encode_png(ids))
-        self.journal.add(ImageRow(name=result.name, index=result.index, size=size, files=files))
+        pred = to_size(result.pred, size, result.name)
+        job = _Job(
+            out_dir=self.out_dir,
+            files={"ids": f"{path}.png", "prob": f"{path}_prob.png"},
+            pred=pred,
+            ids=to_raw_ids(pred, self.spec),
+            prob=to_size(_levels(result.prob), size, result.name),
+        )
+        facts = {"name": result.name, "index": result.index, "size": size, "files": job.files}
+        if not self.workers:
+            self._note(job.run(), facts)
+            return
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(
+                self.workers, mp_context=get_context("spawn"), initializer=_start_worker
+            )
+        self._pending.append((self._pool.submit(job.run), facts))
+        self._drain(PENDING_PER_WORKER * self.workers)
+
+    def _drain(self, limit: int) -> None:
+        """Note what is written; wait until at most `limit` images are not."""
+        while self._pending and (len(self._pending) > limit or self._pending[0][0].done()):
+            future, facts = self._pending.popleft()
+            self._note(future.result(), facts)
+
+    def _note(self, kept: Kept, facts: dict[str, Any]) -> None:
+        self.journal.add(ImageRow(**facts, facts={"kept": kept}))
 
     def close(self, rank: int, world: int, gather: Gather) -> None:
-        """Collect the rows of all ranks."""
+        """Wait for the writers and collect the rows of all ranks."""
+        self._drain(0)
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
         self.rows = self.journal.merge(gather(self.journal.rows))
+
+    def finish(self, threshold: float | None, run: dict[str, Any]) -> Path:
+        """Write the page about what the labels keep at `threshold`; its path."""
+        counts = np.zeros((self.spec.num_classes, NUM_STEPS), np.int64)
+        images = np.zeros(self.spec.num_classes, np.int64)
+        for row in self.rows:
+            for number, values in row.facts.get("kept", {}).items():
+                counts[int(number)] += values
+                images[int(number)] += 1
+        path = self.out_dir / PAGE
+        write_autolabel_page(
+            path,
+            spec=self.spec,
+            counts=counts,
+            images=images,
+            num_images=len(self.rows),
+            threshold=threshold,
+            run=run,
+        )
+        return path
+
+
+def _levels(prob: npt.NDArray[np.float32]) -> Picture:
+    """0..1 as 0..255, truncated."""
+    return (np.clip(prob.astype(np.float32), 0, 1) * 255).astype(np.uint8)

@@ -25,7 +25,8 @@ class ImageRow:
     """One stored image. `files` maps a kind ("input", "attn_05x", ...) to a relative path.
 
     `mean_iu` and `accuracy` are of this image alone, None without a label; `mistakes` are the
-    largest (ground truth, prediction, share of the scored pixels).
+    largest (ground truth, prediction, share of the scored pixels). `facts` is what else a sink
+    has to say about the image, of JSON types.
     """
 
     name: str
@@ -35,6 +36,7 @@ class ImageRow:
     mean_iu: float | None = None
     accuracy: float | None = None
     mistakes: tuple[tuple[int, int, float], ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def score_image(confusion: npt.NDArray[np.int64] | None, num_mistakes: int = 3) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,4 +68,31 @@ def camvid_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Image.fromarray(label).save(root / f"{split}annot" / f"{split}{index}.png")
             lines.append(f"{split}/{split}{index}.jpg {split}annot/{split}{index}.png")
         (root / f"{split}.txt").write_text("\n".join(lines) + "\n")
+    return root
+
+
+@pytest.fixture(scope="session")
+def mapillary_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A miniature of Mapillary Vistas: 66 labels in config.json, JPEGs of several sizes."""
+    root = tmp_path_factory.mktemp("mapillary")
+    rng = np.random.default_rng(0)
+    palette = rng.integers(0, 256, (66, 3)).tolist()
+    labels = [
+        {"name": f"thing--{number}", "readable": f"Thing No {number}", "color": color}
+        for number, color in enumerate(palette)
+    ]
+    labels[65]["readable"] = "Unlabeled"
+    (root / "config.json").write_text(json.dumps({"version": "1.1", "labels": labels}))
+    for split, count in (("training", 4), ("validation", 2), ("testing", 1)):
+        (root / split / "images").mkdir(parents=True)
+        (root / split / "labels").mkdir()
+        for index in range(count):
+            shape = (4 + index % 2, 6)
+            ids = np.kron(rng.integers(0, 66, shape), np.ones((16, 16))).astype(np.uint8)
+            image = np.stack([ids * 3, 255 - ids * 3, ids], -1).astype(np.uint8)
+            Image.fromarray(image).save(root / split / "images" / f"key{index}_x-Y.jpg")
+            if split != "testing":
+                label = Image.fromarray(ids)
+                label.putpalette([value for color in palette for value in color])
+                label.save(root / split / "labels" / f"key{index}_x-Y.png")
     return root

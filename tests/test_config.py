@@ -110,7 +110,7 @@ def test_every_flag_is_read_somewhere() -> None:
     text = "\n".join(path.read_text() for path in sources)
     explained = {"help", *flags.WITHOUT_EFFECT, *flags.REPLACED, *config.FLAG_KEYS}
     # said by their help: the launcher's environment decides, loading weights is the default
-    explained |= {"global_rank", "restore_net", "batch_weighting", "init_decoder", "max_cu_epoch"}
+    explained |= {"global_rank", "restore_net", "batch_weighting", "init_decoder"}
     unread = [
         action.dest
         for action in flags.build_parser()._actions

@@ -112,6 +112,7 @@ def test_folder_evaluation_reports_a_broken_file(tmp_path: Path) -> None:
         ("cityscapes", "CITYSCAPES_DIR", "--set_cityscapes_root"),
         ("synthetic", "SYNTHETIC_DIR", "--set DATASET.SYNTHETIC_DIR"),
         ("camvid", "CAMVID_DIR", "--set DATASET.CAMVID_DIR"),
+        ("mapillary", "MAPILLARY_DIR", "--set DATASET.MAPILLARY_DIR"),
         ("custom", "CUSTOM_YAML", "--set DATASET.CUSTOM_YAML"),
     ],
 )
@@ -155,7 +156,7 @@ def test_checked_set_is_not_read_again_until_it_changes(
     args, cfg = on(cities, "--class_uniform_pct", "0")
     build.make_train_loader(args, cfg, 0, 1, 0)
     read: list[Path] = []
-    monkeypatch.setattr(verify, "read_label", lambda path, spec: read.append(path))
+    monkeypatch.setattr(verify, "read_item_label", lambda item, spec: read.append(item.label))
     build.make_train_loader(args, cfg, 0, 1, 0)
     assert read == []
     save(a_label(cities), np.zeros((24, 32), np.uint8))
@@ -163,15 +164,9 @@ def test_checked_set_is_not_read_again_until_it_changes(
     assert len(read) == 6
 
 
-def test_coarse_flags_are_refused_rather_than_ignored(cities: Path) -> None:
-    args, cfg = on(cities, "--custom_coarse_prob", "0.5")
-    with pytest.raises(UserError, match="--custom_coarse_prob"):
-        build.make_train_loader(args, cfg, 0, 1, 0)
-
-
-def test_mapillary_says_what_is_supported() -> None:
-    args, cfg = settings("--dataset", "mapillary")
-    with pytest.raises(UserError, match="mapillary is not supported here.*camvid"):
+def test_a_folder_is_no_data_set_to_train_on() -> None:
+    args, cfg = settings("--dataset", "folder")
+    with pytest.raises(UserError, match="folder is not supported here.*camvid.*mapillary"):
         build.dataset_spec(args, cfg)
 
 

@@ -86,12 +86,12 @@ def build(items: list[Item], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         listed = items if listed is None else listed
         return load_or_build(listed, spec, tile, run.folder, 2, log=run.lines.append, **more)
 
-    def read(path: Path, spec: DatasetSpec) -> np.ndarray:
-        run.reads.append(path)
-        return read_label(path, spec)
+    def read(item: Item, spec: DatasetSpec) -> np.ndarray:
+        run.reads.append(item.label)
+        return read_item_label(item, spec)
 
-    read_label = centroids.read_label
-    monkeypatch.setattr(centroids, "read_label", read)
+    read_item_label = centroids.read_item_label
+    monkeypatch.setattr(centroids, "read_item_label", read)
     run.folder, run.reads, run.lines = tmp_path / "cache", [], []
     return run
 

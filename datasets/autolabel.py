@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Labels that a network made: ids, its confidence, and the rules that turn them into targets.
+
+Which rules hold is said by the item (`spec.AutoLabel`), never by the name of a folder.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from datasets.spec import AutoLabel, DatasetSpec
+
+Picture = npt.NDArray[np.uint8]
+
+# The part of a Cityscapes frame that is kept with `mask_out`, as (first, last + 1) pixels: the
+# rectification leaves a border, and the bonnet of the recording car fills the rest.
+FRAME = (1024, 2048)
+KEPT_ROWS, KEPT_COLS = (15, 840), (14, 2030)
+
+
+def train_ids(
+    ids: Picture, prob: Picture | None, coarse: Picture | None, spec: DatasetSpec, rules: AutoLabel
+) -> Picture:
+    """The target of an auto-labelled picture, (H, W) uint8 train ids.
+
+    ids, coarse: (H, W) raw ids of the network and of the annotators, all known to `spec`; prob:
+    (H, W) confidence times 255. In this order: with `mask_out` the border of `ids` becomes void;
+    a union class that `ids` holds also gets the pixels that `coarse` gives it, unless `ids` has
+    a class there that stands later in the table; pixels below the threshold become void.
+    """
+    lut = spec.lut().clip(0).astype(np.uint8)
+    ignored = np.asarray(spec.lut() == spec.ignore_label)
+    if rules.mask_out:
+        ids = _mask_out(ids, int(np.flatnonzero(ignored)[0]))
+    target = np.asarray(cv2.LUT(ids, lut), np.uint8)
+    if coarse is not None and rules.union_classes:
+        order = np.full(len(lut), -1, np.int16)  # place in the table, -1 for void
+        for place, (raw, train_id) in enumerate(spec.id_to_train_id.items()):
+            order[raw] = -1 if train_id == spec.ignore_label else place
+        places = order[ids]
+        for raw, train_id in spec.id_to_train_id.items():
+            if train_id in rules.union_classes and (ids == raw).any():
+                target[(coarse == raw) & (places < order[raw])] = train_id
+    if prob is not None and rules.threshold is not None:
+        target[prob < 255 * rules.threshold] = spec.ignore_label
+    return target
+
+
+def _mask_out(ids: Picture, void: int) -> Picture:
+    """`ids` with the border of the frame as `void`; the rectangle is scaled to their size."""
+    height, width = ids.shape
+    rows = slice(*(round(row * height / FRAME[0]) for row in KEPT_ROWS))
+    cols = slice(*(round(col * width / FRAME[1]) for col in KEPT_COLS))
+    masked = np.full_like(ids, void)
+    masked[rows, cols] = ids[rows, cols]
+    return masked

@@ -46,7 +46,8 @@ def test_each_source_overrides_the_one_before(
 
 def test_relative_directories_of_paths_yml_count_from_the_project(paths_file: Path) -> None:
     paths_file.write_text("DATASET: {CAMVID_DIR: data/camvid}\n")
-    assert resolved().DATASET.CAMVID_DIR == str(paths_file.parent / "data/camvid")
+    wanted = str(paths_file.parent / "data/camvid")
+    assert resolved().DATASET.CAMVID_DIR == wanted
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,8 @@ def test_each_source_overrides_the_one_before(
 
 def test_relative_directories_of_paths_yml_count_from_the_project(paths_file: Path) -> None:
     paths_file.write_text("DATASET: {CAMVID_DIR: data/camvid}\n")
-    wanted = str(paths_file.parent / "data/camvid")
-    assert resolved().DATASET.CAMVID_DIR == wanted
+    root = resolved().DATASET.CAMVID_DIR
+    assert root == str(paths_file.parent / "data/camvid")
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_an_older_checkpoint_fails_the_demo(demo: Path, capsys: pytest.CaptureFi
 def test_a_constant_prediction_fails_the_demo(
     demo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_results(demo, "../../train_calm-fox_1/best_checkpoint_ep7.pth", [[55, 0], [45, 0]])
+    write_results(demo, "../../train_calm-fox_1/best_checkpoint_ep7.pth", [[30, 0], [70, 0]])
     assert demo_summary.main() == 3
     assert "is below" in capsys.readouterr().out
 

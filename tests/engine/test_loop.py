@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +49,15 @@ class Batches:
         for index, image in enumerate(self.images):
             label = torch.full((1, 8, 8), index % 3)
             yield Batch(images=image, labels=label, names=[str(index)], indices=[index])
+
+
+@pytest.fixture(autouse=True)
+def own_signals() -> Iterator[None]:
+    """A StopFlag takes SIGTERM and SIGINT, which belong to pytest again afterwards."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

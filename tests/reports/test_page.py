@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from reports.journal import ImageRow
 from reports.page import write_page
 from reports.results import make_results
 from tests.reports.cases import SPEC, alone, make_result, make_summary
-from tests.reports.chrome import PROGRAM, Chrome
+from tests.reports.chrome import Chrome
 
 NAMES = ["city/sharp", "city/blurred & <dark>", "100% rain#1", "fog"]
 PENDING = """[...document.images].filter(i => i.src && !i.complete
@@ -67,15 +66,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def folder_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(tmp_path_factory.mktemp("folder report"), labels=False)
-
-
-@pytest.fixture(scope="module")
-def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    if PROGRAM is None:
-        pytest.skip("chromium is not installed (apt-get install chromium)")
-    browser = Chrome(tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()
 
 
 def test_the_page_needs_no_other_file_than_its_pictures(report: Path) -> None:

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import yaml
 from reports import sweep
 from scripts.setup_local import runx_settings
 from tests.program import ROOT, TINY, environment
-from tests.reports.chrome import PROGRAM, Chrome
+from tests.reports.chrome import Chrome
 
 COMMAND = "cd /logs/x/code; PYTHONPATH= python train.py --lr 0.5 --rmi_loss --set A.B=1 --seed 3"
 
@@ -114,15 +113,6 @@ def test_a_folder_without_runs_is_one_line(
 ) -> None:
     assert sweep.main([str(experiment / name)]) == 2
     assert capsys.readouterr().out.startswith("error: ")
-
-
-@pytest.fixture(scope="module")
-def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    if PROGRAM is None:
-        pytest.skip("chromium is not installed (apt-get install chromium)")
-    browser = Chrome(tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()
 
 
 def test_page_sorts_by_any_column_and_fits(chrome: Chrome, experiment: Path) -> None:

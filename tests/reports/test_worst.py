@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from threading import Barrier, Thread
@@ -16,7 +16,7 @@ import pytest
 from engine.result import Result
 from reports.worst import PAGE, WorstSink, class_words
 from tests.reports.cases import SPEC, alone, make_result, read
-from tests.reports.chrome import PROGRAM, Chrome
+from tests.reports.chrome import Chrome
 
 KINDS = {"input", "gt", "prediction", "err_mask", "prob_mask"}
 
@@ -155,15 +155,6 @@ def test_a_perfect_prediction_is_on_no_list(tmp_path: Path) -> None:
 def test_class_names_become_parts_of_file_names() -> None:
     names = ("traffic light", "a/b", "a b", "Straße")
     assert class_words(names) == ["traffic_light", "a_b_1", "a_b_2", "Straße"]
-
-
-@pytest.fixture(scope="module")
-def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    if PROGRAM is None:
-        pytest.skip("chromium is not installed (apt-get install chromium)")
-    browser = Chrome(tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()
 
 
 @pytest.mark.parametrize("width", [1280, 400])

@@ -19,6 +19,8 @@ from datasets.spec import Item
 from transforms.normalize import to_tensor
 from transforms.sample import Sample
 
+GRACE_SECONDS = 30
+
 
 @dataclass(kw_only=True)
 class Batch:
@@ -145,15 +147,24 @@ def _collate_loaded(loaded: Sequence[Loaded]) -> Batch:
 
 
 def _start_worker(worker: int) -> None:
-    """One thread a worker process; signals to the process group are the main process's.
+    """One thread a worker process, which outlives the signals that a whole run receives.
 
     Ctrl-C, Slurm and torchrun signal every process of a run: a worker that died of it would take
-    the run down before it has saved. Workers still end when the main process does.
+    the run down before it has saved. So SIGINT is the main process's affair, and SIGTERM ends a
+    worker only `GRACE_SECONDS` later.
     """
     del worker
     cv2.setNumThreads(0)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE_SECONDS))
+
+
+def stop_workers(loader: DataLoader[Any]) -> None:
+    """End the worker processes of `loader` now; the next iteration starts new ones."""
+    iterator = getattr(loader, "_iterator", None)
+    loader._iterator = None
+    if iterator is not None and hasattr(iterator, "_shutdown_workers"):
+        iterator._shutdown_workers()
 
 
 def make_loader(

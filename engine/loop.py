@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from datasets.loader import Batch
+from datasets.loader import Batch, stop_workers
 from datasets.samplers import TrainSampler
 from engine.state import TrainState
 from loss.objective import LossTerms, Objective
@@ -121,6 +121,7 @@ class Trainer:
             if progress.epoch % self.settings.val_freq == 0 or self._finished():
                 improved = self._validate(epoch)
             self._save(epoch, improved)
+        stop_workers(self.loader)
 
     def _validate(self, epoch: int) -> bool:
         distributed.broadcast_buffers(self.state.net)
@@ -190,7 +191,8 @@ class Trainer:
         interval = 10 if self.world.device.type == "cuda" else 1
         asked = progress.iteration % interval == 0
         if asked and distributed.any_rank(self.stop.is_set, self.world.device):
-            self._save(epoch, is_best=False)
+            stop_workers(self.loader)  # they have the signal too and soon end, which must not
+            self._save(epoch, is_best=False)  # disturb the saving
             raise Interrupted(f"saved: epoch {epoch} step {progress.step}; --resume auto goes on")
         if every and progress.iteration % every == 0:
             self._save(epoch, is_best=False)

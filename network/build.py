@@ -77,7 +77,7 @@ def build_net(arch: str, num_classes: int, **options: Any) -> nn.Module:
     module = _module(module_name)
     _refuse_useless(name, model, module.USED_OPTIONS[function_name])
     net = cast(ArchFunction, getattr(module, function_name))(num_classes, model)
-    if model.pretrained:
-        load_trunk(net, cfg.expand(model.pretrained))
-    vars(net).update(arch=name, num_classes=num_classes)  # for messages about this network
+    report = load_trunk(net, cfg.expand(model.pretrained)) if model.pretrained else None
+    # For messages about this network: its name, and what became of the ImageNet file.
+    vars(net).update(arch=name, num_classes=num_classes, trunk_report=report)
     return net

@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from types import FrameType
+from typing import ClassVar
 
 from runtime import distributed
 from runtime.runlog import RunLog
@@ -30,8 +31,11 @@ class StopFlag:
     A second SIGINT stops at once.
     """
 
+    current: ClassVar[StopFlag | None] = None
+
     def __init__(self) -> None:
         self.is_set = False
+        StopFlag.current = self
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle)
 
@@ -78,6 +82,13 @@ def run(main: Callable[[Outcome], int]) -> int:
             print(f"error: {reason}", file=stream, flush=True)
         return WRONG_INPUT
     except Exception as error:
+        if StopFlag.current is not None and StopFlag.current.is_set:
+            # The signal reached worker processes too, and ended one while something else than
+            # a training step was running: the last checkpoint is what there is to go on from.
+            reason = "stopped outside of training steps; --resume auto goes on"
+            outcome.report("interrupted", reason)
+            print(f"interrupted: {reason}", flush=True)
+            return INTERRUPTED
         reason = f"{type(error).__name__}: {one_line(error)}"
         outcome.report("failed", reason)
         traceback.print_exc()

@@ -210,6 +210,10 @@ def test_an_imagenet_file_fills_the_trunk(prefix: str, arch: str, tmp_path: Path
     source, path = tiny_net(arch, seed=1), tmp_path / "imagenet.pth"
     torch.save(trunk_file(source, prefix), path)
     net = tiny_options_net(arch, pretrained=str(path))
+    assert {name.removeprefix(prefix) for name in net.trunk_report.dropped} == {
+        "incre_modules.0.0.conv1.weight",
+        "classifier.bias",
+    }
     assert_same_weights(getattr(source, "net", source).backbone, getattr(net, "net", net).backbone)
 
 

@@ -189,5 +189,8 @@ def make_loader(
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
         worker_init_fn=_start_worker,
+        # Iterators draw a seed for their workers: not from the global random state, which dropout
+        # uses and a checkpoint holds, so that a resumed run continues with the same numbers.
+        generator=torch.Generator().manual_seed(0),
     )
     return loader

@@ -88,9 +88,6 @@ class Trainer:
         self.parameters = [item for item in state.net.parameters() if item.requires_grad]
         self.buffers = [item for item in state.net.buffers() if item.is_floating_point()]
         self.skipped_in_a_row = 0
-        # The iterator draws a worker seed: from its own generator, so that the global random
-        # state, which dropout uses and a checkpoint holds, does not depend on when it was made.
-        loader.generator = torch.Generator().manual_seed(0)
 
     def _wrap(self, net: nn.Module) -> nn.Module:
         if self.settings.compile:

@@ -97,7 +97,9 @@ def build_network(
         log.msg(f"{snapshot.path}: {report}")
     elif args.eval and not args.resume:
         raise UserError("an evaluation needs weights: --snapshot FILE or --from_run DIR")
-    elif not model.pretrained:
+    elif model.pretrained:
+        log.msg(f"{model.pretrained}: {net.trunk_report}")
+    else:
         log.msg("network starts from random weights (--pretrained or --snapshot give others)")
     return net
 

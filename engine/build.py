@@ -95,7 +95,7 @@ def build_network(
         partial = tuple(item for item in args.allow_partial.split(",") if item)
         report = load_official(net, snapshot.content, partial=partial, title=snapshot.path)
         log.msg(f"{snapshot.path}: {report}")
-    elif args.eval and not args.resume:
+    elif args.eval:
         raise UserError("an evaluation needs weights: --snapshot FILE or --from_run DIR")
     elif model.pretrained:
         log.msg(f"{model.pretrained}: {net.trunk_report}")

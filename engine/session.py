@@ -35,14 +35,19 @@ from runtime.precision import Precision, resolve_precision
 from runtime.runlog import RunLog
 
 
+def _flags(args: argparse.Namespace) -> dict[str, Any]:
+    """The flags alone, without what parsing noted about them."""
+    return {key: value for key, value in vars(args).items() if key not in ("notes", "given")}
+
+
 def open_run(args: argparse.Namespace, outcome: Outcome) -> tuple[World, Precision, RunLog]:
-    """Join the ranks, seed, open the log and write run.json."""
+    """Join the ranks, seed and open the log."""
     world = distributed.join(args.device, args.local_rank)
     seeds.seed_everything(args.seed, world.rank, args.deterministic)
     precision, note = resolve_precision(args.precision, world.device)
     log = RunLog(Path(args.result_dir), world.is_main, progress=not args.no_progress)
     outcome.log = log
-    log.open({key: value for key, value in vars(args).items() if key not in ("notes", "given")})
+    log.open(_flags(args))
     log.status("running")
     for line in [*args.notes, *([note] if note else [])]:
         log.msg(line)
@@ -54,9 +59,8 @@ def write_run_facts(args: argparse.Namespace, cfg: Config, world: World, log: Ru
     """run.json: everything `--from_run` and a reader need to repeat the run."""
     if not world.is_main:
         return
-    flags = {key: value for key, value in vars(args).items() if key not in ("notes", "given")}
     content = {
-        "flags": flags,
+        "flags": _flags(args),
         "given": args.given,
         "config": cfg.to_dict(),
         "versions": runlog.versions(),

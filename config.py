@@ -70,6 +70,8 @@ class ModelConfig:
     hrnet_width: int | None = None  # channels of the first branch; None: the arch's own
     hrnet_modules: tuple[int, int, int] | None = None  # modules of stages 2-4; published 1,4,3
     hrnet_blocks: int | None = None  # blocks of a branch; published 4
+    drop_path: float | None = None  # largest stochastic depth rate; None: the arch's published one
+    aux_head: bool = True  # supervise an inner map too, where the arch has such a head
     grad_ckpt: bool = False  # recompute the trunk in the backward pass
     pretrained: str = ""  # file with ImageNet weights of the trunk; empty: random start
 
@@ -114,6 +116,7 @@ RANGES: dict[str, tuple[float, float]] = {  # inclusive
     "MODEL.ocr_key_channels": (1, 4096),
     "MODEL.hrnet_width": (1, 512),
     "MODEL.hrnet_blocks": (1, 16),
+    "MODEL.drop_path": (0, 0.9),
     "LOSS.OCR_ALPHA": (0, 100),
     "LOSS.SUPERVISED_MSCALE_WT": (0, 100),
 }

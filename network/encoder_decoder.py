@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A trunk with four maps and a head on them: the frame of the transformer systems."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from network.outputs import Maps, OneScale
+
+
+class EncoderDecoder(OneScale):
+    """`decode_head` on the maps of `backbone`, supervised inside by `auxiliary_head`.
+
+    `backbone(images)` gives four maps at strides 4, 8, 16, 32; `decode_head(maps)` the logits
+    and the features under them, of `decode_head.feature_channels` channels;
+    `auxiliary_head(maps)` logits, in training only. The names of the three parts are those of
+    the official weight files.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        decode_head: nn.Module,
+        auxiliary_head: nn.Module | None = None,
+        *,
+        align_corners: bool = False,
+    ) -> None:
+        super().__init__()
+        channels = decode_head.feature_channels
+        assert isinstance(channels, int)
+        self.feature_channels, self.align_corners = channels, align_corners
+        self.backbone, self.decode_head = backbone, decode_head
+        self.auxiliary_head = auxiliary_head
+
+    def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
+        """One pass at stride 4; the features come for free."""
+        trunk_maps = self.backbone(images)
+        logits, feats = self.decode_head(trunk_maps)
+        aux = None
+        if self.training and self.auxiliary_head is not None:
+            aux = self.auxiliary_head(trunk_maps)
+        return Maps(logits=logits, feats=feats, aux=aux)

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Convolution, batch norm and ReLU under the names `conv` and `bn`."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import nn
+
+from network.ops.conv import conv
+
+
+class ConvBlock(nn.Sequential):
+    """(B, inputs, H, W) -> (B, outputs, H, W) by a "same" convolution, batch norm and ReLU.
+
+    The convolution starts Kaiming normal by fan-out and has no bias. Keys `conv.*`, `bn.*`.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
+        layer = conv(inputs, outputs, kernel)
+        nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        layers = {"conv": layer, "bn": nn.BatchNorm2d(outputs), "relu": nn.ReLU(inplace=True)}
+        super().__init__(OrderedDict(layers))

@@ -2,7 +2,7 @@
 """The one configuration of a run: a typed tree `cfg`, filled once and then frozen.
 
 Values come, in rising order, from the defaults below, `paths.yml` in the project root, the
-environment (`HISEG_CITYSCAPES_DIR=...`), the flags of `flags.py` and `--set KEY=VALUE`:
+environment (`HISEG_CITYSCAPES_DIR=...`), the flags of `flags/` and `--set KEY=VALUE`:
 
     cfg.DATASET.CITYSCAPES_DIR          # published spelling, keys are found in any case
     python train.py --set DATASET.CV_SPLITS=3 --set MODEL.HRNET_WIDTH=18

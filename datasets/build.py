@@ -16,103 +16,35 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from config import Config, UserError
-from datasets import (
-    camvid,
-    cityscapes,
-    custom,
-    folder,
-    mapillary,
-    nullloader,
-    synthetic,
-    uniform,
-    verify,
-)
+from datasets import cityscapes, folder, nullloader, uniform, verify
 from datasets.base import SegmentationDataset
 from datasets.centroids import Centroids, Progress, load_or_build
 from datasets.loader import Batch, Source, make_loader
+from datasets.registry import data_root, dataset_spec, split_items
 from datasets.samplers import Draw, EvalSampler, TrainSampler
 from datasets.spec import AutoLabel, DatasetSpec, Item
 from transforms.pipeline import Blur, eval_pipeline, train_pipeline
 from transforms.sample import Transform
 
-ROOT_KEYS = {
-    "cityscapes": "CITYSCAPES_DIR",
-    "synthetic": "SYNTHETIC_DIR",
-    "camvid": "CAMVID_DIR",
-    "mapillary": "MAPILLARY_DIR",
-    "custom": "CUSTOM_YAML",
-}
 AUTO_FLAGS = ("custom_coarse_dropout_classes", "custom_coarse_prob", "mask_out_cityscapes")
 WITH_COARSE = ("cityscapes", "synthetic")
 NUM_DUMPED = 32
 PROGRESS_SECONDS = 5.0
 
 
-def data_root(dataset: str, cfg: Config) -> Path:
-    """The folder (for "custom" the YAML file) of a data set.
-
-    Raises UserError that says where to set it when it is empty or does not exist.
-    """
-    key = ROOT_KEYS[dataset]
-    value = getattr(cfg.DATASET, key)
-    flag = "--set_cityscapes_root DIR" if dataset == "cityscapes" else f"--set DATASET.{key}=PATH"
-    where = f"set it with {flag}, the environment variable HISEG_{key}, or in paths.yml"
-    if not value:
-        raise UserError(f"--dataset {dataset}: DATASET.{key} is not set; {where}")
-    path = Path(cfg.expand(value))
-    if not path.exists():
-        raise UserError(
-            f"--dataset {dataset}: DATASET.{key} is {path}, which is not there; {where}"
-        )
-    return path
-
-
-def dataset_spec(args: argparse.Namespace, cfg: Config) -> DatasetSpec:
-    """Classes of `--dataset`."""
-    described = {"custom": custom.make_spec, "mapillary": mapillary.make_spec}
-    if args.dataset in described:
-        return described[args.dataset](data_root(args.dataset, cfg))
-    specs = {
-        "cityscapes": cityscapes.SPEC,
-        "synthetic": synthetic.SPEC,
-        "camvid": camvid.SPEC,
-        "nullloader": cityscapes.SPEC,
-    }
-    if args.dataset not in specs:
-        raise UserError(
-            f"--dataset {args.dataset} is not supported here; one of "
-            f"{', '.join([*specs, *described])} is"
-        )
-    return specs[args.dataset]
-
-
-def _items(args: argparse.Namespace, cfg: Config, split: str) -> list[Item]:
-    name = args.dataset
-    if name == "nullloader":
-        return nullloader.list_items(nullloader.NUM_IMAGES if split == "train" else 1)
-    dataset_spec(args, cfg)
-    root = data_root(name, cfg)
-    if name in ("cityscapes", "synthetic"):
-        folds = {"cv": args.cv, "cv_splits": cfg.DATASET.CV_SPLITS}
-        module = cityscapes if name == "cityscapes" else synthetic
-        return module.list_items(root, split, **folds)
-    others = {"camvid": camvid, "custom": custom, "mapillary": mapillary}
-    return others[name].list_items(root, split)
-
-
 def train_items(args: argparse.Namespace, cfg: Config) -> list[Item]:
     """Training images of `--dataset`, all with labels."""
-    return _with_labels(_items(args, cfg, "train"), args)
+    return _with_labels(split_items(args, cfg, "train"), args)
 
 
 def val_items(args: argparse.Namespace, cfg: Config) -> list[Item]:
     """Validation images of `--dataset`, all with labels."""
-    return _with_labels(_items(args, cfg, "val"), args)
+    return _with_labels(split_items(args, cfg, "val"), args)
 
 
 def test_items(args: argparse.Namespace, cfg: Config) -> list[Item]:
     """Test images of `--dataset`, with labels where these are public."""
-    return _items(args, cfg, "test")
+    return split_items(args, cfg, "test")
 
 
 def extra_items(args: argparse.Namespace, cfg: Config) -> list[Item]:

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from config import Config, UserError, configure
-from datasets import build
+from datasets import build, registry
 from datasets.base import (
     DataError,
     is_binary,
@@ -222,7 +222,7 @@ def _split_names(text: str) -> list[str]:
 
 def _parser() -> Parser:
     parser = Parser(prog="datasets.check", allow_abbrev=False, description=__doc__.split("\n")[0])
-    parser.add_argument("--dataset", required=True, choices=sorted(build.ROOT_KEYS))
+    parser.add_argument("--dataset", required=True, choices=sorted(registry.TABLE))
     parser.add_argument("--split", type=_split_names, default=list(SPLITS), help="train,val,test")
     parser.add_argument("--workers", type=int, default=4, help="files read at the same time")
     parser.add_argument("--cv", type=int, default=0, help="cross-validation fold of Cityscapes")
@@ -237,8 +237,8 @@ def run(argv: Sequence[str] | None = None) -> int:
     given = ["set_cityscapes_root"] if args.set_cityscapes_root else []
     cfg = configure(args, given, Config())
     cv2.setNumThreads(0)
-    spec = build.dataset_spec(args, cfg)
-    build.data_root(args.dataset, cfg)
+    spec = registry.dataset_spec(args, cfg)
+    registry.data_root(args.dataset, cfg)
     reports = [check_split(name, args, cfg, spec, args.workers) for name in args.split]
     return print_report(reports, spec)
 

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from config import PROJECT_ROOT, Config, UserError
 from datasets import build as data
+from datasets import registry
 from datasets.loader import Batch
 from datasets.spec import DatasetSpec
 from engine import build, predict
@@ -196,7 +197,7 @@ class Evaluation:
         if args.eval == "folder" and "dataset" not in args.given and "class_names" in facts:
             self.spec = spec_from_checkpoint(facts)
         else:
-            self.spec = data.dataset_spec(args, cfg)
+            self.spec = registry.dataset_spec(args, cfg)
         self.items = data.eval_items(args, cfg)
         if args.test_mode:
             self.items = self.items[: build.TEST_MODE_IMAGES]

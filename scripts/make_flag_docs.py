@@ -20,7 +20,7 @@ import flags
 HEADER = """\
 # Flags and configuration keys
 
-<!-- Written by `make docs` from flags.py and config.py; do not edit by hand. -->
+<!-- Written by `make docs` from flags/ and config.py; do not edit by hand. -->
 
 `train.py` and `eval.py` have the same flags. An unknown flag, a value of the wrong type or range,
 and a flag that could have no effect with the others are errors (one line, exit code 2).
@@ -55,7 +55,7 @@ def shown(value: object) -> str:
 
 
 def bounds(convert: Callable[[str], object]) -> str:
-    """What a converter of flags.py accepts, e.g. `integer >= 1`, read from its closure."""
+    """What a converter of flags/values.py accepts, e.g. `integer >= 1`, read from its closure."""
     inside = inspect.getclosurevars(convert).nonlocals if inspect.isfunction(convert) else {}
     kind = inside.get("kind", convert)
     name = {int: "integer", float: "number"}.get(kind, "N or height,width")

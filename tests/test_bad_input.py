@@ -192,9 +192,10 @@ def test_recipe_with_unknown_flag_fails_in_one_line(tmp_path: Path, street_root:
     (tmp_path / ".runx").write_text(
         f"LOGROOT: {tmp_path}/logs\nCODE_IGNORE_PATTERNS: '.git,logs'\n"
     )
-    for name in ("train.py", "eval.py", "config.py", "flags.py", "flag_rules.py"):
+    for name in ("train.py", "eval.py", "config.py"):
         shutil.copy(ROOT / name, tmp_path)
-    shutil.copytree(ROOT / "runtime", tmp_path / "runtime")
+    for name in ("flags", "runtime"):
+        shutil.copytree(ROOT / name, tmp_path / name)
     executable = Path(command("x")[0])
     result = subprocess.run(
         [executable, "-m", "runx.runx", str(recipe), "-i"], cwd=tmp_path, text=True,

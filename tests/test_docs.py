@@ -69,7 +69,7 @@ def test_programs_exist(page: tuple[Path, str]) -> None:
 def test_flags_exist(page: tuple[Path, str]) -> None:
     source = "\n".join(
         path.read_text(encoding="utf-8")
-        for folder in ("", "datasets/", "scripts/", "benchmarks/")
+        for folder in ("", "flags/", "network/", "reports/", "datasets/", "scripts/", "benchmarks/")
         for path in ROOT.glob(f"{folder}*.py")
     )
     literals = re.findall(r"\"(?:--)?([A-Za-z][\w-]*)\"", source)  # some flags are made in a loop

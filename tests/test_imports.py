@@ -13,10 +13,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = (
-    "benchmarks", "datasets", "engine", "loss", "metrics", "network", "reports", "runtime",
+    "benchmarks", "datasets", "engine", "flags", "loss", "metrics", "network", "reports", "runtime",
     "scripts", "transforms",
 )  # fmt: skip
-OWN = {*PACKAGES, "config", "flag_rules", "flags", "train", "eval", "tests"}
+OWN = {*PACKAGES, "config", "train", "eval", "tests"}
 
 RESULTS = ("engine.result", "engine.evaluate.EvalSummary")  # what sinks and pages are given
 BATCHES = ("datasets.loader", "datasets.samplers", "datasets.spec")  # what a loop is fed with
@@ -25,8 +25,7 @@ BATCHES = ("datasets.loader", "datasets.samplers", "datasets.spec")  # what a lo
 # names of TYPES_OF_CONFIG. `a` allows `a` and everything below it.
 ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("config.py", ()),
-    ("flag_rules.py", ("config",)),
-    ("flags.py", ("config", "flag_rules")),
+    ("flags/*", ("config", "flags")),
     ("train.py", tuple(OWN - {"tests", "benchmarks", "scripts", "train"})),
     ("eval.py", tuple(OWN - {"tests", "benchmarks", "scripts", "train"})),
     ("benchmarks/*", tuple(OWN - {"tests", "scripts", "train", "eval"})),
@@ -35,6 +34,7 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("scripts/*", ("config", "flags")),
     # assembly: from the flags to the parts of a run
     ("datasets/build.py", ("config", "datasets", "transforms")),
+    ("datasets/registry.py", ("config", "datasets")),
     ("datasets/check.py", ("config", "flags", "datasets")),
     ("network/build.py", ("config", "network")),
     ("loss/build.py", ("config", "loss", "datasets.spec")),
@@ -82,7 +82,7 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 # Read by anyone: the error type and the types of the sections, never the values.
 TYPES_OF_CONFIG = {"UserError", "ModelConfig", "near"}
-READS_CFG = ("train.py", "eval.py", "flags.py", "*/build.py", "datasets/check.py", "benchmarks/*")
+READS_CFG = ("train.py", "eval.py", "flags/*", "*/build.py", "datasets/check.py", "benchmarks/*")
 
 FILES = sorted(
     path.relative_to(ROOT).as_posix()

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from config import cfg
-from datasets.build import dataset_spec
+from datasets.registry import dataset_spec
 from flags import parse_args
 from network.build import build_net
 

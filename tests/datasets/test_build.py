@@ -13,7 +13,7 @@ import torch
 
 import flags
 from config import Config, UserError
-from datasets import build, verify
+from datasets import build, registry, verify
 from tests.datasets.conftest import save
 
 
@@ -78,7 +78,7 @@ def test_ranks_share_the_epoch(cities: Path) -> None:
 
 def test_validation_sees_every_image_whole_and_once(cities: Path) -> None:
     args, cfg = on(cities)
-    spec, items = build.dataset_spec(args, cfg), build.val_items(args, cfg)
+    spec, items = registry.dataset_spec(args, cfg), build.val_items(args, cfg)
     names = []
     for rank in (0, 1):
         for batch in build.make_eval_loader(args, cfg, spec, rank, 2, items):
@@ -100,7 +100,7 @@ def test_folder_evaluation_reports_a_broken_file(tmp_path: Path) -> None:
     save(tmp_path / "a.png", np.zeros((8, 8, 3), np.uint8))
     (tmp_path / "b.png").write_bytes(b"torn")
     args, cfg = settings("--eval", "folder", "--eval_folder", str(tmp_path))
-    spec, items = build.dataset_spec(args, cfg), build.eval_items(args, cfg)
+    spec, items = registry.dataset_spec(args, cfg), build.eval_items(args, cfg)
     batches = list(build.make_eval_loader(args, cfg, spec, 0, 1, items))
     assert [batch.names for batch in batches] == [["a"], []]
     assert batches[1].failed[0][0] == "b"
@@ -167,7 +167,7 @@ def test_checked_set_is_not_read_again_until_it_changes(
 def test_a_folder_is_no_data_set_to_train_on() -> None:
     args, cfg = settings("--dataset", "folder")
     with pytest.raises(UserError, match="folder is not supported here.*camvid.*mapillary"):
-        build.dataset_spec(args, cfg)
+        registry.dataset_spec(args, cfg)
 
 
 def test_nullloader_needs_no_files() -> None:

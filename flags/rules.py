@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which flags need or exclude one another: settings that could have no effect are errors.
 
-Read by `flags.py` alone; like it, without torch or NumPy.
+Without torch or NumPy, like all of this package.
 """
 
 from __future__ import annotations

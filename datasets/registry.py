@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of data sets: where the root of each is set, its classes, its lists of images.
+
+A new data set is a module with a spec and `list_items`, one row of `TABLE`, its name in
+`config.DATASETS` and the key of its root in `config.DatasetConfig`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from config import Config, UserError
+from datasets import camvid, cityscapes, custom, mapillary, nullloader, synthetic
+from datasets.spec import DatasetSpec, Item
+
+Listing = Callable[[Path, str, argparse.Namespace, Config], list[Item]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One data set: the leaf of `cfg.DATASET` with its root, its classes, its items.
+
+    `spec` is a function of the root where the classes stand in a file there. `list_items`
+    gets the root and the split, "train", "val" or "test".
+    """
+
+    root_key: str
+    spec: DatasetSpec | Callable[[Path], DatasetSpec]
+    list_items: Listing
+
+
+def _plain(list_items: Callable[[Path, str], list[Item]]) -> Listing:
+    """A listing that depends on no flag."""
+    return lambda root, split, args, cfg: list_items(root, split)
+
+
+def _folds(list_items: Callable[..., list[Item]]) -> Listing:
+    """A listing with cross-validation folds of cities."""
+    return lambda root, split, args, cfg: list_items(
+        root, split, cv=args.cv, cv_splits=cfg.DATASET.CV_SPLITS
+    )
+
+
+TABLE: dict[str, Entry] = {
+    "cityscapes": Entry("CITYSCAPES_DIR", cityscapes.SPEC, _folds(cityscapes.list_items)),
+    "synthetic": Entry("SYNTHETIC_DIR", synthetic.SPEC, _folds(synthetic.list_items)),
+    "camvid": Entry("CAMVID_DIR", camvid.SPEC, _plain(camvid.list_items)),
+    "mapillary": Entry("MAPILLARY_DIR", mapillary.make_spec, _plain(mapillary.list_items)),
+    "custom": Entry("CUSTOM_YAML", custom.make_spec, _plain(custom.list_items)),
+}
+
+
+def _entry(name: str) -> Entry:
+    if name not in TABLE:
+        known = ", ".join([*TABLE, "nullloader"])
+        raise UserError(f"--dataset {name} is not supported here; one of {known} is")
+    return TABLE[name]
+
+
+def data_root(dataset: str, cfg: Config) -> Path:
+    """The folder (for "custom" the YAML file) of a data set.
+
+    Raises UserError that says where to set it when it is empty or does not exist.
+    """
+    key = _entry(dataset).root_key
+    value = getattr(cfg.DATASET, key)
+    flag = "--set_cityscapes_root DIR" if dataset == "cityscapes" else f"--set DATASET.{key}=PATH"
+    where = f"set it with {flag}, the environment variable HISEG_{key}, or in paths.yml"
+    if not value:
+        raise UserError(f"--dataset {dataset}: DATASET.{key} is not set; {where}")
+    path = Path(cfg.expand(value))
+    if not path.exists():
+        raise UserError(
+            f"--dataset {dataset}: DATASET.{key} is {path}, which is not there; {where}"
+        )
+    return path
+
+
+def dataset_spec(args: argparse.Namespace, cfg: Config) -> DatasetSpec:
+    """Classes of `--dataset`."""
+    if args.dataset == "nullloader":
+        return cityscapes.SPEC
+    spec = _entry(args.dataset).spec
+    return spec if isinstance(spec, DatasetSpec) else spec(data_root(args.dataset, cfg))
+
+
+def split_items(args: argparse.Namespace, cfg: Config, split: str) -> list[Item]:
+    """The items of `split` ("train", "val" or "test") of `--dataset`."""
+    if args.dataset == "nullloader":
+        return nullloader.list_items(nullloader.NUM_IMAGES if split == "train" else 1)
+    entry = _entry(args.dataset)
+    return entry.list_items(data_root(args.dataset, cfg), split, args, cfg)

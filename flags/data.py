@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flags of data sets, sampling and augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from config import DATASETS
+from flags.values import (
+    crop_size,
+    fraction,
+    listed,
+    non_negative_int,
+    number,
+    positive,
+    positive_int,
+)
+
+
+def add_data(add: Callable[..., object]) -> None:
+    add("--dataset", default="cityscapes", choices=DATASETS, help="which data set")
+    add("--set_cityscapes_root", default="", metavar="DIR", help="same as DATASET.CITYSCAPES_DIR")
+    add("--cv", type=number(int, 0, 21), default=0, help="cross-validation fold of Cityscapes")
+    add("--num_workers", type=non_negative_int, default=4, help="loader processes a rank; val half")
+    add("--class_uniform_pct", type=fraction, default=0.5, help="share of class-uniform crops")
+    add("--class_uniform_tile", type=positive_int, default=1024, help="tile side of centroids, px")
+    add(
+        "--coarse_boost_classes",
+        type=listed(int, low=0),
+        help="trainIds drawn from coarse images too",
+    )
+    add("--custom_coarse_dropout_classes", type=listed(int, low=0), help="auto-label union classes")
+    add("--custom_coarse_prob", type=fraction, help="auto-label probability threshold")
+    add("--mask_out_cityscapes", action="store_true", help="void border of auto-labelled images")
+    add("--only_coarse", action="store_true", help="class-uniform draws from coarse images only")
+    add("--max_cu_epoch", type=non_negative_int, default=150, help="coarse boost ends here")
+    add("--bs_trn", type=positive_int, default=2, help="training images a process and step")
+    add("--bs_val", type=positive_int, default=1, help="validation images a process and step")
+
+
+def add_augmentation(add: Callable[..., object]) -> None:
+    add("--crop_size", type=crop_size, default=(896, 896), help="training crop, N or H,W pixels")
+    add("--scale_min", type=positive, default=0.5, help="smallest random scale")
+    add("--scale_max", type=positive, default=2.0, help="largest random scale")
+    add("--pre_size", type=positive_int, help="long edge before the random scale, px")
+    add("--color_aug", type=fraction, default=0.25, help="colour jitter strength, 0 disables")
+    add("--gblur", action="store_true", help="gaussian blur")
+    add("--bblur", action="store_true", help="bilateral blur (wins over --gblur)")
+    add("--rand_augment", type=listed(int, 2), help="RandAugment N,M")
+    add("--full_crop_training", action="store_true", help="crop size is the image size")
+    add("--translate_aug_fix", action="store_true", help="small images slide inside the crop")
+    add("--map_crop_val", action="store_true", help="validation: square of side --pre_size")
+    add("--dump_augmentation_images", action="store_true", help="write augmented images, stop")

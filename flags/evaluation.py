@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flags of evaluation and of what it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flags.values import listed, non_negative_int, positive
+
+EVAL_MODES = ("val", "trn", "folder", "test", "train_extra")
+
+
+def add_evaluation(add: Callable[..., object]) -> None:
+    add("--eval", choices=EVAL_MODES, help="evaluate instead of training")
+    add("--eval_folder", metavar="DIR", help="images for --eval folder")
+    add("--do_flip", action="store_true", help="average with the mirrored image")
+    add("--multi_scale_inference", action="store_true", help="average over --extra_scales")
+    add("--extra_scales", type=listed(float), default=(0.5, 2.0), help="scales to average")
+    add("--default_scale", type=positive, default=1.0, help="first scale of the average")
+    add("--log_msinf_to_tb", action="store_true", help="its scores and previews to TensorBoard")
+    add("--no_metrics", action="store_true", help="dump only, read no label")
+    add("--dump_assets", action="store_true", help="write attention, confidence and error maps")
+    add("--dump_all_images", action="store_true", help="write every image, not every tenth part")
+    add("--eval_f1", action="store_true", help="boundary F-score of every class too")
+    add("--eval_f1_th", type=positive, default=0.008, help="its tolerance: px, or share if < 1")
+    add("--dump_topn", type=non_negative_int, default=0, help="pictures of N worst images a class")
+    add("--dump_topn_all", action="store_true", help="with attention and single-scale maps")
+    add("--dump_for_submission", action="store_true", help="raw ids, checked and zipped")
+    add("--dump_for_auto_labelling", action="store_true", help="raw ids and probabilities")

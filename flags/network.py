@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flags that choose the network and its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flags.values import listed, positive_int
+
+
+def add_network(add: Callable[..., object]) -> None:
+    add("--arch", default="ocrnet.HRNet_Mscale", help="network, module.Function; `help` lists all")
+    add("--n_scales", type=listed(float), help="scales of in-network inference, e.g. 0.5,1.0,2.0")
+    add("--mscale_lo_scale", type=float, default=0.5, help="low scale of the training pair")
+    add("--align_corners", action="store_true", help="align corners in every bilinear resize")
+    add("--segattn_bot_ch", type=positive_int, default=256, help="width of attention/seg heads")
+    add("--aspp_bot_ch", type=positive_int, default=256, help="width of the ASPP bottleneck")
+    add("--mscale_dropout", action="store_true", help="dropout in the attention head")
+    add("--mscale_no3x3", action="store_true", help="attention head without its second 3x3")
+    add("--mscale_old_arch", action="store_true", help="attention head with zero start, old keys")
+    add("--attnscale_bn_head", action="store_true", help="batch norm in the attnscale head")
+    add("--pretrained", default="", metavar="FILE", help="ImageNet weights of the trunk")
+    add("--snapshot", metavar="FILE", help="load the weights of a checkpoint, any known layout")
+    add("--allow_partial", default="", metavar="P,P", help="key prefixes that may not fit")
+    add("--from_run", metavar="DIR", help="network and evaluation settings of DIR/run.json")

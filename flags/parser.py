@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole parser, and the way from a command line to checked flags and a frozen `cfg`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from config import Config, UserError, adopt_run, cfg, configure, near
+from flags import data, evaluation, network, training
+from flags.rules import check_flags
+from flags.values import Parser
+
+# Accepted for old command lines; the replacement is named in one warning line.
+WITHOUT_EFFECT = {
+    "dataset_inst": "--dataset",
+    "freeze_trunk": "a smaller --lr",
+    "hardnm": "--img_wt_loss",
+    "trunk": "--arch, whose name says the trunk",
+    "brt_aug": "--color_aug",
+    "exp": "--result_dir",
+    "maxSkip": "--dataset cityscapes with --cv",
+    "scf": "nothing",
+    "ocr_aspp": "--arch basic.HRNet_ASP",
+    "trial": "--result_dir",
+    "mscale_init": "nothing",
+    "mscale_cat_scale_flt": "nothing",
+    "three_scale": "--n_scales 0.5,1.0,2.0",
+    "alt_two_scale": "--n_scales 0.5,1.0",
+}
+# Machinery that is gone: what native torch does instead.
+REPLACED = {
+    "apex": "native DistributedDataParallel and autocast are used",
+    "amp_opt_level": "O0 is --precision fp32, O1 and O2 are fp16 autocast, O3 is bf16/fp16 as set",
+}
+
+DESCRIPTION = "The command line of `train.py` and `eval.py`: every flag with type, range and help."
+
+GROUPS: dict[str, Callable[[Callable[..., object]], None]] = {
+    "network": network.add_network,
+    "data": data.add_data,
+    "augmentation": data.add_augmentation,
+    "loss": training.add_loss,
+    "optimisation": training.add_optimisation,
+    "run": training.add_run,
+    "evaluation": evaluation.add_evaluation,
+}
+
+
+def build_parser(prog: str = "train.py") -> Parser:
+    """The parser, one group of flags a concern; flags without effect are hidden from help."""
+    parser = Parser(prog=prog, allow_abbrev=False, description=DESCRIPTION)
+    for title, fill in GROUPS.items():
+        fill(parser.add_argument_group(title).add_argument)
+    for name in WITHOUT_EFFECT:
+        parser.add_argument(f"--{name}", nargs="?", const=True, help=argparse.SUPPRESS)
+    parser.add_argument("--init_decoder", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+def _flag_names(parser: argparse.ArgumentParser) -> list[str]:
+    shown = [action for action in parser._actions if action.help != argparse.SUPPRESS]
+    return [option for action in shown for option in action.option_strings]
+
+
+def _given(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> set[str]:
+    """Names of the flags that stand on the command line."""
+    for action in parser._actions:
+        action.default = argparse.SUPPRESS
+    return set(vars(parser.parse_args(argv)))
+
+
+def _apply_aliases(args: argparse.Namespace, given: set[str]) -> None:
+    """Old spellings of the same setting; what was mapped is kept in `args.notes`."""
+    notes = [
+        f"--{name} never had an effect and is ignored; use {WITHOUT_EFFECT[name]}"
+        for name in sorted(given & WITHOUT_EFFECT.keys())
+    ]
+    notes += [f"--{name}: {REPLACED[name]}" for name in sorted(given & REPLACED.keys())]
+    half = args.amp_opt_level in ("O1", "O2", "O3") and "precision" not in given
+    if args.fp16 or half:
+        args.precision = "fp16"
+    if "gblur" in given and "bblur" in given:
+        notes.append("--bblur wins over --gblur")
+    if args.local_rank is None:
+        args.local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    if args.test_mode:
+        args.max_epoch, args.max_iter = 2, None
+    args.notes = notes
+
+
+def read_flags(
+    argv: Sequence[str] | None = None, prog: str = "train.py", eval_default: str | None = None
+) -> tuple[argparse.Namespace, set[str]]:
+    """Typed flags and the names of those that stand on the command line."""
+    parser = build_parser(prog)
+    names = _flag_names(parser)
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        flag = unknown[0].split("=")[0]
+        raise UserError(f"unknown argument {unknown[0]}{near(flag, names)}")
+    given = _given(build_parser(prog), argv)
+    if args.eval is None:
+        args.eval = eval_default
+    return args, given
+
+
+def resolve(args: argparse.Namespace, given: set[str], target: Config) -> None:
+    """Map old spellings, fill and freeze `target`, refuse settings without effect, in place."""
+    _apply_aliases(args, given)
+    if args.from_run:
+        adopt_run(args, given)
+    configure(args, given, target)
+    check_flags(args, given)
+    args.given = sorted(given)
+    args.result_dir = os.path.abspath(target.expand(args.result_dir))
+    for name in ("snapshot", "eval_folder", "pretrained"):
+        value = getattr(args, name)
+        if value:
+            setattr(args, name, target.expand(value))
+
+
+def parse_args(
+    argv: Sequence[str] | None = None, prog: str = "train.py", eval_default: str | None = None
+) -> argparse.Namespace:
+    """Typed flags of `argv` (default: the command line); fills and freezes `config.cfg`.
+
+    Besides the flags the result holds `given` (names the user typed) and `notes` (lines to log).
+    Raises UserError for anything wrong; `--help` prints and exits as usual.
+    """
+    args, given = read_flags(argv, prog, eval_default)
+    resolve(args, given, cfg)
+    return args
+
+
+def parse_or_exit(prog: str = "train.py", eval_default: str | None = None) -> argparse.Namespace:
+    """`parse_args` of the command line; a wrong one ends the program before torch is imported."""
+    try:
+        return parse_args(None, prog, eval_default)
+    except UserError as error:
+        for stream in (sys.stdout, sys.stderr):
+            print(f"error: {error}", file=stream, flush=True)
+        sys.exit(2)

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flags of the loss, the optimiser and its schedule, and the run itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flags.values import (
+    fraction,
+    listed,
+    non_negative,
+    non_negative_int,
+    number,
+    positive,
+    positive_int,
+)
+
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
+
+
+def add_loss(add: Callable[..., object]) -> None:
+    add("--rmi_loss", action="store_true", help="region mutual information; may be negative")
+    add("--img_wt_loss", action="store_true", help="class-weighted cross entropy a batch")
+    add("--batch_weighting", action="store_true", help="weights over the batch (--img_wt_loss)")
+    add("--jointwtborder", action="store_true", help="boundary label relaxation")
+    add("--strict_bdr_cls", type=listed(int, low=0), help="classes without relaxation")
+    add("--rlx_off_epoch", type=int, default=-1, help="epoch that ends the relaxation, -1 never")
+    add("--wt_bound", "-wb", type=non_negative, default=1.0, help="bound of the class weights")
+    add("--ocr_alpha", type=non_negative, default=0.4, help="weight of the auxiliary OCR loss")
+    add("--ocr_aux_loss_rmi", action="store_true", help="RMI for the auxiliary prediction too")
+    add(
+        "--supervised_mscale_loss_wt",
+        type=non_negative,
+        default=0.0,
+        help="weight of the loss on each single scale",
+    )
+
+
+def add_optimisation(add: Callable[..., object]) -> None:
+    add("--lr", type=positive, default=0.002, help="base learning rate")
+    add("--optimizer", default="sgd", choices=("sgd", "adam", "radam", "adamw"), help="optimiser")
+    add("--momentum", type=fraction, default=0.9, help="SGD momentum")
+    add("--weight_decay", type=non_negative, default=1e-4, help="weight decay")
+    add("--amsgrad", action="store_true", help="AMSGrad variant of adam and adamw")
+    add("--lr_schedule", default="poly", choices=("poly", "poly2", "scl-poly"), help="schedule")
+    add("--poly_exp", type=positive, default=1.0, help="exponent of the poly schedule")
+    add("--poly_step", type=positive_int, default=110, help="poly2: epoch that doubles it")
+    add("--rescale", type=positive, default=1.0, help="scl-poly: factor after --rlx_off_epoch")
+    add("--repoly", type=positive, default=1.5, help="scl-poly: exponent after --rlx_off_epoch")
+    add("--lr_by", default="epoch", choices=("epoch", "iter"), help="when the schedule steps")
+    add("--warmup_iters", type=non_negative_int, default=0, help="linear warm-up, iterations")
+    add("--max_epoch", type=positive_int, default=180, help="training length in epochs")
+    add("--max_iter", type=positive_int, help="training length in iterations instead")
+    add("--accum_steps", type=positive_int, default=1, help="batches added up before a step")
+    add("--clip_grad", type=positive, help="largest norm of the gradient")
+    add("--ema", type=number(float, 0, 0.999999), help="decay of the weight average, evaluated")
+    add("--syncbn", action="store_true", help="synchronised batch norm; plain with one CUDA rank")
+
+
+def add_run(add: Callable[..., object]) -> None:
+    add("--result_dir", default="./logs", metavar="DIR", help="run directory")
+    add("--resume", metavar="FILE|auto", help="go on exactly where a checkpoint was written")
+    add("--restore_optimizer", action="store_true", help="with --snapshot: its optimiser too")
+    add("--restore_net", action="store_true", help="with --snapshot: its weights (the default)")
+    add("--start_epoch", type=non_negative_int, default=0, help="first epoch without --resume")
+    add("--val_freq", type=positive_int, default=1, help="epochs between validations")
+    add("--save_iters", type=non_negative_int, default=0, help="also save every N iterations")
+    add("--seed", type=non_negative_int, default=0, help="seed of every random draw")
+    add("--deterministic", action="store_true", help="deterministic kernels, slower on CUDA")
+    add("--precision", choices=PRECISIONS, default="fp32", help="arithmetic of the network")
+    add("--fp16", action="store_true", help="same as --precision fp16 (bf16 on a CPU)")
+    add("--apex", action="store_true", help="accepted: native torch does its work")
+    add("--amp_opt_level", choices=("O0", "O1", "O2", "O3"), help="accepted: see --precision")
+    add("--compile", action="store_true", help="torch.compile the network")
+    add("--grad_ckpt", action="store_true", help="less memory, recompute the trunk backward")
+    add("--channels_last", action="store_true", help="channels-last memory format")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
+    add("--local_rank", "--local-rank", type=int, help="set by the launcher")
+    add("--global_rank", type=int, help="accepted: the launcher's RANK is used")
+    add("--test_mode", action="store_true", help="2 epochs of 11 steps, 7 images: a quick check")
+    add("--summary", action="store_true", help="print the parameters of each part and stop")
+    add("--no_progress", action="store_true", help="no progress bar")
+    add("--set", action="append", metavar="KEY=VALUE", help="any key of the configuration tree")

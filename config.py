@@ -72,6 +72,7 @@ class ModelConfig:
     hrnet_blocks: int | None = None  # blocks of a branch; published 4
     drop_path: float | None = None  # largest stochastic depth rate; None: the arch's published one
     aux_head: bool = True  # supervise an inner map too, where the arch has such a head
+    stage_depths: tuple[int, int, int, int] | None = None  # blocks of a stage; None: the arch's own
     grad_ckpt: bool = False  # recompute the trunk in the backward pass
     pretrained: str = ""  # file with ImageNet weights of the trunk; empty: random start
 

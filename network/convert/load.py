@@ -37,12 +37,30 @@ def _allowed(key: str, partial: Sequence[str]) -> bool:
     )
 
 
+def dead_names(net: nn.Module) -> tuple[str, ...]:
+    """Names of published entries that no number depends on, and that `net` does not have.
+
+    Modules list theirs as `dead_entries`; one that ends in a dot stands for all names below it.
+    """
+    return tuple(
+        official_name(f"{name}.{entry}".removeprefix("."))
+        for name, module in net.named_modules()
+        for entry in getattr(module, "dead_entries", ())
+    )
+
+
+def _is_dead(key: str, dead: Sequence[str]) -> bool:
+    name = official_name(key)
+    return any(name == each or (each[-1] == "." and name.startswith(each)) for each in dead)
+
+
 def _plan(
     net: nn.Module, state: Mapping[str, Tensor], partial: Sequence[str], layout: str
 ) -> tuple[dict[str, Tensor], LoadReport]:
     """Tensors to copy by name of the network, and what becomes of all names."""
-    own = net.state_dict()
+    own, dead = net.state_dict(), dead_names(net)
     dropped = [key for key in state if layout == "imagenet" and imagenet.is_classifier(key)]
+    dropped += [key for key in state if key not in own and _is_dead(key, dead)]
     found: dict[str, Tensor] = {}
     unexpected: list[str] = []
     mismatched: list[tuple[str, str]] = []  # name, name with both shapes

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recorded SegFormer and HILA networks: maps, logits, attention weights and gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from network.build import build_net
+from network.convert import load_official
+from tests.parity import recipe
+from tests.parity.core import Fixture, Row, compare, failure, load_fixture
+from tests.parity.hmsa_networks import L2_RTOL, draw_image
+
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "flag", "position_index")
+
+
+def arch_of(header: Mapping[str, Any]) -> str:
+    """Our name of a recorded architecture, from the type of its trunk."""
+    kind = header["config"]["backbone"]["type"]
+    return {f"mit_b{n}": f"segformer.B{n}" for n in range(6)}[kind]
+
+
+def build(fixture: Fixture) -> tuple[nn.Module, int]:
+    """The network in eval mode with the recorded weights, and the parameters it left out."""
+    header = fixture.header
+    net = build_net(arch_of(header), header["num_classes"])
+    state = recipe.fill(header["manifest"], header["gain"])
+    report = load_official(net, {key: torch.from_numpy(value) for key, value in state.items()})
+    parameters = (key for key in report.dropped if not key.endswith(BUFFERS))
+    return net.eval(), sum(math.prod(header["manifest"][key][0]) for key in parameters)
+
+
+def compare_output(fixture: Fixture, key: str, got: Tensor | None) -> list[Row]:
+    """One recorded output: shape, strided values, norm."""
+    name, spec = f"{fixture.name}/{key}", fixture.header["outputs"][key]
+    if got is None:
+        return [failure(name, "the network does not give it")]
+    if list(got.shape) != spec["shape"]:
+        return [failure(name, f"shape {tuple(got.shape)}, recorded {spec['shape']}")]
+    step, tolerance = spec["stride"], fixture.header["tolerance"]
+    atol = spec.get("atol", tolerance["atol"])
+    part, want = got[..., ::step, ::step].numpy(), fixture.arrays[key]
+    norm = float(np.linalg.norm(got.numpy().astype(np.float64)))
+    return [
+        compare(name, part, want, atol, tolerance["rtol"]),
+        compare(f"{name} l2", norm / spec["l2"], 1.0, rtol=L2_RTOL),
+    ]
+
+
+@torch.inference_mode()
+def check_network(fixture: Fixture) -> list[Row]:
+    """Parameter count and every recorded output."""
+    net, left_out = build(fixture)
+    count = left_out + sum(item.numel() for item in net.parameters())
+    rows = [compare(f"{fixture.name}/params", count, fixture.header["params"])]
+    got = outputs_of(net, draw_image(fixture.header["input"]))
+    for key in fixture.header["outputs"]:
+        rows += compare_output(fixture, key, got.get(key))
+    return rows
+
+
+def outputs_of(net: nn.Module, image: Tensor) -> dict[str, Tensor]:
+    """The maps of the trunk and the logits of one pass."""
+    maps = net.backbone(image)
+    found = {f"c{level}": each for level, each in enumerate(maps, start=1)}
+    return {**found, "logits": net.decode_head(maps)[0]}
+
+
+def check_gradients(fixture: Fixture) -> list[Row]:
+    """Loss and the norm of the gradient of every parameter; the file of the network is beside."""
+    header, tolerance = fixture.header, fixture.header["tolerance"]
+    network = load_fixture(fixture.folder / f"{header['arch']}.json")
+    net, _ = build(network)
+    logits = net(draw_image(header["input"]))["pred"]
+    size = header["input"]["height"], header["input"]["width"]
+    label = recipe.label(*size, network.header["num_classes"], header["label_seed"])
+    target = torch.from_numpy(label)[None]
+    loss = F.cross_entropy(logits, target, ignore_index=255, reduction="sum") / target.numel()
+    loss.backward()
+    loss_rtol = tolerance["loss_rtol"]
+    rows = [compare(f"{fixture.name}/loss", loss.item(), header["loss"], rtol=loss_rtol)]
+    got = {name: item.grad.norm().item() for name, item in net.named_parameters()}
+    atol, rtol = tolerance["grad_atol"], tolerance["grad_rtol"]
+    for name, want in header["gradient_l2"].items():
+        row = f"{fixture.name}/{name}"
+        if name in got:
+            rows.append(compare(row, got.pop(name), want, atol, rtol))
+        else:
+            rows.append(failure(row, "no such parameter"))
+    return rows + [failure(f"{fixture.name}/{name}", "no recorded gradient") for name in got]
+
+
+def check(fixture: Fixture) -> list[Row]:
+    return (check_gradients if "gradient_l2" in fixture.header else check_network)(fixture)
+
+
+CHECKS = {"segformer-*": check, "hila-*": check}

@@ -29,6 +29,7 @@ ARCH_MODULES = (
     "mscale2",
     "attnscale",
     "segformer",
+    "hila",
 )
 
 ArchFunction = Callable[[int, ModelConfig], nn.Module]

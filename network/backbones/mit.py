@@ -194,7 +194,7 @@ class MiT(nn.Module):
         assert isinstance(blocks, nn.ModuleList)
         return blocks
 
-    def run(self, block: nn.Module, tokens: Tensor) -> Tensor:
+    def run(self, block: nn.Module, tokens: Tensor | tuple[Tensor, Tensor]) -> Tensor:
         """`block(tokens)`, recomputed in the backward pass where `grad_ckpt` says so."""
         out: Tensor = run_stage(block, tokens, self.grad_ckpt and self.training)
         return out

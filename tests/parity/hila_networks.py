@@ -12,8 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from network.backbones.mit import SIZES
 from network.build import build_net
 from network.convert import load_official
+from network.ops.inter_level import recorded_attention
 from tests.parity import recipe
 from tests.parity.core import Fixture, Row, compare, failure, load_fixture
 from tests.parity.hmsa_networks import L2_RTOL, draw_image
@@ -21,16 +23,57 @@ from tests.parity.hmsa_networks import L2_RTOL, draw_image
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "flag", "position_index")
 
 
-def arch_of(header: Mapping[str, Any]) -> str:
-    """Our name of a recorded architecture, from the type of its trunk."""
-    kind = header["config"]["backbone"]["type"]
-    return {f"mit_b{n}": f"segformer.B{n}" for n in range(6)}[kind]
+ARCHS = {f"mit_b{n}": f"segformer.B{n}" for n in range(6)} | {
+    "def_b0_hila": "hila.B0_S3",
+    "def_b1_hila": "hila.B1_S3",
+    "def_b2_hila": "hila.B2_S234",
+    "def_b3_hila": "hila.B3_S234",
+}
+OPTIONS = {  # names of a recorded trunk -> ours
+    "depths": "stage_depths",
+    "drop_path_rate": "drop_path",
+    "hila_num_heads": "hila_heads",
+    "hila_stride": "hila_stride",
+    "hila_mlp_ratios": "hila_mlp_ratios",
+    "hila_patch_size": "hila_patch",
+    "share_td_weights": "hila_share_topdown",
+    "share_bu_weights": "hila_share_bottomup",
+    "share_bottom_weights": "hila_share_bottom",
+    "info_weights": "hila_info_weights",
+    "use_euc_dist": "hila_euclidean",
+}
+WITHOUT_EFFECT = {"type", "style", "store_attn", "imagenet_pretraining", "pretrained"}
+DEFAULT_PAIRS = [[2, 3]]
+# The published trunk where a config says nothing; our names stand for the configs instead.
+HILA_DEFAULTS: dict[str, dict[str, Any]] = {
+    f"def_b{n}_hila": {
+        "stage_depths": [3, 3, 18, 3] if n == 3 else SIZES[f"B{n}"].depths,
+        "hila_stride": [1, 1, 1, 1],
+        "hila_info_weights": [1.0, 1.0],
+    }
+    for n in range(4)
+}
+ATTENTION = "attn."
+
+
+def network_of(header: Mapping[str, Any]) -> nn.Module:
+    """Our network with the options of a recorded one."""
+    trunk = header["config"]["backbone"]
+    kind = trunk["type"]
+    options = {OPTIONS[k]: v for k, v in trunk.items() if k in OPTIONS}
+    unknown = trunk.keys() - OPTIONS.keys() - WITHOUT_EFFECT - {"hila_attn"}
+    assert not unknown, f"unknown options {sorted(unknown)}"
+    if kind.endswith("_hila"):
+        pairs = trunk.get("hila_attn", DEFAULT_PAIRS)
+        options["hila_stages"] = [top for _, top in pairs]
+        options = {**HILA_DEFAULTS[kind], **options}
+    return build_net(ARCHS[kind], header["num_classes"], **options)
 
 
 def build(fixture: Fixture) -> tuple[nn.Module, int]:
     """The network in eval mode with the recorded weights, and the parameters it left out."""
     header = fixture.header
-    net = build_net(arch_of(header), header["num_classes"])
+    net = network_of(header)
     state = recipe.fill(header["manifest"], header["gain"])
     report = load_official(net, {key: torch.from_numpy(value) for key, value in state.items()})
     parameters = (key for key in report.dropped if not key.endswith(BUFFERS))
@@ -67,9 +110,13 @@ def check_network(fixture: Fixture) -> list[Row]:
 
 
 def outputs_of(net: nn.Module, image: Tensor) -> dict[str, Tensor]:
-    """The maps of the trunk and the logits of one pass."""
-    maps = net.backbone(image)
+    """The maps of the trunk, all attention weights and the logits of one pass."""
+    with recorded_attention(net.backbone) as recorded:
+        maps = net.backbone(image)
     found = {f"c{level}": each for level, each in enumerate(maps, start=1)}
+    for name, uses in recorded.items():
+        for use, weights in enumerate(uses):
+            found[f"{ATTENTION}{name}.call{use}"] = weights.flatten(1, 2)
     return {**found, "logits": net.decode_head(maps)[0]}
 
 

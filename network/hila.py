@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HILA, inter-level attention, on the trunk of SegFormer.
+
+S(3) in a name says that stage 3 exchanges with stage 2, S(2,3,4) that all neighbours do;
+`hila_stages` sets any other choice.
+
+Source: Leung et al., "Improving Semantic Segmentation in Transformers using Hierarchical
+Inter-Level Attention" (2022); Cityscapes val, several scales and flip, read off a figure: 78.7
+mIoU (B0 S(3)), 81.7 (B1 S(3)), 82.4 (B1 S(2,3,4)).
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from config import ModelConfig, UserError
+from network.backbones.hila_mit import HilaMiT
+from network.backbones.hila_update import Four, Hila
+from network.backbones.mit import DROP_PATH, SIZES
+from network.segformer import MIT_OPTIONS, depths_of, with_head
+
+__all__ = ["B0_S3", "B0_S34", "B1_S3", "B1_S34", "B1_S234", "B2_S234", "B3_S234"]
+
+HILA_OPTIONS = MIT_OPTIONS | {
+    "align_corners",
+    "hila_stages",
+    "hila_stride",
+    "hila_heads",
+    "hila_mlp_ratios",
+    "hila_patch",
+    "hila_share_topdown",
+    "hila_share_bottomup",
+    "hila_share_bottom",
+    "hila_info_weights",
+    "hila_euclidean",
+}
+USED_OPTIONS = {name: HILA_OPTIONS for name in __all__}
+PUBLISHED = ModelConfig()
+ONES: Four = (1, 1, 1, 1)
+
+
+def hila_of(
+    model: ModelConfig, stages: tuple[int, ...], *, strides: Four = ONES, ratios: Four = (4,) * 4
+) -> Hila:
+    """The options of HILA in `model`; those of the name where it leaves one open.
+
+    Raises UserError for a stage that has none below it, and for values out of range.
+    """
+    stages = stages if model.hila_stages is None else model.hila_stages
+    if not stages or set(stages) - {2, 3, 4} or len(set(stages)) != len(stages):
+        text = ",".join(map(str, stages))
+        raise UserError(f"hila_stages={text}: some of 2,3,4 wanted, each once")
+    for name in ("hila_stride", "hila_heads", "hila_mlp_ratios"):
+        values = getattr(model, name)
+        if values is not None and min(values) < 1:
+            raise UserError(f"{name}={','.join(map(str, values))}: every value must be at least 1")
+    if model.hila_patch not in (2, 4, 6, 8):
+        raise UserError(f"hila_patch={model.hila_patch}: 2, 4, 6 or 8 wanted")
+    return Hila(
+        stages=tuple(sorted(stages)),
+        strides=model.hila_stride or strides,
+        heads=model.hila_heads or ONES,
+        ratios=model.hila_mlp_ratios or ratios,
+        patch=model.hila_patch,
+        share_topdown=model.hila_share_topdown,
+        share_bottomup=model.hila_share_bottomup,
+        share_bottom=model.hila_share_bottom,
+        info_weights=model.hila_info_weights,
+        euclidean=model.hila_euclidean,
+    )
+
+
+def _trunk(
+    model: ModelConfig, size: str, stages: tuple[int, ...], depths: Four, strides: Four
+) -> HilaMiT:
+    return HilaMiT(
+        SIZES[size].channels,
+        depths_of(model, depths),
+        hila_of(model, stages, strides=strides),
+        drop_path=DROP_PATH if model.drop_path is None else model.drop_path,
+        grad_ckpt=model.grad_ckpt,
+    )
+
+
+def _hila(
+    size: str,
+    stages: tuple[int, ...],
+    num_classes: int,
+    model: ModelConfig,
+    depths: Four | None = None,
+    strides: Four = ONES,
+) -> nn.Module:
+    trunk = _trunk(model, size, stages, depths or SIZES[size].depths, strides)
+    return with_head(trunk, size, num_classes, model)
+
+
+def B0_S3(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
+    """B0 with S(3): 4,144,435 parameters with 19 classes."""
+    return _hila("B0", (3,), num_classes, model)
+
+
+def B0_S34(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
+    """B0 with S(3,4): 5,581,299 parameters with 19 classes."""
+    return _hila("B0", (3, 4), num_classes, model)
+
+
+def B1_S3(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
+    """B1 with S(3): 15,352,083 parameters with 19 classes."""
+    return _hila("B1", (3,), num_classes, model)
+
+
+def B1_S34(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
+    """B1 with S(3,4): 21,035,603 parameters with 19 classes."""
+    return _hila("B1", (3, 4), num_classes, model)
+
+
+def B1_S234(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
+    """B1 with S(2,3,4): 21,574,035 parameters with 19 classes."""
+    return _hila("B1", (2, 3, 4), num_classes, model)
+
+
+def B2_S234(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
+    """The published "B2": depths 2,2,6,2 and stride 3 in stage 3; 30,833,555 parameters."""
+    return _hila("B2", (2, 3, 4), num_classes, model, depths=(2, 2, 6, 2), strides=(1, 1, 3, 1))
+
+
+def B3_S234(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
+    """B3 with S(2,3,4), one block less in stage 2 than MiT-B3: 54,663,059 parameters."""
+    return _hila("B3", (2, 3, 4), num_classes, model, depths=(3, 3, 18, 3))

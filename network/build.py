@@ -30,6 +30,7 @@ ARCH_MODULES = (
     "attnscale",
     "segformer",
     "hila",
+    "swin",
 )
 
 ArchFunction = Callable[[int, ModelConfig], nn.Module]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HILA, inter-level attention, on the trunk of SegFormer.
+"""HILA, inter-level attention, on the trunks of SegFormer and Swin.
 
 S(3) in a name says that stage 3 exchanges with stage 2, S(2,3,4) that all neighbours do;
 `hila_stages` sets any other choice.
@@ -15,11 +15,24 @@ from torch import nn
 
 from config import ModelConfig, UserError
 from network.backbones.hila_mit import HilaMiT
+from network.backbones.hila_swin import HilaSwin
 from network.backbones.hila_update import Four, Hila
 from network.backbones.mit import DROP_PATH, SIZES
+from network.backbones.swin import SIZES as SWIN_SIZES
 from network.segformer import MIT_OPTIONS, depths_of, with_head
+from network.swin import with_heads
 
-__all__ = ["B0_S3", "B0_S34", "B1_S3", "B1_S34", "B1_S234", "B2_S234", "B3_S234"]
+__all__ = [
+    "B0_S3",
+    "B0_S34",
+    "B1_S3",
+    "B1_S34",
+    "B1_S234",
+    "B2_S234",
+    "B3_S234",
+    "SwinS_S234",
+    "SwinT_S234",
+]
 
 HILA_OPTIONS = MIT_OPTIONS | {
     "align_corners",
@@ -34,9 +47,21 @@ HILA_OPTIONS = MIT_OPTIONS | {
     "hila_info_weights",
     "hila_euclidean",
 }
-USED_OPTIONS = {name: HILA_OPTIONS for name in __all__}
+# Updates of Swin serve all steps of a layer and have windows of 4 x 4.
+ONLY_MIT = {
+    "hila_patch",
+    "hila_share_topdown",
+    "hila_share_bottomup",
+    "hila_share_bottom",
+}
+ONLY_SWIN = {"aux_head", "hila_legacy_shift", "hila_raw_levels"}
+USED_OPTIONS = {
+    name: HILA_OPTIONS - ONLY_MIT | ONLY_SWIN if name.startswith("Swin") else HILA_OPTIONS
+    for name in __all__
+}
 PUBLISHED = ModelConfig()
 ONES: Four = (1, 1, 1, 1)
+SWIN_DROP_PATH = 0.3
 
 
 def hila_of(
@@ -127,3 +152,28 @@ def B2_S234(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
 def B3_S234(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
     """B3 with S(2,3,4), one block less in stage 2 than MiT-B3: 54,663,059 parameters."""
     return _hila("B3", (2, 3, 4), num_classes, model, depths=(3, 3, 18, 3))
+
+
+def _swin(size: str, num_classes: int, model: ModelConfig, strides: Four) -> nn.Module:
+    published = SWIN_SIZES[size]
+    trunk = HilaSwin(
+        published.width,
+        depths_of(model, published.depths),
+        published.heads,
+        hila_of(model, (2, 3, 4), strides=strides, ratios=(2, 2, 2, 2)),
+        drop_path=SWIN_DROP_PATH if model.drop_path is None else model.drop_path,
+        grad_ckpt=model.grad_ckpt,
+        legacy_shift=model.hila_legacy_shift,
+        raw_levels=model.hila_raw_levels,
+    )
+    return with_heads(trunk, num_classes, model)
+
+
+def SwinT_S234(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
+    """Swin-T and UPerNet with S(2,3,4), stride 2 in the third layer."""
+    return _swin("T", num_classes, model, strides=(1, 1, 2, 1))
+
+
+def SwinS_S234(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
+    """Swin-S and UPerNet with S(2,3,4); not published, strides as in Swin-T."""
+    return _swin("S", num_classes, model, strides=(1, 1, 2, 1))

@@ -91,11 +91,11 @@ class HilaMiT(MiT):
         for index, block in enumerate(self.blocks(stage)):
             if index in ups:
                 update = self._module(self.bottomup, tag, ups.index(index))
-                top = self.run(update, (bottom, top))
+                top = self.run(update, bottom, top)
             top = self.run(block, top)
             if index in downs:
                 step = downs.index(index)
-                bottom = self.run(self._module(self.topdown, tag, step), (bottom, top))
+                bottom = self.run(self._module(self.topdown, tag, step), bottom, top)
                 bottom = self.run(self._module(self.prevblock, tag, step), bottom)
         bottom = self.prevnorm[tag](bottom)
         top = self.get_submodule(f"norm{stage}")(top)

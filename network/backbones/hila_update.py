@@ -82,9 +82,8 @@ class TopDownUpdate(nn.Module):
         self.bottom_mlp = MixFFN(bottom_channels, ratio)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, levels: tuple[Tensor, Tensor]) -> Tensor:
-        """levels: bottom (B, H, W, C_b) and top (B, h, w, C_t); returns the new bottom."""
-        bottom, top = levels
+    def forward(self, bottom: Tensor, top: Tensor) -> Tensor:
+        """Bottom (B, H, W, C_b) and top (B, h, w, C_t) -> the new bottom."""
         kept, new = self.info_weights
         read = self.topdown_attn(self.norm1(bottom), self.norm2(top))
         bottom = bottom + self.drop_path(read)
@@ -115,9 +114,8 @@ class BottomUpUpdate(nn.Module):
         self.top_mlp = MixFFN(top_channels, ratio)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, levels: tuple[Tensor, Tensor]) -> Tensor:
-        """levels: bottom (B, H, W, C_b) and top (B, h, w, C_t); returns the new top."""
-        bottom, top = levels
+    def forward(self, bottom: Tensor, top: Tensor) -> Tensor:
+        """Bottom (B, H, W, C_b) and top (B, h, w, C_t) -> the new top."""
         kept, new = self.info_weights
         read = self.bottomup_attn(self.norm4(top), self.norm5(bottom))
         top = top + self.drop_path(read)

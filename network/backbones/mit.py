@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from config import UserError
 from network.ops.drop_path import DropPath, rising_rates
 from network.ops.mix_ffn import MixFFN
-from network.ops.recompute import run_stage
+from network.ops.recompute import run_block
 from network.ops.start import start_transformer
 
 HEADS = (1, 2, 5, 8)
@@ -194,7 +194,7 @@ class MiT(nn.Module):
         assert isinstance(blocks, nn.ModuleList)
         return blocks
 
-    def run(self, block: nn.Module, tokens: Tensor | tuple[Tensor, Tensor]) -> Tensor:
-        """`block(tokens)`, recomputed in the backward pass where `grad_ckpt` says so."""
-        out: Tensor = run_stage(block, tokens, self.grad_ckpt and self.training)
+    def run(self, block: nn.Module, *inputs: Tensor) -> Tensor:
+        """`block(*inputs)`, recomputed in the backward pass where `grad_ckpt` says so."""
+        out: Tensor = run_block(block, *inputs, recompute=self.grad_ckpt and self.training)
         return out

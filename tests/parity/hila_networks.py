@@ -28,6 +28,8 @@ ARCHS = {f"mit_b{n}": f"segformer.B{n}" for n in range(6)} | {
     "def_b1_hila": "hila.B1_S3",
     "def_b2_hila": "hila.B2_S234",
     "def_b3_hila": "hila.B3_S234",
+    "def_swin_t_hila": "hila.SwinT_S234",
+    "def_swin_s_hila": "hila.SwinS_S234",
 }
 OPTIONS = {  # names of a recorded trunk -> ours
     "depths": "stage_depths",
@@ -42,7 +44,10 @@ OPTIONS = {  # names of a recorded trunk -> ours
     "info_weights": "hila_info_weights",
     "use_euc_dist": "hila_euclidean",
 }
-WITHOUT_EFFECT = {"type", "style", "store_attn", "imagenet_pretraining", "pretrained"}
+WITHOUT_EFFECT = {  # on the numbers, with the values that occur
+    "attn_drop_rate", "drop_rate", "imagenet_pretraining", "pretrained", "qk_scale", "qkv_bias",
+    "reuse_bottomsa_pretraining", "store_attn", "style", "type",
+}  # fmt: skip
 DEFAULT_PAIRS = [[2, 3]]
 # The published trunk where a config says nothing; our names stand for the configs instead.
 HILA_DEFAULTS: dict[str, dict[str, Any]] = {
@@ -53,7 +58,20 @@ HILA_DEFAULTS: dict[str, dict[str, Any]] = {
     }
     for n in range(4)
 }
+for _size in ("t", "s"):
+    HILA_DEFAULTS[f"def_swin_{_size}_hila"] = {
+        "hila_stride": [1, 1, 1, 1],
+        "hila_mlp_ratios": [4, 4, 4, 4],
+        "hila_raw_levels": True,
+        "hila_legacy_shift": True,
+    }
 ATTENTION = "attn."
+
+
+def stages_of(trunk: Mapping[str, Any]) -> list[int]:
+    """The top stages counted from 1: recorded as pairs, or in Swin as layers counted from 0."""
+    entries = trunk.get("hila_attn", DEFAULT_PAIRS)
+    return [each[1] if isinstance(each, list) else each + 1 for each in entries]
 
 
 def network_of(header: Mapping[str, Any]) -> nn.Module:
@@ -64,8 +82,7 @@ def network_of(header: Mapping[str, Any]) -> nn.Module:
     unknown = trunk.keys() - OPTIONS.keys() - WITHOUT_EFFECT - {"hila_attn"}
     assert not unknown, f"unknown options {sorted(unknown)}"
     if kind.endswith("_hila"):
-        pairs = trunk.get("hila_attn", DEFAULT_PAIRS)
-        options["hila_stages"] = [top for _, top in pairs]
+        options["hila_stages"] = stages_of(trunk)
         options = {**HILA_DEFAULTS[kind], **options}
     return build_net(ARCHS[kind], header["num_classes"], **options)
 
@@ -99,11 +116,15 @@ def compare_output(fixture: Fixture, key: str, got: Tensor | None) -> list[Row]:
 
 @torch.inference_mode()
 def check_network(fixture: Fixture) -> list[Row]:
-    """Parameter count and every recorded output."""
+    """Parameter count and every recorded output, also of a second call where there was one."""
     net, left_out = build(fixture)
     count = left_out + sum(item.numel() for item in net.parameters())
     rows = [compare(f"{fixture.name}/params", count, fixture.header["params"])]
-    got = outputs_of(net, draw_image(fixture.header["input"]))
+    image = draw_image(fixture.header["input"])
+    got = outputs_of(net, image)
+    for call in range(2, fixture.header["forward_calls"] + 1):
+        again = outputs_of(net, image)
+        got |= {f"{key}_call{call}": value for key, value in again.items()}
     for key in fixture.header["outputs"]:
         rows += compare_output(fixture, key, got.get(key))
     return rows
@@ -117,6 +138,8 @@ def outputs_of(net: nn.Module, image: Tensor) -> dict[str, Tensor]:
     for name, uses in recorded.items():
         for use, weights in enumerate(uses):
             found[f"{ATTENTION}{name}.call{use}"] = weights.flatten(1, 2)
+    if getattr(net, "auxiliary_head", None) is not None:
+        found["aux_logits"] = net.auxiliary_head(maps)
     return {**found, "logits": net.decode_head(maps)[0]}
 
 

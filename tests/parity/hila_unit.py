@@ -48,7 +48,7 @@ def check_case(fixture: Fixture, case: Mapping[str, Any], kind: str) -> list[Row
     state = recipe.fill(case["manifest"][kind], fixture.header["gain"])
     block.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
     with recorded_attention(block) as recorded:
-        out = block(levels_of(case)).flatten(1, 2)
+        out = block(*levels_of(case)).flatten(1, 2)
     weights = next(iter(recorded.values()))[0].squeeze(1).permute(0, 2, 3, 1)
     places = weights.unflatten(-1, (hila.patch, hila.patch))
     return [

@@ -83,6 +83,7 @@ class ModelConfig:
     hila_share_bottom: bool = True  # the same for the self-attention blocks after these steps
     hila_info_weights: tuple[float, float] = (0.5, 0.5)  # of what was there and what is new
     hila_euclidean: bool = False  # score by distance instead of by product
+    hila_reuse_bottom: bool = False  # start blocks below from their stage, with --pretrained
     hila_legacy_shift: bool = False  # Swin: bottom windows go on turning from call to call
     hila_raw_levels: bool = False  # Swin: levels below a layer without exchange miss their norm
     grad_ckpt: bool = False  # recompute the trunk in the backward pass

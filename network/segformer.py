@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SegFormer B0 to B5: the MiT trunk with the all-MLP head.
+"""SegFormer B0 to B5, the MiT trunk with the all-MLP head, and MiT as ImageNet classifier.
 
 Source: Xie et al., "SegFormer" (2021); Cityscapes val mIoU 76.2 (B0) to 82.4 (B5) at one scale.
 """
@@ -10,13 +10,31 @@ from torch import nn
 
 from config import ModelConfig, UserError
 from network.backbones.mit import DROP_PATH, SIZES, Four, MiT
+from network.encoder_classifier import EncoderClassifier
 from network.encoder_decoder import EncoderDecoder
 from network.heads.segformer import SegFormerHead
 
-__all__ = ["B0", "B1", "B2", "B3", "B4", "B5"]
+__all__ = [
+    "B0",
+    "B0_224",
+    "B1",
+    "B1_224",
+    "B2",
+    "B2_224",
+    "B3",
+    "B3_224",
+    "B4",
+    "B4_224",
+    "B5",
+    "B5_224",
+]
 
+CLASSIFIERS = frozenset(name for name in __all__ if name.endswith("_224"))  # `pred` is (B, K)
 MIT_OPTIONS = frozenset({"drop_path", "grad_ckpt", "pretrained", "stage_depths"})
-USED_OPTIONS = {name: MIT_OPTIONS | {"align_corners"} for name in __all__}
+USED_OPTIONS = {
+    name: MIT_OPTIONS if name in CLASSIFIERS else MIT_OPTIONS | {"align_corners"}
+    for name in __all__
+}
 PUBLISHED = ModelConfig()
 
 
@@ -81,3 +99,33 @@ def B4(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
 def B5(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
     """SegFormer-B5: 84,607,955 parameters with 19 classes."""
     return _segformer("B5", num_classes, model)
+
+
+def B0_224(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
+    """MiT-B0 as classifier."""
+    return EncoderClassifier(mit(model, "B0"), num_classes)
+
+
+def B1_224(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
+    """MiT-B1 as classifier."""
+    return EncoderClassifier(mit(model, "B1"), num_classes)
+
+
+def B2_224(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
+    """MiT-B2 as classifier."""
+    return EncoderClassifier(mit(model, "B2"), num_classes)
+
+
+def B3_224(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
+    """MiT-B3 as classifier."""
+    return EncoderClassifier(mit(model, "B3"), num_classes)
+
+
+def B4_224(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
+    """MiT-B4 as classifier."""
+    return EncoderClassifier(mit(model, "B4"), num_classes)
+
+
+def B5_224(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
+    """MiT-B5 as classifier."""
+    return EncoderClassifier(mit(model, "B5"), num_classes)

@@ -6,7 +6,7 @@ Source: Leung et al., HILA (2022), section 3 and figure 2.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from torch import Tensor, nn
 
@@ -15,11 +15,15 @@ from network.backbones.hila_update import (
     Hila,
     TopDownUpdate,
     check_heads,
+    copy_equal,
     down_steps,
+    refuse_reuse,
     up_steps,
 )
 from network.backbones.mit import DROP_PATH, HEADS, PLAIN_EPS, REDUCTIONS, Block, Four, MiT, as_map
 from network.ops.start import start_transformer
+
+PARTS = ("topdown.", "bottomup.", "prevblock.", "prevnorm.")
 
 
 def _modules(make: Callable[[], nn.Module], steps: int, shared: bool) -> nn.ModuleList:
@@ -32,7 +36,12 @@ class HilaMiT(MiT):
 
     The modules of a pair lie under its tag, such as `23`: `topdown`, `bottomup`, `prevblock` (one
     more self-attention block of the bottom stage after each top-down step) and `prevnorm`.
+
+    `file_depths` are those of the ImageNet file for a trunk that is meant to take the first
+    blocks of a deeper one; `fresh_groups` lists what such a file need not have.
     """
+
+    fresh_groups = (PARTS,)
 
     def __init__(
         self,
@@ -42,8 +51,11 @@ class HilaMiT(MiT):
         *,
         drop_path: float = DROP_PATH,
         grad_ckpt: bool = False,
+        file_depths: Four | None = None,
     ) -> None:
         super().__init__(channels, depths, drop_path=drop_path, grad_ckpt=grad_ckpt)
+        for stage, (own, there) in enumerate(zip(depths, file_depths or depths, strict=True), 1):
+            self.file_names |= {f"block{stage}.{index}.": None for index in range(own, there)}
         self.hila = hila
         self.topdown, self.bottomup = nn.ModuleDict(), nn.ModuleDict()
         self.prevblock, self.prevnorm = nn.ModuleDict(), nn.ModuleDict()
@@ -100,6 +112,23 @@ class HilaMiT(MiT):
         bottom = self.prevnorm[tag](bottom)
         top = self.get_submodule(f"norm{stage}")(top)
         return [*maps[:-1], as_map(bottom), as_map(top)]
+
+    def last_norms(self) -> list[nn.Module]:
+        """Norms that only maps other than the last depend on."""
+        return list(self.prevnorm.children())
+
+    def after_pretraining(self, found: Collection[str]) -> list[str]:
+        """Copy blocks as `hila.reuse_bottom` wants; `found` are the names that a file gave."""
+        if not self.hila.reuse_bottom:
+            return []
+        refuse_reuse(found, PARTS)
+        copied = []
+        for stage in self.hila.stages:
+            tag = f"{stage - 1}{stage}"
+            for name, block in self.prevblock[tag].named_children():
+                last = self.blocks(stage - 1)[-1]
+                copied += copy_equal(last, block, f"prevblock.{tag}.{name}")
+        return copied
 
     @staticmethod
     def _module(parts: nn.ModuleDict, tag: str, step: int) -> nn.Module:

@@ -6,6 +6,8 @@ Source: Leung et al., HILA (2022), section 3.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from torch import Tensor, nn
 
 from network.backbones.hila_update import (
@@ -13,13 +15,16 @@ from network.backbones.hila_update import (
     Hila,
     TopDownUpdate,
     check_heads,
+    copy_equal,
     down_steps,
+    refuse_reuse,
     up_steps,
 )
 from network.backbones.mit import Four
 from network.backbones.swin import SHIFT, Layer, Swin, SwinBlock
 from network.ops.start import start_transformer
 
+PARTS = ("top_down.", "bottom_up.", "bottom_sa.", "bottom_norm.")
 FLAG = "reuse_bottomsa_pretraining_flag"
 
 
@@ -59,11 +64,7 @@ class HilaSwin(Swin):
         self.dead_entries = (*dead, *(f"norm{level}." for level in unnormed))
         self.fresh_groups = (
             *Swin.fresh_groups,
-            tuple(
-                f"layers.{stage - 1}.{part}"
-                for stage in hila.stages
-                for part in ("top_down.", "bottom_up.", "bottom_sa.", "bottom_norm.")
-            ),
+            tuple(f"layers.{stage - 1}.{part}" for stage in hila.stages for part in PARTS),
         )
 
     def _add_pair(self, stage: int) -> list[str]:
@@ -86,6 +87,30 @@ class HilaSwin(Swin):
         start_transformer(layer.top_down)
         start_transformer(layer.bottom_sa)
         return []
+
+    def last_norms(self) -> list[nn.Module]:
+        """Norms that only maps other than the last depend on."""
+        found = []
+        for stage in self.hila.stages:
+            depth, stride = self.depths[stage - 1], self.hila.strides[stage - 1]
+            downs = down_steps(depth, stride)
+            last_up = up_steps(depth, stride)[-1]
+            if all(step in downs for step in range(last_up)):
+                found.append(self.layers[stage - 1].get_submodule("bottom_norm"))
+        return found
+
+    def after_pretraining(self, found: Collection[str]) -> list[str]:
+        """Copy blocks as `hila.reuse_bottom` wants; `found` are the names that a file gave."""
+        if not self.hila.reuse_bottom:
+            return []
+        refuse_reuse(found, self.fresh_groups[-1])
+        copied = []
+        for stage in self.hila.stages:
+            last = self.layers[stage - 2].get_submodule(f"blocks.{self.depths[stage - 2] - 1}")
+            prefix = f"layers.{stage - 1}.bottom_sa.0"
+            if down_steps(self.depths[stage - 1], self.hila.strides[stage - 1]):
+                copied += copy_equal(last, self.get_submodule(prefix), prefix)
+        return copied
 
     def levels(
         self, index: int, layer: Layer, tokens: Tensor, levels: list[Tensor]

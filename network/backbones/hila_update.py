@@ -6,6 +6,7 @@ Source: Leung et al., HILA (2022), sections 3.1 to 3.3.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -24,7 +25,8 @@ class Hila:
 
     stages: top stages, each of 2..4. strides, heads and ratios are those of stages 1..4; which
     stage of a pair counts is up to the host. With share_... one module serves all steps of a
-    stage; without, each step has its own.
+    stage; without, each step has its own. reuse_bottom: after an ImageNet file without HILA is
+    loaded, the blocks after top-down steps become copies of the last block of their stage.
     """
 
     stages: tuple[int, ...]
@@ -37,6 +39,7 @@ class Hila:
     share_bottom: bool = True
     info_weights: tuple[float, float] = (0.5, 0.5)
     euclidean: bool = False
+    reuse_bottom: bool = False
 
 
 def up_steps(depth: int, stride: int) -> list[int]:
@@ -55,6 +58,24 @@ def check_heads(hila: Hila, channels: int, stage: int, heads: int) -> None:
         text = ",".join(map(str, hila.heads))
         raise UserError(
             f"hila_heads={text}: {channels} channels of stage {stage} do not divide into {heads}"
+        )
+
+
+def copy_equal(source: nn.Module, target: nn.Module, prefix: str) -> list[str]:
+    """Copy all weights of one shape; returns the names in `target`, below `prefix`."""
+    weights, copied = source.state_dict(), []
+    for name, value in target.state_dict().items():
+        if name in weights and weights[name].shape == value.shape:
+            value.copy_(weights[name])
+            copied.append(f"{prefix}.{name}")
+    return copied
+
+
+def refuse_reuse(found: Collection[str], parts: tuple[str, ...]) -> None:
+    """UserError if a file that shall lack the blocks below `parts` has some."""
+    if any(name.startswith(parts) for name in found):
+        raise UserError(
+            "hila_reuse_bottom: the file of --pretrained holds these blocks already; leave it out"
         )
 
 

@@ -11,7 +11,6 @@ Transformers" (2021), section 3.1 and table 6.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -142,7 +141,6 @@ class MiT(nn.Module):
     """
 
     strides = STRIDES
-    file_names: ClassVar[dict[str, str | None]] = {"head.": None}
 
     def __init__(
         self,
@@ -154,6 +152,7 @@ class MiT(nn.Module):
     ) -> None:
         super().__init__()
         self.channels, self.depths, self.grad_ckpt = channels, depths, grad_ckpt
+        self.file_names: dict[str, str | None] = {"head.": None}
         rates = rising_rates(drop_path, depths)
         inputs = 3
         for index, width in enumerate(channels):

@@ -144,13 +144,18 @@ class Layer(nn.Module):
 class Swin(nn.Module):
     """(B, 3, H, W) -> four maps at strides 4, 8, 16, 32, sizes rounded up; from 4 pixels a side.
 
-    `channels` announces the maps. `file_names` says how an ImageNet file names the weights;
-    `fresh_groups` what it need not have, all names of a group or none.
+    `channels` announces the maps. `file_names` says how an ImageNet file names the weights,
+    `fresh_groups` what it need not have.
     """
 
     strides = STRIDES
     file_names: ClassVar[dict[str, str | None]] = {"norm.": None, "head.": None}
-    fresh_groups: tuple[tuple[str, ...], ...] = (("norm0.", "norm1.", "norm2.", "norm3."),)
+    fresh_groups: tuple[tuple[str, ...], ...] = (
+        ("norm0.",),
+        ("norm1.",),
+        ("norm2.",),
+        ("norm3.",),
+    )
 
     def __init__(
         self,

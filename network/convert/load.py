@@ -10,9 +10,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from config import UserError
-from network.convert import imagenet
+from network.convert import hila, imagenet
 from network.convert.checkpoint import read_checkpoint, split_weights
-from network.convert.nvidia import official_name, strip_saved_prefix, to_wanted
+from network.convert.entries import dead_names, is_dead
+from network.convert.nvidia import BACKBONE_PREFIX, official_name, strip_saved_prefix, to_wanted
 from network.convert.report import LoadReport, shortened
 
 COUNTER = "num_batches_tracked"  # absent from files of old torch versions; not a weight
@@ -37,30 +38,17 @@ def _allowed(key: str, partial: Sequence[str]) -> bool:
     )
 
 
-def dead_names(net: nn.Module) -> tuple[str, ...]:
-    """Names of published entries that no number depends on, and that `net` does not have.
-
-    Modules list theirs as `dead_entries`; one that ends in a dot stands for all names below it.
-    """
-    return tuple(
-        official_name(f"{name}.{entry}".removeprefix("."))
-        for name, module in net.named_modules()
-        for entry in getattr(module, "dead_entries", ())
-    )
-
-
-def _is_dead(key: str, dead: Sequence[str]) -> bool:
-    name = official_name(key)
-    return any(name == each or (each[-1] == "." and name.startswith(each)) for each in dead)
-
-
 def _plan(
     net: nn.Module, state: Mapping[str, Tensor], partial: Sequence[str], layout: str
 ) -> tuple[dict[str, Tensor], LoadReport]:
     """Tensors to copy by name of the network, and what becomes of all names."""
-    own, dead = net.state_dict(), dead_names(net)
+    own = net.state_dict()
+    dead = [official_name(name) for name in dead_names(net)]
     dropped = [key for key in state if layout == "imagenet" and imagenet.is_classifier(key)]
-    dropped += [key for key in state if key not in own and _is_dead(key, dead)]
+    spellings = {
+        key: (official_name(key), BACKBONE_PREFIX + key) for key in state if key not in own
+    }
+    dropped += [key for key, names in spellings.items() if any(is_dead(n, dead) for n in names)]
     found: dict[str, Tensor] = {}
     unexpected: list[str] = []
     mismatched: list[tuple[str, str]] = []  # name, name with both shapes
@@ -139,7 +127,8 @@ def load_official(
     _check_prefixes(net, state, partial)
     names = [*report.missing, *(text.split(" ", 1)[0] for text in report.mismatched)]
     if report.unexpected or not all(_allowed(name, partial) for name in names):
-        raise UserError(_refusal(net, title, facts, report))
+        other_stages = hila.misfit(title, net.state_dict(), state)
+        raise UserError(other_stages or _refusal(net, title, facts, report))
     _copy(net, found)
     return report
 

@@ -99,7 +99,6 @@ def test_levels_that_do_not_exchange_stay_those_of_segformer() -> None:
     [
         ({"hila_stages": (1, 3)}, "hila_stages=1,3: some of 2,3,4 wanted"),
         ({"hila_stages": (3, 3)}, "hila_stages=3,3"),
-        ({"hila_stages": ()}, "hila_stages="),
         ({"hila_stride": (1, 1, 0, 1)}, "hila_stride=1,1,0,1"),
         ({"hila_patch": 5}, "hila_patch=5: 2, 4, 6 or 8 wanted"),
         ({"hila_heads": (1, 3, 1, 1)}, "hila_heads=1,3,1,1: 64 channels of stage 2"),
@@ -108,3 +107,60 @@ def test_levels_that_do_not_exchange_stay_those_of_segformer() -> None:
 def test_impossible_options_are_one_clear_line(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         build_net("hila.B0_S3", 3, **options)
+
+
+@torch.inference_mode()
+def test_swin_answers_alike_on_every_call_unless_asked_for_the_published_turning() -> None:
+    torch.manual_seed(0)
+    net = build_net("hila.SwinT_S234", 3, stage_depths=(1, 2, 2, 1)).eval()
+    image = picture(64, 96)
+    first = net.backbone(image)
+    assert all(torch.equal(a, b) for a, b in zip(first, net.backbone(image), strict=True))
+    net.backbone.legacy_shift = True
+    assert torch.equal(net.backbone(image)[0], first[0])
+    assert not torch.equal(net.backbone(image)[0], first[0])
+    assert torch.equal(net.backbone(image)[0], first[0])
+
+
+@torch.inference_mode()
+def test_swin_levels_without_exchange_are_normed_unless_asked_for_the_published_ones() -> None:
+    options = {"stage_depths": (1, 1, 1, 1), "hila_stages": (2,)}
+    for raw in (False, True):
+        net = build_net("hila.SwinT_S234", 3, hila_raw_levels=raw, **options).eval()
+        normed = [
+            bool(each.std(dim=1, correction=0).sub(1).abs().max() < 0.1)
+            for each in net.backbone(picture(64, 96))
+        ]
+        assert normed[1:] == [not raw, not raw, True]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["hila.SwinT_S234", "swin.T_UPerNet"])
+def test_swin_trains_every_parameter_at_any_size(arch: str) -> None:
+    net = build_net(arch, 3, stage_depths=(1, 2, 2, 1)).train()
+    outputs = net(picture(65, 93, batch=2))
+    assert {key: tuple(each.shape) for key, each in outputs.items()} == {
+        "pred": (2, 3, 65, 93),
+        "aux": (2, 3, 65, 93),
+    }
+    sum(each.square().mean() for each in outputs.values()).backward()
+    assert [name for name, item in net.named_parameters() if item.grad is None] == []
+
+
+@pytest.mark.parametrize("arch", ["segformer.B0_224", "hila.B0_S34_224"])
+def test_classifiers_give_one_score_a_class_and_train_whole(arch: str) -> None:
+    net = build_net(arch, 5).train()
+    pred = net(picture(64, 64, batch=2))["pred"]
+    assert pred.shape == (2, 5)
+    pred.square().mean().backward()
+    idle = [name for name, x in net.named_parameters() if x.grad is None and x.requires_grad]
+    assert idle == []
+
+
+@pytest.mark.slow
+def test_swin_classifiers_train_whole() -> None:
+    for arch in ("swin.T_224", "hila.SwinT_S234_224"):
+        net = build_net(arch, 5, stage_depths=(1, 1, 2, 2)).train()
+        net(picture(64, 64, batch=2))["pred"].square().mean().backward()
+        idle = [name for name, x in net.named_parameters() if x.grad is None and x.requires_grad]
+        assert idle == []

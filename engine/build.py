@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from config import DATASETS, Config, ModelConfig, UserError
 from datasets.spec import DatasetSpec
+from datasets.views import make_resizer
 from engine import optim, predict
 from engine.loop import Settings
 from engine.param_groups import ParamRule, check_rules, describe, make_groups
@@ -276,11 +277,16 @@ def prepared(args: argparse.Namespace, net: nn.Module) -> nn.Module:
 
 def build_infer(args: argparse.Namespace, net: nn.Module, return_all: bool) -> predict.Infer:
     """The inference procedure the flags describe, as one callable."""
-    infer = predict.whole(net, return_all=return_all)
+    infer = predict.whole(net, return_all=return_all and not args.slide_crop)
+    if args.slide_crop:
+        infer = predict.slide(infer, args.slide_crop, args.slide_stride, args.bs_window)
+        if args.slide_pad:
+            infer = predict.padded(infer, args.slide_crop)
     if args.multi_scale_inference:
         scales = (args.default_scale, *args.extra_scales)
-        infer = predict.multi_scale(infer, scales, average="logits")
-    return predict.flip(infer) if args.do_flip else infer
+        resize = make_resizer(args.test_scale, args.size_divisor) if args.test_scale else None
+        infer = predict.multi_scale(infer, scales, args.average, resize)
+    return predict.flip(infer, args.average) if args.do_flip else infer
 
 
 def protocol(args: argparse.Namespace, model: ModelConfig) -> dict[str, Any]:
@@ -295,6 +301,12 @@ def protocol(args: argparse.Namespace, model: ModelConfig) -> dict[str, Any]:
         "averaged_scales": (args.default_scale, *args.extra_scales)
         if args.multi_scale_inference
         else None,
+        "average": args.average,
+        "slide_crop": args.slide_crop,
+        "slide_stride": args.slide_stride,
+        "slide_pad": args.slide_pad,
+        "test_scale": args.test_scale,
+        "size_divisor": args.size_divisor,
         "pre_size": args.pre_size,
         "precision": args.precision,
     }

@@ -30,7 +30,10 @@ import yaml
 PROJECT_ROOT = Path(__file__).resolve().parent
 PATHS_FILE = "paths.yml"
 ENV_PREFIX = "HISEG_"
-DATASETS = ("cityscapes", "camvid", "synthetic", "custom", "folder", "nullloader", "mapillary")
+DATASETS = (
+    "cityscapes", "camvid", "synthetic", "custom", "folder", "nullloader", "mapillary",
+    "ade20k", "pascal_context", "pascal_context_59",
+)  # fmt: skip
 
 
 class UserError(ValueError):
@@ -45,6 +48,8 @@ class DatasetConfig:
     CITYSCAPES_CUSTOMCOARSE: str = ""  # root of the auto-labelled images (ids and _prob.png)
     MAPILLARY_DIR: str = ""
     CAMVID_DIR: str = ""  # holds train/ trainannot/ val/ valannot/ test/ testannot/
+    ADE20K_DIR: str = ""  # ADEChallengeData2016: images/ annotations/
+    PASCAL_CONTEXT_DIR: str = ""  # PASCAL_Context: train/ and val/ with image/ and label/
     SYNTHETIC_DIR: str = ""  # written by `python -m datasets.synthetic`, Cityscapes layout
     CUSTOM_YAML: str = ""  # description of your own set, see docs/datasets.md
     CENTROID_ROOT: str = ""  # empty: ASSETS_PATH/uniform_centroids
@@ -325,6 +330,8 @@ FROM_RUN = (
     "cv",
     "pre_size",
     "map_crop_val",
+    "test_scale",
+    "size_divisor",
     "slide_crop",
     "slide_stride",
     "slide_pad",
@@ -360,7 +367,7 @@ def adopt_run(args: argparse.Namespace, given: set[str]) -> None:
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"--from_run {directory}: no readable run.json there") from error
     for name in FROM_RUN:
-        if name not in given and name in flags:
+        if name not in given and name in flags:  # runs of earlier versions lack some
             value = flags[name]
             setattr(args, name, tuple(value) if isinstance(value, list) else value)
     entries = _set_entries("MODEL", {**tree["MODEL"], "pretrained": ""}, given)

@@ -175,9 +175,7 @@ def build_optimizer(
     """
     rules = [ParamRule(key=key, lr=lr, decay=decay) for key, lr, decay in args.param_rules or ()]
     check_rules([name for name, _ in net.named_parameters()], rules)
-    groups = make_groups(
-        net.named_parameters(), rules, lr=args.lr, weight_decay=args.weight_decay
-    )
+    groups = make_groups(net.named_parameters(), rules, lr=args.lr, weight_decay=args.weight_decay)
     optimizer = optim.make_optimizer(
         groups,
         args.optimizer,
@@ -262,9 +260,7 @@ def by_iteration(args: argparse.Namespace, total: int, base: float) -> Schedule:
         assert args.lr_step is not None, "flag_rules let --lr_schedule step pass without a step"
         stair = step_down(args.lr_step, args.lr_gamma)
         return with_warmup(stair, args.warmup_iters, args.warmup_ratio)
-    return poly_iter(
-        total, args.poly_exp, args.warmup_iters, args.warmup_ratio, args.min_lr / base
-    )
+    return poly_iter(total, args.poly_exp, args.warmup_iters, args.warmup_ratio, args.min_lr / base)
 
 
 def prepared(args: argparse.Namespace, net: nn.Module) -> nn.Module:

@@ -157,9 +157,7 @@ class Averaged:
         return images, scaled_rows(inputs.rows, images.shape[-2])
 
 
-def _views_of(
-    infer: Infer, average: Average
-) -> tuple[Infer, tuple[View, ...], Resizer | None]:
+def _views_of(infer: Infer, average: Average) -> tuple[Infer, tuple[View, ...], Resizer | None]:
     """What a further averaging procedure around `infer` starts from."""
     if isinstance(infer, Averaged) and infer.average == average:
         return infer.infer, infer.views, infer.resize

@@ -25,7 +25,6 @@ def _reads_coarse(args: argparse.Namespace) -> bool:
     return bool(args.coarse_boost_classes) or args.only_coarse
 
 
-<<<<<<< HEAD
 def _averages(args: argparse.Namespace) -> bool:
     return args.do_flip or args.multi_scale_inference
 
@@ -35,7 +34,8 @@ def _plain_loss(args: argparse.Namespace) -> bool:
 
 
 PLAIN_LOSS = "plain cross entropy: no --rmi_loss, --img_wt_loss or --jointwtborder"
-=======
+
+
 def _hmsa(args: argparse.Namespace) -> bool:
     return bool(args.augmentation == "hmsa")
 
@@ -51,7 +51,8 @@ PIPELINE_FLAGS = {
     ),
     "mmseg": ("img_scale", "ratio_range", "cat_max_ratio"),
 }  # fmt: skip
->>>>>>> cde87ee (ADE20K and PASCAL-Context; flags of the mmseg pipeline; labels shifted already are one line)
+
+
 COARSE_FLAGS = "--coarse_boost_classes or --only_coarse"
 COARSE_NEEDS = "--dataset cityscapes or synthetic, and a --class_uniform_pct above 0"
 
@@ -159,7 +160,9 @@ def _check_schedule(args: argparse.Namespace) -> None:
     if args.lr_by == "iter" and name not in ("poly", "step"):
         raise UserError(f"--lr_schedule {name} goes by epoch; --lr_by iter takes poly or step")
     if name == "step" and args.lr_step is None:
-        raise UserError(f"--lr_schedule step needs --lr_step N, in the unit of --lr_by {args.lr_by}")
+        raise UserError(
+            f"--lr_schedule step needs --lr_step N, in the unit of --lr_by {args.lr_by}"
+        )
     if args.min_lr > args.lr:
         raise UserError(f"--min_lr {args.min_lr:g} is above --lr {args.lr:g}")
 

@@ -68,7 +68,6 @@ def _pixels(text: str, low: int) -> tuple[int, int]:
     return parts[0], parts[-1]
 
 
-<<<<<<< HEAD
 def crop_size(text: str) -> tuple[int, int]:
     """`896` or `1024,2048` (height, width) in pixels."""
     return _pixels(text, 32)
@@ -115,7 +114,8 @@ def param_rules(text: str) -> tuple[tuple[str, float, float], ...]:
     if twice:
         raise argparse.ArgumentTypeError(f"the key {sorted(twice)[0]} stands twice")
     return tuple(rules)
-=======
+
+
 def box(text: str) -> tuple[int, int]:
     """`2048,512`: the long and the short side of a box, in pixels."""
     try:
@@ -125,7 +125,6 @@ def box(text: str) -> tuple[int, int]:
     if len(sides) != 2 or not sides[0] >= sides[1] >= 1:
         raise argparse.ArgumentTypeError(f"{text}: LONG,SHORT wanted, in pixels")
     return sides[0], sides[1]
->>>>>>> cde87ee (ADE20K and PASCAL-Context; flags of the mmseg pipeline; labels shifted already are one line)
 
 
 positive_int = number(int, 1, math.inf)

@@ -79,7 +79,7 @@ class Objective:
         align_corners: bool = False,
         log_accuracy: bool = False,
     ) -> None:
-        """`ocr_alpha` weights `aux` of any network, `supervised_mscale_wt` every `pred_*`; 0 switches off.
+        """`ocr_alpha` weights `aux`, `supervised_mscale_wt` every `pred_*`; 0 switches off.
 
         `log_accuracy` adds the term `acc`.
         """

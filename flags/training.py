@@ -51,7 +51,11 @@ def add_loss(add: Callable[..., object]) -> None:
     )
     add("--ohem_threshold", type=fraction, help="train on pixels less sure than this only")
     add("--ohem_min_kept", type=positive_int, default=100_000, help="but on so many an image")
-    add("--log_accuracy", action="store_true", help="log the percentage of all pixels that are right")
+    add(
+        "--log_accuracy",
+        action="store_true",
+        help="log the percentage of all pixels that are right",
+    )
 
 
 def add_optimisation(add: Callable[..., object]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,9 @@ from datasets.base import DataError, SegmentationDataset
 from datasets.loader import collate, make_loader
 from datasets.samplers import EvalSampler
 from datasets.spec import Item
+from datasets.views import make_resizer
 from runtime.outcome import one_line
+from transforms.mmseg import FitImage
 from transforms.sample import Sample
 
 
@@ -96,3 +99,25 @@ def test_unlabelled_items_load(cities: Path) -> None:
     items = [Item(name="x", image=first_image(cities), label=None)]
     loader = make_loader(SegmentationDataset(items, cityscapes.SPEC), EvalSampler(1, 0, 1), 1, 0)
     assert next(iter(loader)).labels is None
+
+
+def test_resized_images_bring_their_originals_and_sizes() -> None:
+    fit = FitImage((16, 12), size_divisor=4)
+    samples = [fit(sample(5, 7, name)) for name in "ab"]
+    batch = collate(samples)
+    assert batch.images.shape == (2, 3, 12, 16)
+    assert batch.originals is not None
+    assert (batch.originals.shape, batch.originals.dtype) == ((2, 5, 7, 3), torch.uint8)
+    assert batch.sizes == [(5, 7)] * 2
+    assert collate([sample(5, 7)]).originals is None
+
+
+def test_views_are_resized_from_the_original_into_the_box_times_the_ratio() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (50, 75, 3), dtype=np.uint8)
+    views = make_resizer((2048, 64))(torch.from_numpy(picture)[None], 0.75)
+    want = cv2.resize(picture, (72, 48), interpolation=cv2.INTER_LINEAR)
+    assert np.array_equal(views[0].numpy(), want)
+    assert make_resizer((2048, 64), 32)(torch.from_numpy(picture)[None], 0.75).shape[1:3] == (
+        64,
+        96,
+    )

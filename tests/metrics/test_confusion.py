@@ -139,10 +139,11 @@ def test_class_that_is_only_predicted_counts_as_zero_not_as_absent():
 
 def test_table_has_a_line_a_class_and_says_absent():
     lines = Scores.of(CASE, ["road", "car", "pole"]).table().splitlines()
-    head = ["Id", "label", "iU_1.0", "TP", "FP", "FN", "Precision", "Recall"]
+    head = ["Id", "label", "iU_1.0", "TP", "FP", "FN", "Precision", "Recall", "Dice"]
     assert lines[0].split() == head
-    assert lines[1].split() == ["0", "road", "62.50", "45.45", "0.40", "0.20", "0.71", "0.83"]
-    assert lines[3].split() == ["2", "pole", "absent", "-", "-", "-", "-", "-"]
+    values = ["62.50", "45.45", "0.40", "0.20", "0.71", "0.83", "76.92"]
+    assert lines[1].split() == ["0", "road", *values]
+    assert lines[3].split() == ["2", "pole", "absent", *"------"]
     assert len({len(line) for line in lines}) == 1
 
 

@@ -22,7 +22,7 @@ from network.ops.recompute import run_stage
 from network.ops.resize import size_of
 from network.ops.tokens import to_image, to_tokens
 
-__all__ = ["VARIANTS", "HRViT", "Variant"]
+__all__ = ["VARIANTS", "HRViT", "HRViTBody", "Variant"]
 
 STEM_WIDTH, STEM_INNER = 64, 32
 WINDOWS = (1, 2, 7, 7)  # rows or columns of a stripe, by branch
@@ -147,11 +147,17 @@ class Stage(nn.Module):
     """
 
     def __init__(
-        self, variant: Variant, inputs: Sequence[int], depths: Sequence[int], rates: Sequence[float]
+        self,
+        variant: Variant,
+        inputs: Sequence[int],
+        depths: Sequence[int],
+        rates: Sequence[float],
+        *,
+        recompute: bool,
     ) -> None:
         super().__init__()
         channels = variant.channels[: len(depths)]
-        self.recompute = False
+        self.recompute = recompute
         self.patch_embed = nn.ModuleList(map(PatchEmbed, inputs, channels))
         self.branches = nn.ModuleList(
             nn.ModuleList(
@@ -180,16 +186,12 @@ class Stage(nn.Module):
         return to_image(self.norm[index](tokens))
 
 
-class HRViT(nn.Module):
-    """(B, 3, H, W) -> four maps of widths `channels` at strides 4, 8, 16, 32, of any H, W.
+class HRViTBody(nn.Module):
+    """Stem, fusions and stages, which trunk and classifier share.
 
-    Sizes are rounded up at every stride. `grad_ckpt` recomputes the blocks in the backward pass,
-    `drop_path` is the rate of the last block. Linear layers start as PyTorch has them; for
-    segmentation from scratch call `start`.
+    `grad_ckpt` recomputes the blocks in the backward pass, `drop_path` is the rate of the last
+    block. Layers start as PyTorch has them, except that attention starts at zero.
     """
-
-    strides = (4, 8, 16, 32)
-    file_names = {"head.": None}  # of a classifier, which a segmentation network drops
 
     def __init__(
         self, variant: Variant, *, drop_path: float = 0.0, grad_ckpt: bool = False
@@ -205,22 +207,31 @@ class HRViT(nn.Module):
             after = before + variant.channels[len(before) : len(stage)]
             stage_rates = list(itertools.islice(rates, depth))
             self.features.append(Fusion(before, after))
-            self.features.append(Stage(variant, after, stage, stage_rates))
+            self.features.append(Stage(variant, after, stage, stage_rates, recompute=grad_ckpt))
             before = variant.channels[: len(stage)]
-        for module in self.modules():
-            if isinstance(module, Stage):
-                module.recompute = grad_ckpt
 
-    def start(self) -> HRViT:
-        """The start of published segmentation training without a classifier: itself."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
-        return self
-
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) -> four maps of widths `channels` at strides 4, 8, 16, 32, rounded up."""
         maps = [self.stem(images)]
         for entry in self.features:
             maps = entry(maps)
         return maps
+
+
+class HRViT(HRViTBody):
+    """(B, 3, H, W) -> the four maps of `encode`, of any H, W; linear layers start small."""
+
+    strides = (4, 8, 16, 32)
+    file_names = {"head.": None}  # the part of a classifier that a trunk drops
+
+    def __init__(
+        self, variant: Variant, *, drop_path: float = 0.0, grad_ckpt: bool = False
+    ) -> None:
+        super().__init__(variant, drop_path=drop_path, grad_ckpt=grad_ckpt)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return self.encode(images)

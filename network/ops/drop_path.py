@@ -6,7 +6,6 @@ Source: Huang et al., "Deep Networks with Stochastic Depth" (2016).
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 __all__ = ["DropPath", "drop_path_rates"]
@@ -14,7 +13,7 @@ __all__ = ["DropPath", "drop_path_rates"]
 
 def drop_path_rates(rate: float, depth: int) -> list[float]:
     """`depth` probabilities that rise linearly from 0 to `rate`."""
-    return [float(value) for value in torch.linspace(0, rate, depth, dtype=torch.float64)]
+    return [rate * block / max(depth - 1, 1) for block in range(depth)]
 
 
 class DropPath(nn.Module):

@@ -21,6 +21,7 @@ from network.ops.tokens import to_image, to_tokens
 
 __all__ = ["Block", "CrossShapedAttention", "DiversityShortcut", "MixedScaleFFN", "head_width"]
 
+LOCAL_KERNEL = 3
 DENSE_SHORTCUT = 96  # channels up to which one dense product beats many small ones
 
 
@@ -42,7 +43,7 @@ class CrossShapedAttention(nn.Module):
         self.heads = channels // 2 // head_width(channels, nominal_head_width)
         self.to_qkv = nn.Linear(channels, 2 * channels)  # queries, values: there are no keys
         self.parallel_conv = nn.Sequential(
-            nn.Hardswish(), conv(channels, channels, 3, bias=True, groups=channels)
+            nn.Hardswish(), conv(channels, channels, LOCAL_KERNEL, bias=True, groups=channels)
         )
         self.to_out = nn.Sequential(nn.Linear(channels, channels))
         self.attn_bn = nn.BatchNorm2d(channels)
@@ -61,6 +62,18 @@ class CrossShapedAttention(nn.Module):
         local = to_tokens(self.parallel_conv(to_image(value)))
         mixed = F.hardswish(torch.cat([rows, columns], dim=3) + local)
         return to_tokens(self.attn_bn(to_image(self.to_out(mixed))))
+
+    def published_macs(self, x: Tensor) -> int:
+        """Multiply-adds by the published count: the scores are those of padded stripes."""
+        batch, height, width, channels = x.shape
+        tokens = batch * height * width
+        linear = tokens * channels * 3 * channels
+        local = tokens * channels * (LOCAL_KERNEL**2 + 1)
+        scores = sum(
+            batch * math.ceil(side / self.window) * (self.window * other) ** 2 * channels // 2
+            for side, other in ((height, width), (width, height))
+        )
+        return linear + local + scores + 2 * tokens * channels
 
 
 class DiversityShortcut(nn.Module):
@@ -94,6 +107,10 @@ class DiversityShortcut(nn.Module):
         mixed = F.gelu(F.linear(x, by_rows, right.bias.repeat(self.rows)))
         return F.linear(mixed, by_columns, left.bias.repeat_interleave(self.columns))
 
+    def published_macs(self, x: Tensor) -> int:
+        """Multiply-adds of the two small linear layers."""
+        return x.numel() * (self.columns + self.rows)
+
 
 class TwoScaleConv(nn.Module):
     """Depthwise 3x3 on the first half of the channels, 5x5 on the second: (B, C, H, W) to same."""
@@ -110,6 +127,11 @@ class TwoScaleConv(nn.Module):
         assert self.conv_3.bias is not None and self.conv_5.bias is not None
         bias = torch.cat([self.conv_3.bias, self.conv_5.bias])
         return F.conv2d(x, kernels, bias, padding=2, groups=x.shape[1])
+
+    def published_macs(self, x: Tensor) -> int:
+        """Multiply-adds of the two convolutions and their biases."""
+        per_channel = [layer.weight[0].numel() + 1 for layer in (self.conv_3, self.conv_5)]
+        return x.numel() * sum(per_channel) // len(per_channel)
 
 
 class MixedScaleFFN(nn.Module):

@@ -60,10 +60,16 @@ class HRViTHead(ClassScores):
         parts = [block.get_submodule("conv") for block in self.convs]
         joint = self.fusion_conv.get_submodule("conv").get_parameter("weight")[..., 0, 0]
         slices = joint.chunk(len(parts), dim=1)
-        with torch.autocast(joint.device.type, enabled=False):  # a product of weights, kept exact
-            kernels = [
-                (part @ layer.get_parameter("weight")[..., 0, 0])[..., None, None]
-                for part, layer in zip(slices, parts, strict=True)
-            ]
-            bias = joint @ torch.cat([layer.get_parameter("bias") for layer in parts])
-        return kernels, bias
+        kernels = [
+            (part @ layer.get_parameter("weight")[..., 0, 0])[..., None, None]
+            for part, layer in zip(slices, parts, strict=True)
+        ]
+        return kernels, joint @ torch.cat([layer.get_parameter("bias") for layer in parts])
+
+    def published_macs(self, features: Sequence[Tensor]) -> int:
+        """Multiply-adds of the paper's form, with the concatenation at stride 4."""
+        batch, _, height, width = features[0].shape
+        pixels, outputs = batch * height * width, self.feature_channels
+        alone = sum((x.numel() + x.numel() // x.shape[1]) * outputs for x in features)
+        joint = pixels * outputs * (len(features) * outputs + 2)
+        return alone + joint + pixels * (outputs + 1) * self.conv_seg.out_channels

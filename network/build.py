@@ -42,6 +42,18 @@ def list_archs() -> list[str]:
     return sorted(f"{name}.{arch}" for name in ARCH_MODULES for arch in _module(name).__all__)
 
 
+def list_classifiers() -> list[str]:
+    """The names among them whose `pred` is (B, K), one class a picture; for `--task classify`.
+
+    An arch module lists them in a set `CLASSIFIERS`.
+    """
+    return sorted(
+        f"{name}.{arch}"
+        for name in ARCH_MODULES
+        for arch in getattr(_module(name), "CLASSIFIERS", frozenset())
+    )
+
+
 def resolve_arch(arch: str) -> str:
     """The canonical `module.Function`; UserError with the nearest name for anything else."""
     name = arch.removeprefix("network.")
@@ -55,15 +67,9 @@ def resolve_arch(arch: str) -> str:
 def _base_of(name: str, known: list[str]) -> str | None:
     """The listed one-scale network that `name` is the multi-scale form of, if it is one."""
     base = name.removesuffix(MSCALE_SUFFIX)
-    if base == name or base not in known or is_classifier(base):
+    if base == name or base not in known or base in list_classifiers():
         return None
     return None if "n_scales" in _used_options(base) else base
-
-
-def is_classifier(name: str) -> bool:
-    """Whether the listed network `name` classifies whole pictures: `pred` is (B, K)."""
-    module, function = name.split(".")
-    return function in getattr(_module(module), "CLASSIFIERS", ())
 
 
 def _used_options(name: str) -> frozenset[str]:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from config import UserError
-from network.build import build_net, is_classifier, resolve_arch
+from network.build import build_net, list_classifiers, resolve_arch
 from network.count import Macs, count_macs
 
 OPENED = ("net", "backbone", "features")  # parts of which the parts are listed
@@ -81,7 +81,7 @@ def report(args: argparse.Namespace) -> list[str]:
     size = _size(args.size)
     classes = args.num_classes
     if classes is None:
-        classes = IMAGENET_CLASSES if is_classifier(arch) else CITYSCAPES_CLASSES
+        classes = IMAGENET_CLASSES if arch in list_classifiers() else CITYSCAPES_CLASSES
     options = {} if args.n_scales is None else {"n_scales": _scales(args.n_scales)}
     net = build_net(arch, classes, **options)
     return [f"{arch}, {classes} classes, {size[0]}x{size[1]}", *table(net, size)]

@@ -7,7 +7,6 @@ Source: Gu et al., "Multi-Scale High-Resolution Vision Transformer for Semantic 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from network.backbones.hrvit_block import Block
 from network.ops.conv import conv
-from network.ops.drop_path import drop_path_rates
+from network.ops.drop_path import rising_rates
 from network.ops.recompute import run_stage
 from network.ops.resize import size_of
 from network.ops.tokens import to_image, to_tokens
@@ -198,14 +197,12 @@ class HRViTBody(nn.Module):
     ) -> None:
         super().__init__()
         self.channels = variant.channels
-        depths = [max(stage) for stage in variant.blocks]
-        rates = iter(drop_path_rates(drop_path, sum(depths)))
+        rates = rising_rates(drop_path, tuple(max(stage) for stage in variant.blocks))
         self.stem = Stem()
         self.features = nn.ModuleList()
         before: tuple[int, ...] = (STEM_WIDTH,)
-        for stage, depth in zip(variant.blocks, depths, strict=True):
+        for stage, stage_rates in zip(variant.blocks, rates, strict=True):
             after = before + variant.channels[len(before) : len(stage)]
-            stage_rates = list(itertools.islice(rates, depth))
             self.features.append(Fusion(before, after))
             self.features.append(Stage(variant, after, stage, stage_rates, recompute=grad_ckpt))
             before = variant.channels[: len(stage)]

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -50,11 +51,17 @@ class LossTerms:
     """`total` to differentiate; `terms` are detached scalars, unweighted, for the log.
 
     Terms: `main` (of `pred`), its parts `bce` and `rmi` where the criterion has them, `aux`,
-    and `scale_05x` ... of single scales.
+    `scale_05x` ... of single scales, and `acc`, which is no loss: see `pixel_accuracy`.
     """
 
     total: Tensor
     terms: dict[str, Tensor] = field(default_factory=dict)
+
+
+@torch.no_grad()
+def pixel_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Percent of all pixels of logits (B, K, H, W) that are right; ignored ones count as wrong."""
+    return 100.0 * (logits.argmax(1) == labels).sum() / max(labels.numel(), 1)
 
 
 class Objective:
@@ -70,8 +77,12 @@ class Objective:
         ocr_aux_rmi: bool = False,
         supervised_mscale_wt: float = 0.0,
         align_corners: bool = False,
+        log_accuracy: bool = False,
     ) -> None:
-        """`ocr_alpha` weights `aux`, `supervised_mscale_wt` every `pred_*`; 0 switches off."""
+        """`ocr_alpha` weights `aux`, `supervised_mscale_wt` every `pred_*`; 0 switches off.
+
+        `log_accuracy` adds the term `acc`.
+        """
         self.criterion = criterion
         self.num_classes = num_classes
         self.ignore_label = ignore_label
@@ -79,6 +90,7 @@ class Objective:
         self.ocr_aux_rmi = ocr_aux_rmi
         self.supervised_mscale_wt = supervised_mscale_wt
         self.align_corners = align_corners
+        self.log_accuracy = log_accuracy
 
     def __call__(self, outputs: dict[str, Tensor], labels: Tensor) -> LossTerms:
         """Loss of the outputs of a training forward (network/outputs.py) for labels (B, H, W).
@@ -98,6 +110,8 @@ class Objective:
             total, parts = self.criterion(pred, labels), {}
         terms["main"] = total.detach()
         terms.update(parts)
+        if self.log_accuracy:
+            terms["acc"] = pixel_accuracy(pred, labels)
         for name, logits, weight, do_rmi in self._extras(outputs):
             if logits.shape[2:] != labels.shape[1:]:
                 logits = F.interpolate(

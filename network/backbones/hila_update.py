@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from config import UserError
@@ -108,7 +109,8 @@ class TopDownUpdate(nn.Module):
         kept, new = self.info_weights
         read = self.topdown_attn(self.norm1(bottom), self.norm2(top))
         bottom = bottom + self.drop_path(read)
-        return kept * bottom + new * self.drop_path(self.bottom_mlp(self.norm3(bottom)))
+        mixed = self.drop_path(self.bottom_mlp(self.norm3(bottom)))
+        return torch.add(kept * bottom, mixed, alpha=new)
 
 
 class BottomUpUpdate(nn.Module):
@@ -140,4 +142,5 @@ class BottomUpUpdate(nn.Module):
         kept, new = self.info_weights
         read = self.bottomup_attn(self.norm4(top), self.norm5(bottom))
         top = top + self.drop_path(read)
-        return kept * top + new * self.drop_path(self.top_mlp(self.norm6(top)))
+        mixed = self.drop_path(self.top_mlp(self.norm6(top)))
+        return torch.add(kept * top, mixed, alpha=new)

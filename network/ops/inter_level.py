@@ -177,7 +177,10 @@ class BottomUpAttention(InterLevelAttention):
         mixed: Tensor | None = None
         for i, j in self.shifts():
             own = cells.narrow(1, i, size[0]).narrow(3, j, size[1]).unsqueeze(-2)
-            part = (own * places[..., i, j]).sum(dim=(2, 4))
+            products = own * places[..., i, j]
+            # Plain additions: `sum` over two short inner axes takes 30 times as long on a CPU.
+            rows = products[:, :, 0] + products[:, :, 1]
+            part = rows[:, :, :, 0] + rows[:, :, :, 1]
             mixed = part if mixed is None else mixed + part
         assert mixed is not None
         return mixed

@@ -63,7 +63,9 @@ def check_case(case: Mapping[str, Any], arrays: Mapping[str, np.ndarray], step: 
 
 def check(fixture: Fixture) -> list[Row]:
     step = fixture.header["stride"]
-    return [row for case in fixture.header["cases"] for row in check_case(case, fixture.arrays, step)]
+    return [
+        row for case in fixture.header["cases"] for row in check_case(case, fixture.arrays, step)
+    ]
 
 
 CHECKS = {"attention_pictures": check}

@@ -19,6 +19,7 @@ from flags.values import (
 MISSING = "what a class in neither map of an image counts in boundary scores"
 LABELS = "raw: compare with label ids that are not shifted by the zero label, as HILA published"
 START = "as HILA's tester: boundary F and all scores of the images from N on only; -1: of all"
+HILA_THRESHOLD = 0.00088  # of the boundary F-score, share of the diagonal: 3 px at 1024x2048
 EVAL_MODES = ("val", "trn", "folder", "test", "train_extra")
 
 

@@ -37,8 +37,6 @@ REPLACED = {
     "efficient_test": "every evaluation streams: at most two full-size score maps, nothing stored",
 }
 
-HILA_THRESHOLD = 0.00088  # of the boundary F-score, 3 px at 1024x2048
-
 DESCRIPTION = "The command line of `train.py` and `eval.py`: every flag with type, range and help."
 
 GROUPS: dict[str, Callable[[Callable[..., object]], None]] = {
@@ -103,7 +101,7 @@ def _published_slice(args: argparse.Namespace, given: set[str]) -> str:
     """What `--eval_f1_start` switches on in HILA's tester, in place; says what it does."""
     args.eval_f1 = args.eval_f1 or not args.mod_f1
     if "eval_f1_th" not in given:
-        args.eval_f1_th = (HILA_THRESHOLD,)
+        args.eval_f1_th = (evaluation.HILA_THRESHOLD,)
     stop = args.eval_f1_start + args.eval_f1_step_size
     return (
         f"--eval_f1_start: all scores are of images {args.eval_f1_start} to {stop - 1} only; "

@@ -13,7 +13,6 @@ import numpy as np
 from metrics.boundary import MODIFIED_RADIUS, Bytes, Floats, boundary_f, modified_f
 
 HMSA_THRESHOLD = 0.008  # share of the image diagonal
-HILA_THRESHOLD = 0.00088  # 3 px at 1024x2048
 PARTS = ("F", "Precision", "Recall")
 ANY_CLASS = "any two classes"  # the row of the modified score
 

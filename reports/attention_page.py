@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from reports.files import jpeg_link
 from reports.render import write_html
 from reports.token_hierarchy import Grid, Picture
 
-LONGEST = 1000  # pixels of a whole picture on the page
+LONGEST, WHOLE = 1000, 800  # pixels of the picture on the page, and of the coloured ones
 ZOOMED = 400  # pixels of an enlarged part, about
 MARGIN = 0.6  # around the window of a token, of its side
 
@@ -101,5 +99,5 @@ def _figure(view: View, box: tuple[int, int, int]) -> dict[str, Any]:
         "title": view.title,
         "largest": "" if view.largest is None else f"{100 * view.largest:.1f} %",
         "near": jpeg_link(zoom(view.picture, box), 2 * ZOOMED),
-        "whole": jpeg_link(np.asarray(view.picture), LONGEST),
+        "whole": jpeg_link(view.picture, WHOLE),
     }

@@ -11,8 +11,8 @@ import torch
 
 from datasets.spec import IGNORE, DatasetSpec, zero_label_ids
 from engine.result import Result
+from flags.evaluation import HILA_THRESHOLD
 from metrics.boundary import boundary_f, boundary_radius, modified_f, outline
-from metrics.boundary_scores import HILA_THRESHOLD
 from metrics.confusion import ConfusionMatrix, Scores
 from metrics.distance_crop import distance_window, published_corner
 from reports.boundary import BoundarySink

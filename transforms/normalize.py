@@ -14,12 +14,18 @@ _SCALE = np.array([1 / (255 * std) for std in STD], np.float32)
 _SHIFT = np.array([-mean / std for mean, std in zip(MEAN, STD, strict=True)], np.float32)
 
 
-def to_tensor(image: np.ndarray) -> torch.Tensor:
-    """Network input of one picture: uint8 (H, W, 3) RGB -> float32 (3, H, W), normalised."""
+def to_tensor(image: np.ndarray, valid: tuple[int, int] | None = None) -> torch.Tensor:
+    """Network input of one picture: uint8 (H, W, 3) RGB -> float32 (3, H, W), normalised.
+
+    valid: (H, W) of the picture in the top left corner; all else is padding and becomes zero.
+    """
     out = np.empty((3, *image.shape[:2]), np.float32)
     for channel, plane in enumerate(cv2.split(image)):
         np.multiply(plane, _SCALE[channel], out=out[channel])
         out[channel] += _SHIFT[channel]
+    if valid is not None:
+        out[:, valid[0] :] = 0
+        out[:, :, valid[1] :] = 0
     return torch.from_numpy(out)
 
 

@@ -9,12 +9,16 @@
 | `aux` | (B, K, H, W) | training, networks with an auxiliary prediction; joined over scales |
 | `pred_05x`, `pred_10x`, ... | (B, K, sH, sW) | multi-scale, in training and with `return_all` |
 | `attn_05x`, ... | (B, 1, sH, sW), in 0..1 | the same |
+| `mask` | (B, 2, h, w) | training and `return_all`, networks with boundary heads |
+| `dir` | (B, 8, h, w) | the same |
 
 `pred_*` is the prediction of the pass at scale s = 0.5, 1.0, ... (sizes rounded down), `attn_*`
 the trust in that pass against the next higher one; there is none at the highest scale. Two
 modules differ: `mscale2` gives one map, the one used last, as `attn_10x` (B, 1, H, W);
-`attnscale` gives the weight of every scale, (B, 1, H, W), of any sign unless paired. All scores
-are logits. In eval mode nothing is computed that `pred` does not need, unless
+`attnscale` gives the weight of every scale, (B, 1, H, W), of any sign unless paired. `mask` and
+`dir` stay at the resolution of the heads: whether a pixel is near a boundary (class 1), and in
+which of eight directions, clockwise from left in steps of 45 degrees, the inside of its object
+lies. All scores are logits. In eval mode nothing is computed that `pred` does not need, unless
 `return_all` is given.
 """
 
@@ -29,6 +33,7 @@ from torch import Tensor, nn
 from network.ops.resize import resize, size_of
 
 PRED, AUX = "pred", "aux"
+MASK, DIRECTION = "mask", "dir"
 SCALE_PREFIX, ATTENTION_PREFIX = "pred_", "attn_"
 
 
@@ -37,12 +42,15 @@ class Maps:
     """What one pass of a single-scale network computes, before any resize to the input.
 
     logits (B, K, h, w); aux (B, K, h, w) or None; feats (B, C, h', w'): the map that the scale
-    attention reads, with C = `feature_channels` of the network.
+    attention reads, with C = `feature_channels` of the network. mask (B, 2, h'', w'') and
+    direction (B, 8, h'', w''): what boundary heads say, or None.
     """
 
     logits: Tensor
     feats: Tensor
     aux: Tensor | None = None
+    mask: Tensor | None = None
+    direction: Tensor | None = None
 
 
 def _digits(scale: float) -> str:
@@ -70,12 +78,13 @@ def scale_of(key: str) -> float:
 def single_scale_outputs(
     maps: Maps, images: Tensor, *, training: bool, align_corners: bool
 ) -> dict[str, Tensor]:
-    """`pred`, and in training `aux`, at the size of `images`."""
+    """`pred`, and in training `aux`, at the size of `images`; `mask` and `dir` if they were made."""
     size = size_of(images)
     outputs = {PRED: resize(maps.logits, size, align_corners)}
     if training and maps.aux is not None:
         outputs[AUX] = resize(maps.aux, size, align_corners)
-    return outputs
+    boundary = {MASK: maps.mask, DIRECTION: maps.direction}
+    return outputs | {key: value for key, value in boundary.items() if value is not None}
 
 
 class OneScale(nn.Module, abc.ABC):

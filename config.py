@@ -47,6 +47,7 @@ class DatasetConfig:
     CAMVID_DIR: str = ""  # holds train/ trainannot/ val/ valannot/ test/ testannot/
     SYNTHETIC_DIR: str = ""  # written by `python -m datasets.synthetic`, Cityscapes layout
     CUSTOM_YAML: str = ""  # description of your own set, see docs/datasets.md
+    DT_OFFSET_DIR: str = ""  # root of the boundary files; empty: the root of the data set
     CENTROID_ROOT: str = ""  # empty: ASSETS_PATH/uniform_centroids
     CV_SPLITS: int = 3  # number of city cross-validation folds of Cityscapes
     CLASS_UNIFORM_BIAS: tuple[float, ...] | None = None  # per-class multiplier of the draws
@@ -70,6 +71,7 @@ class ModelConfig:
     hrnet_width: int | None = None  # channels of the first branch; None: the arch's own
     hrnet_modules: tuple[int, int, int] | None = None  # modules of stages 2-4; published 1,4,3
     hrnet_blocks: int | None = None  # blocks of a branch; published 4
+    boundary_heads: bool = False  # mask and direction heads for --dt_offset_wt, where it has none
     drop_path: float | None = None  # largest stochastic depth rate; None: the arch's published one
     aux_head: bool = True  # supervise an inner map too, where the arch has such a head
     grad_ckpt: bool = False  # recompute the trunk in the backward pass
@@ -83,6 +85,11 @@ class LossConfig:
     OCR_ALPHA: float = 0.4  # weight of the auxiliary OCR prediction
     OCR_AUX_RMI: bool = False  # RMI for the auxiliary prediction too
     SUPERVISED_MSCALE_WT: float = 0.0  # weight of the loss on each single scale
+    BOUNDARY_WEIGHTS: tuple[float, float, float, float] = (0.8, 5.0, 0.6, 1.0)
+    # ^ with --dt_offset_wt: of the main loss, and, times that flag, of the boundary mask, the
+    #   direction to the inside, and the scores moved along it
+    BOUNDARY_OFFICIAL: bool = False  # the published habits: void and padding are supervised as
+    #                                  boundaries, angles stay when the picture is mirrored
     BATCH_BORDER_WEIGHTS: bool = False  # --jointwtborder as published: every image of a batch is
     #                                     divided by the border weights of all of them
 

@@ -220,7 +220,8 @@ class Trainer:
         with self.precision.autocast():
             outputs = self._outputs(images, batch.rows)
         assert batch.labels is not None, "training without labels"
-        return self.objective({key: value.float() for key, value in outputs.items()}, batch.labels)
+        outputs = {key: value.float() for key, value in outputs.items()}
+        return self.objective(outputs, batch.labels, batch.extras)
 
     def _outputs(self, images: Tensor, rows: Tensor | None) -> dict[str, Tensor]:
         try:

@@ -38,6 +38,7 @@ NEEDS: Needs = {
         lambda a: a.jointwtborder or a.lr_schedule == "scl-poly",
         "--jointwtborder or --lr_schedule scl-poly",
     ),
+    "dt_offset_source": (lambda a: a.dt_offset_wt > 0, "--dt_offset_wt above 0"),
     "amsgrad": (lambda a: a.optimizer in ("adam", "adamw"), "--optimizer adam or adamw"),
     "poly_step": (lambda a: a.lr_schedule == "poly2", "--lr_schedule poly2"),
     "rescale": (lambda a: a.lr_schedule == "scl-poly", "--lr_schedule scl-poly"),
@@ -85,6 +86,8 @@ def check_flags(args: argparse.Namespace, given: set[str]) -> None:
     for first, second in REFUSED_TOGETHER:
         if first in given and second in given:
             raise UserError(f"--{first} and --{second} exclude each other")
+    if args.dt_offset_wt > 0 and args.dataset == "nullloader":
+        raise UserError("--dt_offset_wt: --dataset nullloader has no labels")
     if args.scale_min > args.scale_max:
         raise UserError(f"--scale_min {args.scale_min:g} is above --scale_max {args.scale_max:g}")
     if "init_decoder" in given:

@@ -26,6 +26,13 @@ def add_loss(add: Callable[..., object]) -> None:
     add("--strict_bdr_cls", type=listed(int, low=0), help="classes without relaxation")
     add("--rlx_off_epoch", type=int, default=-1, help="epoch that ends the relaxation, -1 never")
     add("--wt_bound", "-wb", type=non_negative, default=1.0, help="bound of the class weights")
+    add("--dt_offset_wt", type=non_negative, default=0.0, help="weight of boundary supervision")
+    add(
+        "--dt_offset_source",
+        default="compute",
+        choices=("compute", "files"),
+        help="boundary maps: from labels while training, or written by datasets.dt_offset",
+    )
     add("--ocr_alpha", type=non_negative, default=0.4, help="weight of the auxiliary OCR loss")
     add("--ocr_aux_loss_rmi", action="store_true", help="RMI for the auxiliary prediction too")
     add(

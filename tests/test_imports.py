@@ -35,6 +35,7 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     # assembly: from the flags to the parts of a run
     ("datasets/build.py", ("config", "datasets", "transforms")),
     ("datasets/registry.py", ("config", "datasets")),
+    ("datasets/dt_offset.py", ("config", "flags", "datasets", "transforms")),
     ("datasets/check.py", ("config", "flags", "datasets")),
     ("network/build.py", ("config", "network")),
     ("loss/build.py", ("config", "loss", "datasets.spec")),
@@ -74,7 +75,7 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("network/convert/*", ("network.convert",)),
     ("network/*", ("network",)),
     # leaves
-    ("loss/*", ("loss", "network.outputs")),
+    ("loss/*", ("loss", "network.outputs", "transforms.boundary")),
     ("metrics/*", ("metrics",)),
     ("runtime/*", ("runtime",)),
     ("transforms/*", ("transforms",)),

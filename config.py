@@ -74,6 +74,9 @@ class ModelConfig:
     boundary_heads: bool = False  # mask and direction heads for --dt_offset_wt, where it has none
     drop_path: float | None = None  # largest stochastic depth rate; None: the arch's published one
     aux_head: bool = True  # supervise an inner map too, where the arch has such a head
+    query_grid: tuple[int, int] = (60, 60)  # rows, columns of learned pixel queries: crop / 8
+    batch_attention: str = "never"  # pictures of a batch attend to each other: never, training
+    #                                 (as UN-EPT was trained) or always
     grad_ckpt: bool = False  # recompute the trunk in the backward pass
     pretrained: str = ""  # file with ImageNet weights of the trunk; empty: random start
 

@@ -20,7 +20,7 @@ from torch import nn
 from config import ModelConfig, UserError, cfg, check_scales, near
 from network.convert import load_trunk
 
-ARCH_MODULES = ("ocrnet", "basic", "deepv3", "deeper", "mscale", "mscale2", "attnscale")
+ARCH_MODULES = ("ocrnet", "basic", "deepv3", "deeper", "mscale", "mscale2", "attnscale", "unept")
 
 ArchFunction = Callable[[int, ModelConfig], nn.Module]
 

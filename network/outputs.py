@@ -78,7 +78,7 @@ def scale_of(key: str) -> float:
 def single_scale_outputs(
     maps: Maps, images: Tensor, *, training: bool, align_corners: bool
 ) -> dict[str, Tensor]:
-    """`pred`, and in training `aux`, at the size of `images`; `mask` and `dir` if they were made."""
+    """`pred`, in training `aux`, at the size of `images`; `mask` and `dir` if they were made."""
     size = size_of(images)
     outputs = {PRED: resize(maps.logits, size, align_corners)}
     if training and maps.aux is not None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from config import UserError
 from network.convert.checkpoint import read_checkpoint, split_weights
+from network.convert.fit import fitted
 from network.convert.nvidia import strip_saved_prefix
 from network.convert.report import LoadReport, shortened
 
@@ -75,6 +76,7 @@ def load_trunk(net: nn.Module, path: str) -> LoadReport:
     renamed = {key: _own_name(key, names) for key in state}
     dropped = tuple(key for key, name in renamed.items() if name is None)
     found = {name: state[key] for key, name in renamed.items() if name is not None}
+    found = fitted(backbone, found, f"--pretrained {path}")
     own = backbone.state_dict()
     wrong = [f"{key} is not known" for key in found if key not in own]
     wrong += [f"{key} is missing" for key in own if key not in found and "num_batches" not in key]

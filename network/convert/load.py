@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from config import UserError
 from network.convert import imagenet
 from network.convert.checkpoint import read_checkpoint, split_weights
+from network.convert.fit import fitted
 from network.convert.nvidia import official_name, strip_saved_prefix, to_wanted
 from network.convert.report import LoadReport, shortened
 
@@ -116,7 +117,7 @@ def load_official(
     title = str(source) if named else title
     if not state:
         raise UserError(f"{title} holds no weights")
-    state = strip_saved_prefix(state)
+    state = fitted(net, strip_saved_prefix(state), title)
     found, report = _plan(net, state, partial, detect(state, facts))
     _check_prefixes(net, state, partial)
     names = [*report.missing, *(text.split(" ", 1)[0] for text in report.mismatched)]

@@ -19,6 +19,8 @@ from torch import nn
 
 from config import ModelConfig, UserError, cfg, check_scales, near
 from network.convert import load_trunk
+from network.heads.boundary import BoundaryHeads
+from network.outputs import OneScale
 
 ARCH_MODULES = ("ocrnet", "basic", "deepv3", "deeper", "mscale", "mscale2", "attnscale", "unept")
 
@@ -63,6 +65,15 @@ def _refuse_useless(arch: str, model: ModelConfig, used: frozenset[str]) -> None
             raise UserError(f"{item.name}={value} has no effect on {arch}; leave it out")
 
 
+def _add_boundary_heads(net: nn.Module, name: str) -> None:
+    """Give `net`, or the network inside its multi-scale wrapper, boundary heads."""
+    core = net if isinstance(net, OneScale) else getattr(net, "net", None)
+    if not isinstance(core, OneScale):
+        raise UserError(f"{name} predicts no map: boundary_heads has no effect on it")
+    if not core.own_boundary:
+        core.boundary = BoundaryHeads(core.feature_channels)
+
+
 def build_net(arch: str, num_classes: int, **options: Any) -> nn.Module:
     """The network `arch`; `options` are the fields of `config.ModelConfig`.
 
@@ -75,8 +86,10 @@ def build_net(arch: str, num_classes: int, **options: Any) -> nn.Module:
     model = _model_config(options)
     module_name, function_name = name.split(".")
     module = _module(module_name)
-    _refuse_useless(name, model, module.USED_OPTIONS[function_name])
+    _refuse_useless(name, model, module.USED_OPTIONS[function_name] | {"boundary_heads"})
     net = cast(ArchFunction, getattr(module, function_name))(num_classes, model)
+    if model.boundary_heads:
+        _add_boundary_heads(net, name)
     report = load_trunk(net, cfg.expand(model.pretrained)) if model.pretrained else None
     # For messages about this network: its name, and what became of the ImageNet file.
     vars(net).update(arch=name, num_classes=num_classes, trunk_report=report)

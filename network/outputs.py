@@ -25,7 +25,7 @@ lies. All scores are logits. In eval mode nothing is computed that `pred` does n
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -83,15 +83,19 @@ def single_scale_outputs(
     outputs = {PRED: resize(maps.logits, size, align_corners)}
     if training and maps.aux is not None:
         outputs[AUX] = resize(maps.aux, size, align_corners)
-    boundary = {MASK: maps.mask, DIRECTION: maps.direction}
-    return outputs | {key: value for key, value in boundary.items() if value is not None}
+    return outputs | boundary_outputs(maps.mask, maps.direction)
 
 
 class OneScale(nn.Module, abc.ABC):
-    """A network of one pass: its `maps` alone, or inside a multi-scale wrapper."""
+    """A network of one pass: its `maps` alone, or inside a multi-scale wrapper.
+
+    `boundary`: heads on `feats` for boundary supervision, in networks without heads of their own.
+    """
 
     feature_channels: int
     align_corners: bool
+    boundary: nn.Module | None = None
+    own_boundary = False  # whether `maps` gives mask and direction in training by itself
 
     @abc.abstractmethod
     def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
@@ -101,10 +105,32 @@ class OneScale(nn.Module, abc.ABC):
         self, images: Tensor, rows: Tensor | None = None, return_all: bool = False
     ) -> dict[str, Tensor]:
         """`pred`, in training also `aux` where there is one; `return_all` adds nothing."""
-        maps = self.maps(images, rows, features=False)
+        maps = run_pass(self, images, rows, features=False)
         return single_scale_outputs(
             maps, images, training=self.training, align_corners=self.align_corners
         )
+
+
+def run_pass(net: nn.Module, images: Tensor, rows: Tensor | None, *, features: bool = True) -> Maps:
+    """`net.maps`, in training with what its boundary heads say, if it has them."""
+    wanted = net.training and getattr(net, "boundary", None) is not None
+    maps = net.maps(images, rows, features=features or wanted)  # type: ignore[operator]
+    return with_boundary(net, maps)
+
+
+def with_boundary(net: nn.Module, maps: Maps) -> Maps:
+    """`maps` and, in training, the mask and direction that the boundary heads of `net` give."""
+    heads = getattr(net, "boundary", None)
+    if heads is None or not net.training:
+        return maps
+    mask, direction = heads(maps.feats)
+    return replace(maps, mask=mask, direction=direction)
+
+
+def boundary_outputs(mask: Tensor | None, direction: Tensor | None) -> dict[str, Tensor]:
+    """`mask` and `dir`, those that were made."""
+    both = {MASK: mask, DIRECTION: direction}
+    return {key: value for key, value in both.items() if value is not None}
 
 
 def scaled_rows(rows: Tensor | None, height: int) -> Tensor | None:

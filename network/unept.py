@@ -42,6 +42,8 @@ class UNEPT(OneScale):
     pictures of a batch attend to each other, `never`, in `training` or `always`.
     """
 
+    own_boundary = True
+
     def __init__(
         self,
         backbone: ResNetV1c | DeiTTrunk,

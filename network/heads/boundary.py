@@ -43,10 +43,10 @@ class SpatialBranch(nn.Module):
         return out
 
 
-def boundary_head(width: int, outputs: int) -> nn.Sequential:
-    """(B, width, h, w) -> logits (B, outputs, h, w); keys 0, 1, 3."""
+def boundary_head(width: int, outputs: int, channels: int | None = None) -> nn.Sequential:
+    """(B, channels or else width, h, w) -> logits (B, outputs, h, w); keys 0, 1, 3."""
     return nn.Sequential(
-        conv(width, width, 1),
+        conv(channels or width, width, 1),
         nn.BatchNorm2d(width),
         nn.ReLU(inplace=True),
         conv(width, outputs, 1),
@@ -61,3 +61,16 @@ def mask_head(width: int) -> nn.Sequential:
 def direction_head(width: int) -> nn.Sequential:
     """Eight logits a cell, see `network/outputs.py`."""
     return boundary_head(width, DIRECTIONS)
+
+
+class BoundaryHeads(nn.Module):
+    """Mask and direction heads on the features of any network: keys `mask.*`, `direction.*`."""
+
+    def __init__(self, channels: int, width: int = 256) -> None:
+        super().__init__()
+        self.mask = boundary_head(width, 2, channels)
+        self.direction = boundary_head(width, DIRECTIONS, channels)
+
+    def forward(self, feats: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, channels, h, w) -> logits (B, 2, h, w) and (B, 8, h, w)."""
+        return self.mask(feats), self.direction(feats)

@@ -31,7 +31,9 @@ class Batch:
     positions. failed: (name, message) of files that could not be read; they are in no other
     field, so a batch may hold no image at all (B = 0). sizes: (H, W) that the predictions of
     each image are brought to, where labels have it too; that of `images` when left out.
-    extras: (B, H, W) maps by name that every sample of the batch has.
+    extras: (B, H, W) maps by name that every sample of the batch has. originals: uint8
+    (B, H, W, 3) at `sizes`, the pictures that `images` were resized from, None where they were
+    not; they stay on the host.
     """
 
     images: Tensor
@@ -42,6 +44,7 @@ class Batch:
     failed: list[tuple[str, str]] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
     extras: dict[str, Tensor] = field(default_factory=dict)
+    originals: Tensor | None = None
 
     def __post_init__(self) -> None:
         if not self.sizes:
@@ -121,6 +124,7 @@ def collate(samples: Sequence[Sample], indices: Sequence[int] | None = None) -> 
     labels = [sample.label for sample in samples if sample.label is not None]
     rows = [torch.from_numpy(sample.rows) for sample in samples if sample.rows is not None]
     extras = set(samples[0].extras).intersection(*(sample.extras for sample in samples))
+    originals = [torch.from_numpy(s.original) for s in samples if s.original is not None]
     return Batch(
         images=torch.stack([to_tensor(sample.image, sample.valid) for sample in samples]),
         labels=_stack_labels(labels) if len(labels) == len(samples) else None,
@@ -132,6 +136,7 @@ def collate(samples: Sequence[Sample], indices: Sequence[int] | None = None) -> 
             name: torch.stack([torch.from_numpy(sample.extras[name]) for sample in samples])
             for name in sorted(extras)
         },
+        originals=torch.stack(originals) if len(originals) == len(samples) else None,
     )
 
 

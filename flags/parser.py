@@ -34,6 +34,7 @@ WITHOUT_EFFECT = {
 REPLACED = {
     "apex": "native DistributedDataParallel and autocast are used",
     "amp_opt_level": "O0 is --precision fp32, O1 and O2 are fp16 autocast, O3 is bf16/fp16 as set",
+    "efficient_test": "every evaluation streams: at most two full-size score maps, nothing stored",
 }
 
 DESCRIPTION = "The command line of `train.py` and `eval.py`: every flag with type, range and help."
@@ -88,6 +89,9 @@ def _apply_aliases(args: argparse.Namespace, given: set[str]) -> None:
         args.local_rank = int(os.environ.get("LOCAL_RANK", 0))
     if args.test_mode:
         args.max_epoch, args.max_iter = 2, None
+        args.val_iters, args.warmup_iters = None, 0
+    if args.slide_crop and args.dump_assets:
+        notes.append("--slide_crop: attention and single-scale maps are not dumped, windows differ")
     args.notes = notes
 
 
@@ -112,6 +116,8 @@ def resolve(args: argparse.Namespace, given: set[str], target: Config) -> None:
     _apply_aliases(args, given)
     if args.from_run:
         adopt_run(args, given)
+    if args.dt_offset_wt > 0 and not args.eval:
+        args.set = [*(args.set or []), "MODEL.boundary_heads=true"]
     configure(args, given, target)
     check_flags(args, given)
     args.given = sorted(given)

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -57,11 +58,18 @@ class LossTerms:
     """`total` to differentiate; `terms` are detached scalars, unweighted, for the log.
 
     Terms: `main` (of `pred`), its parts `bce` and `rmi` where the criterion has them, `aux`,
-    `scale_05x` ... of single scales, and `mask`, `direction`, `moved` of boundary supervision.
+    `scale_05x` ... of single scales, `mask`, `direction`, `moved` of boundary supervision, and
+    `acc`, which is no loss: see `pixel_accuracy`.
     """
 
     total: Tensor
     terms: dict[str, Tensor] = field(default_factory=dict)
+
+
+@torch.no_grad()
+def pixel_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Percent of all pixels of logits (B, K, H, W) that are right; ignored ones count as wrong."""
+    return 100.0 * (logits.argmax(1) == labels).sum() / max(labels.numel(), 1)
 
 
 class Objective:
@@ -80,10 +88,12 @@ class Objective:
         boundary: BoundaryLoss | None = None,
         boundary_wt: float = 1.0,
         boundary_weights: tuple[float, float, float, float] = (0.8, 5.0, 0.6, 1.0),
+        log_accuracy: bool = False,
     ) -> None:
         """`ocr_alpha` weights `aux`, `supervised_mscale_wt` every `pred_*`; 0 switches off.
 
-        `boundary_weights` are those of main, mask, direction and moved scores.
+        `boundary_weights` are those of main, mask, direction and moved scores; `log_accuracy`
+        adds the term `acc`.
         """
         self.criterion = criterion
         self.num_classes = num_classes
@@ -94,6 +104,7 @@ class Objective:
         self.align_corners = align_corners
         self.boundary, self.boundary_wt = boundary, boundary_wt
         self.boundary_weights = boundary_weights
+        self.log_accuracy = log_accuracy
 
     def __call__(
         self,
@@ -123,6 +134,8 @@ class Objective:
             boundary_total, boundary_terms = self._boundary(outputs, labels, extras or {})
             total = self.boundary_weights[0] * total + boundary_total
             terms.update(boundary_terms)
+        if self.log_accuracy:
+            terms["acc"] = pixel_accuracy(pred, labels)
         for name, logits, weight, do_rmi in self._extras(outputs):
             if logits.shape[2:] != labels.shape[1:]:
                 logits = F.interpolate(

@@ -89,12 +89,12 @@ def single_scale_outputs(
 class OneScale(nn.Module, abc.ABC):
     """A network of one pass: its `maps` alone, or inside a multi-scale wrapper.
 
-    `boundary`: heads on `feats` for boundary supervision, in networks without heads of their own.
+    A part named `boundary`, if there is one, is run on `feats` in training: heads for boundary
+    supervision of networks that have none of their own.
     """
 
     feature_channels: int
     align_corners: bool
-    boundary: nn.Module | None = None
     own_boundary = False  # whether `maps` gives mask and direction in training by itself
 
     @abc.abstractmethod

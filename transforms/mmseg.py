@@ -25,14 +25,14 @@ NUM_TESTS = 10  # crops that are tested before one is taken as it comes
 _MEAN_COLOUR = tuple(round(255 * mean) for mean in MEAN)
 
 
-def keep_ratio_size(size: tuple[int, int], box: tuple[float, float]) -> tuple[int, int]:
+def keep_ratio_size(size: tuple[int, ...], box: tuple[float, float]) -> tuple[int, int]:
     """(H, W) of a picture of `size` as large as fits into `box` (long, short), sides kept."""
     factor = min(max(box) / max(size), min(box) / min(size))
     height, width = (max(int(side * factor + 0.5), 1) for side in size)
     return height, width
 
 
-def aligned_size(size: tuple[int, int], divisor: int) -> tuple[int, int]:
+def aligned_size(size: tuple[int, ...], divisor: int) -> tuple[int, int]:
     """`size` with both sides raised to the next multiple of `divisor`."""
     height, width = (-(-side // divisor) * divisor for side in size)
     return height, width
@@ -197,7 +197,7 @@ class CornerPad:
         self.size, self.ignore_label = size, ignore_label
 
     def __call__(self, sample: Sample, rng: np.random.Generator | None = None) -> Sample:
-        below, right = (max(want - have, 0) for want, have in zip(self.size, sample.size))
+        below, right = (max(self.size[axis] - sample.size[axis], 0) for axis in (0, 1))
         if not below and not right:
             return sample
 
@@ -229,14 +229,18 @@ class FitImage:
         check_box(box, "test_scale")
         self.box, self.size_divisor = box, size_divisor
 
+    def resized(self, image: np.ndarray, ratio: float = 1.0) -> np.ndarray:
+        """`image` (H, W, 3) uint8 fitted into the box `ratio` times as large."""
+        image = resize_image(image, keep_ratio_size(image.shape[:2], scaled_box(self.box, ratio)))
+        return resize_image(image, aligned_size(image.shape[:2], self.size_divisor))
+
     def __call__(self, sample: Sample, rng: np.random.Generator | None = None) -> Sample:
-        image = resize_image(sample.image, keep_ratio_size(sample.size, self.box))
-        height, width = image.shape[:2]
-        image = resize_image(image, aligned_size((height, width), self.size_divisor))
+        image = self.resized(sample.image)
         assert sample.rows is not None
         return replace(
             sample,
             image=image,
             rows=resample_rows(sample.rows, whole(image.shape[0], image.shape[1])),
             output_size=sample.size,
+            original=sample.image,
         )

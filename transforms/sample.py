@@ -29,6 +29,8 @@ class Sample:
     source_size: (H, W) of the file.
     output_size: (H, W) that predictions are brought to, where it is not that of `image`; the
     label then has it too.
+    original: the picture as it was read, uint8 (H, W, 3), where `image` alone was resized for the
+    network; None where image and label still go together.
     valid: (H, W) of the picture in the top left corner, where the rest is padding that the
     network sees as zero; None without such padding.
     extras: more (H, W) maps by name, uint8 or float32. They follow the label through all
@@ -42,6 +44,7 @@ class Sample:
     rows: np.ndarray | None = None
     source_size: tuple[int, int] = (0, 0)
     output_size: tuple[int, int] | None = None
+    original: np.ndarray | None = None
     valid: tuple[int, int] | None = None
     extras: dict[str, np.ndarray] = field(default_factory=dict)
 

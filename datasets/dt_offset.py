@@ -27,6 +27,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from scipy.io import loadmat, savemat
+from scipy.io.matlab import MatReadError
 from tqdm import tqdm
 
 from config import Config, UserError, configure
@@ -40,7 +41,16 @@ FOLDER = "dt_offset"
 REPLACED_FOLDERS = ("annotations", "label")  # their place in a path is taken by `FOLDER`
 BACKGROUND = "background"  # a class of this name is no region with boundaries of its own
 SPLITS = ("train", "val", "test")
-NOT_MATLAB = (ValueError, TypeError, KeyError, NotImplementedError, OSError, EOFError, zlib.error)
+NOT_MATLAB = (  # what SciPy raises for files of another kind, or torn ones
+    ValueError,
+    TypeError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    EOFError,
+    zlib.error,
+    MatReadError,
+)
 
 Maps = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 

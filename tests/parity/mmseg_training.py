@@ -32,6 +32,7 @@ def schedule_flags(case: dict[str, Any]) -> Namespace:
         lr_schedule=case.get("policy", "poly"),
         max_iter=case["max_iters"],
         accum_steps=1,
+        test_mode=False,
         poly_exp=case.get("power", 1.0),
         min_lr=case.get("min_lr", 0.0),
         warmup_iters=case.get("warmup_iters", 0),

@@ -87,6 +87,14 @@ def first(root: Path, pattern: str) -> Path:
             ],
             ["--dump_topn_all", "--slide_crop"],
         ),
+        (["--img_scale", "512,2048"], ["--img_scale", "LONG,SHORT"]),
+        (["--img_scale", "2048,512"], ["--img_scale", "--augmentation mmseg"]),
+        (["--augmentation", "mmseg", "--gblur"], ["--gblur", "--augmentation hmsa"]),
+        (["--augmentation", "mmseg", "--pre_size", "64"], ["--pre_size", "in training"]),
+        (["--augmentation", "mmseg", "--ratio_range", "2,1"], ["--ratio_range 2,1"]),
+        (["--augmentation", "mmseg", "--cat_max_ratio", "0"], ["--cat_max_ratio", "above 0"]),
+        (["--size_divisor", "32"], ["--size_divisor", "--test_scale"]),
+        (["--test_scale", "64,32", "--pre_size", "64"], ["--test_scale", "--pre_size"]),
     ],
 )
 def test_wrong_flag_is_one_line(argv: list[str], words: list[str]) -> None:

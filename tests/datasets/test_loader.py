@@ -58,6 +58,32 @@ def test_different_sizes_say_which_flag_helps() -> None:
         collate([sample(4, 6, "a"), sample(4, 8, "b")])
 
 
+def test_labels_may_have_the_size_of_the_file_while_images_do_not() -> None:
+    samples = [sample(4, 6, name) for name in "ab"]
+    for one in samples:
+        one.label, one.output_size = np.zeros((8, 12), np.uint8), (8, 12)
+    batch = collate(samples)
+    assert batch.images.shape[2:] == (4, 6) and batch.labels.shape == (2, 8, 12)
+    assert batch.to("cpu").sizes == [(8, 12)] * 2
+    assert collate([sample(4, 6)]).sizes == [(4, 6)]
+    samples[1].output_size = (8, 13)
+    with pytest.raises(DataError, match="a is 12x8 and b is 13x8"):
+        collate(samples)
+
+
+def test_padding_and_extra_maps_arrive() -> None:
+    samples = [sample(4, 6), sample(4, 6)]
+    samples[0].valid = (3, 5)
+    for number, one in enumerate(samples):
+        one.extras["depth"] = np.full((4, 6), number, np.float32)
+    samples[1].extras["alone"] = np.zeros((4, 6), np.uint8)
+    batch = collate(samples)
+    assert (batch.images[0, :, :3, :5] != 0).all() and (batch.images[1] != 0).all()
+    assert (batch.images[0, :, 3:] == 0).all() and (batch.images[0, :, :, 5:] == 0).all()
+    assert set(batch.extras) == {"depth"}
+    assert batch.to("cpu").extras["depth"][:, 0, 0].tolist() == [0, 1]
+
+
 def test_every_image_arrives_once_with_its_number(cities: Path) -> None:
     batches = list(loader_of(cities, 0, False, size=3))
     assert [len(batch.names) for batch in batches] == [3, 1]

@@ -256,11 +256,12 @@ def build_schedule(
 
 def by_iteration(args: argparse.Namespace, total: int, base: float) -> Schedule:
     """The factor of `--lr_by iter` for a base rate: `--min_lr` is an absolute rate."""
+    warmup = 0 if args.test_mode else args.warmup_iters  # longer than those few steps
     if args.lr_schedule == "step":
         assert args.lr_step is not None, "flag_rules let --lr_schedule step pass without a step"
         stair = step_down(args.lr_step, args.lr_gamma)
-        return with_warmup(stair, args.warmup_iters, args.warmup_ratio)
-    return poly_iter(total, args.poly_exp, args.warmup_iters, args.warmup_ratio, args.min_lr / base)
+        return with_warmup(stair, warmup, args.warmup_ratio)
+    return poly_iter(total, args.poly_exp, warmup, args.warmup_ratio, args.min_lr / base)
 
 
 def prepared(args: argparse.Namespace, net: nn.Module) -> nn.Module:

@@ -89,7 +89,7 @@ def _apply_aliases(args: argparse.Namespace, given: set[str]) -> None:
         args.local_rank = int(os.environ.get("LOCAL_RANK", 0))
     if args.test_mode:
         args.max_epoch, args.max_iter = 2, None
-        args.val_iters, args.warmup_iters = None, 0
+        args.val_iters = None
     if args.slide_crop and args.dump_assets:
         notes.append("--slide_crop: attention and single-scale maps are not dumped, windows differ")
     args.notes = notes

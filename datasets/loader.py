@@ -29,11 +29,11 @@ class Batch:
     images: (B, 3, H, W) float32, normalised. labels: (B, H, W) int64 train ids, None when an
     image of the batch has none; of a classifier (B,) classes, or mixed (B, K). indices: numbers
     of the items. rows: (B, H) float32 row positions. failed: (name, message) of files that could
-    not be read; they are in no other field, so a batch may hold no image at all (B = 0). sizes: (H, W) that the predictions of
-    each image are brought to, where labels have it too; that of `images` when left out.
-    extras: (B, H, W) maps by name that every sample of the batch has. originals: uint8
-    (B, H, W, 3) at `sizes`, the pictures that `images` were resized from, None where they were
-    not; they stay on the host.
+    not be read; they are in no other field, so a batch may hold no image at all (B = 0). sizes:
+    (H, W) that the predictions of each image are brought to, where labels have it too; that of
+    `images` when left out. extras: (B, H, W) maps by name that every sample of the batch has.
+    originals: uint8 (B, H, W, 3) at `sizes`, the pictures that `images` were resized from, None
+    where they were not; they stay on the host.
     """
 
     images: Tensor

@@ -32,7 +32,7 @@ PATHS_FILE = "paths.yml"
 ENV_PREFIX = "HISEG_"
 DATASETS = (
     "cityscapes", "camvid", "synthetic", "custom", "folder", "nullloader", "mapillary",
-    "ade20k", "pascal_context", "pascal_context_59",
+    "ade20k", "pascal_context", "pascal_context_59", "imagenet",
 )  # fmt: skip
 
 
@@ -50,6 +50,7 @@ class DatasetConfig:
     CAMVID_DIR: str = ""  # holds train/ trainannot/ val/ valannot/ test/ testannot/
     ADE20K_DIR: str = ""  # ADEChallengeData2016: images/ annotations/
     PASCAL_CONTEXT_DIR: str = ""  # PASCAL_Context: train/ and val/ with image/ and label/
+    IMAGENET_DIR: str = ""  # holds train/ and val/, one folder a class
     SYNTHETIC_DIR: str = ""  # written by `python -m datasets.synthetic`, Cityscapes layout
     CUSTOM_YAML: str = ""  # description of your own set, see docs/datasets.md
     DT_OFFSET_DIR: str = ""  # root of the boundary files; empty: the root of the data set
@@ -78,6 +79,7 @@ class ModelConfig:
     hrnet_blocks: int | None = None  # blocks of a branch; published 4
     boundary_heads: bool = False  # mask and direction heads for --dt_offset_wt, where it has none
     drop_path: float | None = None  # largest stochastic depth rate; None: the arch's published one
+    head_drop: float | None = None  # dropout before a classifier's last layer; None: published
     aux_head: bool = True  # supervise an inner map too, where the arch has such a head
     query_grid: tuple[int, int] = (60, 60)  # rows, columns of learned pixel queries: crop / 8
     batch_attention: str = "never"  # pictures of a batch attend to each other: never, training
@@ -115,6 +117,8 @@ FLAG_KEYS: dict[str, str] = {  # flags that are another spelling of a key of the
     "mscale_no3x3": "MODEL.mscale_no3x3",
     "mscale_old_arch": "MODEL.mscale_old_arch",
     "attnscale_bn_head": "MODEL.attnscale_bn_head",
+    "drop_path": "MODEL.drop_path",
+    "head_drop": "MODEL.head_drop",
     "grad_ckpt": "MODEL.grad_ckpt",
     "pretrained": "MODEL.pretrained",
     "ocr_alpha": "LOSS.OCR_ALPHA",
@@ -133,6 +137,7 @@ RANGES: dict[str, tuple[float, float]] = {  # inclusive
     "MODEL.hrnet_width": (1, 512),
     "MODEL.hrnet_blocks": (1, 16),
     "MODEL.drop_path": (0, 0.9),
+    "MODEL.head_drop": (0, 0.9),
     "LOSS.OCR_ALPHA": (0, 100),
     "LOSS.SUPERVISED_MSCALE_WT": (0, 100),
 }
@@ -345,6 +350,10 @@ FROM_RUN = (
     "slide_crop",
     "slide_stride",
     "slide_pad",
+    "task",
+    "img_size",
+    "crop_pct",
+    "interpolation",
 )
 
 

@@ -76,9 +76,13 @@ NEEDS: Needs = {
     "lr_step": (lambda a: a.lr_schedule == "step", "--lr_schedule step"),
     "lr_gamma": (lambda a: a.lr_schedule == "step", "--lr_schedule step"),
     "min_lr": (
-        lambda a: a.lr_by == "iter" and a.lr_schedule == "poly",
-        "--lr_schedule poly and --lr_by iter",
+        lambda a: (a.lr_by == "iter" and a.lr_schedule == "poly") or a.lr_schedule == "cosine",
+        "--lr_schedule cosine, or poly and --lr_by iter",
     ),
+    **{
+        name: (lambda a: a.lr_schedule == "cosine", "--lr_schedule cosine")
+        for name in ("warmup_epochs", "warmup_lr", "cooldown_epochs")
+    },
     "warmup_ratio": (lambda a: a.warmup_iters > 0, "--warmup_iters N"),
     "loss_average": (_plain_loss, PLAIN_LOSS),
     "ohem_threshold": (_plain_loss, PLAIN_LOSS),
@@ -162,6 +166,8 @@ def _check_schedule(args: argparse.Namespace) -> None:
     name = args.lr_schedule
     if args.lr_by == "iter" and name not in ("poly", "step"):
         raise UserError(f"--lr_schedule {name} goes by epoch; --lr_by iter takes poly or step")
+    if args.max_iter is not None and name == "cosine":
+        raise UserError("--max_iter: --lr_schedule cosine goes by epoch, its length is --max_epoch")
     if name == "step" and args.lr_step is None:
         raise UserError(
             f"--lr_schedule step needs --lr_step N, in the unit of --lr_by {args.lr_by}"

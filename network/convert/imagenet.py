@@ -62,6 +62,17 @@ def _own_name(key: str, file_names: Mapping[str, str | None]) -> str | None:
     return None if is_classifier(key) else bare_name(key)
 
 
+def hiseg_trunk_name(key: str, state: Mapping[str, Tensor]) -> str | None:
+    """A key of a checkpoint of this program in the trunk's own spelling; None: not of the trunk.
+
+    A network keeps its trunk under `backbone.`; a classifier may be its trunk with a `head`.
+    """
+    for prefix in ("backbone.", "net.backbone."):
+        if any(other.startswith(prefix) for other in state):
+            return key.removeprefix(prefix) if key.startswith(prefix) else None
+    return None if key.startswith("head.") else key
+
+
 def load_trunk(net: nn.Module, path: str) -> LoadReport:
     """Load the ImageNet file `path` into the backbone of `net` (wrapped or not).
 
@@ -70,10 +81,13 @@ def load_trunk(net: nn.Module, path: str) -> LoadReport:
     backbone = getattr(getattr(net, "net", net), "backbone", None)
     if not isinstance(backbone, nn.Module):
         raise UserError(f"--pretrained {path}: this architecture has no trunk to load it into")
-    state, _ = split_weights(read_checkpoint(path))
+    state, facts = split_weights(read_checkpoint(path))
     state = strip_saved_prefix(state)
-    names: Mapping[str, str | None] = getattr(backbone, "file_names", {})
-    renamed = {key: _own_name(key, names) for key in state}
+    if "model_options" in facts:
+        layout, renamed = "hiseg", {key: hiseg_trunk_name(key, state) for key in state}
+    else:
+        names: Mapping[str, str | None] = getattr(backbone, "file_names", {})
+        layout, renamed = "imagenet", {key: _own_name(key, names) for key in state}
     dropped = tuple(key for key, name in renamed.items() if name is None)
     found = {name: state[key] for key, name in renamed.items() if name is not None}
     found = fitted(backbone, found, f"--pretrained {path}")
@@ -89,4 +103,4 @@ def load_trunk(net: nn.Module, path: str) -> LoadReport:
         raise UserError(f"--pretrained {path} does not fit the trunk: {shortened(wrong)}")
     for key, value in found.items():
         own[key].copy_(value)
-    return LoadReport(layout="imagenet", loaded=tuple(found), dropped=dropped)
+    return LoadReport(layout=layout, loaded=tuple(found), dropped=dropped)

@@ -30,7 +30,10 @@ import yaml
 PROJECT_ROOT = Path(__file__).resolve().parent
 PATHS_FILE = "paths.yml"
 ENV_PREFIX = "HISEG_"
-DATASETS = ("cityscapes", "camvid", "synthetic", "custom", "folder", "nullloader", "mapillary")
+DATASETS = (
+    "cityscapes", "camvid", "synthetic", "custom", "folder", "nullloader", "mapillary",
+    "ade20k", "pascal_context", "pascal_context_59", "imagenet",
+)  # fmt: skip
 
 
 class UserError(ValueError):
@@ -45,8 +48,12 @@ class DatasetConfig:
     CITYSCAPES_CUSTOMCOARSE: str = ""  # root of the auto-labelled images (ids and _prob.png)
     MAPILLARY_DIR: str = ""
     CAMVID_DIR: str = ""  # holds train/ trainannot/ val/ valannot/ test/ testannot/
+    ADE20K_DIR: str = ""  # ADEChallengeData2016: images/ annotations/
+    PASCAL_CONTEXT_DIR: str = ""  # PASCAL_Context: train/ and val/ with image/ and label/
+    IMAGENET_DIR: str = ""  # holds train/ and val/, one folder a class
     SYNTHETIC_DIR: str = ""  # written by `python -m datasets.synthetic`, Cityscapes layout
     CUSTOM_YAML: str = ""  # description of your own set, see docs/datasets.md
+    DT_OFFSET_DIR: str = ""  # root of the boundary files; empty: the root of the data set
     CENTROID_ROOT: str = ""  # empty: ASSETS_PATH/uniform_centroids
     CV_SPLITS: int = 3  # number of city cross-validation folds of Cityscapes
     CLASS_UNIFORM_BIAS: tuple[float, ...] | None = None  # per-class multiplier of the draws
@@ -70,7 +77,9 @@ class ModelConfig:
     hrnet_width: int | None = None  # channels of the first branch; None: the arch's own
     hrnet_modules: tuple[int, int, int] | None = None  # modules of stages 2-4; published 1,4,3
     hrnet_blocks: int | None = None  # blocks of a branch; published 4
+    boundary_heads: bool = False  # mask and direction heads for --dt_offset_wt, where it has none
     drop_path: float | None = None  # largest stochastic depth rate; None: the arch's published one
+    head_drop: float | None = None  # dropout before a classifier's last layer; None: published
     aux_head: bool = True  # supervise an inner map too, where the arch has such a head
     stage_depths: tuple[int, int, int, int] | None = None  # blocks of a stage; None: the arch's own
     hila_stages: tuple[int, ...] | None = None  # that exchange with the one below; None: by name
@@ -86,6 +95,9 @@ class ModelConfig:
     hila_reuse_bottom: bool = False  # start blocks below from their stage, with --pretrained
     hila_legacy_shift: bool = False  # Swin: bottom windows go on turning from call to call
     hila_raw_levels: bool = False  # Swin: levels below a layer without exchange miss their norm
+    query_grid: tuple[int, int] = (60, 60)  # rows, columns of learned pixel queries: crop / 8
+    batch_attention: str = "never"  # pictures of a batch attend to each other: never, training
+    #                                 (as UN-EPT was trained) or always
     grad_ckpt: bool = False  # recompute the trunk in the backward pass
     pretrained: str = ""  # file with ImageNet weights of the trunk; empty: random start
 
@@ -94,9 +106,15 @@ class ModelConfig:
 class LossConfig:
     """Weights of the terms of the training loss."""
 
-    OCR_ALPHA: float = 0.4  # weight of the auxiliary OCR prediction
+    OCR_ALPHA: float = 0.4  # weight of the auxiliary prediction: OCR's, or an auxiliary head's
     OCR_AUX_RMI: bool = False  # RMI for the auxiliary prediction too
     SUPERVISED_MSCALE_WT: float = 0.0  # weight of the loss on each single scale
+    BOUNDARY_WEIGHTS: tuple[float, float, float, float] = (0.8, 5.0, 0.6, 1.0)
+    # ^ with --dt_offset_wt: of the main loss, and, times that flag, of the boundary mask, the
+    #   direction to the inside, and the scores moved along it
+    BOUNDARY_OFFICIAL: bool = False  # the published habits: void and padding are supervised as
+    #                                  boundaries, angles stay when the picture is mirrored
+    CLASS_WEIGHTS: tuple[float, ...] | None = None  # of plain cross entropy, one a class
     BATCH_BORDER_WEIGHTS: bool = False  # --jointwtborder as published: every image of a batch is
     #                                     divided by the border weights of all of them
 
@@ -113,6 +131,8 @@ FLAG_KEYS: dict[str, str] = {  # flags that are another spelling of a key of the
     "mscale_no3x3": "MODEL.mscale_no3x3",
     "mscale_old_arch": "MODEL.mscale_old_arch",
     "attnscale_bn_head": "MODEL.attnscale_bn_head",
+    "drop_path": "MODEL.drop_path",
+    "head_drop": "MODEL.head_drop",
     "grad_ckpt": "MODEL.grad_ckpt",
     "pretrained": "MODEL.pretrained",
     "ocr_alpha": "LOSS.OCR_ALPHA",
@@ -131,6 +151,7 @@ RANGES: dict[str, tuple[float, float]] = {  # inclusive
     "MODEL.hrnet_width": (1, 512),
     "MODEL.hrnet_blocks": (1, 16),
     "MODEL.drop_path": (0, 0.9),
+    "MODEL.head_drop": (0, 0.9),
     "LOSS.OCR_ALPHA": (0, 100),
     "LOSS.SUPERVISED_MSCALE_WT": (0, 100),
 }
@@ -332,7 +353,22 @@ def configure(
     return target
 
 
-FROM_RUN = ("arch", "dataset", "cv", "pre_size", "map_crop_val")
+FROM_RUN = (
+    "arch",
+    "dataset",
+    "cv",
+    "pre_size",
+    "map_crop_val",
+    "test_scale",
+    "size_divisor",
+    "slide_crop",
+    "slide_stride",
+    "slide_pad",
+    "task",
+    "img_size",
+    "crop_pct",
+    "interpolation",
+)
 
 
 def _set_entries(section: str, values: dict[str, object], given: set[str]) -> list[str]:
@@ -364,8 +400,9 @@ def adopt_run(args: argparse.Namespace, given: set[str]) -> None:
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"--from_run {directory}: no readable run.json there") from error
     for name in FROM_RUN:
-        if name not in given:
-            setattr(args, name, flags[name])
+        if name not in given and name in flags:  # runs of earlier versions lack some
+            value = flags[name]
+            setattr(args, name, tuple(value) if isinstance(value, list) else value)
     entries = _set_entries("MODEL", {**tree["MODEL"], "pretrained": ""}, given)
     entries += _set_entries("DATASET", tree["DATASET"], given)
     args.set = entries + (args.set or [])

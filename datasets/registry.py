@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config import Config, UserError
-from datasets import camvid, cityscapes, custom, mapillary, nullloader, synthetic
+from datasets import (
+    ade20k,
+    camvid,
+    cityscapes,
+    custom,
+    mapillary,
+    nullloader,
+    pascal_context,
+    synthetic,
+)
 from datasets.spec import DatasetSpec, Item
 
 Listing = Callable[[Path, str, argparse.Namespace, Config], list[Item]]
@@ -24,12 +33,13 @@ class Entry:
     """One data set: the leaf of `cfg.DATASET` with its root, its classes, its items.
 
     `spec` is a function of the root where the classes stand in a file there. `list_items`
-    gets the root and the split, "train", "val" or "test".
+    gets the root and the split, one of `splits`.
     """
 
     root_key: str
     spec: DatasetSpec | Callable[[Path], DatasetSpec]
     list_items: Listing
+    splits: tuple[str, ...] = ("train", "val", "test")
 
 
 def _plain(list_items: Callable[[Path, str], list[Item]]) -> Listing:
@@ -44,11 +54,20 @@ def _folds(list_items: Callable[..., list[Item]]) -> Listing:
     )
 
 
+def _pascal_context(spec: DatasetSpec) -> Entry:
+    """One protocol of PASCAL-Context."""
+    listing = _plain(pascal_context.list_items)
+    return Entry("PASCAL_CONTEXT_DIR", spec, listing, splits=pascal_context.SPLITS)
+
+
 TABLE: dict[str, Entry] = {
     "cityscapes": Entry("CITYSCAPES_DIR", cityscapes.SPEC, _folds(cityscapes.list_items)),
     "synthetic": Entry("SYNTHETIC_DIR", synthetic.SPEC, _folds(synthetic.list_items)),
     "camvid": Entry("CAMVID_DIR", camvid.SPEC, _plain(camvid.list_items)),
     "mapillary": Entry("MAPILLARY_DIR", mapillary.make_spec, _plain(mapillary.list_items)),
+    "ade20k": Entry("ADE20K_DIR", ade20k.SPEC, _plain(ade20k.list_items)),
+    "pascal_context": _pascal_context(pascal_context.SPEC),
+    "pascal_context_59": _pascal_context(pascal_context.SPEC_59),
     "custom": Entry("CUSTOM_YAML", custom.make_spec, _plain(custom.list_items)),
 }
 

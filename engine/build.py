@@ -15,11 +15,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from config import DATASETS, Config, ModelConfig, UserError
 from datasets.spec import DatasetSpec
+from datasets.views import make_resizer
 from engine import optim, predict
 from engine.loop import Settings
-from engine.schedule import make_schedule, poly_iter
+from engine.param_groups import ParamRule, check_rules, describe, make_groups
+from engine.schedule import Schedule, cosine, make_schedule, poly_iter, step_down, with_warmup
 from engine.state import Progress, TrainState
-from network.build import build_net, resolve_arch
+from network.build import build_net, list_classifiers, resolve_arch
 from network.convert import load_official, read_checkpoint
 from network.convert.checkpoint import split_weights
 from network.inference import prepare_for_inference
@@ -80,6 +82,18 @@ def adopt_snapshot(args: argparse.Namespace, cfg: Config, snapshot: Snapshot | N
     return ModelConfig(**options)
 
 
+def check_arch(args: argparse.Namespace) -> None:
+    """Raise UserError for an unknown `--arch`, and for one of the other task."""
+    arch = resolve_arch(args.arch)
+    known = list_classifiers()
+    if args.task == "classify" and arch not in known:
+        raise UserError(
+            f"--arch {arch} is no classifier; --task classify trains one of {', '.join(known)}"
+        )
+    if args.task == "segment" and arch in known:
+        raise UserError(f"--arch {arch} is a classifier: it needs --task classify")
+
+
 def build_network(
     args: argparse.Namespace,
     model: ModelConfig,
@@ -92,6 +106,7 @@ def build_network(
     count = sum(item.numel() for item in net.parameters())
     log.msg(f"{args.arch}: {count:,} parameters, {num_classes} classes")
     if snapshot:
+        _check_task_of(snapshot, args.task)
         partial = tuple(item for item in args.allow_partial.split(",") if item)
         report = load_official(net, snapshot.content, partial=partial, title=snapshot.path)
         log.msg(f"{snapshot.path}: {report}")
@@ -102,6 +117,18 @@ def build_network(
     else:
         log.msg("network starts from random weights (--pretrained or --snapshot give others)")
     return net
+
+
+def _check_task_of(snapshot: Snapshot, task: str) -> None:
+    """A checkpoint of the other task is refused with the way to use it."""
+    held = snapshot.facts.get("task", "segment") if snapshot.facts else task
+    if held == task:
+        return
+    if held == "classify":
+        way = f"is a classifier; --pretrained {snapshot.path} takes its trunk"
+    else:
+        way = "is a segmentation network, --task classify needs a classifier"
+    raise UserError(f"--snapshot {snapshot.path} {way}")
 
 
 def place(args: argparse.Namespace, net: nn.Module, world: World, log: RunLog) -> nn.Module:
@@ -115,17 +142,27 @@ def place(args: argparse.Namespace, net: nn.Module, world: World, log: RunLog) -
     return net.to(memory_format=torch.channels_last) if args.channels_last else net
 
 
+def network_header(
+    args: argparse.Namespace, model: ModelConfig, num_classes: int
+) -> dict[str, Any]:
+    """The plain entries that say which network a checkpoint belongs to."""
+    return {
+        "arch": resolve_arch(args.arch),
+        "num_classes": num_classes,
+        "model_options": {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in dataclasses.asdict(model).items()
+        },
+        "param_rules": param_rules(args),
+    }
+
+
 def checkpoint_header(
     args: argparse.Namespace, model: ModelConfig, spec: DatasetSpec
 ) -> dict[str, Any]:
     """The plain entries that make a checkpoint usable without any flag."""
     return {
-        "arch": resolve_arch(args.arch),
-        "num_classes": spec.num_classes,
-        "model_options": {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in dataclasses.asdict(model).items()
-        },
+        **network_header(args, model, spec.num_classes),
         "dataset": spec.name,
         "class_names": list(spec.class_names),
         "palette": [list(color) for color in spec.palette],
@@ -142,21 +179,13 @@ def build_state(
     header: dict[str, Any],
     precision: Precision,
     world: World,
+    log: RunLog,
     snapshot: Snapshot | None,
 ) -> TrainState:
     """Optimiser, scaler, weight average and progress around `net`."""
-    optimizer = optim.make_optimizer(
-        net.parameters(),
-        args.optimizer,
-        lr=args.lr,
-        weight_decay=args.weight_decay,
-        momentum=args.momentum,
-        amsgrad=args.amsgrad,
-    )
-    if args.restore_optimizer:
-        optimizer.load_state_dict(_saved_optimizer(snapshot))
-    for group in optimizer.param_groups:
-        group["lr"] = group["initial_lr"] = args.lr
+    optimizer = build_optimizer(args, net, learning_rate(args, world), snapshot)
+    if args.param_rules:
+        log.msg(describe(optimizer.param_groups))
     ema = None
     if args.ema is not None:
         ema = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(args.ema), use_buffers=True)
@@ -171,40 +200,119 @@ def build_state(
     )
 
 
-def _saved_optimizer(snapshot: Snapshot | None) -> dict[str, Any]:
+def build_optimizer(
+    args: argparse.Namespace, net: nn.Module, rate: float, snapshot: Snapshot | None
+) -> torch.optim.Optimizer:
+    """The optimiser of the flags over the groups of `--param_rules`, of base rate `rate`.
+
+    Vectors and biases of a classifier are not decayed. UserError for a rule without any
+    parameter, and for a saved state of other groups.
+    """
+    if args.train_only:
+        optim.freeze_others(net, tuple(text for text in args.train_only.split(",") if text))
+    rules = [ParamRule(key=key, lr=lr, decay=decay) for key, lr, decay in args.param_rules or ()]
+    check_rules([name for name, _ in net.named_parameters()], rules)
+    groups = make_groups(
+        [(name, item) for name, item in net.named_parameters() if item.requires_grad],
+        rules,
+        lr=rate,
+        weight_decay=args.weight_decay,
+        decay_vectors=args.task == "segment",
+    )
+    optimizer = optim.make_optimizer(
+        groups,
+        args.optimizer,
+        lr=rate,
+        weight_decay=args.weight_decay,
+        momentum=args.momentum,
+        amsgrad=args.amsgrad,
+        betas=args.betas,
+        eps=args.adam_eps,
+    )
+    if args.restore_optimizer:
+        own = [{k: v for k, v in group.items() if k != "params"} for group in groups]
+        optimizer.load_state_dict(_saved_optimizer(args, snapshot))
+        for group, values in zip(optimizer.param_groups, own, strict=True):
+            group.update(values)
+    return optimizer
+
+
+def param_rules(args: argparse.Namespace) -> list[list[Any]]:
+    """`--param_rules` in plain types, as a checkpoint keeps them."""
+    return [list(rule) for rule in args.param_rules or ()]
+
+
+def _saved_optimizer(args: argparse.Namespace, snapshot: Snapshot | None) -> dict[str, Any]:
     """The optimiser state of a checkpoint of this program; other orders of parameters differ."""
     if snapshot is None or "optimizer" not in snapshot.facts:
         raise UserError(
             "--restore_optimizer: --snapshot names no file with an optimiser state of this "
             "program; leave it out"
         )
+    if snapshot.facts.get("param_rules", []) != param_rules(args):
+        raise UserError(
+            "--restore_optimizer: --param_rules must be those of the run that wrote --snapshot"
+        )
     state: dict[str, Any] = snapshot.facts["optimizer"]
     return state
 
 
-def build_settings(args: argparse.Namespace) -> Settings:
+def learning_rate(args: argparse.Namespace, world: World) -> float:
+    """The base rate of this run: `--lr`, scaled to its images a step where --lr_batch is given."""
+    rate = float(args.lr)
+    if args.lr_batch is None:
+        return rate
+    return rate * args.bs_trn * world.size * args.accum_steps / args.lr_batch
+
+
+def cosine_epochs(args: argparse.Namespace) -> tuple[int, int]:
+    """Epochs of warm-up, and at the lowest rate after --max_epoch, of the cosine schedule.
+
+    Where the user says nothing they are a 15th and a 30th of --max_epoch: 20 and 10 of 300.
+    """
+    warmup, cooldown = args.warmup_epochs, args.cooldown_epochs
+    return (
+        args.max_epoch // 15 if warmup is None else warmup,
+        args.max_epoch // 30 if cooldown is None else cooldown,
+    )
+
+
+def cosine_of(args: argparse.Namespace, base: float) -> Schedule:
+    """The factor of the cosine schedule for a base rate: its ends are absolute rates."""
+    rates = {"warmup_lr": args.warmup_lr, "min_lr": args.min_lr}
+    return cosine(base, args.max_epoch, warmup_epochs=cosine_epochs(args)[0], **rates)
+
+
+def build_settings(args: argparse.Namespace, best_by: str = "mean_iu") -> Settings:
     """The lengths and switches of the loop."""
     max_epoch = sys.maxsize if args.max_iter is not None else args.max_epoch
+    if args.lr_schedule == "cosine":
+        max_epoch += cosine_epochs(args)[1]
     return Settings(
         max_epoch=max_epoch,
         max_steps=TEST_MODE_STEPS if args.test_mode else None,
         max_iter=args.max_iter,
         val_freq=args.val_freq,
+        val_iters=args.val_iters,
         save_iters=args.save_iters,
         accum_steps=args.accum_steps,
         clip_grad=args.clip_grad,
         channels_last=args.channels_last,
         compile=args.compile,
+        best_by=best_by,
     )
 
 
-def build_schedule(args: argparse.Namespace, steps_per_epoch: int) -> Callable[[int, int], float]:
-    """Factor of the learning rate from (optimiser step, epoch), by epoch or by iteration."""
+def build_schedule(
+    args: argparse.Namespace, steps_per_epoch: int
+) -> Callable[[int, int, float], float]:
+    """Learning rate from (optimiser step, epoch, base rate of a parameter group)."""
+    if args.lr_schedule == "cosine":
+        return lambda iteration, epoch, base: base * cosine_of(args, base)(epoch)
     updates = -(-steps_per_epoch // args.accum_steps)
     if args.lr_by == "iter":
         total = args.max_iter or args.max_epoch * updates
-        by_iteration = poly_iter(total, args.poly_exp, args.warmup_iters)
-        return lambda iteration, epoch: by_iteration(iteration)
+        return lambda iteration, epoch, base: base * by_iteration(args, total, base)(iteration)
     by_epoch = make_schedule(
         args.lr_schedule,
         lr=args.lr,
@@ -214,8 +322,20 @@ def build_schedule(args: argparse.Namespace, steps_per_epoch: int) -> Callable[[
         rescale=args.rescale,
         repoly=args.repoly,
         rlx_off_epoch=args.rlx_off_epoch,
+        lr_step=args.lr_step,
+        lr_gamma=args.lr_gamma,
     )
-    return lambda iteration, epoch: by_epoch(epoch)
+    return lambda iteration, epoch, base: base * by_epoch(epoch)
+
+
+def by_iteration(args: argparse.Namespace, total: int, base: float) -> Schedule:
+    """The factor of `--lr_by iter` for a base rate: `--min_lr` is an absolute rate."""
+    warmup = 0 if args.test_mode else args.warmup_iters  # longer than those few steps
+    if args.lr_schedule == "step":
+        assert args.lr_step is not None, "flag_rules let --lr_schedule step pass without a step"
+        stair = step_down(args.lr_step, args.lr_gamma)
+        return with_warmup(stair, warmup, args.warmup_ratio)
+    return poly_iter(total, args.poly_exp, warmup, args.warmup_ratio, args.min_lr / base)
 
 
 def prepared(args: argparse.Namespace, net: nn.Module) -> nn.Module:
@@ -228,11 +348,16 @@ def prepared(args: argparse.Namespace, net: nn.Module) -> nn.Module:
 
 def build_infer(args: argparse.Namespace, net: nn.Module, return_all: bool) -> predict.Infer:
     """The inference procedure the flags describe, as one callable."""
-    infer = predict.whole(net, return_all=return_all)
+    infer = predict.whole(net, return_all=return_all and not args.slide_crop)
+    if args.slide_crop:
+        infer = predict.slide(infer, args.slide_crop, args.slide_stride, args.bs_window)
+        if args.slide_pad:
+            infer = predict.padded(infer, args.slide_crop)
     if args.multi_scale_inference:
         scales = (args.default_scale, *args.extra_scales)
-        infer = predict.multi_scale(infer, scales, average="logits")
-    return predict.flip(infer) if args.do_flip else infer
+        resize = make_resizer(args.test_scale, args.size_divisor) if args.test_scale else None
+        infer = predict.multi_scale(infer, scales, args.average, resize)
+    return predict.flip(infer, args.average) if args.do_flip else infer
 
 
 def protocol(args: argparse.Namespace, model: ModelConfig) -> dict[str, Any]:
@@ -247,6 +372,12 @@ def protocol(args: argparse.Namespace, model: ModelConfig) -> dict[str, Any]:
         "averaged_scales": (args.default_scale, *args.extra_scales)
         if args.multi_scale_inference
         else None,
+        "average": args.average,
+        "slide_crop": args.slide_crop,
+        "slide_stride": args.slide_stride,
+        "slide_pad": args.slide_pad,
+        "test_scale": args.test_scale,
+        "size_divisor": args.size_divisor,
         "pre_size": args.pre_size,
         "precision": args.precision,
     }

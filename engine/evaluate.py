@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from datasets.loader import Batch
 from datasets.spec import DatasetSpec
-from engine.predict import Infer
+from engine.predict import Infer, Inputs, scores_of
 from engine.result import EvalSummary, Gather, Result, Sink
 from metrics.confusion import ConfusionMatrix, Scores
 from network.outputs import PRED
@@ -84,7 +84,7 @@ def evaluate(
     that all sinks have do not go through the network; with metrics all are stored anew.
     """
     start = time.monotonic()
-    tally = _Tally(confusion=ConfusionMatrix(spec.num_classes, device))
+    tally = _Tally(confusion=ConfusionMatrix(spec.num_classes, device, spec.ignore_label))
     total = len(loader) if isinstance(loader, Sized) else None
     with torch.inference_mode():
         for number, batch in enumerate(loader, 1):
@@ -93,7 +93,7 @@ def evaluate(
                 batch = _pending(batch, sinks, tally)
             if batch.names:
                 with autocast():
-                    outputs = infer(*_inputs(batch, device))
+                    outputs = scores_of(infer, _inputs(batch, device))
                 _count(batch, outputs, spec, tally, sinks, val_loss, metrics)
                 del outputs
             if progress is not None:
@@ -121,18 +121,34 @@ def _pending(batch: Batch, sinks: Sequence[Sink], tally: _Tally) -> Batch:
     tally.skipped += len(batch.names) - len(keep)
     if len(keep) == len(batch.names):
         return batch
-    return Batch(
+    return replace(
+        batch,
         images=batch.images[keep],
         labels=None if batch.labels is None else batch.labels[keep],
         names=[batch.names[position] for position in keep],
         indices=[batch.indices[position] for position in keep],
         rows=None if batch.rows is None else batch.rows[keep],
+        sizes=[batch.sizes[position] for position in keep],
+        extras={name: values[keep] for name, values in batch.extras.items()},
+        originals=None if batch.originals is None else batch.originals[keep],
     )
 
 
-def _inputs(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor | None]:
-    rows = None if batch.rows is None else batch.rows.to(device, non_blocking=True)
-    return batch.images.to(device, non_blocking=True), rows
+def _inputs(batch: Batch, device: torch.device) -> Inputs:
+    """What goes through the network, and the size of the scores: that of the labels."""
+    return Inputs(
+        images=batch.images.to(device, non_blocking=True),
+        rows=None if batch.rows is None else batch.rows.to(device, non_blocking=True),
+        size=batch.sizes[0],
+        originals=batch.originals,
+    )
+
+
+def _picture(batch: Batch, position: int) -> npt.NDArray[np.uint8]:
+    """One image as uint8 (H, W, 3), of the size of its prediction."""
+    if batch.originals is not None:
+        return batch.originals[position].numpy()
+    return denormalize(batch.images[position])
 
 
 def _count(
@@ -166,7 +182,7 @@ def _count(
         result = Result(
             name=batch.names[position],
             index=batch.indices[position],
-            image=denormalize(batch.images[position]) if "image" in needs else None,
+            image=_picture(batch, position) if "image" in needs else None,
             label=_to_uint8(None if batch.labels is None else batch.labels[position]),
             pred=pred[position].cpu().numpy(),
             prob=None if prob is None else prob[position].cpu().numpy(),

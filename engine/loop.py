@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,6 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from datasets.loader import Batch, stop_workers
-from datasets.samplers import TrainSampler
 from engine.state import TrainState
 from loss.objective import LossTerms, Objective
 from runtime import checkpoint, distributed
@@ -27,6 +27,21 @@ from runtime.runlog import PROGRESS_SECONDS, RunLog
 
 MAX_SKIPPED_IN_A_ROW = 100
 
+Prepare = Callable[[Batch, int], Batch]
+
+
+class EpochSampler(Protocol):
+    """Draws of an epoch, from any step of it on."""
+
+    def set_epoch(self, epoch: int, start_step: int = 0) -> None:
+        """Draws of `epoch` from now on, without its first `start_step` batches."""
+
+
+def as_loaded(batch: Batch, epoch: int) -> Batch:
+    """The batch as it came from the loader."""
+    del epoch
+    return batch
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -36,11 +51,13 @@ class Settings:
     max_steps: int | None = None  # batches of one epoch that are used (a quick check)
     max_iter: int | None = None  # optimiser steps after which training ends
     val_freq: int = 1
+    val_iters: int | None = None  # optimiser steps between validations, instead of val_freq
     save_iters: int = 0
     accum_steps: int = 1
     clip_grad: float | None = None
     channels_last: bool = False
     compile: bool = False
+    best_by: str = "mean_iu"  # the score that decides which checkpoint is best
 
 
 class Meter:
@@ -62,28 +79,31 @@ class Meter:
 class Trainer:
     """Runs `state` to the end of its schedule.
 
-    `schedule(iteration, epoch)` gives the factor of the learning rate; `validate(epoch)` the
-    scores of the evaluated network (`mean_iu` decides which checkpoint is best) or None.
+    `schedule(iteration, epoch, base)` gives the learning rate of a parameter group of base rate
+    `base`; `validate(epoch)` the scores of the evaluated network (`Settings.best_by` decides
+    which checkpoint is best); `prepare(batch, epoch)` may change a batch on the device before
+    the network sees it.
     """
 
     def __init__(
         self,
         state: TrainState,
         objective: Objective,
-        schedule: Callable[[int, int], float],
+        schedule: Callable[[int, int, float], float],
         loader: DataLoader[Batch],
-        sampler: TrainSampler,
+        sampler: EpochSampler,
         precision: Precision,
         world: World,
         log: RunLog,
         settings: Settings,
         validate: Callable[[int], dict[str, float]],
         stop: StopFlag,
+        prepare: Prepare = as_loaded,
     ) -> None:
         self.state, self.objective, self.schedule = state, objective, schedule
         self.loader, self.sampler, self.precision = loader, sampler, precision
         self.world, self.log, self.settings = world, log, settings
-        self.validate, self.stop = validate, stop
+        self.validate, self.stop, self.prepare = validate, stop, prepare
         self.model = self._wrap(state.net)
         self.parameters = [item for item in state.net.parameters() if item.requires_grad]
         self.buffers = [item for item in state.net.buffers() if item.is_floating_point()]
@@ -109,24 +129,45 @@ class Trainer:
         return done or progress.epoch >= self.settings.max_epoch
 
     def fit(self) -> None:
-        """Train until the schedule ends; raises Interrupted after saving on SIGTERM/SIGINT."""
+        """Train until the schedule ends; raises Interrupted after saving on SIGTERM/SIGINT.
+
+        Validation and checkpoint come after an epoch, with `val_iters` after so many steps.
+        """
         progress = self.state.progress
+        self._checkpoint_if_due(progress.epoch)  # the run was stopped just before it
         while not self._finished():
             self._epoch(progress.epoch)
             epoch, progress.epoch, progress.step = progress.epoch, progress.epoch + 1, 0
-            improved = False
-            if progress.epoch % self.settings.val_freq == 0 or self._finished():
-                improved = self._validate(epoch)
-            self._save(epoch, improved)
+            if self.settings.val_iters is None:
+                is_due = progress.epoch % self.settings.val_freq == 0 or self._finished()
+                self._save(epoch, self._validate(epoch) if is_due else False)
+            elif self._finished():
+                is_due = progress.validated != progress.iteration
+                self._save(epoch, self._validate(epoch) if is_due else False)
         stop_workers(self.loader)
 
+    def _checkpoint_if_due(self, epoch: int) -> bool:
+        """Validate and save after every `val_iters` steps; whether it was time to."""
+        progress, every = self.state.progress, self.settings.val_iters
+        if not every or not progress.iteration or progress.iteration % every:
+            return False
+        if progress.validated == progress.iteration:
+            return False
+        self._save(epoch, self._validate(epoch))
+        self.model.train()
+        return True
+
     def _validate(self, epoch: int) -> bool:
+        """Whether the evaluated network is the best so far."""
         distributed.broadcast_buffers(self.state.net)
         scores = self.validate(epoch)
         progress = self.state.progress
-        if scores["mean_iu"] <= progress.best:
+        progress.validated = progress.iteration
+        score = scores[self.settings.best_by]
+        if score <= progress.best:
             return False
-        progress.best, progress.best_epoch = scores["mean_iu"], epoch
+        progress.best, progress.best_epoch = score, epoch
+        progress.best_iteration = progress.iteration
         return True
 
     def _save(self, epoch: int, is_best: bool) -> Path | None:
@@ -172,7 +213,9 @@ class Trainer:
                 meter = Meter()
             if self._finished():
                 break
-            self._save_if_asked(epoch)
+            self._stop_if_asked(epoch)
+            if not self._checkpoint_if_due(epoch):
+                self._save_if_due(epoch)
 
     def _steps_left(self) -> int:
         progress, settings = self.state.progress, self.settings
@@ -181,9 +224,9 @@ class Trainer:
             return by_epoch
         return min(by_epoch, (settings.max_iter - progress.iteration) * settings.accum_steps)
 
-    def _save_if_asked(self, epoch: int) -> None:
-        """Between two steps: save for SIGTERM/SIGINT on any rank, or every `save_iters`."""
-        progress, every = self.state.progress, self.settings.save_iters
+    def _stop_if_asked(self, epoch: int) -> None:
+        """Between two steps: save and raise Interrupted for SIGTERM/SIGINT on any rank."""
+        progress = self.state.progress
         # Asking the other ranks costs a synchronisation: rarely on CUDA, where steps are short.
         interval = 10 if self.world.device.type == "cuda" else 1
         asked = progress.iteration % interval == 0
@@ -191,13 +234,16 @@ class Trainer:
             stop_workers(self.loader)  # they have the signal too and soon end, which must not
             self._save(epoch, is_best=False)  # disturb the saving
             raise Interrupted(f"saved: epoch {epoch} step {progress.step}; --resume auto goes on")
-        if every and progress.iteration % every == 0:
+
+    def _save_if_due(self, epoch: int) -> None:
+        every = self.settings.save_iters
+        if every and self.state.progress.iteration % every == 0:
             self._save(epoch, is_best=False)
 
     def _set_rate(self, epoch: int) -> float:
-        factor = self.schedule(self.state.progress.iteration, epoch)
+        iteration = self.state.progress.iteration
         for group in self.state.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor
+            group["lr"] = self.schedule(iteration, epoch, group["initial_lr"])
         return float(self.state.optimizer.param_groups[0]["lr"])
 
     def _step(self, group: list[Batch]) -> LossTerms:
@@ -213,14 +259,15 @@ class Trainer:
         return loss
 
     def _forward(self, batch: Batch) -> LossTerms:
-        batch = batch.to(self.world.device)
+        batch = self.prepare(batch.to(self.world.device), self.state.progress.epoch)
         images = batch.images
         if self.settings.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         with self.precision.autocast():
             outputs = self._outputs(images, batch.rows)
         assert batch.labels is not None, "training without labels"
-        return self.objective({key: value.float() for key, value in outputs.items()}, batch.labels)
+        outputs = {key: value.float() for key, value in outputs.items()}
+        return self.objective(outputs, batch.labels, batch.extras)
 
     def _outputs(self, images: Tensor, rows: Tensor | None) -> dict[str, Tensor]:
         try:
@@ -276,8 +323,20 @@ class Trainer:
         if self.world.device.type == "cuda":
             memory = f" mem {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
         self.log.msg(
-            f"[epoch {epoch}], [iter {progress.step} / {self.steps_per_epoch}], {terms} "
-            f"[lr {rate:.6f}] {speed:.2f} images/s, {left / 60:.1f} min left{memory}"
+            f"[epoch {epoch}], [iter {progress.step} / {self.steps_per_epoch}]"
+            f"{self._total()}, {terms} "
+            f"[lr {rate:.6g}] {speed:.2f} images/s, {left / 60:.1f} min left{memory}"
         )
         self.log.metric("train", {**means, "lr": rate}, progress.iteration)
-        self.log.status("running", epoch=epoch, step=progress.step, best=progress.best)
+        self.log.status(
+            "running",
+            epoch=epoch,
+            step=progress.step,
+            iteration=progress.iteration,
+            best=progress.best,
+        )
+
+    def _total(self) -> str:
+        """The number of optimiser steps done, where the length of the run is given in them."""
+        limit = self.settings.max_iter
+        return "" if limit is None else f", [step {self.state.progress.iteration} / {limit}]"

@@ -51,6 +51,10 @@ class EvalSummary:
     seconds: float
     unreadable: list[str]
 
+    def headline(self) -> dict[str, float | None]:
+        """The score for status.json."""
+        return {"mean_iu": None if self.scores is None else self.scores.mean_iu}
+
 
 class Sink(Protocol):
     """Takes results while evaluation runs; evaluation does not know what becomes of them."""

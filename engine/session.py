@@ -7,6 +7,7 @@ import argparse
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,17 @@ def open_run(args: argparse.Namespace, outcome: Outcome) -> tuple[World, Precisi
     return world, precision, log
 
 
-def write_run_facts(args: argparse.Namespace, cfg: Config, world: World, log: RunLog) -> None:
-    """run.json: everything `--from_run` and a reader need to repeat the run."""
+def write_run_facts(
+    args: argparse.Namespace,
+    cfg: Config,
+    world: World,
+    log: RunLog,
+    fingerprint: Callable[[], dict[str, object]],
+) -> None:
+    """run.json: everything `--from_run` and a reader need to repeat the run.
+
+    `fingerprint` gives what identifies the data; it is asked on rank 0 only.
+    """
     if not world.is_main:
         return
     content = {
@@ -67,7 +77,7 @@ def write_run_facts(args: argparse.Namespace, cfg: Config, world: World, log: Ru
         "versions": runlog.versions(),
         "git": runlog.git_revision(PROJECT_ROOT),
         "world_size": world.size,
-        "data": data.fingerprint(args, cfg),
+        "data": fingerprint(),
     }
     runlog.write_json(log.directory / "run.json", content)
 
@@ -84,7 +94,11 @@ def resume(args: argparse.Namespace, state: TrainState, world: World, log: RunLo
             return
         path = found
     state.unpack(checkpoint.load_plain(path), world.rank)
-    log.msg(f"resumed {path} at epoch {state.progress.epoch}, step {state.progress.step}")
+    progress = state.progress
+    log.msg(
+        f"resumed {path} at epoch {progress.epoch}, step {progress.step} "
+        f"({progress.iteration} steps in all)"
+    )
 
 
 class Validation:
@@ -108,7 +122,12 @@ class Validation:
         self.val_loss = build_val_loss(spec)
 
     def __call__(self, epoch: int) -> dict[str, float]:
-        """Validate; prints the table and logs the val row. The same dict on every rank."""
+        """Validate; prints the table and logs the val row. The same dict on every rank.
+
+        The row stands at the epoch, with `--val_iters` at the number of optimiser steps done.
+        """
+        by_steps, steps = bool(self.args.val_iters), self.state.progress.iteration
+        number, unit = (steps, "step") if by_steps else (epoch, "epoch")
         net = self.state.evaluated
         net.eval()
         infer = build.build_infer(self.args, net, return_all=False)
@@ -120,7 +139,7 @@ class Validation:
             self.world,
             self.log,
             self.val_loss,
-            sinks=[self._preview(epoch)],
+            sinks=[self._preview(number)],
         )
         assert summary.scores is not None, "validation without labels"
         scores = summary.scores
@@ -130,19 +149,20 @@ class Validation:
             "acc_cls": scores.acc_cls,
             "acc": scores.acc,
         }
-        self.log.metric("val", values, epoch)
+        self.log.metric("val", values, number)
         best = max(self.state.progress.best, scores.mean_iu)
         self.log.msg(scores.table())
+        self.log.msg(scores.summary())
         self.log.msg(
-            f"this : [epoch {epoch}], [val loss {values['loss']:.5f}], [acc {scores.acc:.5f}], "
+            f"this : [{unit} {number}], [val loss {values['loss']:.5f}], [acc {scores.acc:.5f}], "
             f"[acc_cls {scores.acc_cls:.5f}], [mean_iu {scores.mean_iu:.5f}], "
             f"[fwavacc {scores.fwavacc:.5f}]; best mean_iu {best:.5f}"
         )
         return values
 
-    def _preview(self, epoch: int) -> PreviewSink:
+    def _preview(self, number: int) -> PreviewSink:
         log = self.log
-        return PreviewSink(log.image, self.spec, step=epoch, is_main=log.is_main)
+        return PreviewSink(log.image, self.spec, step=number, is_main=log.is_main)
 
 
 def run_evaluation(
@@ -209,7 +229,7 @@ class Evaluation:
         self.loader = data.make_eval_loader(
             args, cfg, self.spec, world.rank, world.size, self.items
         )
-        write_run_facts(args, cfg, world, log)
+        self.fingerprint: Callable[[], dict[str, object]] = lambda: data.fingerprint(args, cfg)
 
     def run(self, net: nn.Module, protocol: dict[str, Any]) -> EvalSummary:
         """Evaluate, print the table, write results.json, dumps and the report page."""
@@ -269,6 +289,7 @@ class Evaluation:
             return
         self.log.msg(scores.table())
         self.log.msg(f"Mean: {100 * scores.mean_iu:.2f}")
+        self.log.msg(scores.summary())
         if boundary is not None:
             self.log.msg(boundary.table(self.spec.class_names))
         values = {"mean_iu": scores.mean_iu, "acc": scores.acc, "acc_cls": scores.acc_cls}

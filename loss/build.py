@@ -7,7 +7,8 @@ import argparse
 from typing import Protocol
 
 from config import Config, UserError
-from loss.cross_entropy import CrossEntropy, ImageWeightedCrossEntropy
+from loss.boundary import BoundaryLoss
+from loss.cross_entropy import CrossEntropy, HardPixels, ImageWeightedCrossEntropy
 from loss.objective import Criterion, Objective
 from loss.relaxed import RelaxedCrossEntropy
 from loss.rmi import RMILoss
@@ -38,6 +39,12 @@ def build_objective(args: argparse.Namespace, cfg: Config, spec: LabelSet) -> Ob
         ocr_aux_rmi=args.ocr_aux_loss_rmi,
         supervised_mscale_wt=args.supervised_mscale_loss_wt,
         align_corners=cfg.MODEL.align_corners,
+        boundary=BoundaryLoss(spec.ignore_label, official=cfg.LOSS.BOUNDARY_OFFICIAL)
+        if args.dt_offset_wt > 0
+        else None,
+        boundary_wt=args.dt_offset_wt,
+        boundary_weights=cfg.LOSS.BOUNDARY_WEIGHTS,
+        log_accuracy=args.log_accuracy,
     )
 
 
@@ -63,7 +70,22 @@ def build_criterion(args: argparse.Namespace, cfg: Config, spec: LabelSet) -> Cr
             args.rlx_off_epoch,
             batch_border_weights=cfg.LOSS.BATCH_BORDER_WEIGHTS,
         )
-    return CrossEntropy(spec.ignore_label)
+    return build_cross_entropy(args, cfg, spec)
+
+
+def build_cross_entropy(args: argparse.Namespace, cfg: Config, spec: LabelSet) -> CrossEntropy:
+    """Plain cross entropy; UserError for a wrong number of class weights."""
+    weights, ohem = cfg.LOSS.CLASS_WEIGHTS, None
+    if weights is not None and (len(weights) != spec.num_classes or min(weights) < 0):
+        raise UserError(
+            f"LOSS.CLASS_WEIGHTS holds {len(weights)} numbers, the smallest {min(weights):g}; "
+            f"{spec.num_classes} of at least 0 are wanted, one a class"
+        )
+    if args.ohem_threshold is not None:
+        ohem = HardPixels(threshold=args.ohem_threshold, min_kept=args.ohem_min_kept)
+    return CrossEntropy(
+        spec.ignore_label, average=args.loss_average, class_weights=weights, ohem=ohem
+    )
 
 
 def build_val_loss(spec: LabelSet) -> Criterion:

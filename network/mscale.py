@@ -24,6 +24,7 @@ from network.multiscale import (
     scale_pass,
 )
 from network.ops.resize import Size, resize, size_of
+from network.outputs import with_boundary
 
 __all__ = [
     "DeepV3EffB4",
@@ -72,7 +73,7 @@ class FusedContext(MultiScale):
             low, context = net.encode(image)
             if trust is not None and lower is not None:
                 context = self._blend(trust, passes[-1].size, lower, context)
-            maps = net.decode(low, context)
+            maps = with_boundary(net, net.decode(low, context))
             attend = attend_top or scale != scales[0]
             trust, lower = (self.scale_attn(maps.feats), context) if attend else (None, None)
             passes.append(scale_pass(scale, size, maps, None if trust is None else trust[:, :1]))

@@ -2,8 +2,10 @@
 """results.json: the scores of an evaluation, how they were obtained, and over what.
 
     {"format": "hiseg-results-1",
-     "metrics": {"mean_iu", "acc", "acc_cls", "fwavacc", "loss", "boundary_f"},  0..1, loss in nats
-     "classes": [{"id", "name", "iou", "precision", "recall", "fp_over_tp", "fn_over_tp",
+     "metrics": {"mean_iu", "mean_dice", "acc", "acc_cls", "fwavacc", "loss", "boundary_f"},
+                                                                         0..1, loss in nats
+     "reported": {"mIoU", "mAcc", "aAcc", "mDice"},    0..1, percentages rounded to two decimals
+     "classes": [{"id", "name", "iou", "dice", "precision", "recall", "fp_over_tp", "fn_over_tp",
                   "label_share", "boundary_f", "absent"}, ...],          shares of scored pixels
      "confusion": [[...], ...],                                          rows ground truth
      "protocol": {...}, "counts": {"images", "skipped", "unreadable"}, "unreadable": [...],
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
     from engine.result import EvalSummary
 
 FORMAT = "hiseg-results-1"
-METRICS = ("mean_iu", "acc", "acc_cls", "fwavacc")
-RATIOS = ("iou", "precision", "recall", "fp_over_tp", "fn_over_tp")
+METRICS = ("mean_iu", "mean_dice", "acc", "acc_cls", "fwavacc")
+RATIOS = ("iou", "dice", "precision", "recall", "fp_over_tp", "fn_over_tp")
 
 
 def make_results(
@@ -51,6 +53,7 @@ def make_results(
             "loss": plain(summary.loss),
             "boundary_f": plain(boundary.mean_f()) if boundary else None,
         },
+        "reported": {k: plain(v) for k, v in scores.reported().items()} if scores else None,
         "classes": _classes(scores, boundary) if scores else None,
         "confusion": scores.matrix.tolist() if scores else None,
         "protocol": {key: plain(value) for key, value in protocol.items()},

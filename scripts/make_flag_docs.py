@@ -16,6 +16,7 @@ from pathlib import Path
 
 import config
 import flags
+from flags.classification import DEFAULTS as TASK_DEFAULTS
 
 HEADER = """\
 # Flags and configuration keys
@@ -39,6 +40,14 @@ count from the project root, elsewhere from the current directory.
 |---|---|---|
 """
 
+SPELLINGS = {  # of converters of flags/values.py that are no ranges of numbers
+    "crop_size": "N or height,width",
+    "stride": "N or height,width",
+    "box": "long,short",
+    "betas": "2 numbers below 1",
+    "param_rules": "KEY:lr=F:decay=F, several",
+}
+
 
 def cell(text: object) -> str:
     """`text` as one cell of a Markdown table."""
@@ -58,7 +67,7 @@ def bounds(convert: Callable[[str], object]) -> str:
     """What a converter of flags/values.py accepts, e.g. `integer >= 1`, read from its closure."""
     inside = inspect.getclosurevars(convert).nonlocals if inspect.isfunction(convert) else {}
     kind = inside.get("kind", convert)
-    name = {int: "integer", float: "number"}.get(kind, "N or height,width")
+    name = {int: "integer", float: "number"}.get(kind) or SPELLINGS.get(convert.__name__, "text")
     if "count" in inside:
         count = inside["count"]
         return f"{name} list" if count is None else f"{count} {name}s"
@@ -90,6 +99,15 @@ def flag_table(group: argparse._ArgumentGroup) -> list[str]:
         values = cell(accepted(action))
         rows.append(f"| {names} | {values} | {cell(shown(action.default))} | {cell(action.help)} |")
     return rows
+
+
+def task_defaults() -> list[str]:
+    """The flags whose default is another one with `--task classify`."""
+    rows = ["With `--task classify` other flags have the defaults of its recipe:", ""]
+    rows += ["| flag | default |", "|---|---|"]
+    return rows + [
+        f"| `--{name}` | {cell(shown(value))} |" for name, value in TASK_DEFAULTS.items()
+    ]
 
 
 def old_flags() -> list[str]:
@@ -130,6 +148,7 @@ def render() -> str:
     for group in flags.build_parser()._action_groups:
         if group.title in flags.GROUPS:
             lines += [f"## {str(group.title).capitalize()}", "", *flag_table(group), ""]
+    lines += [*task_defaults(), ""]
     return "\n".join([*lines, *old_flags(), "", TREE.rstrip("\n"), *key_table()]) + "\n"
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from transforms.boundary import mirrored
 from transforms.resample import (
     Filter,
     Resample,
@@ -17,7 +18,7 @@ from transforms.resample import (
     resample_rows,
     whole,
 )
-from transforms.sample import Draws, GeneratorDraws, Sample
+from transforms.sample import EXTRA_PAD, Draws, GeneratorDraws, Sample
 
 
 def show(
@@ -36,6 +37,10 @@ def show(
         sample,
         image=resample_image(sample.image, window, kernel, resample),
         label=label,
+        extras={
+            name: resample_label(values, window, EXTRA_PAD)
+            for name, values in sample.extras.items()
+        },
         rows=resample_rows(sample.rows, window),
         centroid=_moved(sample, window),
     )
@@ -147,14 +152,18 @@ class HorizontalFlip:
         return draws.uniform(0, 1) < self.probability
 
     def apply(self, sample: Sample, flip: bool) -> Sample:
-        """The mirrored sample; row positions stay."""
+        """The mirrored sample; row positions stay, angles of boundaries turn."""
         if not flip:
             return sample
-        label, centroid = sample.label, sample.centroid
+        label, centroid, extras = sample.label, sample.centroid, sample.extras
         return replace(
             sample,
             image=np.asarray(cv2.flip(sample.image, 1)),
             label=None if label is None else np.asarray(cv2.flip(label, 1)),
+            extras={
+                name: mirrored(name, np.asarray(cv2.flip(values, 1)))
+                for name, values in extras.items()
+            },
             centroid=None if centroid is None else (sample.size[1] - 1 - centroid[0], centroid[1]),
         )
 

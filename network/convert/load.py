@@ -13,6 +13,7 @@ from config import UserError
 from network.convert import hila, imagenet
 from network.convert.checkpoint import read_checkpoint, split_weights
 from network.convert.entries import dead_names, is_dead
+from network.convert.fit import fitted
 from network.convert.nvidia import BACKBONE_PREFIX, official_name, strip_saved_prefix, to_wanted
 from network.convert.report import LoadReport, shortened
 
@@ -122,7 +123,7 @@ def load_official(
     title = str(source) if named else title
     if not state:
         raise UserError(f"{title} holds no weights")
-    state = strip_saved_prefix(state)
+    state = fitted(net, strip_saved_prefix(state), title)
     found, report = _plan(net, state, partial, detect(state, facts))
     _check_prefixes(net, state, partial)
     names = [*report.missing, *(text.split(" ", 1)[0] for text in report.mismatched)]

@@ -30,7 +30,10 @@ import yaml
 PROJECT_ROOT = Path(__file__).resolve().parent
 PATHS_FILE = "paths.yml"
 ENV_PREFIX = "HISEG_"
-DATASETS = ("cityscapes", "camvid", "synthetic", "custom", "folder", "nullloader", "mapillary")
+DATASETS = (
+    "cityscapes", "camvid", "synthetic", "custom", "folder", "nullloader", "mapillary", "bdd100k",
+    "gtav", "kitti",
+)  # fmt: skip
 
 
 class UserError(ValueError):
@@ -42,9 +45,13 @@ class DatasetConfig:
     """Where the data is, and rules of the class-uniform sampler."""
 
     CITYSCAPES_DIR: str = ""  # holds leftImg8bit_trainvaltest/, gtFine_trainvaltest/, ...
+    CITYSCAPES_VIDEO_DIR: str = ""  # further frames and labels in the same layout, for --maxSkip
     CITYSCAPES_CUSTOMCOARSE: str = ""  # root of the auto-labelled images (ids and _prob.png)
     MAPILLARY_DIR: str = ""
     CAMVID_DIR: str = ""  # holds train/ trainannot/ val/ valannot/ test/ testannot/
+    BDD100K_DIR: str = ""  # holds images/{train,val,test}/ labels/{train,val}/
+    GTAV_DIR: str = ""  # holds images/{train,val}/FOLDER/ labels/{train,val}/FOLDER/
+    KITTI_DIR: str = ""  # holds training/image_2/ training/semantic/ testing/image_2/
     SYNTHETIC_DIR: str = ""  # written by `python -m datasets.synthetic`, Cityscapes layout
     CUSTOM_YAML: str = ""  # description of your own set, see docs/datasets.md
     CENTROID_ROOT: str = ""  # empty: ASSETS_PATH/uniform_centroids

@@ -69,7 +69,8 @@ class DatasetSpec:
 
     palette: one (r, g, b) a class. id_to_train_id: raw id 0..255 -> train id, void ids ->
     ignore_label; an id that is missing here is an error in a label file. train_id_to_id: the
-    raw id of every class, as benchmark servers want it.
+    raw id of every class, as benchmark servers want it. color_to_id: set where label files hold
+    colours, the raw id of each; any other colour is `ignore_label`.
     Raises ValueError when the parts do not fit together.
     """
 
@@ -79,6 +80,7 @@ class DatasetSpec:
     id_to_train_id: Mapping[int, int]
     ignore_label: int
     train_id_to_id: tuple[int, ...]
+    color_to_id: Mapping[Color, int] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.class_names)

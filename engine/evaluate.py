@@ -24,7 +24,8 @@ from datasets.loader import Batch
 from datasets.spec import DatasetSpec
 from engine.predict import Infer
 from engine.result import EvalSummary, Gather, Result, Sink
-from metrics.confusion import ConfusionMatrix, Scores
+from metrics.bands import BANDS, band_confusion, band_scores
+from metrics.confusion import Scores
 from network.outputs import PRED
 from transforms.normalize import denormalize
 
@@ -37,7 +38,7 @@ __all__ = ["EvalSummary", "evaluate"]
 class _Tally:
     """Running sums of one rank."""
 
-    confusion: ConfusionMatrix
+    bands: Tensor  # (4, K, K) confusion of the height bands
     loss_sum: float = 0.0
     pixels: int = 0
     labelled: int = 0
@@ -84,7 +85,8 @@ def evaluate(
     that all sinks have do not go through the network; with metrics all are stored anew.
     """
     start = time.monotonic()
-    tally = _Tally(confusion=ConfusionMatrix(spec.num_classes, device))
+    counts = torch.zeros(len(BANDS), spec.num_classes, spec.num_classes, dtype=torch.int64)
+    tally = _Tally(bands=counts.to(device))
     total = len(loader) if isinstance(loader, Sized) else None
     with torch.inference_mode():
         for number, batch in enumerate(loader, 1):
@@ -195,7 +197,10 @@ def _own_confusion(
         return None
     tally.labelled += 1
     # labels come from bytes, and counting bytes takes half the time
-    return tally.confusion.update(pred[position], labels[position].to(torch.uint8))
+    label = labels[position].to(torch.uint8)
+    bands = band_confusion(pred[position], label, tally.bands.shape[1])
+    tally.bands += bands.to(tally.bands.device)
+    return bands.sum(0)
 
 
 def largest_probability(scores: Tensor, top: Tensor) -> Tensor:
@@ -233,13 +238,15 @@ def _summarise(
     start: float,
 ) -> EvalSummary:
     """Sum over the ranks; every rank gets the same summary."""
-    matrix = all_reduce(tally.confusion.matrix)
+    bands = all_reduce(tally.bands)
     counts = [tally.pixels, tally.labelled, tally.images, tally.skipped]
     pixels, labelled, images, skipped = all_reduce(torch.tensor(counts, device=device)).tolist()
     loss_sum = float(all_reduce(torch.tensor(tally.loss_sum, dtype=torch.float64, device=device)))
     unreadable = sorted(line for lines in gather(tally.unreadable) for line in lines)
+    scored = metrics and labelled
     return EvalSummary(
-        scores=Scores.of(matrix, spec.class_names) if metrics and labelled else None,
+        scores=Scores.of(bands.sum(0), spec.class_names) if scored else None,
+        bands=band_scores(bands, spec.class_names) if scored else None,
         loss=loss_sum / pixels if pixels else None,
         num_images=images,
         skipped=skipped,

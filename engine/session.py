@@ -24,6 +24,7 @@ from engine.evaluate import EvalSummary, ValLoss, evaluate
 from engine.result import Sink
 from engine.state import TrainState
 from loss.build import build_val_loss
+from metrics.bands import bands_table
 from metrics.boundary import BoundaryScores
 from reports.page import write_page
 from reports.preview import PreviewSink
@@ -268,6 +269,8 @@ class Evaluation:
         if scores is None:
             return
         self.log.msg(scores.table())
+        if summary.bands is not None:
+            self.log.msg(bands_table(summary.bands))
         self.log.msg(f"Mean: {100 * scores.mean_iu:.2f}")
         if boundary is not None:
             self.log.msg(boundary.table(self.spec.class_names))

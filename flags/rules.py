@@ -147,7 +147,7 @@ def check_flags(args: argparse.Namespace, given: set[str]) -> None:
     if args.eval == "folder" and not args.eval_folder:
         raise UserError("--eval folder needs --eval_folder DIR")
     if args.no_metrics and args.eval in ("val", "trn"):
-        dumps = args.dump_assets, args.dump_all_images, args.dump_for_submission
+        dumps = args.dump_assets, args.dump_all_images, args.dump_images, args.dump_for_submission
         if not any((*dumps, args.dump_for_auto_labelling)):
             raise UserError("--no_metrics without any --dump_... flag would do nothing")
 

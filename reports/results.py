@@ -3,6 +3,8 @@
 
     {"format": "hiseg-results-1",
      "metrics": {"mean_iu", "acc", "acc_cls", "fwavacc", "loss", "boundary_f"},  0..1, loss in nats
+     "bands": {"upper": {"mean_iu", "acc", "acc_cls", "fwavacc", "iou": [...]}, "mid1", "mid2",
+               "lower"},                                                 quarters of the height
      "classes": [{"id", "name", "iou", "precision", "recall", "fp_over_tp", "fn_over_tp",
                   "label_share", "boundary_f", "absent"}, ...],          shares of scored pixels
      "confusion": [[...], ...],                                          rows ground truth
@@ -51,6 +53,7 @@ def make_results(
             "loss": plain(summary.loss),
             "boundary_f": plain(boundary.mean_f()) if boundary else None,
         },
+        "bands": _bands(summary),
         "classes": _classes(scores, boundary) if scores else None,
         "confusion": scores.matrix.tolist() if scores else None,
         "protocol": {key: plain(value) for key, value in protocol.items()},
@@ -76,6 +79,15 @@ def write_results(
     text = json.dumps(results, indent=1, allow_nan=False)
     write_atomic(Path(path), (text + "\n").encode())
     return results
+
+
+def _bands(summary: EvalSummary) -> dict[str, Any] | None:
+    if summary.bands is None:
+        return None
+    return {
+        key: {**{name: plain(getattr(own, name)) for name in METRICS}, "iou": plain(own.iou)}
+        for key, own in summary.bands.items()
+    }
 
 
 def _classes(scores: Scores, boundary: BoundaryScores | None) -> list[dict[str, Any]]:

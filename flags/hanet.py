@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from config import UserError
 from flags.values import listed, non_negative, non_negative_int, number, positive_int
 
 SLIDING, POOLING, WHOLE = "sliding", "pooling", "whole"
@@ -56,7 +57,9 @@ def add_hanet_evaluation(add: Callable[..., object]) -> None:
     add("--bs_window", type=positive_int, default=4, help="windows in one pass of the network")
     add("--split", choices=tuple(SPLITS), help="another spelling of --eval")
     add("--split_count", type=positive_int, default=1, help="number of parts of the images")
-    add("--split_index", type=non_negative_int, default=0, help="which of these to evaluate, from 0")
+    add(
+        "--split_index", type=non_negative_int, default=0, help="which of these to evaluate, from 0"
+    )
     add("--dump_images", action="store_true", help="rgb, pred, compose and diff pictures")
     add("--ckpt_path", metavar="DIR", help="results go to CKPT_PATH/EXP_NAME/SPLIT")
     add("--exp_name", metavar="NAME", help="see --ckpt_path")
@@ -101,3 +104,106 @@ def _set_folder(args: argparse.Namespace, given: set[str], notes: list[str]) -> 
         root = args.ckpt_path or str(parents[min(2, len(parents) - 1)])
         name = args.exp_name or parents[min(1, len(parents) - 1)].name
         args.result_dir = str(Path(root, name, args.split or args.eval))
+
+
+def _draws_video(args: argparse.Namespace) -> bool:
+    return args.dataset in ("cityscapes", "synthetic") and not args.eval
+
+
+def _trains(args: argparse.Namespace) -> bool:
+    return not args.eval
+
+
+def _evaluates(args: argparse.Namespace) -> bool:
+    return bool(args.eval)
+
+
+def _from_snapshot(args: argparse.Namespace) -> bool:
+    return bool(args.eval and args.snapshot)
+
+
+def _has_own_rate(args: argparse.Namespace) -> bool:
+    return bool(args.hanet_lr > 0)
+
+
+def _relaxes(args: argparse.Namespace) -> bool:
+    return bool(args.jointwtborder or args.lr_schedule == "scl-poly")
+
+
+WITH_TRAINVAL = ("cityscapes", "synthetic", "camvid", "kitti")
+CITYSCAPES_CLASSES = ("cityscapes", "synthetic", "bdd100k", "gtav", "kitti", "nullloader")
+
+Condition = tuple[Callable[[argparse.Namespace], bool], str]
+AVERAGES: Condition = (averages, "--inference_mode sliding or pooling")
+SLIDES: Condition = (slides, "--inference_mode sliding")
+TRAINS: Condition = (_trains, "training")
+EVALUATES: Condition = (_evaluates, "--eval")
+FROM_SNAPSHOT: Condition = (_from_snapshot, "--eval and --snapshot")
+OWN_RATE: Condition = (_has_own_rate, "--hanet_lr")
+
+# as `rules.NEEDS` and `rules.REFUSED_TOGETHER`
+NEEDS: dict[str, Condition] = {
+    "city_mode": (
+        lambda args: args.dataset in WITH_TRAINVAL,
+        f"--dataset {' or '.join(WITH_TRAINVAL)}",
+    ),
+    "maxSkip": (_draws_video, "--dataset cityscapes or synthetic, in training"),
+    "scf": (lambda args: args.dataset == "kitti", "--dataset kitti"),
+    "pre_size_of": (lambda args: args.pre_size is not None, "--pre_size"),
+    "no_pos_dataset": TRAINS,
+    "hanet_lr": TRAINS,
+    "hanet_poly_exp": OWN_RATE,
+    "hanet_wd": OWN_RATE,
+    "backbone_lr": TRAINS,
+    "snapshot_pe": TRAINS,
+    "rlx_off_iter": (_relaxes, "--jointwtborder or --lr_schedule scl-poly"),
+    "scales": AVERAGES,
+    "single_scale": AVERAGES,
+    "no_flip": AVERAGES,
+    "sliding_overlap": SLIDES,
+    "sliding_official": SLIDES,
+    "bs_window": SLIDES,
+    "split_index": EVALUATES,
+    "split_count": EVALUATES,
+    "dump_images": EVALUATES,
+    "ckpt_path": FROM_SNAPSHOT,
+    "exp_name": FROM_SNAPSHOT,
+}
+REFUSED_TOGETHER = (
+    ("adam", "sgd"),
+    ("adam", "optimizer"),
+    ("sgd", "optimizer"),
+    ("no_pos_dataset", "aux_loss"),
+    ("scf", "pre_size"),
+    ("scf", "map_crop_val"),
+    ("single_scale", "scales"),
+    ("snapshot_pe", "snapshot"),
+    ("snapshot_pe", "resume"),
+    ("cls_wt_loss", "img_wt_loss"),
+    ("cls_wt_loss", "jointwtborder"),
+    ("cls_wt_loss", "rmi_loss"),
+    ("rlx_off_iter", "rlx_off_epoch"),
+)
+
+
+def check_hanet(args: argparse.Namespace) -> None:
+    """Raise UserError for contradictions between these flags and the others."""
+    if averages(args):
+        for flag in ("multi_scale_inference", "do_flip"):
+            if getattr(args, flag):
+                raise UserError(
+                    f"--{flag}: --inference_mode {args.inference_mode} averages --scales and the "
+                    "mirrored picture by itself (--single_scale and --no_flip end that)"
+                )
+    if args.split and args.eval != SPLITS[args.split]:
+        raise UserError(f"--split {args.split} and --eval {args.eval} exclude each other")
+    if args.split_index >= args.split_count:
+        raise UserError(
+            f"--split_index {args.split_index}: 0..{args.split_count - 1} wanted, below "
+            "--split_count"
+        )
+    if args.cls_wt_loss and args.dataset not in CITYSCAPES_CLASSES:
+        raise UserError(
+            f"--cls_wt_loss: its weights are for the 19 classes of Cityscapes, --dataset "
+            f"{args.dataset} has others; use --img_wt_loss"
+        )

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Callable
 
 from config import UserError
-from flags.hanet import SPLITS, averages, slides
+from flags import hanet
 
 
 def _scored(args: argparse.Namespace) -> bool:
@@ -26,17 +26,6 @@ def _reads_coarse(args: argparse.Namespace) -> bool:
     return bool(args.coarse_boost_classes) or args.only_coarse
 
 
-def _scl_poly_by_iteration(args: argparse.Namespace) -> bool:
-    return args.lr_schedule == "scl-poly" and args.rlx_off_iter >= 0
-
-
-def _draws_video(args: argparse.Namespace) -> bool:
-    return args.dataset in ("cityscapes", "synthetic") and not args.eval
-
-
-WITH_TRAINVAL = ("cityscapes", "synthetic", "camvid", "kitti")
-CITYSCAPES_CLASSES = ("cityscapes", "synthetic", "bdd100k", "gtav", "kitti", "nullloader")
-OWN_AVERAGE = "--inference_mode sliding or pooling"
 COARSE_FLAGS = "--coarse_boost_classes or --only_coarse"
 COARSE_NEEDS = "--dataset cityscapes or synthetic, and a --class_uniform_pct above 0"
 
@@ -66,31 +55,6 @@ NEEDS: Needs = {
     "eval_f1": (_scored, "labels: --eval val, trn or test, no --no_metrics"),
     "eval_f1_th": (lambda a: a.eval_f1, "--eval_f1"),
     "eval_folder": (lambda a: a.eval == "folder", "--eval folder"),
-    "pre_size_of": (lambda a: a.pre_size is not None, "--pre_size"),
-    "city_mode": (lambda a: a.dataset in WITH_TRAINVAL, f"--dataset {' or '.join(WITH_TRAINVAL)}"),
-    "maxSkip": (_draws_video, "--dataset cityscapes or synthetic, in training"),
-    "scf": (lambda a: a.dataset == "kitti", "--dataset kitti"),
-    "no_pos_dataset": (lambda a: not a.eval, "training"),
-    "hanet_lr": (lambda a: not a.eval, "training"),
-    "hanet_poly_exp": (lambda a: a.hanet_lr > 0, "--hanet_lr"),
-    "hanet_wd": (lambda a: a.hanet_lr > 0, "--hanet_lr"),
-    "backbone_lr": (lambda a: not a.eval, "training"),
-    "rlx_off_iter": (
-        lambda a: a.jointwtborder or a.lr_schedule == "scl-poly",
-        "--jointwtborder or --lr_schedule scl-poly",
-    ),
-    "scales": (averages, OWN_AVERAGE),
-    "single_scale": (averages, OWN_AVERAGE),
-    "no_flip": (averages, OWN_AVERAGE),
-    "sliding_overlap": (slides, "--inference_mode sliding"),
-    "sliding_official": (slides, "--inference_mode sliding"),
-    "bs_window": (slides, "--inference_mode sliding"),
-    "split_index": (lambda a: a.eval, "--eval"),
-    "split_count": (lambda a: a.eval, "--eval"),
-    "dump_images": (lambda a: a.eval, "--eval"),
-    "ckpt_path": (lambda a: a.eval and a.snapshot, "--eval and --snapshot"),
-    "exp_name": (lambda a: a.eval and a.snapshot, "--eval and --snapshot"),
-    "snapshot_pe": (lambda a: not a.eval, "training"),
     "coarse_boost_classes": (_draws_coarse, COARSE_NEEDS),
     "only_coarse": (_draws_coarse, COARSE_NEEDS),
     "max_cu_epoch": (lambda a: _reads_coarse(a) or a.maxSkip, f"{COARSE_FLAGS} or --maxSkip"),
@@ -103,24 +67,14 @@ NEEDS: Needs = {
     "restore_optimizer": (lambda a: a.snapshot and not a.eval, "--snapshot, in training"),
     "restore_net": (lambda a: a.snapshot, "--snapshot"),
     "allow_partial": (lambda a: a.snapshot, "--snapshot"),
+    **hanet.NEEDS,
 }
 REFUSED_TOGETHER = (
     ("max_iter", "max_epoch"),
     ("resume", "snapshot"),
     ("fp16", "precision"),
     ("only_coarse", "coarse_boost_classes"),
-    ("adam", "sgd"),
-    ("adam", "optimizer"),
-    ("sgd", "optimizer"),
-    ("no_pos_dataset", "aux_loss"),
-    ("scf", "pre_size"),
-    ("single_scale", "scales"),
-    ("snapshot_pe", "snapshot"),
-    ("snapshot_pe", "resume"),
-    ("cls_wt_loss", "img_wt_loss"),
-    ("cls_wt_loss", "jointwtborder"),
-    ("cls_wt_loss", "rmi_loss"),
-    ("rlx_off_iter", "rlx_off_epoch"),
+    *hanet.REFUSED_TOGETHER,
 )
 
 
@@ -137,38 +91,13 @@ def check_flags(args: argparse.Namespace, given: set[str]) -> None:
         raise UserError(f"--scale_min {args.scale_min:g} is above --scale_max {args.scale_max:g}")
     if "init_decoder" in given:
         raise UserError("--init_decoder: heads are always initialised as published; leave it out")
-    by_iteration = args.lr_schedule == "poly" or _scl_poly_by_iteration(args)
+    by_iteration = args.lr_schedule == "poly" or args.rlx_off_iter >= 0
     if args.lr_by == "iter" and not by_iteration:
-        raise UserError(
-            f"--lr_schedule {args.lr_schedule} goes by epoch; --lr_by iter takes poly, or scl-poly "
-            "with --rlx_off_iter"
-        )
-    _check_hanet(args, given)
+        raise UserError(f"--lr_schedule {args.lr_schedule} goes by epoch; --lr_by iter takes poly")
+    hanet.check_hanet(args)
     if args.eval == "folder" and not args.eval_folder:
         raise UserError("--eval folder needs --eval_folder DIR")
     if args.no_metrics and args.eval in ("val", "trn"):
         dumps = args.dump_assets, args.dump_all_images, args.dump_images, args.dump_for_submission
         if not any((*dumps, args.dump_for_auto_labelling)):
             raise UserError("--no_metrics without any --dump_... flag would do nothing")
-
-
-def _check_hanet(args: argparse.Namespace, given: set[str]) -> None:
-    """Contradictions between HANet's flags and the others."""
-    if averages(args):
-        for flag in ("multi_scale_inference", "do_flip"):
-            if getattr(args, flag):
-                raise UserError(
-                    f"--{flag}: --inference_mode {args.inference_mode} averages --scales and the "
-                    "mirrored picture by itself (--single_scale and --no_flip end that)"
-                )
-    if args.split and args.eval != SPLITS[args.split]:
-        raise UserError(f"--split {args.split} and --eval {args.eval} exclude each other")
-    if args.split_index >= args.split_count:
-        raise UserError(f"--split_index {args.split_index} is not below --split_count")
-    if args.cls_wt_loss and args.dataset not in CITYSCAPES_CLASSES:
-        raise UserError(
-            f"--cls_wt_loss: its weights are for the 19 classes of Cityscapes, --dataset "
-            f"{args.dataset} has others; use --img_wt_loss"
-        )
-    if args.scf and args.map_crop_val:
-        raise UserError("--scf and --map_crop_val exclude each other")

@@ -79,6 +79,15 @@ class ModelConfig:
     hrnet_blocks: int | None = None  # blocks of a branch; published 4
     drop_path: float | None = None  # largest stochastic depth rate; None: the arch's published one
     aux_head: bool = True  # supervise an inner map too, where the arch has such a head
+    hanet: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)  # HANet blocks on (1) or off
+    hanet_set: tuple[int, int, int] = (3, 64, 3)  # kernel, reduction, layers of a block
+    hanet_pos: tuple[int, ...] = (2, 1)  # layer with the height code (0 none); 1 fixed, 0 learned
+    hanet_pooling: str = "mean"  # over the width: mean or max
+    hanet_dropout: float = 0.0  # of whole channels inside a block
+    pos_rfactor: int = 8  # 128 / rows of a block; published 8: 16 rows
+    pos_noise: float = 0.0  # of positions in training, standard deviation in rows
+    aux_loss: bool = False  # auxiliary head on the third map of a HANet network
+    fixed_aspp_pool: bool = False  # 105x105 windows in place of the image pooling of the ASPP
     grad_ckpt: bool = False  # recompute the trunk in the backward pass
     pretrained: str = ""  # file with ImageNet weights of the trunk; empty: random start
 

@@ -20,7 +20,8 @@ from network.heads.segmentation import segmentation_head
 from network.multiscale import SingleScale
 from network.ops.conv import conv
 from network.ops.resize import Size, resize, scaled_size, size_of
-from network.outputs import PRED, OneScale, attn_key, pred_key, scaled_rows
+from network.ops.rows import scaled_rows
+from network.outputs import PRED, OneScale, attn_key, pred_key
 
 __all__ = ["DeepV3R50", "DeepV3R50B", "DeepV3R50BP", "DeepV3W38"]
 

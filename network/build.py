@@ -20,7 +20,7 @@ from torch import nn
 from config import ModelConfig, UserError, cfg, check_scales, near
 from network.convert import load_trunk
 
-ARCH_MODULES = ("ocrnet", "basic", "deepv3", "deeper", "mscale", "mscale2", "attnscale")
+ARCH_MODULES = ("ocrnet", "basic", "deepv3", "deeper", "mscale", "mscale2", "attnscale", "hanet")
 
 ArchFunction = Callable[[int, ModelConfig], nn.Module]
 
@@ -37,6 +37,8 @@ def list_archs() -> list[str]:
 def resolve_arch(arch: str) -> str:
     """The canonical `module.Function`; UserError with the nearest name for anything else."""
     name = arch.removeprefix("network.")
+    if "_HANet" in name:  # published in the module of the plain networks
+        name = name.replace("deepv3.", "hanet.", 1)
     known = list_archs()
     if name not in known:
         hint = near(name, known)

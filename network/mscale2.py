@@ -18,7 +18,8 @@ from network.deepv3 import TRUNK_OPTIONS, deepv3_plus
 from network.heads.scale_attention import sigmoid_head
 from network.multiscale import MultiScale, ScalePass, scale_pass
 from network.ops.resize import Size, resize, size_of
-from network.outputs import ATTENTION_PREFIX, OneScale, attn_key, scaled_rows
+from network.ops.rows import scaled_rows
+from network.outputs import ATTENTION_PREFIX, OneScale, attn_key
 
 __all__ = ["DeepV3R50", "HRNet"]
 

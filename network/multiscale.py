@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from config import ModelConfig
 from network.heads.scale_attention import ScaleAttention
 from network.ops.resize import Size, resize, scaled_size, size_of
-from network.outputs import AUX, PRED, Maps, OneScale, attn_key, pred_key, scaled_rows
+from network.ops.rows import scaled_rows
+from network.outputs import AUX, PRED, Maps, OneScale, attn_key, pred_key
 
 MSCALE_OPTIONS = frozenset(  # that `hierarchical` reads
     {

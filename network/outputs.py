@@ -9,6 +9,7 @@
 | `aux` | (B, K, H, W) | training, networks with an auxiliary prediction; joined over scales |
 | `pred_05x`, `pred_10x`, ... | (B, K, sH, sW) | multi-scale, in training and with `return_all` |
 | `attn_05x`, ... | (B, 1, sH, sW), in 0..1 | the same |
+| `row_logits` | (B, K, R) | training, networks with a fifth HANet block at one scale |
 
 `pred_*` is the prediction of the pass at scale s = 0.5, 1.0, ... (sizes rounded down), `attn_*`
 the trust in that pass against the next higher one; there is none at the highest scale. Two
@@ -23,12 +24,13 @@ from __future__ import annotations
 import abc
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from network.ops.resize import resize, size_of
+from network.ops.rows import scaled_rows as scaled_rows  # for those who may not see the layers
 
 PRED, AUX = "pred", "aux"
+ROW_LOGITS = "row_logits"  # whether a class occurs in each of R equal parts of the height
 SCALE_PREFIX, ATTENTION_PREFIX = "pred_", "attn_"
 
 
@@ -37,12 +39,13 @@ class Maps:
     """What one pass of a single-scale network computes, before any resize to the input.
 
     logits (B, K, h, w); aux (B, K, h, w) or None; feats (B, C, h', w'): the map that the scale
-    attention reads, with C = `feature_channels` of the network.
+    attention reads, with C = `feature_channels` of the network. row_logits (B, K, R) or None.
     """
 
     logits: Tensor
     feats: Tensor
     aux: Tensor | None = None
+    row_logits: Tensor | None = None
 
 
 def _digits(scale: float) -> str:
@@ -70,11 +73,13 @@ def scale_of(key: str) -> float:
 def single_scale_outputs(
     maps: Maps, images: Tensor, *, training: bool, align_corners: bool
 ) -> dict[str, Tensor]:
-    """`pred`, and in training `aux`, at the size of `images`."""
+    """`pred`, and in training `aux`, at the size of `images`, and `row_logits`."""
     size = size_of(images)
     outputs = {PRED: resize(maps.logits, size, align_corners)}
     if training and maps.aux is not None:
         outputs[AUX] = resize(maps.aux, size, align_corners)
+    if training and maps.row_logits is not None:
+        outputs[ROW_LOGITS] = maps.row_logits
     return outputs
 
 
@@ -96,10 +101,3 @@ class OneScale(nn.Module, abc.ABC):
         return single_scale_outputs(
             maps, images, training=self.training, align_corners=self.align_corners
         )
-
-
-def scaled_rows(rows: Tensor | None, height: int) -> Tensor | None:
-    """Row positions (B, H) of a crop, resampled for a copy of the crop `height` rows high."""
-    if rows is None or rows.shape[1] == height:
-        return rows
-    return F.interpolate(rows[:, None].float(), size=height, mode="linear")[:, 0]

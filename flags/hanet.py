@@ -58,7 +58,7 @@ def add_hanet_evaluation(add: Callable[..., object]) -> None:
     add("--split", choices=tuple(SPLITS), help="another spelling of --eval")
     add("--split_count", type=positive_int, default=1, help="number of parts of the images")
     add(
-        "--split_index", type=non_negative_int, default=0, help="which of these to evaluate, from 0"
+        "--split_index", type=non_negative_int, default=0, help="the part to evaluate, from 0"
     )
     add("--dump_images", action="store_true", help="rgb, pred, compose and diff pictures")
     add("--ckpt_path", metavar="DIR", help="results go to CKPT_PATH/EXP_NAME/SPLIT")

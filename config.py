@@ -96,9 +96,10 @@ class ModelConfig:
 class LossConfig:
     """Weights of the terms of the training loss."""
 
-    OCR_ALPHA: float = 0.4  # weight of the auxiliary OCR prediction
+    OCR_ALPHA: float = 0.4  # weight of the auxiliary prediction: OCR's, or an auxiliary head's
     OCR_AUX_RMI: bool = False  # RMI for the auxiliary prediction too
     SUPERVISED_MSCALE_WT: float = 0.0  # weight of the loss on each single scale
+    CLASS_WEIGHTS: tuple[float, ...] | None = None  # of plain cross entropy, one a class
     BATCH_BORDER_WEIGHTS: bool = False  # --jointwtborder as published: every image of a batch is
     #                                     divided by the border weights of all of them
 
@@ -116,6 +117,7 @@ FLAG_KEYS: dict[str, str] = {  # flags that are another spelling of a key of the
     "mscale_old_arch": "MODEL.mscale_old_arch",
     "attnscale_bn_head": "MODEL.attnscale_bn_head",
     "grad_ckpt": "MODEL.grad_ckpt",
+    "aux_loss": "MODEL.aux_loss",
     "pretrained": "MODEL.pretrained",
     "ocr_alpha": "LOSS.OCR_ALPHA",
     "ocr_aux_loss_rmi": "LOSS.OCR_AUX_RMI",
@@ -334,7 +336,16 @@ def configure(
     return target
 
 
-FROM_RUN = ("arch", "dataset", "cv", "pre_size", "map_crop_val")
+FROM_RUN = (
+    "arch",
+    "dataset",
+    "cv",
+    "pre_size",
+    "map_crop_val",
+    "slide_crop",
+    "slide_stride",
+    "slide_pad",
+)
 
 
 def _set_entries(section: str, values: dict[str, object], given: set[str]) -> list[str]:
@@ -366,8 +377,9 @@ def adopt_run(args: argparse.Namespace, given: set[str]) -> None:
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"--from_run {directory}: no readable run.json there") from error
     for name in FROM_RUN:
-        if name not in given:
-            setattr(args, name, flags[name])
+        if name not in given and name in flags:
+            value = flags[name]
+            setattr(args, name, tuple(value) if isinstance(value, list) else value)
     entries = _set_entries("MODEL", {**tree["MODEL"], "pretrained": ""}, given)
     entries += _set_entries("DATASET", tree["DATASET"], given)
     args.set = entries + (args.set or [])

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from datasets.loader import Batch
 from datasets.spec import DatasetSpec
-from engine.predict import Infer
+from engine.predict import Infer, Inputs, scores_of
 from engine.result import EvalSummary, Gather, Result, Sink
 from metrics.bands import BANDS, band_confusion, band_scores
 from metrics.confusion import Scores
@@ -95,7 +95,7 @@ def evaluate(
                 batch = _pending(batch, sinks, tally)
             if batch.names:
                 with autocast():
-                    outputs = infer(*_inputs(batch, device))
+                    outputs = scores_of(infer, _inputs(batch, device))
                 _count(batch, outputs, spec, tally, sinks, val_loss, metrics)
                 del outputs
             if progress is not None:
@@ -123,18 +123,34 @@ def _pending(batch: Batch, sinks: Sequence[Sink], tally: _Tally) -> Batch:
     tally.skipped += len(batch.names) - len(keep)
     if len(keep) == len(batch.names):
         return batch
-    return Batch(
+    return replace(
+        batch,
         images=batch.images[keep],
         labels=None if batch.labels is None else batch.labels[keep],
         names=[batch.names[position] for position in keep],
         indices=[batch.indices[position] for position in keep],
         rows=None if batch.rows is None else batch.rows[keep],
+        sizes=[batch.sizes[position] for position in keep],
+        extras={name: values[keep] for name, values in batch.extras.items()},
+        originals=None if batch.originals is None else batch.originals[keep],
     )
 
 
-def _inputs(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor | None]:
-    rows = None if batch.rows is None else batch.rows.to(device, non_blocking=True)
-    return batch.images.to(device, non_blocking=True), rows
+def _inputs(batch: Batch, device: torch.device) -> Inputs:
+    """What goes through the network, and the size of the scores: that of the labels."""
+    return Inputs(
+        images=batch.images.to(device, non_blocking=True),
+        rows=None if batch.rows is None else batch.rows.to(device, non_blocking=True),
+        size=batch.sizes[0],
+        originals=batch.originals,
+    )
+
+
+def _picture(batch: Batch, position: int) -> npt.NDArray[np.uint8]:
+    """One image as uint8 (H, W, 3), of the size of its prediction."""
+    if batch.originals is not None:
+        return batch.originals[position].numpy()
+    return denormalize(batch.images[position])
 
 
 def _count(
@@ -162,13 +178,13 @@ def _count(
     del scores, top
     tally.images += len(batch.names)
     for position, taken in enumerate(takers):
-        own = _own_confusion(pred, labels, position, tally)
+        own = _own_confusion(pred, labels, position, tally, spec.ignore_label)
         if not taken:
             continue
         result = Result(
             name=batch.names[position],
             index=batch.indices[position],
-            image=denormalize(batch.images[position]) if "image" in needs else None,
+            image=_picture(batch, position) if "image" in needs else None,
             label=_to_uint8(None if batch.labels is None else batch.labels[position]),
             pred=pred[position].cpu().numpy(),
             prob=None if prob is None else prob[position].cpu().numpy(),
@@ -190,7 +206,7 @@ def _add_loss(
 
 
 def _own_confusion(
-    pred: Tensor, labels: Tensor | None, position: int, tally: _Tally
+    pred: Tensor, labels: Tensor | None, position: int, tally: _Tally, ignore_label: int
 ) -> Tensor | None:
     """The matrix of one image, added to the sum; None when there is no label."""
     if labels is None:
@@ -198,7 +214,7 @@ def _own_confusion(
     tally.labelled += 1
     # labels come from bytes, and counting bytes takes half the time
     label = labels[position].to(torch.uint8)
-    bands = band_confusion(pred[position], label, tally.bands.shape[1])
+    bands = band_confusion(pred[position], label, tally.bands.shape[1], ignore_label)
     tally.bands += bands.to(tally.bands.device)
     return bands.sum(0)
 

@@ -22,11 +22,12 @@ import torch
 from torch import Tensor
 
 from config import UserError
-from engine.predict import Average, Infer, _accumulate_, _mean_
+from engine.predict import Average, Infer, accumulate_, mean_
 from network.outputs import PRED
 from transforms.normalize import denormalize, to_tensor
 from transforms.resample import Filter, resample_image, resample_rows, whole
 
+PUBLISHED_TILE = (1024, 1024)  # pixels at scale 1 and below
 OneView = Callable[[Tensor, Tensor | None, float], Tensor]  # picture, rows, scale -> scores
 
 
@@ -181,17 +182,17 @@ class ScaledPictures:
                 scores = self.one_view(scaled.flip(-1) if mirrored else scaled, own_rows, scale)
                 if total is None:
                     total = scores.new_zeros(1, scores.shape[1], *size)
-                _accumulate_(total, scores, mirrored, self.average)
+                accumulate_(total, scores, mirrored, self.average)
                 del scores
         assert total is not None
-        return _mean_(total, len(self.scales) * (2 if self.flip else 1), self.average)
+        return mean_(total, len(self.scales) * (2 if self.flip else 1), self.average)
 
 
 def hanet_sliding(
     infer: Infer,
     scales: Sequence[float] = (0.5, 1.0, 2.0),
     *,
-    tile: tuple[int, int] = (1024, 1024),
+    tile: tuple[int, int] = PUBLISHED_TILE,
     overlap: float = 1 / 3,
     flip: bool = True,
     batch_windows: int = 1,

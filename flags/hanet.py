@@ -27,6 +27,7 @@ def add_hanet_training(add: Callable[..., object]) -> None:
     add("--sgd", action="store_true", help="same as --optimizer sgd (the default)")
     add("--adam", action="store_true", help="same as --optimizer adam")
     add("--aux_loss", action="store_true", help="auxiliary head, weight --ocr_alpha (0.4)")
+    add("--attention_loss", type=non_negative, default=0.0, help="weight of the fifth block's loss")
     add("--cls_wt_loss", action="store_true", help="cross entropy with Cityscapes class weights")
     add("--rlx_off_iter", type=int, default=-1, help="iteration that ends the relaxation, -1 never")
     add("--snapshot_pe", metavar="FILE", help="take only the position tables of a checkpoint")
@@ -54,12 +55,9 @@ def add_hanet_evaluation(add: Callable[..., object]) -> None:
         help="share of a window that the next one sees too",
     )
     add("--sliding_official", action="store_true", help="the published overlap count")
-    add("--bs_window", type=positive_int, default=4, help="windows in one pass of the network")
     add("--split", choices=tuple(SPLITS), help="another spelling of --eval")
     add("--split_count", type=positive_int, default=1, help="number of parts of the images")
-    add(
-        "--split_index", type=non_negative_int, default=0, help="the part to evaluate, from 0"
-    )
+    add("--split_index", type=non_negative_int, default=0, help="the part to evaluate, from 0")
     add("--dump_images", action="store_true", help="rgb, pred, compose and diff pictures")
     add("--ckpt_path", metavar="DIR", help="results go to CKPT_PATH/EXP_NAME/SPLIT")
     add("--exp_name", metavar="NAME", help="see --ckpt_path")
@@ -150,7 +148,6 @@ NEEDS: dict[str, Condition] = {
     "maxSkip": (_draws_video, "--dataset cityscapes or synthetic, in training"),
     "scf": (lambda args: args.dataset == "kitti", "--dataset kitti"),
     "pre_size_of": (lambda args: args.pre_size is not None, "--pre_size"),
-    "no_pos_dataset": TRAINS,
     "hanet_lr": TRAINS,
     "hanet_poly_exp": OWN_RATE,
     "hanet_wd": OWN_RATE,
@@ -162,7 +159,6 @@ NEEDS: dict[str, Condition] = {
     "no_flip": AVERAGES,
     "sliding_overlap": SLIDES,
     "sliding_official": SLIDES,
-    "bs_window": SLIDES,
     "split_index": EVALUATES,
     "split_count": EVALUATES,
     "dump_images": EVALUATES,
@@ -183,6 +179,8 @@ REFUSED_TOGETHER = (
     ("cls_wt_loss", "jointwtborder"),
     ("cls_wt_loss", "rmi_loss"),
     ("rlx_off_iter", "rlx_off_epoch"),
+    ("hanet_lr", "param_rules"),
+    ("backbone_lr", "param_rules"),
 )
 
 

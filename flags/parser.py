@@ -40,6 +40,7 @@ REPLACED = {
     "tb_path": "TensorBoard files lie in the run directory",
     "apex": "native DistributedDataParallel and autocast are used",
     "amp_opt_level": "O0 is --precision fp32, O1 and O2 are fp16 autocast, O3 is bf16/fp16 as set",
+    "efficient_test": "every evaluation streams: two full-size score maps at most, no stored scores",
 }
 
 DESCRIPTION = "The command line of `train.py` and `eval.py`: every flag with type, range and help."
@@ -97,6 +98,9 @@ def _apply_aliases(args: argparse.Namespace, given: set[str]) -> None:
         args.local_rank = int(os.environ.get("LOCAL_RANK", 0))
     if args.test_mode:
         args.max_epoch, args.max_iter = 2, None
+        args.val_iters, args.warmup_iters = None, 0
+    if args.slide_crop and args.dump_assets:
+        notes.append("--slide_crop: attention and single-scale maps are not dumped, windows differ")
     args.notes = notes
 
 

@@ -26,6 +26,15 @@ def _reads_coarse(args: argparse.Namespace) -> bool:
     return bool(args.coarse_boost_classes) or args.only_coarse
 
 
+def _averages(args: argparse.Namespace) -> bool:
+    return args.do_flip or args.multi_scale_inference
+
+
+def _plain_loss(args: argparse.Namespace) -> bool:
+    return not (args.rmi_loss or args.img_wt_loss or args.jointwtborder)
+
+
+PLAIN_LOSS = "plain cross entropy: no --rmi_loss, --img_wt_loss or --jointwtborder"
 COARSE_FLAGS = "--coarse_boost_classes or --only_coarse"
 COARSE_NEEDS = "--dataset cityscapes or synthetic, and a --class_uniform_pct above 0"
 
@@ -43,6 +52,23 @@ NEEDS: Needs = {
     "poly_step": (lambda a: a.lr_schedule == "poly2", "--lr_schedule poly2"),
     "rescale": (lambda a: a.lr_schedule == "scl-poly", "--lr_schedule scl-poly"),
     "repoly": (lambda a: a.lr_schedule == "scl-poly", "--lr_schedule scl-poly"),
+    "betas": (lambda a: a.optimizer != "sgd", "--optimizer adam, radam or adamw"),
+    "adam_eps": (lambda a: a.optimizer != "sgd", "--optimizer adam, radam or adamw"),
+    "lr_step": (lambda a: a.lr_schedule == "step", "--lr_schedule step"),
+    "lr_gamma": (lambda a: a.lr_schedule == "step", "--lr_schedule step"),
+    "min_lr": (
+        lambda a: a.lr_by == "iter" and a.lr_schedule == "poly",
+        "--lr_schedule poly and --lr_by iter",
+    ),
+    "warmup_ratio": (lambda a: a.warmup_iters > 0, "--warmup_iters N"),
+    "loss_average": (_plain_loss, PLAIN_LOSS),
+    "ohem_threshold": (_plain_loss, PLAIN_LOSS),
+    "ohem_min_kept": (lambda a: a.ohem_threshold is not None, "--ohem_threshold T"),
+    "average": (_averages, "--do_flip or --multi_scale_inference"),
+    "slide_crop": (lambda a: a.slide_stride, "--slide_stride N, e.g. three quarters of it"),
+    "slide_stride": (lambda a: a.slide_crop, "--slide_crop N"),
+    "slide_pad": (lambda a: a.slide_crop, "--slide_crop N"),
+    "bs_window": (lambda a: a.slide_crop, "--slide_crop N"),
     "warmup_iters": (lambda a: a.lr_by == "iter", "--lr_by iter"),
     "extra_scales": (lambda a: a.multi_scale_inference, "--multi_scale_inference"),
     "default_scale": (lambda a: a.multi_scale_inference, "--multi_scale_inference"),
@@ -71,6 +97,7 @@ NEEDS: Needs = {
 }
 REFUSED_TOGETHER = (
     ("max_iter", "max_epoch"),
+    ("val_iters", "val_freq"),
     ("resume", "snapshot"),
     ("fp16", "precision"),
     ("only_coarse", "coarse_boost_classes"),
@@ -91,9 +118,8 @@ def check_flags(args: argparse.Namespace, given: set[str]) -> None:
         raise UserError(f"--scale_min {args.scale_min:g} is above --scale_max {args.scale_max:g}")
     if "init_decoder" in given:
         raise UserError("--init_decoder: heads are always initialised as published; leave it out")
-    by_iteration = args.lr_schedule == "poly" or args.rlx_off_iter >= 0
-    if args.lr_by == "iter" and not by_iteration:
-        raise UserError(f"--lr_schedule {args.lr_schedule} goes by epoch; --lr_by iter takes poly")
+    _check_schedule(args)
+    _check_windows(args)
     hanet.check_hanet(args)
     if args.eval == "folder" and not args.eval_folder:
         raise UserError("--eval folder needs --eval_folder DIR")
@@ -101,3 +127,29 @@ def check_flags(args: argparse.Namespace, given: set[str]) -> None:
         dumps = args.dump_assets, args.dump_all_images, args.dump_images, args.dump_for_submission
         if not any((*dumps, args.dump_for_auto_labelling)):
             raise UserError("--no_metrics without any --dump_... flag would do nothing")
+
+
+def _check_schedule(args: argparse.Namespace) -> None:
+    name = args.lr_schedule
+    by_iteration = name in ("poly", "step") or args.rlx_off_iter >= 0
+    if args.lr_by == "iter" and not by_iteration:
+        raise UserError(f"--lr_schedule {name} goes by epoch; --lr_by iter takes poly or step")
+    if name == "step" and args.lr_step is None:
+        raise UserError(
+            f"--lr_schedule step needs --lr_step N, in the unit of --lr_by {args.lr_by}"
+        )
+    if args.min_lr > args.lr:
+        raise UserError(f"--min_lr {args.min_lr:g} is above --lr {args.lr:g}")
+
+
+def _check_windows(args: argparse.Namespace) -> None:
+    if not args.slide_crop:
+        return
+    crop, stride = args.slide_crop, args.slide_stride
+    if stride[0] > crop[0] or stride[1] > crop[1]:
+        raise UserError(
+            f"--slide_stride {stride[0]},{stride[1]} is above --slide_crop {crop[0]},{crop[1]}: "
+            "windows further apart leave gaps"
+        )
+    if args.dump_topn_all:
+        raise UserError("--dump_topn_all needs maps of the whole image; leave out --slide_crop")

@@ -23,7 +23,9 @@ def band_slices(height: int) -> list[slice]:
     return [slice(cuts[band], cuts[band + 1]) for band in range(len(BANDS))]
 
 
-def band_confusion(pred: Tensor, label: Tensor, num_classes: int) -> Tensor:
+def band_confusion(
+    pred: Tensor, label: Tensor, num_classes: int, ignore_label: int | None = None
+) -> Tensor:
     """Confusion matrices of one picture, a band each: (H, W) twice -> (4, K, K) int64.
 
     Their sum is the matrix of the picture. Raises ValueError as `confusion_matrix`.
@@ -31,7 +33,9 @@ def band_confusion(pred: Tensor, label: Tensor, num_classes: int) -> Tensor:
     if pred.shape != label.shape:
         raise ValueError(f"prediction {tuple(pred.shape)} and label {tuple(label.shape)} differ")
     parts = band_slices(pred.shape[0])
-    return torch.stack([confusion_matrix(pred[part], label[part], num_classes) for part in parts])
+    return torch.stack(
+        [confusion_matrix(pred[part], label[part], num_classes, ignore_label) for part in parts]
+    )
 
 
 def band_scores(matrices: Tensor, class_names: tuple[str, ...]) -> dict[str, Scores]:

@@ -18,7 +18,7 @@ from transforms.resample import (
     resample_rows,
     whole,
 )
-from transforms.sample import Draws, GeneratorDraws, Sample
+from transforms.sample import EXTRA_PAD, Draws, GeneratorDraws, Sample
 
 
 def show(
@@ -37,6 +37,10 @@ def show(
         sample,
         image=resample_image(sample.image, window, kernel, resample),
         label=label,
+        extras={
+            name: resample_label(values, window, EXTRA_PAD)
+            for name, values in sample.extras.items()
+        },
         rows=resample_rows(sample.rows, window),
         centroid=_moved(sample, window),
     )
@@ -160,11 +164,12 @@ class HorizontalFlip:
         """The mirrored sample; row positions stay."""
         if not flip:
             return sample
-        label, centroid = sample.label, sample.centroid
+        label, centroid, extras = sample.label, sample.centroid, sample.extras
         return replace(
             sample,
             image=np.asarray(cv2.flip(sample.image, 1)),
             label=None if label is None else np.asarray(cv2.flip(label, 1)),
+            extras={name: np.asarray(cv2.flip(values, 1)) for name, values in extras.items()},
             centroid=None if centroid is None else (sample.size[1] - 1 - centroid[0], centroid[1]),
         )
 

@@ -248,7 +248,11 @@ def check_stride(crop: tuple[int, int], stride: tuple[int, int]) -> None:
 
 def without_rows(infer: Infer) -> Infer:
     """`infer` for a network that was trained without row positions."""
-    return lambda images, rows=None: infer(images, None)
+
+    def blind(images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
+        return infer(images, None)
+
+    return blind
 
 
 def padded(infer: Infer, least: tuple[int, int]) -> Infer:

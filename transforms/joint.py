@@ -83,9 +83,9 @@ class RandomSizeAndCrop:
     The scale is uniform in scale_min..scale_max, times pre_size / long edge when given (short
     edge with pre_size_short). With a centroid the crop contains it (its right or lower edge at
     the least). An axis shorter than the crop is padded on both sides by half of what is missing
-    plus one before the crop is drawn. slide_small: a picture smaller than the crop on both axes slides freely inside it.
-    full_crop: the crop has the size of the incoming picture. no_pad: a picture that is too small
-    for the crop is enlarged until it fits.
+    plus one before the crop is drawn. slide_small: a picture smaller than the crop on both axes
+    slides freely inside it. full_crop: the crop has the size of the incoming picture. no_pad: a
+    picture that is too small for the crop is enlarged until it fits.
     Raises ValueError for an empty crop or a scale range that is not positive and ascending.
     """
 

@@ -32,7 +32,7 @@ PATHS_FILE = "paths.yml"
 ENV_PREFIX = "HISEG_"
 DATASETS = (
     "cityscapes", "camvid", "synthetic", "custom", "folder", "nullloader", "mapillary", "bdd100k",
-    "gtav", "kitti",
+    "gtav", "kitti", "ade20k", "pascal_context", "pascal_context_59",
 )  # fmt: skip
 
 
@@ -52,6 +52,8 @@ class DatasetConfig:
     BDD100K_DIR: str = ""  # holds images/{train,val,test}/ labels/{train,val}/
     GTAV_DIR: str = ""  # holds images/{train,val}/FOLDER/ labels/{train,val}/FOLDER/
     KITTI_DIR: str = ""  # holds training/image_2/ training/semantic/ testing/image_2/
+    ADE20K_DIR: str = ""  # ADEChallengeData2016: images/ annotations/
+    PASCAL_CONTEXT_DIR: str = ""  # PASCAL_Context: train/ and val/ with image/ and label/
     SYNTHETIC_DIR: str = ""  # written by `python -m datasets.synthetic`, Cityscapes layout
     CUSTOM_YAML: str = ""  # description of your own set, see docs/datasets.md
     CENTROID_ROOT: str = ""  # empty: ASSETS_PATH/uniform_centroids
@@ -342,6 +344,8 @@ FROM_RUN = (
     "cv",
     "pre_size",
     "map_crop_val",
+    "test_scale",
+    "size_divisor",
     "slide_crop",
     "slide_stride",
     "slide_pad",
@@ -377,7 +381,7 @@ def adopt_run(args: argparse.Namespace, given: set[str]) -> None:
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"--from_run {directory}: no readable run.json there") from error
     for name in FROM_RUN:
-        if name not in given and name in flags:
+        if name not in given and name in flags:  # runs of earlier versions lack some
             value = flags[name]
             setattr(args, name, tuple(value) if isinstance(value, list) else value)
     entries = _set_entries("MODEL", {**tree["MODEL"], "pretrained": ""}, given)

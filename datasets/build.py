@@ -23,7 +23,7 @@ from datasets.loader import Batch, Source, make_loader
 from datasets.registry import data_root, dataset_spec, split_items
 from datasets.samplers import Draw, EvalSampler, TrainSampler
 from datasets.spec import AutoLabel, DatasetSpec, Item
-from transforms.pipeline import Blur, eval_pipeline, train_pipeline
+from transforms.pipeline import Blur, eval_pipeline, mmseg_train_pipeline, train_pipeline
 from transforms.sample import Transform
 
 AUTO_FLAGS = ("custom_coarse_dropout_classes", "custom_coarse_prob", "mask_out_cityscapes")
@@ -156,6 +156,14 @@ def fingerprint(args: argparse.Namespace, cfg: Config) -> dict[str, object]:
 
 def train_transform(args: argparse.Namespace, spec: DatasetSpec) -> Transform:
     """The augmentation that the flags describe."""
+    if args.augmentation == "mmseg":
+        return mmseg_train_pipeline(
+            crop_size=args.crop_size,
+            ignore_label=spec.ignore_label,
+            img_scale=args.img_scale,
+            ratio_range=args.ratio_range,
+            cat_max_ratio=args.cat_max_ratio,
+        )
     blur: Blur | None = "bilateral" if args.bblur else "gauss" if args.gblur else None
     return train_pipeline(
         crop_size=args.crop_size,
@@ -223,7 +231,7 @@ def _checked_centroids(
 
     The first rank works, the rest read. Validation labels are checked too.
     """
-    cache = Path(cfg.expand(cfg.DATASET.CENTROID_ROOT or "ASSETS_PATH/uniform_centroids"))
+    cache = _cache_dir(cfg)
     workers = max(args.num_workers, 1)
     log: Callable[[str], None] = _silent if rank else _say
     found: list[Centroids] = []
@@ -239,6 +247,11 @@ def _checked_centroids(
             tile = args.class_uniform_tile
             found.append(load_or_build(items, spec, tile, cache, workers, progress, log))
     return found
+
+
+def _cache_dir(cfg: Config) -> Path:
+    """Where centroids and the marks of checked sets are kept."""
+    return Path(cfg.expand(cfg.DATASET.CENTROID_ROOT or "ASSETS_PATH/uniform_centroids"))
 
 
 @contextlib.contextmanager
@@ -290,18 +303,24 @@ def make_eval_loader(
     """This rank's share of `items`, every image on exactly one rank.
 
     Unreadable files of `--eval folder` are reported in the batch, all others are errors.
+    Raises UserError when labels with 0 for void turn out to be shifted already.
     """
-    del cfg
     is_folder = args.eval == "folder"
     dataset: Source
     if args.dataset == "nullloader" and not is_folder:
         dataset = nullloader.NullDataset(items, args.crop_size)
     else:
+        if spec.zero_label and not is_folder and not args.no_metrics:
+            cache = _cache_dir(cfg)
+            with _alone(cache):
+                verify.verify_items(items, spec, cache, max(args.num_workers, 1))
         transform = eval_pipeline(
             ignore_label=spec.ignore_label,
             pre_size=args.pre_size,
             map_crop_val=args.map_crop_val,
             enlarge=ENLARGED if args.scf else 1.0,
+            test_scale=args.test_scale,
+            size_divisor=args.size_divisor,
         )
         dataset = SegmentationDataset(items, spec, transform, check_labels=not args.no_metrics)
     sampler = EvalSampler(len(items), rank, world)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from config import Config, UserError
 from datasets import (
+    ade20k,
     bdd100k,
     camvid,
     cityscapes,
@@ -22,6 +23,7 @@ from datasets import (
     kitti,
     mapillary,
     nullloader,
+    pascal_context,
     synthetic,
 )
 from datasets.spec import DatasetSpec, Item
@@ -34,12 +36,13 @@ class Entry:
     """One data set: the leaf of `cfg.DATASET` with its root, its classes, its items.
 
     `spec` is a function of the root where the classes stand in a file there. `list_items`
-    gets the root and the split, "train", "val" or "test".
+    gets the root and the split, one of `splits`.
     """
 
     root_key: str
     spec: DatasetSpec | Callable[[Path], DatasetSpec]
     list_items: Listing
+    splits: tuple[str, ...] = ("train", "val", "test")
 
 
 def _plain(list_items: Callable[[Path, str], list[Item]]) -> Listing:
@@ -52,6 +55,12 @@ def _folds(list_items: Callable[..., list[Item]]) -> Listing:
     return lambda root, split, args, cfg: list_items(
         root, split, cv=args.cv, cv_splits=cfg.DATASET.CV_SPLITS
     )
+
+
+def _pascal_context(spec: DatasetSpec) -> Entry:
+    """One protocol of PASCAL-Context."""
+    listing = _plain(pascal_context.list_items)
+    return Entry("PASCAL_CONTEXT_DIR", spec, listing, splits=pascal_context.SPLITS)
 
 
 def _joint(listing: Listing, splits: Mapping[str, str]) -> Listing:
@@ -93,6 +102,9 @@ TABLE: dict[str, Entry] = {
         _joint(_kitti_folds, {**JOINT_TRAINING, "val": "trainval"}),
     ),
     "mapillary": Entry("MAPILLARY_DIR", mapillary.make_spec, _plain(mapillary.list_items)),
+    "ade20k": Entry("ADE20K_DIR", ade20k.SPEC, _plain(ade20k.list_items)),
+    "pascal_context": _pascal_context(pascal_context.SPEC),
+    "pascal_context_59": _pascal_context(pascal_context.SPEC_59),
     "custom": Entry("CUSTOM_YAML", custom.make_spec, _plain(custom.list_items)),
 }
 

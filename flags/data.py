@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from config import DATASETS
 from flags.values import (
+    box,
     crop_size,
     fraction,
     listed,
@@ -14,6 +15,7 @@ from flags.values import (
     number,
     positive,
     positive_int,
+    share,
 )
 
 
@@ -62,4 +64,10 @@ def add_augmentation(add: Callable[..., object]) -> None:
     add("--full_crop_training", action="store_true", help="crop size is the image size")
     add("--translate_aug_fix", action="store_true", help="small images slide inside the crop")
     add("--map_crop_val", action="store_true", help="validation: square of --pre_size or 1536 px")
+    add("--augmentation", default="hmsa", choices=("hmsa", "mmseg"), help="which pipeline trains")
+    add("--img_scale", type=box, default=(2048, 512), help="mmseg: LONG,SHORT box of ratio 1, px")
+    add("--ratio_range", type=listed(float, 2), default=(0.5, 2.0), help="mmseg: random ratio")
+    add("--cat_max_ratio", type=share, default=0.75, help="mmseg: largest class share of a crop")
+    add("--test_scale", type=box, metavar="LONG,SHORT", help="validation: fit images into a box")
+    add("--size_divisor", type=positive_int, default=1, help="--test_scale: round sides up to it")
     add("--dump_augmentation_images", action="store_true", help="write augmented images, stop")

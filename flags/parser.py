@@ -40,7 +40,7 @@ REPLACED = {
     "tb_path": "TensorBoard files lie in the run directory",
     "apex": "native DistributedDataParallel and autocast are used",
     "amp_opt_level": "O0 is --precision fp32, O1 and O2 are fp16 autocast, O3 is bf16/fp16 as set",
-    "efficient_test": "every evaluation streams: two full-size score maps at most, no stored scores",
+    "efficient_test": "every evaluation streams: at most two full-size score maps, nothing stored",
 }
 
 DESCRIPTION = "The command line of `train.py` and `eval.py`: every flag with type, range and help."

@@ -35,6 +35,25 @@ def _plain_loss(args: argparse.Namespace) -> bool:
 
 
 PLAIN_LOSS = "plain cross entropy: no --rmi_loss, --img_wt_loss or --jointwtborder"
+
+
+def _hmsa(args: argparse.Namespace) -> bool:
+    return bool(args.augmentation == "hmsa")
+
+
+def _mmseg(args: argparse.Namespace) -> bool:
+    return bool(args.augmentation == "mmseg")
+
+
+PIPELINE_FLAGS = {
+    "hmsa": (
+        "scale_min", "scale_max", "color_aug", "gblur", "bblur", "rand_augment",
+        "full_crop_training", "translate_aug_fix", "crop_nopad", "rrotate",
+    ),
+    "mmseg": ("img_scale", "ratio_range", "cat_max_ratio"),
+}  # fmt: skip
+
+
 COARSE_FLAGS = "--coarse_boost_classes or --only_coarse"
 COARSE_NEEDS = "--dataset cityscapes or synthetic, and a --class_uniform_pct above 0"
 
@@ -81,6 +100,10 @@ NEEDS: Needs = {
     "eval_f1": (_scored, "labels: --eval val, trn or test, no --no_metrics"),
     "eval_f1_th": (lambda a: a.eval_f1, "--eval_f1"),
     "eval_folder": (lambda a: a.eval == "folder", "--eval folder"),
+    "pre_size": (lambda a: _hmsa(a) or a.eval, "--augmentation hmsa, in training"),
+    "size_divisor": (lambda a: a.test_scale is not None, "--test_scale"),
+    **{flag: (_hmsa, "--augmentation hmsa") for flag in PIPELINE_FLAGS["hmsa"]},
+    **{flag: (_mmseg, "--augmentation mmseg") for flag in PIPELINE_FLAGS["mmseg"]},
     "coarse_boost_classes": (_draws_coarse, COARSE_NEEDS),
     "only_coarse": (_draws_coarse, COARSE_NEEDS),
     "max_cu_epoch": (lambda a: _reads_coarse(a) or a.maxSkip, f"{COARSE_FLAGS} or --maxSkip"),
@@ -116,6 +139,12 @@ def check_flags(args: argparse.Namespace, given: set[str]) -> None:
             raise UserError(f"--{first} and --{second} exclude each other")
     if args.scale_min > args.scale_max:
         raise UserError(f"--scale_min {args.scale_min:g} is above --scale_max {args.scale_max:g}")
+    if not 0 < args.ratio_range[0] <= args.ratio_range[1]:
+        raise UserError(
+            "--ratio_range {:g},{:g}: LOW,HIGH above 0 wanted".format(*args.ratio_range)
+        )
+    if args.test_scale is not None and args.pre_size is not None:
+        raise UserError("--test_scale and --pre_size exclude each other: both size the images")
     if "init_decoder" in given:
         raise UserError("--init_decoder: heads are always initialised as published; leave it out")
     _check_schedule(args)

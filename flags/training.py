@@ -51,7 +51,11 @@ def add_loss(add: Callable[..., object]) -> None:
     )
     add("--ohem_threshold", type=fraction, help="train on pixels less sure than this only")
     add("--ohem_min_kept", type=positive_int, default=100_000, help="but on so many an image")
-    add("--log_accuracy", action="store_true", help="log the % of all pixels that are right")
+    add(
+        "--log_accuracy",
+        action="store_true",
+        help="log the percentage of all pixels that are right",
+    )
 
 
 def add_optimisation(add: Callable[..., object]) -> None:
@@ -64,7 +68,7 @@ def add_optimisation(add: Callable[..., object]) -> None:
     add(
         "--param_rules",
         type=param_rules,
-        metavar="KEY:lr=F:decay=F,...",
+        metavar="KEY:lr=F,KEY:decay=F",
         help="factors for parameters whose name contains KEY, e.g. head:lr=10,norm:decay=0",
     )
     add("--amsgrad", action="store_true", help="AMSGrad variant of adam and adamw")

@@ -116,8 +116,20 @@ def param_rules(text: str) -> tuple[tuple[str, float, float], ...]:
     return tuple(rules)
 
 
+def box(text: str) -> tuple[int, int]:
+    """`2048,512`: the long and the short side of a box, in pixels."""
+    try:
+        sides = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        sides = ()
+    if len(sides) != 2 or not sides[0] >= sides[1] >= 1:
+        raise argparse.ArgumentTypeError(f"{text}: LONG,SHORT wanted, in pixels")
+    return sides[0], sides[1]
+
+
 positive_int = number(int, 1, math.inf)
 non_negative_int = number(int, 0, math.inf)
 non_negative = number(float, 0, math.inf)
 positive = number(float, 0, math.inf, open_low=True)
 fraction = number(float, 0, 1)
+share = number(float, 0, 1, open_low=True)

@@ -66,6 +66,8 @@ class CrossEntropy(nn.Module):
     loss of a half ignored crop half as large.
     """
 
+    class_weights: Tensor | None
+
     def __init__(
         self,
         ignore_label: int = 255,
@@ -92,7 +94,6 @@ class CrossEntropy(nn.Module):
             target = target.masked_fill(~self.ohem.kept(logits, target), IGNORED)
         weights = self.class_weights
         if weights is not None:
-            assert isinstance(weights, Tensor)
             weights = weights.to(logits.device)
         total = F.cross_entropy(logits, target, weights, ignore_index=IGNORED, reduction="sum")
         if self.average == "all":

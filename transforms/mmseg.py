@@ -197,7 +197,7 @@ class CornerPad:
         self.size, self.ignore_label = size, ignore_label
 
     def __call__(self, sample: Sample, rng: np.random.Generator | None = None) -> Sample:
-        below, right = (max(want - have, 0) for want, have in zip(self.size, sample.size))
+        below, right = (max(self.size[axis] - sample.size[axis], 0) for axis in (0, 1))
         if not below and not right:
             return sample
 

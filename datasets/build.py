@@ -116,11 +116,21 @@ def _with_labels(items: list[Item], args: argparse.Namespace) -> list[Item]:
 
 
 def eval_items(args: argparse.Namespace, cfg: Config) -> list[Item]:
-    """Images of `--eval val|trn|folder|test|train_extra`."""
+    """Images of `--eval val|trn|folder|test|train_extra`, of which --split_index is evaluated.
+
+    The parts of --split_count are consecutive. Raises UserError for a part without any image.
+    """
     if args.eval == "folder":
-        return folder_items(args.eval_folder)
-    listing = {"val": val_items, "trn": train_items, "test": test_items}
-    return {**listing, "train_extra": extra_items}[args.eval](args, cfg)
+        items = folder_items(args.eval_folder)
+    else:
+        listing = {"val": val_items, "trn": train_items, "test": test_items}
+        items = {**listing, "train_extra": extra_items}[args.eval](args, cfg)
+    first, stop = (
+        part * len(items) // args.split_count for part in (args.split_index, args.split_index + 1)
+    )
+    if first == stop:
+        raise UserError(f"--split_count {args.split_count}: there are only {len(items)} images")
+    return items[first:stop]
 
 
 def folder_items(path: str) -> list[Item]:

@@ -27,6 +27,7 @@ from engine.state import Progress, TrainState
 from network.build import build_net, resolve_arch
 from network.convert import load_official, read_checkpoint
 from network.convert.checkpoint import split_weights
+from network.convert.position_tables import load_position_tables
 from network.inference import prepare_for_inference
 from runtime.distributed import World
 from runtime.precision import Precision
@@ -96,6 +97,9 @@ def build_network(
     net = build_net(args.arch, num_classes, **dataclasses.asdict(model))
     count = sum(item.numel() for item in net.parameters())
     log.msg(f"{args.arch}: {count:,} parameters, {num_classes} classes")
+    if args.snapshot_pe:
+        tables = load_position_tables(net, read_checkpoint(args.snapshot_pe), args.snapshot_pe)
+        log.msg(f"{args.snapshot_pe}: {', '.join(tables)}")
     if snapshot:
         partial = tuple(item for item in args.allow_partial.split(",") if item)
         report = load_official(net, snapshot.content, partial=partial, title=snapshot.path)

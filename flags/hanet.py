@@ -146,7 +146,10 @@ NEEDS: dict[str, Condition] = {
         f"--dataset {' or '.join(WITH_TRAINVAL)}",
     ),
     "maxSkip": (_draws_video, "--dataset cityscapes or synthetic, in training"),
-    "scf": (lambda args: args.dataset == "kitti", "--dataset kitti"),
+    "scf": (
+        lambda args: args.dataset == "kitti" and args.augmentation == "hmsa",
+        "--dataset kitti and --augmentation hmsa",
+    ),
     "pre_size_of": (lambda args: args.pre_size is not None, "--pre_size"),
     "hanet_lr": TRAINS,
     "hanet_poly_exp": OWN_RATE,

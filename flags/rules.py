@@ -87,7 +87,10 @@ NEEDS: Needs = {
     "slide_crop": (lambda a: a.slide_stride, "--slide_stride N, e.g. three quarters of it"),
     "slide_stride": (lambda a: a.slide_crop, "--slide_crop N"),
     "slide_pad": (lambda a: a.slide_crop, "--slide_crop N"),
-    "bs_window": (lambda a: a.slide_crop, "--slide_crop N"),
+    "bs_window": (
+        lambda a: a.slide_crop or hanet.slides(a),
+        "--slide_crop N or --inference_mode sliding",
+    ),
     "warmup_iters": (lambda a: a.lr_by == "iter", "--lr_by iter"),
     "extra_scales": (lambda a: a.multi_scale_inference, "--multi_scale_inference"),
     "default_scale": (lambda a: a.multi_scale_inference, "--multi_scale_inference"),

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from config import DATASETS, Config, ModelConfig, UserError
+from config import DATASETS, FLAG_KEYS, Config, ModelConfig, UserError
 from datasets.spec import DatasetSpec
 from engine import optim, predict
 from engine.loop import Settings
@@ -72,9 +72,10 @@ def adopt_snapshot(args: argparse.Namespace, cfg: Config, snapshot: Snapshot | N
     options = {key: value for key, value in facts["model_options"].items() if key in known}
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     default = ModelConfig()
+    typed = {FLAG_KEYS.get(flag, flag).removeprefix("MODEL.") for flag in args.given}
     for name in known:
         chosen = getattr(cfg.MODEL, name)
-        if chosen != getattr(default, name) or name in args.given:
+        if chosen != getattr(default, name) or name in typed:
             options[name] = chosen
     options["pretrained"] = ""
     return ModelConfig(**options)

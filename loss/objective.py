@@ -99,14 +99,25 @@ class Objective:
         terms["main"] = total.detach()
         terms.update(parts)
         for name, logits, weight, do_rmi in self._extras(outputs):
-            if logits.shape[2:] != labels.shape[1:]:
-                logits = F.interpolate(
-                    logits, labels.shape[1:], mode="bilinear", align_corners=self.align_corners
-                )
-            value = self.criterion(logits, labels, do_rmi=do_rmi)
+            logits, truth = self._same_size(name, logits, labels)
+            value = self.criterion(logits, truth, do_rmi=do_rmi)
             terms[name] = value.detach()
             total = total + weight * value
         return LossTerms(total, terms)
+
+    def _same_size(self, name: str, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and labels at one size: for a smaller `aux` that of the logits.
+
+        Source: of the latter, "Cars Can't Fly up in the Sky" (2020), auxiliary loss.
+        """
+        size = labels.shape[1:]
+        if logits.shape[2:] == size:
+            return logits, labels
+        if name == AUX:
+            nearest = F.interpolate(labels[:, None].float(), logits.shape[2:], mode="nearest")
+            return logits, nearest[:, 0].to(labels.dtype)
+        full = F.interpolate(logits, size, mode="bilinear", align_corners=self.align_corners)
+        return full, labels
 
     def _extras(self, outputs: dict[str, Tensor]) -> Iterator[tuple[str, Tensor, float, bool]]:
         """(term name, logits, weight, do_rmi) of every supervised output but `pred`."""

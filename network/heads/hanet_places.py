@@ -29,13 +29,14 @@ class HANetPlaces(OneScale):
 
         `channels` of every place: those of the map a gate is computed from, and of the gated one.
         """
-        if any(switch not in (0, 1) for switch in model.hanet):
-            wanted = ",".join(map(str, model.hanet))
-            raise UserError(f"hanet {wanted}: five switches of 0 or 1 wanted, e.g. 1,1,1,1,0")
+        switches = tuple(model.hanet)
+        if len(switches) != PLACES or any(switch not in (0, 1) for switch in switches):
+            got = ",".join(map(str, switches))
+            raise UserError(f"hanet {got}: five switches of 0 or 1 wanted, e.g. 1,1,1,1,0")
         assert len(channels) == PLACES
-        settings = hanet_settings(model) if any(model.hanet) else None
+        settings = hanet_settings(model) if any(switches) else None
         for place, (inputs, outputs) in enumerate(channels):
-            if settings is None or not model.hanet[place]:
+            if settings is None or not switches[place]:
                 continue
             if place == PLACES - 1:  # which classes occur at a height is a question of a maximum
                 settings = dataclasses.replace(settings, max_pooling=True)

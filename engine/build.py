@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,7 @@ from engine.state import Progress, TrainState
 from network.build import build_net, resolve_arch
 from network.convert import load_official, read_checkpoint
 from network.convert.checkpoint import split_weights
+from network.heads.hanet_places import attention_blocks, record_gates
 from network.inference import prepare_for_inference
 from runtime.distributed import World
 from runtime.precision import Precision
@@ -234,6 +236,20 @@ def build_infer(args: argparse.Namespace, net: nn.Module, return_all: bool) -> p
         scales = (args.default_scale, *args.extra_scales)
         infer = predict.multi_scale(infer, scales, average="logits")
     return predict.flip(infer) if args.do_flip else infer
+
+
+def with_gates(args: argparse.Namespace, net: nn.Module, infer: predict.Infer) -> predict.Infer:
+    """`infer` whose results also hold the height gates of `net`, from one pass of the whole image.
+
+    The pass is one of its own, at scale 1, whatever windows, scales and mirrored copies `infer`
+    goes through.
+    """
+    if not attention_blocks(net):
+        raise UserError(
+            f"--dump_attention: {args.arch} has no HANet block; --hanet 1 1 1 1 0 with an arch "
+            "that takes it, or leave the flag out"
+        )
+    return predict.beside(infer, functools.partial(record_gates, net))
 
 
 def protocol(args: argparse.Namespace, model: ModelConfig) -> dict[str, Any]:

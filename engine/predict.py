@@ -7,8 +7,9 @@
 Every procedure returns a dict whose "pred" holds scores (B, K, H, W), float32, such that
 softmax(scores) are the class probabilities: mean logits, or the logarithm of mean
 probabilities. All other entries are finished pictures of the last plain pass: `attn_*`
-(B, 1, h, w) in 0..1 and `pred_*` (B, h, w) uint8 class ids. At most two score maps of the
-size of a pass live at once, besides what the network itself holds during its forward.
+(B, 1, h, w) in 0..1, `pred_*` (B, h, w) uint8 class ids and `gate_*` (B, C, h) in 0..1. At
+most two score maps of the size of a pass live at once, besides what the network itself holds
+during its forward.
 """
 
 from __future__ import annotations
@@ -52,6 +53,16 @@ def whole(net: nn.Module, return_all: bool = False) -> Infer:
         return {PRED: scores, **pictures}
 
     return infer
+
+
+def beside(infer: Infer, pictures: Infer) -> Infer:
+    """`infer`, whose results also hold what `pictures(images, rows)` gives; no scores."""
+
+    def both(images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
+        found = pictures(images, rows)
+        return {**infer(images, rows), **found}
+
+    return both
 
 
 def class_ids(scores: Tensor) -> Tensor:

@@ -3,8 +3,6 @@
 
     net = build_net("ocrnet.HRNet_Mscale", num_classes=19, n_scales=(0.5, 1.0, 2.0))
 
-`mscale:NAME` is the network NAME under the hierarchical multi-scale attention.
-
 A new architecture file is listed in `ARCH_MODULES`; its `__all__` names the architectures, its
 `USED_OPTIONS` says which options each of them reads.
 """
@@ -21,12 +19,8 @@ from torch import nn
 
 from config import ModelConfig, UserError, cfg, check_scales, near
 from network.convert import load_trunk
-from network.multiscale import MSCALE_OPTIONS, hierarchical
-from network.outputs import OneScale
 
 ARCH_MODULES = ("ocrnet", "basic", "deepv3", "deeper", "mscale", "mscale2", "attnscale", "hanet")
-
-MULTI_SCALE = "mscale:"  # before the name of any network of one scale
 
 ArchFunction = Callable[[int, ModelConfig], nn.Module]
 
@@ -42,8 +36,6 @@ def list_archs() -> list[str]:
 
 def resolve_arch(arch: str) -> str:
     """The canonical `module.Function`; UserError with the nearest name for anything else."""
-    if arch.startswith(MULTI_SCALE):
-        return MULTI_SCALE + resolve_arch(arch.removeprefix(MULTI_SCALE))
     name = arch.removeprefix("network.")
     if "_HANet" in name:  # published in the module of the plain networks
         name = name.replace("deepv3.", "hanet.", 1)
@@ -83,16 +75,10 @@ def build_net(arch: str, num_classes: int, **options: Any) -> nn.Module:
     if num_classes < 1:
         raise UserError(f"num_classes {num_classes}: at least one class wanted")
     model = _model_config(options)
-    wrapped = name.startswith(MULTI_SCALE)
-    module_name, function_name = name.removeprefix(MULTI_SCALE).split(".")
+    module_name, function_name = name.split(".")
     module = _module(module_name)
-    used = module.USED_OPTIONS[function_name]
-    _refuse_useless(name, model, used | MSCALE_OPTIONS if wrapped else used)
+    _refuse_useless(name, model, module.USED_OPTIONS[function_name])
     net = cast(ArchFunction, getattr(module, function_name))(num_classes, model)
-    if wrapped:
-        if not isinstance(net, OneScale):
-            raise UserError(f"--arch {arch}: {module_name}.{function_name} has scales of its own")
-        net = hierarchical(net, model)
     report = load_trunk(net, cfg.expand(model.pretrained)) if model.pretrained else None
     # For messages about this network: its name, and what became of the ImageNet file.
     vars(net).update(arch=name, num_classes=num_classes, trunk_report=report)

@@ -32,6 +32,7 @@ from network.ops.rows import scaled_rows as scaled_rows  # for those who may not
 PRED, AUX = "pred", "aux"
 ROW_LOGITS = "row_logits"  # whether a class occurs in each of R equal parts of the height
 SCALE_PREFIX, ATTENTION_PREFIX = "pred_", "attn_"
+GATE_PREFIX = "gate_"  # of the height gates that `record_gates` gives, not of an output
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,10 @@ import yaml
 PROJECT_ROOT = Path(__file__).resolve().parent
 PATHS_FILE = "paths.yml"
 ENV_PREFIX = "HISEG_"
-DATASETS = ("cityscapes", "camvid", "synthetic", "custom", "folder", "nullloader", "mapillary")
+DATASETS = (
+    "cityscapes", "camvid", "synthetic", "custom", "folder", "nullloader", "mapillary", "bdd100k",
+    "gtav", "kitti", "ade20k", "pascal_context", "pascal_context_59",
+)  # fmt: skip
 
 
 class UserError(ValueError):
@@ -42,9 +45,15 @@ class DatasetConfig:
     """Where the data is, and rules of the class-uniform sampler."""
 
     CITYSCAPES_DIR: str = ""  # holds leftImg8bit_trainvaltest/, gtFine_trainvaltest/, ...
+    CITYSCAPES_VIDEO_DIR: str = ""  # further frames and labels in the same layout, for --maxSkip
     CITYSCAPES_CUSTOMCOARSE: str = ""  # root of the auto-labelled images (ids and _prob.png)
     MAPILLARY_DIR: str = ""
     CAMVID_DIR: str = ""  # holds train/ trainannot/ val/ valannot/ test/ testannot/
+    BDD100K_DIR: str = ""  # holds images/{train,val,test}/ labels/{train,val}/
+    GTAV_DIR: str = ""  # holds images/{train,val}/FOLDER/ labels/{train,val}/FOLDER/
+    KITTI_DIR: str = ""  # holds training/image_2/ training/semantic/ testing/image_2/
+    ADE20K_DIR: str = ""  # ADEChallengeData2016: images/ annotations/
+    PASCAL_CONTEXT_DIR: str = ""  # PASCAL_Context: train/ and val/ with image/ and label/
     SYNTHETIC_DIR: str = ""  # written by `python -m datasets.synthetic`, Cityscapes layout
     CUSTOM_YAML: str = ""  # description of your own set, see docs/datasets.md
     CENTROID_ROOT: str = ""  # empty: ASSETS_PATH/uniform_centroids
@@ -89,9 +98,10 @@ class ModelConfig:
 class LossConfig:
     """Weights of the terms of the training loss."""
 
-    OCR_ALPHA: float = 0.4  # weight of the auxiliary OCR prediction
+    OCR_ALPHA: float = 0.4  # weight of the auxiliary prediction: OCR's, or an auxiliary head's
     OCR_AUX_RMI: bool = False  # RMI for the auxiliary prediction too
     SUPERVISED_MSCALE_WT: float = 0.0  # weight of the loss on each single scale
+    CLASS_WEIGHTS: tuple[float, ...] | None = None  # of plain cross entropy, one a class
     BATCH_BORDER_WEIGHTS: bool = False  # --jointwtborder as published: every image of a batch is
     #                                     divided by the border weights of all of them
 
@@ -339,7 +349,18 @@ def configure(
     return target
 
 
-FROM_RUN = ("arch", "dataset", "cv", "pre_size", "map_crop_val")
+FROM_RUN = (
+    "arch",
+    "dataset",
+    "cv",
+    "pre_size",
+    "map_crop_val",
+    "test_scale",
+    "size_divisor",
+    "slide_crop",
+    "slide_stride",
+    "slide_pad",
+)
 
 
 def _set_entries(section: str, values: dict[str, object], given: set[str]) -> list[str]:
@@ -371,8 +392,9 @@ def adopt_run(args: argparse.Namespace, given: set[str]) -> None:
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"--from_run {directory}: no readable run.json there") from error
     for name in FROM_RUN:
-        if name not in given:
-            setattr(args, name, flags[name])
+        if name not in given and name in flags:  # runs of earlier versions lack some
+            value = flags[name]
+            setattr(args, name, tuple(value) if isinstance(value, list) else value)
     entries = _set_entries("MODEL", {**tree["MODEL"], "pretrained": ""}, given)
     entries += _set_entries("DATASET", tree["DATASET"], given)
     args.set = entries + (args.set or [])

@@ -61,7 +61,7 @@ def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
         return DONE
     net = build.place(args, net, world, log)
     header = build.checkpoint_header(args, cfg.MODEL, spec)
-    state = build.build_state(args, net, header, precision, world, snapshot)
+    state = build.build_state(args, net, header, precision, world, log, snapshot)
     del snapshot
     settings = build.build_settings(args)
     validation = Validation(args, cfg, spec, state, precision, world, log)
@@ -71,7 +71,7 @@ def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
     trainer = Trainer(
         state=state,
         objective=build_objective(args, cfg, spec),
-        schedule=lambda iteration, epoch: 1.0,
+        schedule=lambda iteration, epoch, base: base,
         loader=loader,
         sampler=sampler,
         precision=precision,
@@ -82,12 +82,16 @@ def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
         stop=stop,
     )
     trainer.schedule = build.build_schedule(args, trainer.steps_per_epoch)
+    trainer.schedules = build.group_schedules(args, trainer.steps_per_epoch)
     write_run_facts(args, cfg, world, log)
     resume(args, state, world, log)
     trainer.fit()
     progress = state.progress
-    log.msg(f"done: best mIoU {100 * progress.best:.2f} in epoch {progress.best_epoch}")
-    log.status("done", best=progress.best, epoch=progress.epoch)
+    log.msg(
+        f"done: best mIoU {100 * progress.best:.2f} in epoch {progress.best_epoch}, "
+        f"step {progress.best_iteration}"
+    )
+    log.status("done", best=progress.best, epoch=progress.epoch, iteration=progress.iteration)
     return DONE
 
 

@@ -23,12 +23,13 @@ from datasets.loader import Batch, Source, make_loader
 from datasets.registry import data_root, dataset_spec, split_items
 from datasets.samplers import Draw, EvalSampler, TrainSampler
 from datasets.spec import AutoLabel, DatasetSpec, Item
-from transforms.pipeline import Blur, eval_pipeline, train_pipeline
+from transforms.pipeline import Blur, eval_pipeline, mmseg_train_pipeline, train_pipeline
 from transforms.sample import Transform
 
 AUTO_FLAGS = ("custom_coarse_dropout_classes", "custom_coarse_prob", "mask_out_cityscapes")
 WITH_COARSE = ("cityscapes", "synthetic")
 NUM_DUMPED = 32
+ENLARGED = 2.0  # --scf
 PROGRESS_SECONDS = 5.0
 
 
@@ -92,6 +93,18 @@ def coarse_items(args: argparse.Namespace, cfg: Config, spec: DatasetSpec) -> li
     return cityscapes.list_coarse(root)
 
 
+def video_items(args: argparse.Namespace, cfg: Config, items: list[Item]) -> list[Item]:
+    """The frames around the training images that `--maxSkip` adds; none without it."""
+    if not args.maxSkip:
+        return []
+    key = "DATASET.CITYSCAPES_VIDEO_DIR"
+    path = Path(cfg.expand(cfg.DATASET.CITYSCAPES_VIDEO_DIR))
+    if not cfg.DATASET.CITYSCAPES_VIDEO_DIR or not path.is_dir():
+        state = f"is {path}, which is no folder" if str(path) != "." else "is not set"
+        raise UserError(f"--maxSkip needs further frames, but {key} {state}: name their root there")
+    return cityscapes.list_video(path, items, args.maxSkip)
+
+
 def _with_labels(items: list[Item], args: argparse.Namespace) -> list[Item]:
     bare = [item for item in items if item.label is None]
     if bare and args.dataset != "nullloader":
@@ -129,26 +142,43 @@ def fingerprint(args: argparse.Namespace, cfg: Config) -> dict[str, object]:
     for split, listing in splits.items():
         items = listing(args, cfg)
         found[split] = {"images": len(items), "digest": verify.fingerprint(items, spec)}
-    coarse = [] if args.eval else coarse_items(args, cfg, spec)
-    if coarse:
-        found["coarse"] = {"images": len(coarse), "digest": verify.fingerprint(coarse, spec)}
+    if args.eval:
+        return found
+    extras = {
+        "video": video_items(args, cfg, train_items(args, cfg)),
+        "coarse": coarse_items(args, cfg, spec),
+    }
+    for kind, items in extras.items():
+        if items:
+            found[kind] = {"images": len(items), "digest": verify.fingerprint(items, spec)}
     return found
 
 
 def train_transform(args: argparse.Namespace, spec: DatasetSpec) -> Transform:
     """The augmentation that the flags describe."""
+    if args.augmentation == "mmseg":
+        return mmseg_train_pipeline(
+            crop_size=args.crop_size,
+            ignore_label=spec.ignore_label,
+            img_scale=args.img_scale,
+            ratio_range=args.ratio_range,
+            cat_max_ratio=args.cat_max_ratio,
+        )
     blur: Blur | None = "bilateral" if args.bblur else "gauss" if args.gblur else None
     return train_pipeline(
         crop_size=args.crop_size,
         ignore_label=spec.ignore_label,
-        scale_min=args.scale_min,
-        scale_max=args.scale_max,
+        scale_min=args.scale_min * (ENLARGED if args.scf else 1),
+        scale_max=args.scale_max * (ENLARGED if args.scf else 1),
         pre_size=args.pre_size,
         color_aug=args.color_aug,
         blur=blur,
         full_crop=args.full_crop_training,
         translate_aug_fix=args.translate_aug_fix,
         rand_augment=args.rand_augment,
+        no_pad=args.crop_nopad,
+        pre_size_short=args.pre_size_of == "short",
+        rotate=args.rrotate,
     )
 
 
@@ -160,20 +190,23 @@ def make_train_loader(
     Every label is checked before the first batch. Raises UserError for data that does not fit.
     """
     spec, items = dataset_spec(args, cfg), train_items(args, cfg)
-    coarse = coarse_items(args, cfg, spec)
+    video, coarse = video_items(args, cfg, items), coarse_items(args, cfg, spec)
     dataset: Source
-    found: list[Centroids] = [{}, {}]
+    found: list[Centroids] = [{}, {}, {}]
     if args.dataset == "nullloader":
         if args.class_uniform_pct > 0:
             raise UserError("--dataset nullloader has no labels; add --class_uniform_pct 0")
         dataset = nullloader.NullDataset(items, args.crop_size)
     else:
-        found = _checked_centroids(args, cfg, spec, (items, coarse), rank)
-        dataset = SegmentationDataset([*items, *coarse], spec, train_transform(args, spec))
+        found = _checked_centroids(args, cfg, spec, (items, video, coarse), rank)
+        every = [*items, *video, *coarse]
+        dataset = SegmentationDataset(every, spec, train_transform(args, spec))
     plan = uniform.EpochPlan(
         num_fine=len(items),
         fine=found[0],
-        coarse=found[1],
+        num_video=len(video),
+        video=found[1],
+        coarse=found[2],
         boost=args.coarse_boost_classes or (),
         only_coarse=args.only_coarse,
         max_cu_epoch=args.max_cu_epoch,
@@ -191,21 +224,21 @@ def _checked_centroids(
     args: argparse.Namespace,
     cfg: Config,
     spec: DatasetSpec,
-    sets: tuple[list[Item], list[Item]],
+    sets: tuple[list[Item], ...],
     rank: int,
 ) -> list[Centroids]:
-    """Check all labels, then the centroids of fine and coarse images.
+    """Check all labels, then the centroids of fine images, video frames and coarse images.
 
     The first rank works, the rest read. Validation labels are checked too.
     """
-    cache = Path(cfg.expand(cfg.DATASET.CENTROID_ROOT or "ASSETS_PATH/uniform_centroids"))
+    cache = _cache_dir(cfg)
     workers = max(args.num_workers, 1)
     log: Callable[[str], None] = _silent if rank else _say
     found: list[Centroids] = []
     with _alone(cache):
         verify.verify_items([*sets[0], *val_items(args, cfg)], spec, cache, workers)
-        if sets[1]:
-            verify.verify_items(sets[1], spec, cache, workers)
+        for items in filter(None, sets[1:]):
+            verify.verify_items(items, spec, cache, workers)
         for items in sets:
             if args.class_uniform_pct == 0 or not items:
                 found.append({})
@@ -214,6 +247,11 @@ def _checked_centroids(
             tile = args.class_uniform_tile
             found.append(load_or_build(items, spec, tile, cache, workers, progress, log))
     return found
+
+
+def _cache_dir(cfg: Config) -> Path:
+    """Where centroids and the marks of checked sets are kept."""
+    return Path(cfg.expand(cfg.DATASET.CENTROID_ROOT or "ASSETS_PATH/uniform_centroids"))
 
 
 @contextlib.contextmanager
@@ -265,17 +303,24 @@ def make_eval_loader(
     """This rank's share of `items`, every image on exactly one rank.
 
     Unreadable files of `--eval folder` are reported in the batch, all others are errors.
+    Raises UserError when labels with 0 for void turn out to be shifted already.
     """
-    del cfg
     is_folder = args.eval == "folder"
     dataset: Source
     if args.dataset == "nullloader" and not is_folder:
         dataset = nullloader.NullDataset(items, args.crop_size)
     else:
+        if spec.zero_label and not is_folder and not args.no_metrics:
+            cache = _cache_dir(cfg)
+            with _alone(cache):
+                verify.verify_items(items, spec, cache, max(args.num_workers, 1))
         transform = eval_pipeline(
             ignore_label=spec.ignore_label,
             pre_size=args.pre_size,
             map_crop_val=args.map_crop_val,
+            enlarge=ENLARGED if args.scf else 1.0,
+            test_scale=args.test_scale,
+            size_divisor=args.size_divisor,
         )
         dataset = SegmentationDataset(items, spec, transform, check_labels=not args.no_metrics)
     sampler = EvalSampler(len(items), rank, world)

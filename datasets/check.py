@@ -35,7 +35,7 @@ from datasets.base import (
     read_image,
     unknown_ids_text,
 )
-from datasets.spec import NUM_RAW_IDS, DatasetSpec, Item
+from datasets.spec import NUM_RAW_IDS, DatasetSpec, Item, shifted_labels_text
 from flags import Parser
 
 SPLITS = ("train", "val", "test")
@@ -44,7 +44,7 @@ MAX_LISTED = 20
 
 @dataclass
 class Finding:
-    """What one item holds: problems, pixels a train id, colour sums, a hash of its pixels."""
+    """What one item holds: problems, pixels a train id, colour sums, a hash, raw ids in use."""
 
     item: Item
     problems: list[str] = field(default_factory=list)
@@ -53,6 +53,7 @@ class Finding:
     size: tuple[int, int] = (0, 0)
     digest: str = ""
     is_binary: bool = False
+    used: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(NUM_RAW_IDS, bool))
 
 
 def inspect(item: Item, spec: DatasetSpec) -> Finding:
@@ -72,13 +73,14 @@ def inspect(item: Item, spec: DatasetSpec) -> Finding:
     if item.label is None:
         return finding
     try:
-        ids = read_ids(item.label)
+        ids = read_ids(item.label, spec)
     except DataError as error:
         finding.problems.append(str(error))
         return finding
     if shape is not None and ids.shape != shape:
         finding.problems.append(mismatch_text(item, shape, ids.shape))
     finding.is_binary = is_binary(ids)
+    finding.used[np.unique(ids[(ids >= 0) & (ids < NUM_RAW_IDS)])] = True
     mapped = map_ids(ids, spec)
     if mapped is None:
         finding.problems.append(unknown_ids_text(item.label, ids, spec))
@@ -89,7 +91,7 @@ def inspect(item: Item, spec: DatasetSpec) -> Finding:
 
 @dataclass
 class SplitReport:
-    """All findings of one split; `error` when it could not even be listed."""
+    """All findings of one split; `error` when it could not be listed, or is wrong as a whole."""
 
     name: str
     findings: list[Finding] = field(default_factory=list)
@@ -123,7 +125,10 @@ def check_split(
     except DataError as error:
         return SplitReport(name, error=str(error))
     with ThreadPoolExecutor(max(workers, 1)) as pool:
-        return SplitReport(name, list(pool.map(lambda item: inspect(item, spec), items)))
+        findings = list(pool.map(lambda item: inspect(item, spec), items))
+    used = np.any([finding.used for finding in findings], axis=0)
+    shifted = shifted_labels_text(used, spec)
+    return SplitReport(name, findings, error=f"{name}: {shifted}" if shifted else "")
 
 
 def duplicates(reports: Iterable[SplitReport]) -> tuple[list[str], list[str]]:
@@ -223,9 +228,10 @@ def _split_names(text: str) -> list[str]:
 def _parser() -> Parser:
     parser = Parser(prog="datasets.check", allow_abbrev=False, description=__doc__.split("\n")[0])
     parser.add_argument("--dataset", required=True, choices=sorted(registry.TABLE))
-    parser.add_argument("--split", type=_split_names, default=list(SPLITS), help="train,val,test")
+    parser.add_argument("--split", type=_split_names, help="some of train,val,test; all without")
     parser.add_argument("--workers", type=int, default=4, help="files read at the same time")
     parser.add_argument("--cv", type=int, default=0, help="cross-validation fold of Cityscapes")
+    parser.add_argument("--city_mode", choices=("train", "trainval"), default="train")
     parser.add_argument("--set_cityscapes_root", default="", metavar="DIR")
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="any configuration key")
     return parser
@@ -239,7 +245,8 @@ def run(argv: Sequence[str] | None = None) -> int:
     cv2.setNumThreads(0)
     spec = registry.dataset_spec(args, cfg)
     registry.data_root(args.dataset, cfg)
-    reports = [check_split(name, args, cfg, spec, args.workers) for name in args.split]
+    splits = args.split or registry.TABLE[args.dataset].splits
+    reports = [check_split(name, args, cfg, spec, args.workers) for name in splits]
     return print_report(reports, spec)
 
 

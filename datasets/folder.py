@@ -54,3 +54,23 @@ def list_items(root: Path, split: str = "all") -> list[Item]:
             stem += path.suffix.replace(".", "_")
         items.append(Item(name=stem, image=path, label=None))
     return items
+
+
+def paired_items(images: Path, labels: Path | None) -> list[Item]:
+    """The pictures below `images` by path, each with the PNG of its path below `labels`.
+
+    Without `labels` the items have none. Raises DataError for a missing folder, one without
+    pictures, and a picture without label.
+    """
+    if not images.is_dir():
+        raise DataError(f"{images}: no such folder")
+    items = []
+    for image in find_images(images):
+        name = image.relative_to(images).with_suffix("")
+        label = None if labels is None else labels / f"{name}.png"
+        if label is not None and not label.is_file():
+            raise DataError(f"{image}: its label {label} is missing")
+        items.append(Item(name=name.as_posix(), image=image, label=label))
+    if not items:
+        raise DataError(f"{images}: no pictures there")
+    return items

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import cv2
@@ -29,7 +29,11 @@ class Batch:
     images: (B, 3, H, W) float32, normalised. labels: (B, H, W) int64 train ids, None when an
     image of the batch has none. indices: numbers of the items. rows: (B, H) float32 row
     positions. failed: (name, message) of files that could not be read; they are in no other
-    field, so a batch may hold no image at all (B = 0).
+    field, so a batch may hold no image at all (B = 0). sizes: (H, W) that the predictions of
+    each image are brought to, where labels have it too; that of `images` when left out.
+    extras: (B, H, W) maps by name that every sample of the batch has. originals: uint8
+    (B, H, W, 3) at `sizes`, the pictures that `images` were resized from, None where they were
+    not; they stay on the host.
     """
 
     images: Tensor
@@ -38,31 +42,31 @@ class Batch:
     indices: list[int]
     rows: Tensor | None = None
     failed: list[tuple[str, str]] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    extras: dict[str, Tensor] = field(default_factory=dict)
+    originals: Tensor | None = None
 
-    def _map(self, **how: Any) -> Batch:
-        return Batch(
-            images=self.images.to(**how),
-            labels=None if self.labels is None else self.labels.to(**how),
-            names=self.names,
-            indices=self.indices,
-            rows=None if self.rows is None else self.rows.to(**how),
-            failed=self.failed,
+    def __post_init__(self) -> None:
+        if not self.sizes:
+            height, width = self.images.shape[-2:]
+            self.sizes = [(height, width)] * len(self.names)
+
+    def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:
+        return replace(
+            self,
+            images=move(self.images),
+            labels=None if self.labels is None else move(self.labels),
+            rows=None if self.rows is None else move(self.rows),
+            extras={name: move(values) for name, values in self.extras.items()},
         )
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch with its tensors on `device`."""
-        return self._map(device=device, non_blocking=True)
+        return self._map(lambda tensor: tensor.to(device=device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
         """The batch in page-locked memory; called by the DataLoader."""
-        return Batch(
-            images=self.images.pin_memory(),
-            labels=None if self.labels is None else self.labels.pin_memory(),
-            names=self.names,
-            indices=self.indices,
-            rows=None if self.rows is None else self.rows.pin_memory(),
-            failed=self.failed,
-        )
+        return self._map(lambda tensor: tensor.pin_memory())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,23 +120,40 @@ def collate(samples: Sequence[Sample], indices: Sequence[int] | None = None) -> 
     if not samples:
         empty = torch.empty(0, 3, 0, 0)
         return Batch(images=empty, labels=None, names=[], indices=[])
-    first = samples[0]
-    for other in samples[1:]:
-        if other.size != first.size:
-            raise DataError(
-                f"{first.name} is {size_text(*first.size)} and {other.name} is "
-                f"{size_text(*other.size)}: images of different sizes can not share a batch; "
-                "use --bs_val 1 (or --bs_trn 1 with --full_crop_training)"
-            )
+    _check_sizes(samples)
     labels = [sample.label for sample in samples if sample.label is not None]
     rows = [torch.from_numpy(sample.rows) for sample in samples if sample.rows is not None]
+    extras = set(samples[0].extras).intersection(*(sample.extras for sample in samples))
+    originals = [torch.from_numpy(s.original) for s in samples if s.original is not None]
     return Batch(
-        images=torch.stack([to_tensor(sample.image) for sample in samples]),
+        images=torch.stack([to_tensor(sample.image, sample.valid) for sample in samples]),
         labels=_stack_labels(labels) if len(labels) == len(samples) else None,
         names=[sample.name for sample in samples],
         indices=list(range(len(samples)) if indices is None else indices),
         rows=torch.stack(rows) if len(rows) == len(samples) else None,
+        sizes=[sample.output_size or sample.size for sample in samples],
+        extras={
+            name: torch.stack([torch.from_numpy(sample.extras[name]) for sample in samples])
+            for name in sorted(extras)
+        },
+        originals=torch.stack(originals) if len(originals) == len(samples) else None,
     )
+
+
+def _check_sizes(samples: Sequence[Sample]) -> None:
+    """Raise DataError unless all images have one size, and so have their labels."""
+    first = samples[0]
+    for other in samples[1:]:
+        for size, another in (
+            (first.size, other.size),
+            (first.output_size or first.size, other.output_size or other.size),
+        ):
+            if size != another:
+                raise DataError(
+                    f"{first.name} is {size_text(*size)} and {other.name} is "
+                    f"{size_text(*another)}: images of different sizes can not share a batch; "
+                    "use --bs_val 1 (or --bs_trn 1 with --full_crop_training)"
+                )
 
 
 def _stack_labels(labels: Sequence[Any]) -> Tensor:

@@ -69,7 +69,10 @@ class DatasetSpec:
 
     palette: one (r, g, b) a class. id_to_train_id: raw id 0..255 -> train id, void ids ->
     ignore_label; an id that is missing here is an error in a label file. train_id_to_id: the
-    raw id of every class, as benchmark servers want it.
+    raw id of every class, as benchmark servers want it. zero_label: the files hold 0 for void
+    and 1..K for the classes, see `zero_label_ids`. color_to_id: set where label files hold
+    colours, the raw id of each; any other colour is `ignore_label`. Without it two classes may
+    share a colour: colours are for viewing.
     Raises ValueError when the parts do not fit together.
     """
 
@@ -79,6 +82,8 @@ class DatasetSpec:
     id_to_train_id: Mapping[int, int]
     ignore_label: int
     train_id_to_id: tuple[int, ...]
+    zero_label: bool = False
+    color_to_id: Mapping[Color, int] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.class_names)
@@ -123,6 +128,34 @@ class DatasetSpec:
         """768 numbers for a PNG of mode "P"; black where there is no class."""
         flat = [value for color in self.palette for value in color]
         return flat + [0] * (3 * NUM_RAW_IDS - len(flat))
+
+
+def zero_label_ids(num_classes: int) -> dict[int, int]:
+    """The map of label files with 0 for void: 0 -> ignore, v -> v - 1, and 255 stays ignore."""
+    classes = {number + 1: number for number in range(num_classes)}
+    return {0: IGNORE, **classes, IGNORE: IGNORE}
+
+
+def shifted_labels_text(used: npt.NDArray[np.bool_], spec: DatasetSpec) -> str:
+    """Why the label files of a whole set seem to be shifted already, or an empty text.
+
+    used: (256,) which raw values occur in any of them; only a spec with `zero_label` is judged.
+    Shifted once, void 0 is 255 and no file holds the last class any more; void that was lost
+    on the way leaves neither 0 nor 255.
+    """
+    if not spec.zero_label or not used.any():
+        return ""
+    last = spec.num_classes
+    if used[IGNORE] and not used[last]:
+        seen = f"hold {IGNORE} but never {last}"
+    elif not used[0] and not used[IGNORE]:
+        seen = f"never hold 0, nor {IGNORE}"
+    else:
+        return ""
+    return (
+        f"the label files of {spec.name} {seen}: they seem to be shifted already; wanted are the "
+        f"published ones, 0 for unlabelled pixels and 1..{last} for the classes"
+    )
 
 
 def read_spec_csv(path: Path, name: str, ignore_label: int = IGNORE) -> DatasetSpec:

@@ -14,8 +14,20 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from datasets.base import DataError, image_size, label_size, mismatch_text, read_item_label
-from datasets.spec import DatasetSpec, Item
+import numpy as np
+import numpy.typing as npt
+
+from datasets.base import (
+    DataError,
+    image_size,
+    label_size,
+    map_ids,
+    mismatch_text,
+    read_ids,
+    read_item_label,
+    unknown_ids_text,
+)
+from datasets.spec import NUM_RAW_IDS, DatasetSpec, Item, shifted_labels_text
 
 
 def fingerprint(items: Sequence[Item], spec: DatasetSpec) -> str:
@@ -42,27 +54,41 @@ def _stamp(path: Path) -> tuple[int, int]:
 def verify_items(items: Sequence[Item], spec: DatasetSpec, cache_dir: Path, workers: int) -> None:
     """Raise DataError for the first item whose label does not fit; unlabelled ones are passed.
 
+    Also raised for label files that are shifted already, which only the whole set can tell.
     A set that passed is not read again while its files stay as they are.
     """
     marker = cache_dir / f"{spec.name}_verified_{fingerprint(items, spec)[:16]}"
     if marker.is_file():
         return
 
-    def check(item: Item) -> None:
-        if item.label is None:
-            return
-        sizes = image_size(item.image), label_size(item.label)
-        if sizes[0] != sizes[1]:
-            raise DataError(mismatch_text(item, *sizes))
-        read_item_label(item, spec)
-
+    used = np.zeros(NUM_RAW_IDS, bool)
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         try:
-            for _ in pool.map(check, items):
-                continue
+            for values in pool.map(lambda item: _checked_ids(item, spec), items):
+                used |= values
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    if shifted := shifted_labels_text(used, spec):
+        raise DataError(f"{items[0].label}: {shifted}")
     with contextlib.suppress(OSError):  # a read-only place costs only the next start's time
         cache_dir.mkdir(parents=True, exist_ok=True)
         marker.touch()
+
+
+def _checked_ids(item: Item, spec: DatasetSpec) -> npt.NDArray[np.bool_]:
+    """Which raw ids the label of one item holds, (256,); looked at with `zero_label` only."""
+    used = np.zeros(NUM_RAW_IDS, bool)
+    if item.label is None:
+        return used
+    sizes = image_size(item.image), label_size(item.label)
+    if sizes[0] != sizes[1]:
+        raise DataError(mismatch_text(item, *sizes))
+    if not spec.zero_label:
+        read_item_label(item, spec)
+        return used
+    ids = read_ids(item.label)
+    if map_ids(ids, spec) is None:
+        raise DataError(unknown_ids_text(item.label, ids, spec))
+    used[np.unique(ids)] = True
+    return used

@@ -16,9 +16,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from config import DATASETS, FLAG_KEYS, Config, ModelConfig, UserError
 from datasets.spec import DatasetSpec
+from datasets.views import make_resizer
 from engine import optim, predict
+from engine.hanet_groups import SCHEDULE as HANET_SCHEDULE
+from engine.hanet_groups import hanet_groups
+from engine.hanet_procedure import hanet_infer, hanet_protocol
 from engine.loop import Settings
-from engine.schedule import make_schedule, poly_iter
+from engine.param_groups import ParamRule, check_rules, describe, make_groups
+from engine.schedule import Schedule, make_schedule, poly_iter, step_down, with_warmup
 from engine.state import Progress, TrainState
 from network.build import build_net, resolve_arch
 from network.convert import load_official, read_checkpoint
@@ -135,6 +140,7 @@ def checkpoint_header(
         "train_id_to_id": list(spec.train_id_to_id),
         "ignore_label": spec.ignore_label,
         "seed": args.seed,
+        "param_rules": param_rules(args),
         "command": " ".join(sys.argv),
     }
 
@@ -145,21 +151,13 @@ def build_state(
     header: dict[str, Any],
     precision: Precision,
     world: World,
+    log: RunLog,
     snapshot: Snapshot | None,
 ) -> TrainState:
     """Optimiser, scaler, weight average and progress around `net`."""
-    optimizer = optim.make_optimizer(
-        net.parameters(),
-        args.optimizer,
-        lr=args.lr,
-        weight_decay=args.weight_decay,
-        momentum=args.momentum,
-        amsgrad=args.amsgrad,
-    )
-    if args.restore_optimizer:
-        optimizer.load_state_dict(_saved_optimizer(snapshot))
-    for group in optimizer.param_groups:
-        group["lr"] = group["initial_lr"] = args.lr
+    optimizer = build_optimizer(args, net, snapshot)
+    if len(optimizer.param_groups) > 1:
+        log.msg(describe(optimizer.param_groups))
     ema = None
     if args.ema is not None:
         ema = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(args.ema), use_buffers=True)
@@ -174,12 +172,65 @@ def build_state(
     )
 
 
-def _saved_optimizer(snapshot: Snapshot | None) -> dict[str, Any]:
+def build_optimizer(
+    args: argparse.Namespace, net: nn.Module, snapshot: Snapshot | None
+) -> torch.optim.Optimizer:
+    """The optimiser of the flags over the groups of `--param_rules`.
+
+    UserError for a rule without any parameter, and for a saved state of other groups.
+    """
+    rules = [ParamRule(key=key, lr=lr, decay=decay) for key, lr, decay in args.param_rules or ()]
+    check_rules([name for name, _ in net.named_parameters()], rules)
+    groups = make_groups(net.named_parameters(), rules, lr=args.lr, weight_decay=args.weight_decay)
+    if _own_rates(args):
+        groups = hanet_groups(
+            net.named_parameters(),
+            lr=args.lr,
+            weight_decay=args.weight_decay,
+            hanet_lr=args.hanet_lr,
+            hanet_wd=args.hanet_wd,
+            backbone_lr=args.backbone_lr,
+        )
+    optimizer = optim.make_optimizer(
+        groups,
+        args.optimizer,
+        lr=args.lr,
+        weight_decay=args.weight_decay,
+        momentum=args.momentum,
+        amsgrad=args.amsgrad,
+        betas=args.betas,
+        eps=args.adam_eps,
+    )
+    if args.restore_optimizer:
+        own = [{k: v for k, v in group.items() if k != "params"} for group in groups]
+        optimizer.load_state_dict(_saved_optimizer(args, snapshot))
+        for group, values in zip(optimizer.param_groups, own, strict=True):
+            group.update(values)
+    return optimizer
+
+
+def param_rules(args: argparse.Namespace) -> list[list[Any]]:
+    """What decides about the parameter groups in plain types, as a checkpoint keeps it."""
+    if _own_rates(args):
+        return [["hanet_lr", args.hanet_lr > 0], ["backbone_lr", args.backbone_lr > 0]]
+    return [list(rule) for rule in args.param_rules or ()]
+
+
+def _own_rates(args: argparse.Namespace) -> bool:
+    return bool(args.hanet_lr > 0 or args.backbone_lr > 0)
+
+
+def _saved_optimizer(args: argparse.Namespace, snapshot: Snapshot | None) -> dict[str, Any]:
     """The optimiser state of a checkpoint of this program; other orders of parameters differ."""
     if snapshot is None or "optimizer" not in snapshot.facts:
         raise UserError(
             "--restore_optimizer: --snapshot names no file with an optimiser state of this "
             "program; leave it out"
+        )
+    if snapshot.facts.get("param_rules", []) != param_rules(args):
+        raise UserError(
+            "--restore_optimizer: --param_rules (--hanet_lr, --backbone_lr) must be those of the "
+            "run that wrote --snapshot"
         )
     state: dict[str, Any] = snapshot.facts["optimizer"]
     return state
@@ -193,21 +244,24 @@ def build_settings(args: argparse.Namespace) -> Settings:
         max_steps=TEST_MODE_STEPS if args.test_mode else None,
         max_iter=args.max_iter,
         val_freq=args.val_freq,
+        val_iters=args.val_iters,
         save_iters=args.save_iters,
         accum_steps=args.accum_steps,
         clip_grad=args.clip_grad,
         channels_last=args.channels_last,
         compile=args.compile,
+        positions=not args.no_pos_dataset,
     )
 
 
-def build_schedule(args: argparse.Namespace, steps_per_epoch: int) -> Callable[[int, int], float]:
-    """Factor of the learning rate from (optimiser step, epoch), by epoch or by iteration."""
+def build_schedule(
+    args: argparse.Namespace, steps_per_epoch: int
+) -> Callable[[int, int, float], float]:
+    """Learning rate from (optimiser step, epoch, base rate of a parameter group)."""
     updates = -(-steps_per_epoch // args.accum_steps)
     if args.lr_by == "iter":
         total = args.max_iter or args.max_epoch * updates
-        by_iteration = poly_iter(total, args.poly_exp, args.warmup_iters)
-        return lambda iteration, epoch: by_iteration(iteration)
+        return lambda iteration, epoch, base: base * by_iteration(args, total, base)(iteration)
     by_epoch = make_schedule(
         args.lr_schedule,
         lr=args.lr,
@@ -217,8 +271,46 @@ def build_schedule(args: argparse.Namespace, steps_per_epoch: int) -> Callable[[
         rescale=args.rescale,
         repoly=args.repoly,
         rlx_off_epoch=args.rlx_off_epoch,
+        lr_step=args.lr_step,
+        lr_gamma=args.lr_gamma,
     )
-    return lambda iteration, epoch: by_epoch(epoch)
+    return lambda iteration, epoch, base: base * by_epoch(epoch)
+
+
+def group_schedules(
+    args: argparse.Namespace, steps_per_epoch: int
+) -> dict[str, Callable[[int, int, float], float]]:
+    """Schedules of parameter groups that have one of their own, by name."""
+    if not args.hanet_poly_exp:
+        return {}
+    own = argparse.Namespace(**{**vars(args), "poly_exp": args.hanet_poly_exp})
+    return {HANET_SCHEDULE: build_schedule(own, steps_per_epoch)}
+
+
+def by_iteration(args: argparse.Namespace, total: int, base: float) -> Schedule:
+    """The factor of `--lr_by iter` for a base rate: `--min_lr` is an absolute rate."""
+    if args.lr_schedule == "step":
+        assert args.lr_step is not None, "flag_rules let --lr_schedule step pass without a step"
+        stair = step_down(args.lr_step, args.lr_gamma)
+        return with_warmup(stair, args.warmup_iters, args.warmup_ratio)
+    if args.lr_schedule == "scl-poly":
+        return _scl_poly(args, total)
+    return poly_iter(total, args.poly_exp, args.warmup_iters, args.warmup_ratio, args.min_lr / base)
+
+
+def _scl_poly(args: argparse.Namespace, total: int) -> Schedule:
+    """Poly that starts again at iteration `--rlx_off_iter`."""
+    if not 0 <= args.rlx_off_iter < total:
+        raise UserError(f"--rlx_off_iter {args.rlx_off_iter} is outside 0..{total - 1} (max_iter)")
+    return make_schedule(
+        "scl-poly",
+        lr=args.lr,
+        max_epoch=total,
+        poly_exp=args.poly_exp,
+        rescale=args.rescale,
+        repoly=args.repoly,
+        rlx_off_epoch=args.rlx_off_iter,
+    )
 
 
 def prepared(args: argparse.Namespace, net: nn.Module) -> nn.Module:
@@ -231,11 +323,21 @@ def prepared(args: argparse.Namespace, net: nn.Module) -> nn.Module:
 
 def build_infer(args: argparse.Namespace, net: nn.Module, return_all: bool) -> predict.Infer:
     """The inference procedure the flags describe, as one callable."""
-    infer = predict.whole(net, return_all=return_all)
+    whole_only = args.slide_crop or args.inference_mode != "whole"
+    infer = predict.whole(net, return_all=return_all and not whole_only)
+    if args.no_pos_dataset:
+        infer = predict.without_rows(infer)
+    if args.inference_mode != "whole":
+        return hanet_infer(args, infer)
+    if args.slide_crop:
+        infer = predict.slide(infer, args.slide_crop, args.slide_stride, args.bs_window)
+        if args.slide_pad:
+            infer = predict.padded(infer, args.slide_crop)
     if args.multi_scale_inference:
         scales = (args.default_scale, *args.extra_scales)
-        infer = predict.multi_scale(infer, scales, average="logits")
-    return predict.flip(infer) if args.do_flip else infer
+        resize = make_resizer(args.test_scale, args.size_divisor) if args.test_scale else None
+        infer = predict.multi_scale(infer, scales, args.average, resize)
+    return predict.flip(infer, args.average) if args.do_flip else infer
 
 
 def with_gates(args: argparse.Namespace, net: nn.Module, infer: predict.Infer) -> predict.Infer:
@@ -249,7 +351,7 @@ def with_gates(args: argparse.Namespace, net: nn.Module, infer: predict.Infer) -
             f"--dump_attention: {args.arch} has no HANet block; --hanet 1 1 1 1 0 with an arch "
             "that takes it, or leave the flag out"
         )
-    return predict.beside(infer, functools.partial(record_gates, net))
+    return predict.Beside(infer, functools.partial(record_gates, net))
 
 
 def protocol(args: argparse.Namespace, model: ModelConfig) -> dict[str, Any]:
@@ -264,6 +366,13 @@ def protocol(args: argparse.Namespace, model: ModelConfig) -> dict[str, Any]:
         "averaged_scales": (args.default_scale, *args.extra_scales)
         if args.multi_scale_inference
         else None,
+        "average": args.average,
+        "slide_crop": args.slide_crop,
+        "slide_stride": args.slide_stride,
+        "slide_pad": args.slide_pad,
+        "test_scale": args.test_scale,
+        "size_divisor": args.size_divisor,
         "pre_size": args.pre_size,
         "precision": args.precision,
+        **hanet_protocol(args),
     }

@@ -13,6 +13,7 @@ from engine.result import Sink
 from reports.autolabel import AutoLabelSink
 from reports.boundary import BoundarySink
 from reports.compose import DumpSink
+from reports.hanet_dump import FourFoldersSink
 from reports.preview import PreviewSink
 from reports.submission import SubmissionSink
 from reports.worst import WorstSink
@@ -73,6 +74,8 @@ def open_dumps(
     if args.dump_for_auto_labelling:
         workers = (args.num_workers + 1) // 2
         auto = AutoLabelSink(directory, spec, items, key=key, rank=rank, workers=workers)
+    if args.dump_images:
+        others.append(FourFoldersSink(directory, spec, items, key=key, rank=rank))
     if args.log_msinf_to_tb:
         main = log.is_main
         others.append(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,10 @@ from torch import Tensor
 
 from datasets.loader import Batch
 from datasets.spec import DatasetSpec
-from engine.predict import Infer
+from engine.predict import Infer, Inputs, scores_of
 from engine.result import EvalSummary, Gather, Result, Sink
-from metrics.confusion import ConfusionMatrix, Scores
+from metrics.bands import BANDS, band_confusion, band_scores
+from metrics.confusion import Scores
 from network.outputs import GATE_PREFIX, PRED
 from transforms.normalize import denormalize
 
@@ -37,7 +38,7 @@ __all__ = ["EvalSummary", "evaluate"]
 class _Tally:
     """Running sums of one rank."""
 
-    confusion: ConfusionMatrix
+    bands: Tensor  # (4, K, K) confusion of the height bands
     loss_sum: float = 0.0
     pixels: int = 0
     labelled: int = 0
@@ -84,7 +85,8 @@ def evaluate(
     that all sinks have do not go through the network; with metrics all are stored anew.
     """
     start = time.monotonic()
-    tally = _Tally(confusion=ConfusionMatrix(spec.num_classes, device))
+    counts = torch.zeros(len(BANDS), spec.num_classes, spec.num_classes, dtype=torch.int64)
+    tally = _Tally(bands=counts.to(device))
     total = len(loader) if isinstance(loader, Sized) else None
     with torch.inference_mode():
         for number, batch in enumerate(loader, 1):
@@ -93,7 +95,7 @@ def evaluate(
                 batch = _pending(batch, sinks, tally)
             if batch.names:
                 with autocast():
-                    outputs = infer(*_inputs(batch, device))
+                    outputs = scores_of(infer, _inputs(batch, device))
                 _count(batch, outputs, spec, tally, sinks, val_loss, metrics)
                 del outputs
             if progress is not None:
@@ -121,18 +123,34 @@ def _pending(batch: Batch, sinks: Sequence[Sink], tally: _Tally) -> Batch:
     tally.skipped += len(batch.names) - len(keep)
     if len(keep) == len(batch.names):
         return batch
-    return Batch(
+    return replace(
+        batch,
         images=batch.images[keep],
         labels=None if batch.labels is None else batch.labels[keep],
         names=[batch.names[position] for position in keep],
         indices=[batch.indices[position] for position in keep],
         rows=None if batch.rows is None else batch.rows[keep],
+        sizes=[batch.sizes[position] for position in keep],
+        extras={name: values[keep] for name, values in batch.extras.items()},
+        originals=None if batch.originals is None else batch.originals[keep],
     )
 
 
-def _inputs(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor | None]:
-    rows = None if batch.rows is None else batch.rows.to(device, non_blocking=True)
-    return batch.images.to(device, non_blocking=True), rows
+def _inputs(batch: Batch, device: torch.device) -> Inputs:
+    """What goes through the network, and the size of the scores: that of the labels."""
+    return Inputs(
+        images=batch.images.to(device, non_blocking=True),
+        rows=None if batch.rows is None else batch.rows.to(device, non_blocking=True),
+        size=batch.sizes[0],
+        originals=batch.originals,
+    )
+
+
+def _picture(batch: Batch, position: int) -> npt.NDArray[np.uint8]:
+    """One image as uint8 (H, W, 3), of the size of its prediction."""
+    if batch.originals is not None:
+        return batch.originals[position].numpy()
+    return denormalize(batch.images[position])
 
 
 def _count(
@@ -160,13 +178,13 @@ def _count(
     del scores, top
     tally.images += len(batch.names)
     for position, taken in enumerate(takers):
-        own = _own_confusion(pred, labels, position, tally)
+        own = _own_confusion(pred, labels, position, tally, spec.ignore_label)
         if not taken:
             continue
         result = Result(
             name=batch.names[position],
             index=batch.indices[position],
-            image=denormalize(batch.images[position]) if "image" in needs else None,
+            image=_picture(batch, position) if "image" in needs else None,
             label=_to_uint8(None if batch.labels is None else batch.labels[position]),
             pred=pred[position].cpu().numpy(),
             prob=None if prob is None else prob[position].cpu().numpy(),
@@ -189,14 +207,17 @@ def _add_loss(
 
 
 def _own_confusion(
-    pred: Tensor, labels: Tensor | None, position: int, tally: _Tally
+    pred: Tensor, labels: Tensor | None, position: int, tally: _Tally, ignore_label: int
 ) -> Tensor | None:
     """The matrix of one image, added to the sum; None when there is no label."""
     if labels is None:
         return None
     tally.labelled += 1
     # labels come from bytes, and counting bytes takes half the time
-    return tally.confusion.update(pred[position], labels[position].to(torch.uint8))
+    label = labels[position].to(torch.uint8)
+    bands = band_confusion(pred[position], label, tally.bands.shape[1], ignore_label)
+    tally.bands += bands.to(tally.bands.device)
+    return bands.sum(0)
 
 
 def largest_probability(scores: Tensor, top: Tensor) -> Tensor:
@@ -242,13 +263,15 @@ def _summarise(
     start: float,
 ) -> EvalSummary:
     """Sum over the ranks; every rank gets the same summary."""
-    matrix = all_reduce(tally.confusion.matrix)
+    bands = all_reduce(tally.bands)
     counts = [tally.pixels, tally.labelled, tally.images, tally.skipped]
     pixels, labelled, images, skipped = all_reduce(torch.tensor(counts, device=device)).tolist()
     loss_sum = float(all_reduce(torch.tensor(tally.loss_sum, dtype=torch.float64, device=device)))
     unreadable = sorted(line for lines in gather(tally.unreadable) for line in lines)
+    scored = metrics and labelled
     return EvalSummary(
-        scores=Scores.of(matrix, spec.class_names) if metrics and labelled else None,
+        scores=Scores.of(bands.sum(0), spec.class_names) if scored else None,
+        bands=band_scores(bands, spec.class_names) if scored else None,
         loss=loss_sum / pixels if pixels else None,
         num_images=images,
         skipped=skipped,

@@ -36,11 +36,13 @@ class Settings:
     max_steps: int | None = None  # batches of one epoch that are used (a quick check)
     max_iter: int | None = None  # optimiser steps after which training ends
     val_freq: int = 1
+    val_iters: int | None = None  # optimiser steps between validations, instead of val_freq
     save_iters: int = 0
     accum_steps: int = 1
     clip_grad: float | None = None
     channels_last: bool = False
     compile: bool = False
+    positions: bool = True  # row positions go to the network
 
 
 class Meter:
@@ -62,15 +64,16 @@ class Meter:
 class Trainer:
     """Runs `state` to the end of its schedule.
 
-    `schedule(iteration, epoch)` gives the factor of the learning rate; `validate(epoch)` the
-    scores of the evaluated network (`mean_iu` decides which checkpoint is best) or None.
+    `schedule(iteration, epoch, base)` gives the learning rate of a parameter group of base rate
+    `base`, unless `schedules` has one under the name in its entry `schedule`; `validate(epoch)`
+    the scores of the evaluated network (`mean_iu` decides which checkpoint is best).
     """
 
     def __init__(
         self,
         state: TrainState,
         objective: Objective,
-        schedule: Callable[[int, int], float],
+        schedule: Callable[[int, int, float], float],
         loader: DataLoader[Batch],
         sampler: TrainSampler,
         precision: Precision,
@@ -81,6 +84,7 @@ class Trainer:
         stop: StopFlag,
     ) -> None:
         self.state, self.objective, self.schedule = state, objective, schedule
+        self.schedules: dict[str, Callable[[int, int, float], float]] = {}
         self.loader, self.sampler, self.precision = loader, sampler, precision
         self.world, self.log, self.settings = world, log, settings
         self.validate, self.stop = validate, stop
@@ -109,24 +113,44 @@ class Trainer:
         return done or progress.epoch >= self.settings.max_epoch
 
     def fit(self) -> None:
-        """Train until the schedule ends; raises Interrupted after saving on SIGTERM/SIGINT."""
+        """Train until the schedule ends; raises Interrupted after saving on SIGTERM/SIGINT.
+
+        Validation and checkpoint come after an epoch, with `val_iters` after so many steps.
+        """
         progress = self.state.progress
+        self._checkpoint_if_due(progress.epoch)  # the run was stopped just before it
         while not self._finished():
             self._epoch(progress.epoch)
             epoch, progress.epoch, progress.step = progress.epoch, progress.epoch + 1, 0
-            improved = False
-            if progress.epoch % self.settings.val_freq == 0 or self._finished():
-                improved = self._validate(epoch)
-            self._save(epoch, improved)
+            if self.settings.val_iters is None:
+                is_due = progress.epoch % self.settings.val_freq == 0 or self._finished()
+                self._save(epoch, self._validate(epoch) if is_due else False)
+            elif self._finished():
+                is_due = progress.validated != progress.iteration
+                self._save(epoch, self._validate(epoch) if is_due else False)
         stop_workers(self.loader)
 
+    def _checkpoint_if_due(self, epoch: int) -> bool:
+        """Validate and save after every `val_iters` steps; whether it was time to."""
+        progress, every = self.state.progress, self.settings.val_iters
+        if not every or not progress.iteration or progress.iteration % every:
+            return False
+        if progress.validated == progress.iteration:
+            return False
+        self._save(epoch, self._validate(epoch))
+        self.model.train()
+        return True
+
     def _validate(self, epoch: int) -> bool:
+        """Whether the evaluated network is the best so far."""
         distributed.broadcast_buffers(self.state.net)
         scores = self.validate(epoch)
         progress = self.state.progress
+        progress.validated = progress.iteration
         if scores["mean_iu"] <= progress.best:
             return False
         progress.best, progress.best_epoch = scores["mean_iu"], epoch
+        progress.best_iteration = progress.iteration
         return True
 
     def _save(self, epoch: int, is_best: bool) -> Path | None:
@@ -158,6 +182,7 @@ class Trainer:
         batches = iter(self.loader)
         for group in self._groups(batches, self.steps_per_epoch - progress.step):
             rate = self._set_rate(epoch)
+            self.objective.set_iteration(progress.iteration)
             meter.add(self._step(group))
             progress.step += len(group)
             progress.iteration += 1
@@ -172,7 +197,9 @@ class Trainer:
                 meter = Meter()
             if self._finished():
                 break
-            self._save_if_asked(epoch)
+            self._stop_if_asked(epoch)
+            if not self._checkpoint_if_due(epoch):
+                self._save_if_due(epoch)
 
     def _steps_left(self) -> int:
         progress, settings = self.state.progress, self.settings
@@ -181,9 +208,9 @@ class Trainer:
             return by_epoch
         return min(by_epoch, (settings.max_iter - progress.iteration) * settings.accum_steps)
 
-    def _save_if_asked(self, epoch: int) -> None:
-        """Between two steps: save for SIGTERM/SIGINT on any rank, or every `save_iters`."""
-        progress, every = self.state.progress, self.settings.save_iters
+    def _stop_if_asked(self, epoch: int) -> None:
+        """Between two steps: save and raise Interrupted for SIGTERM/SIGINT on any rank."""
+        progress = self.state.progress
         # Asking the other ranks costs a synchronisation: rarely on CUDA, where steps are short.
         interval = 10 if self.world.device.type == "cuda" else 1
         asked = progress.iteration % interval == 0
@@ -191,13 +218,17 @@ class Trainer:
             stop_workers(self.loader)  # they have the signal too and soon end, which must not
             self._save(epoch, is_best=False)  # disturb the saving
             raise Interrupted(f"saved: epoch {epoch} step {progress.step}; --resume auto goes on")
-        if every and progress.iteration % every == 0:
+
+    def _save_if_due(self, epoch: int) -> None:
+        every = self.settings.save_iters
+        if every and self.state.progress.iteration % every == 0:
             self._save(epoch, is_best=False)
 
     def _set_rate(self, epoch: int) -> float:
-        factor = self.schedule(self.state.progress.iteration, epoch)
+        iteration = self.state.progress.iteration
         for group in self.state.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor
+            schedule = self.schedules.get(group.get("schedule", ""), self.schedule)
+            group["lr"] = schedule(iteration, epoch, group["initial_lr"])
         return float(self.state.optimizer.param_groups[0]["lr"])
 
     def _step(self, group: list[Batch]) -> LossTerms:
@@ -218,7 +249,7 @@ class Trainer:
         if self.settings.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         with self.precision.autocast():
-            outputs = self._outputs(images, batch.rows)
+            outputs = self._outputs(images, batch.rows if self.settings.positions else None)
         assert batch.labels is not None, "training without labels"
         return self.objective({key: value.float() for key, value in outputs.items()}, batch.labels)
 
@@ -276,8 +307,20 @@ class Trainer:
         if self.world.device.type == "cuda":
             memory = f" mem {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
         self.log.msg(
-            f"[epoch {epoch}], [iter {progress.step} / {self.steps_per_epoch}], {terms} "
-            f"[lr {rate:.6f}] {speed:.2f} images/s, {left / 60:.1f} min left{memory}"
+            f"[epoch {epoch}], [iter {progress.step} / {self.steps_per_epoch}]"
+            f"{self._total()}, {terms} "
+            f"[lr {rate:.6g}] {speed:.2f} images/s, {left / 60:.1f} min left{memory}"
         )
         self.log.metric("train", {**means, "lr": rate}, progress.iteration)
-        self.log.status("running", epoch=epoch, step=progress.step, best=progress.best)
+        self.log.status(
+            "running",
+            epoch=epoch,
+            step=progress.step,
+            iteration=progress.iteration,
+            best=progress.best,
+        )
+
+    def _total(self) -> str:
+        """The number of optimiser steps done, where the length of the run is given in them."""
+        limit = self.settings.max_iter
+        return "" if limit is None else f", [step {self.state.progress.iteration} / {limit}]"

@@ -19,22 +19,31 @@ def make_optimizer(
     weight_decay: float = 0.0,
     momentum: float = 0.9,
     amsgrad: bool = False,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
 ) -> optim.Optimizer:
     """An optimiser over `params` (tensors or torch's parameter groups).
 
     `sgd` has no Nesterov step; `adam` adds the decay to the gradient; `radam` and `adamw`
     shrink the weights by lr * weight_decay apart from the step. `momentum` belongs to `sgd`,
-    `amsgrad` to `adam` and `adamw`. Raises ValueError for another name.
+    `amsgrad` to `adam` and `adamw`, `betas` and `eps` to all but `sgd`.
+    Raises ValueError for another name.
 
     Source: radam is Liu et al., "On the Variance of the Adaptive Learning Rate and Beyond",
     ICLR 2020, algorithm 2.
     """
     if name == "sgd":
         return optim.SGD(params, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    adaptive: dict[str, Any] = {
+        "lr": lr,
+        "weight_decay": weight_decay,
+        "betas": betas,
+        "eps": eps,
+    }
     if name == "adam":
-        return optim.Adam(params, lr=lr, weight_decay=weight_decay, amsgrad=amsgrad)
+        return optim.Adam(params, amsgrad=amsgrad, **adaptive)
     if name == "radam":
-        return optim.RAdam(params, lr=lr, weight_decay=weight_decay, decoupled_weight_decay=True)
+        return optim.RAdam(params, decoupled_weight_decay=True, **adaptive)
     if name == "adamw":
-        return optim.AdamW(params, lr=lr, weight_decay=weight_decay, amsgrad=amsgrad)
+        return optim.AdamW(params, amsgrad=amsgrad, **adaptive)
     raise ValueError(f"--optimizer {name} is unknown; there are {', '.join(OPTIMIZERS)}")

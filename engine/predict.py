@@ -10,6 +10,9 @@ probabilities. All other entries are finished pictures of the last plain pass: `
 (B, 1, h, w) in 0..1, `pred_*` (B, h, w) uint8 class ids and `gate_*` (B, C, h) in 0..1. At
 most two score maps of the size of a pass live at once, besides what the network itself holds
 during its forward.
+
+`scores_of(infer, Inputs(...))` also brings the scores to the size of the file, and takes the
+pictures of other scales from the file itself, where a data set resizes images for the network.
 """
 
 from __future__ import annotations
@@ -23,11 +26,49 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from network.outputs import ATTENTION_PREFIX, PRED, SCALE_PREFIX, pred_key, scaled_rows
+from transforms.normalize import to_network
 
 Infer = Callable[[Tensor, Tensor | None], dict[str, Tensor]]
 Average = Literal["logits", "probs"]
 
+Resizer = Callable[[Tensor, float], Tensor]  # pictures (B, H, W, 3) uint8 at another scale
+
+OUTSIDE_ROW = -1.0  # row position of padding, as in transforms.sample
 CLASS_CHUNK = 4  # classes resized at a time, so that no third full-size map is made
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What evaluation knows of one batch.
+
+    images (B, 3, H, W) and rows (B, H) as the network takes them. size: (height, width) of the
+    wanted scores, that of `images` by default. originals: (B, height, width, 3) uint8, the
+    pictures `images` were resized from; None where they were not resized.
+    """
+
+    images: Tensor
+    rows: Tensor | None = None
+    size: tuple[int, int] | None = None
+    originals: Tensor | None = None
+
+
+def scores_of(infer: Infer, inputs: Inputs) -> dict[str, Tensor]:
+    """The outputs of `infer` with "pred" at the wanted size.
+
+    The scores have the size of the network input before they are resized a second time,
+    bilinear: a single resize from the head's own size would give other numbers.
+    """
+    if isinstance(infer, Beside):
+        found = infer.pictures(inputs.images, inputs.rows)
+        return {**scores_of(infer.infer, inputs), **found}
+    if isinstance(infer, Averaged):
+        return infer.of(inputs)
+    outputs = infer(inputs.images, inputs.rows)
+    if inputs.size not in (None, tuple(outputs[PRED].shape[-2:])):
+        outputs[PRED] = F.interpolate(
+            outputs[PRED], inputs.size, mode="bilinear", align_corners=False
+        )
+    return outputs
 
 
 def whole(net: nn.Module, return_all: bool = False) -> Infer:
@@ -55,14 +96,15 @@ def whole(net: nn.Module, return_all: bool = False) -> Infer:
     return infer
 
 
-def beside(infer: Infer, pictures: Infer) -> Infer:
+class Beside:
     """`infer`, whose results also hold what `pictures(images, rows)` gives; no scores."""
 
-    def both(images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
-        found = pictures(images, rows)
-        return {**infer(images, rows), **found}
+    def __init__(self, infer: Infer, pictures: Infer) -> None:
+        self.infer, self.pictures = infer, pictures
 
-    return both
+    def __call__(self, images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
+        found = self.pictures(images, rows)
+        return {**self.infer(images, rows), **found}
 
 
 def class_ids(scores: Tensor) -> Tensor:
@@ -80,35 +122,61 @@ class View:
 
 
 class Averaged:
-    """Mean of the scores of several views, each brought back to the size of the image.
+    """Mean of the scores of several views, each brought to the size of the wanted scores.
 
     One sum for all views: flip and multi_scale around each other merge into one Averaged, so
-    that they need no more memory together than alone.
+    that they need no more memory together than alone. `resize` makes the input of another scale
+    from the original pictures; without it, or without originals, the input is resized.
     """
 
-    def __init__(self, infer: Infer, views: Sequence[View], average: Average) -> None:
+    def __init__(
+        self,
+        infer: Infer,
+        views: Sequence[View],
+        average: Average,
+        resize: Resizer | None = None,
+    ) -> None:
         self.infer, self.views, self.average = infer, tuple(views), average
+        self.resize = resize
 
     def __call__(self, images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
+        return self.of(Inputs(images=images, rows=rows))
+
+    def of(self, inputs: Inputs) -> dict[str, Tensor]:
+        """Mean scores of one batch at `inputs.size`."""
+        size = inputs.size or inputs.images.shape[-2:]
         total: Tensor | None = None
         pictures: dict[str, Tensor] = {}
+        scaled, scale = (inputs.images, inputs.rows), 1.0
         for view in self.views:
-            pictures = self.infer(*_view_of(images, rows, view))
+            if view.scale != scale:
+                scaled, scale = self._at(inputs, view.scale), view.scale
+            images, rows = scaled
+            pictures = self.infer(images.flip(-1) if view.mirrored else images, rows)
             scores = pictures.pop(PRED)
             if total is None:
-                total = scores.new_zeros(*scores.shape[:2], *images.shape[-2:])
-            _accumulate_(total, scores, view.mirrored, self.average)
+                total = scores.new_zeros(*scores.shape[:2], *size)
+            accumulate_(total, scores, view.mirrored, self.average)
             del scores
         assert total is not None
         _rename_plain_pass(pictures, self.views[-1].scale)
-        return {PRED: _mean_(total, len(self.views), self.average), **pictures}
+        return {PRED: mean_(total, len(self.views), self.average), **pictures}
+
+    def _at(self, inputs: Inputs, scale: float) -> tuple[Tensor, Tensor | None]:
+        """Network input of one scale; rows follow."""
+        if scale == 1.0:
+            return inputs.images, inputs.rows
+        if self.resize is None or inputs.originals is None:
+            return _resized_input(inputs.images, inputs.rows, scale)
+        images = to_network(self.resize(inputs.originals, scale).to(inputs.images.device))
+        return images, scaled_rows(inputs.rows, images.shape[-2])
 
 
-def _views_of(infer: Infer, average: Average) -> tuple[Infer, tuple[View, ...]]:
+def _views_of(infer: Infer, average: Average) -> tuple[Infer, tuple[View, ...], Resizer | None]:
     """What a further averaging procedure around `infer` starts from."""
     if isinstance(infer, Averaged) and infer.average == average:
-        return infer.infer, infer.views
-    return infer, (View(),)
+        return infer.infer, infer.views, infer.resize
+    return infer, (View(),), None
 
 
 def flip(infer: Infer, average: Average = "logits") -> Infer:
@@ -116,51 +184,55 @@ def flip(infer: Infer, average: Average = "logits") -> Infer:
 
     Pictures are those of the image itself. ValueError when `infer` already flips.
     """
-    inner, views = _views_of(infer, average)
+    inner, views, resize = _views_of(infer, average)
     if any(view.mirrored for view in views):
         raise ValueError("the mirrored image is averaged already")
-    mirrored = [View(view.scale, mirrored=True) for view in views]
-    return Averaged(inner, [*mirrored, *views], average)
+    both = [View(view.scale, mirrored) for view in views for mirrored in (True, False)]
+    return Averaged(inner, both, average, resize)
 
 
-def multi_scale(infer: Infer, scales: Sequence[float], average: Average = "logits") -> Infer:
+def multi_scale(
+    infer: Infer,
+    scales: Sequence[float],
+    average: Average = "logits",
+    resize: Resizer | None = None,
+) -> Infer:
     """Mean of the scores over input scales, each resized back to the size of the image.
 
-    The input of scale s has round(size * s) pixels a side, bilinear. Pictures are those of
-    the last scale. ValueError unless every scale is positive.
+    The input of scale s has round(size * s) pixels a side, bilinear; with `resize` it is made
+    from the picture as it was read (`Inputs.originals`). Pictures are those of the last scale.
+    ValueError unless every scale is positive.
     """
     if not scales or any(scale <= 0 for scale in scales):
         raise ValueError(f"scales {tuple(scales)}: one or more positive numbers wanted")
-    inner, views = _views_of(infer, average)
+    inner, views, _ = _views_of(infer, average)
     if any(view.scale != 1.0 for view in views):  # scales of scales: rounded one by one
         inner, views = infer, (View(),)
-    return Averaged(
-        inner, [View(scale, view.mirrored) for scale in scales for view in views], average
-    )
+    every = [View(scale, view.mirrored) for scale in scales for view in views]
+    return Averaged(inner, every, average, resize)
 
 
 def slide(
     infer: Infer,
     crop: tuple[int, int],
-    overlap: tuple[int, int],
+    stride: tuple[int, int],
     batch_windows: int = 4,
     average: Average = "logits",
 ) -> Infer:
-    """Windows of `crop` pixels (height, width) that share `overlap` pixels with the next one.
+    """Windows of `crop` pixels (height, width), each `stride` pixels after the last one.
 
     The last window of a row or column is moved inwards, and every pixel is divided by the
     number of windows that really saw it. An axis shorter than the crop gets one window of its
     own length. `batch_windows` windows of each image go through the network together. Only
-    "pred" is returned. ValueError for an overlap that is negative or not below the crop.
+    "pred" is returned. ValueError for a stride that would leave gaps.
     """
-    if any(not 0 <= shared < side for side, shared in zip(crop, overlap, strict=True)):
-        raise ValueError(f"overlap {overlap} must lie between 0 and below the crop {crop}")
+    check_stride(crop, stride)
 
     def windowed(images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
         batch, _, height, width = images.shape
         size = min(crop[0], height), min(crop[1], width)
-        tops = window_starts(height, size[0], size[0] - min(overlap[0], size[0] - 1))
-        lefts = window_starts(width, size[1], size[1] - min(overlap[1], size[1] - 1))
+        tops = window_starts(height, size[0], stride[0])
+        lefts = window_starts(width, size[1], stride[1])
         corners = [(top, left) for top in tops for left in lefts]
         total: Tensor | None = None
         seen = images.new_zeros(height, width, dtype=torch.float32)
@@ -175,9 +247,45 @@ def slide(
                 total[:, :, top : top + size[0], left : left + size[1]] += window
                 seen[top : top + size[0], left : left + size[1]] += 1
         assert total is not None
-        return {PRED: _mean_(total, seen, average)}
+        return {PRED: mean_(total, seen, average)}
 
     return windowed
+
+
+def check_stride(crop: tuple[int, int], stride: tuple[int, int]) -> None:
+    """Raise ValueError unless windows of `crop` at every `stride` pixels cover a picture."""
+    if any(not 0 < step <= side for side, step in zip(crop, stride, strict=True)):
+        raise ValueError(
+            f"--slide_stride {stride[0]},{stride[1]} must lie between 1 and "
+            f"--slide_crop {crop[0]},{crop[1]}: windows further apart leave gaps"
+        )
+
+
+def without_rows(infer: Infer) -> Infer:
+    """`infer` for a network that was trained without row positions."""
+
+    def blind(images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
+        return infer(images, None)
+
+    return blind
+
+
+def padded(infer: Infer, least: tuple[int, int]) -> Infer:
+    """Pictures smaller than `least` (height, width) get zeros at the right and the bottom.
+
+    Scores are cut back to the picture, before any averaging around this one. Only "pred" is
+    returned.
+    """
+
+    def on_canvas(images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
+        height, width = images.shape[-2:]
+        below, right = max(least[0] - height, 0), max(least[1] - width, 0)
+        if below or right:
+            images = F.pad(images, (0, right, 0, below))
+            rows = None if rows is None else F.pad(rows, (0, below), value=OUTSIDE_ROW)
+        return {PRED: infer(images, rows)[PRED][..., :height, :width]}
+
+    return on_canvas
 
 
 def window_starts(length: int, window: int, stride: int) -> list[int]:
@@ -197,14 +305,16 @@ def _cut(
     return torch.cat(windows), torch.cat([rows[:, y : y + height] for y, _ in corners])
 
 
-def _view_of(images: Tensor, rows: Tensor | None, view: View) -> tuple[Tensor, Tensor | None]:
-    """The network input of one view; rows follow the scale."""
+def _resized_input(
+    images: Tensor, rows: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor | None]:
+    """Network input of one scale, bilinear from that of scale 1."""
     height, width = images.shape[-2:]
-    size = max(round(height * view.scale), 1), max(round(width * view.scale), 1)
-    if size != (height, width):
-        images = F.interpolate(images, size, mode="bilinear", align_corners=False)
-        rows = scaled_rows(rows, size[0])
-    return (images.flip(-1) if view.mirrored else images), rows
+    size = max(round(height * scale), 1), max(round(width * scale), 1)
+    if size == (height, width):
+        return images, rows
+    images = F.interpolate(images, size, mode="bilinear", align_corners=False)
+    return images, scaled_rows(rows, size[0])
 
 
 def _rename_plain_pass(pictures: dict[str, Tensor], scale: float) -> None:
@@ -238,7 +348,7 @@ def _resized_parts(scores: Tensor, size: torch.Size, mirrored: bool) -> list[Cal
     return [maker(part) for part in scores.split(CLASS_CHUNK, 1)]
 
 
-def _accumulate_(total: Tensor, scores: Tensor, mirrored: bool, average: Average) -> None:
+def accumulate_(total: Tensor, scores: Tensor, mirrored: bool, average: Average) -> None:
     """Add `scores`, resized to the size of `total`, as logits or as probabilities."""
     parts = _resized_parts(scores, total.shape[-2:], mirrored)
     targets = total.split(CLASS_CHUNK, 1)
@@ -255,7 +365,7 @@ def _accumulate_(total: Tensor, scores: Tensor, mirrored: bool, average: Average
         target += (part() - log_sum).exp_()
 
 
-def _mean_(total: Tensor, count: float | Tensor, average: Average) -> Tensor:
+def mean_(total: Tensor, count: float | Tensor, average: Average) -> Tensor:
     """Divide in place; mean probabilities go back to scores as their logarithm."""
     total /= count
     if average == "probs":

@@ -41,7 +41,8 @@ class Result:
 class EvalSummary:
     """What an evaluation found, the same on every rank.
 
-    `scores` is None without metrics; `loss` is the mean over all pixels that count, None
+    `scores` is None without metrics, and so is `bands`: the scores of the height bands by key,
+    see `metrics.bands`; `loss` is the mean over all pixels that count, None
     without a loss or labels. `skipped` images were already stored by all sinks.
     `unreadable` holds one line a file, "name: reason".
     """
@@ -52,6 +53,7 @@ class EvalSummary:
     skipped: int
     seconds: float
     unreadable: list[str]
+    bands: dict[str, Scores] | None = None
 
 
 class Sink(Protocol):

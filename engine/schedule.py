@@ -12,7 +12,7 @@ from collections.abc import Callable
 from config import UserError
 
 Schedule = Callable[[float], float]
-SCHEDULES = ("poly", "poly2", "scl-poly")
+SCHEDULES = ("poly", "poly2", "scl-poly", "step")
 
 
 def make_schedule(
@@ -25,6 +25,8 @@ def make_schedule(
     rescale: float = 1.0,
     repoly: float = 1.5,
     rlx_off_epoch: int = -1,
+    lr_step: int | None = None,
+    lr_gamma: float = 0.1,
 ) -> Schedule:
     """The factor as a function of the epoch, which may be fractional; 0 from `max_epoch` on.
 
@@ -32,9 +34,11 @@ def make_schedule(
     * `poly2`: the exponent doubles from epoch `poly_step` on.
     * `scl-poly`: poly before epoch r = `rlx_off_epoch`, from there on
       rescale * (1 - (e - r) / (max - r))^repoly.
+    * `step`: lr_gamma^(e // lr_step).
 
     The base rate `lr` does not enter the factor; it has to be positive. Raises ValueError if
-    it is not or the name is unknown, UserError for `scl-poly` without a usable epoch r.
+    it is not or the name is unknown, UserError for `scl-poly` without a usable epoch r and for
+    `step` without `lr_step`.
     Source: recorded schedules of NVIDIA semantic-segmentation.
     """
     if lr <= 0 or max_epoch <= 0:
@@ -56,6 +60,10 @@ def make_schedule(
             f"--lr_schedule scl-poly needs --rlx_off_epoch within 0..{max_epoch:g}, "
             f"got {rlx_off_epoch}"
         )
+    if name == "step":
+        if lr_step is None:
+            raise UserError("--lr_schedule step needs --lr_step N, the length of a step")
+        return step_down(lr_step, lr_gamma)
     schedules: dict[str, Schedule] = {"poly": poly, "poly2": poly2, "scl-poly": scl_poly}
     if name not in schedules:
         raise ValueError(f"--lr_schedule {name} is unknown; there are {', '.join(SCHEDULES)}")
@@ -63,19 +71,40 @@ def make_schedule(
 
 
 def poly_iter(
-    max_iter: int, power: float = 1.0, warmup_iters: int = 0, warmup_ratio: float = 1e-6
+    max_iter: int,
+    power: float = 1.0,
+    warmup_iters: int = 0,
+    warmup_ratio: float = 1e-6,
+    min_factor: float = 0.0,
 ) -> Schedule:
     """The factor as a function of the iteration: poly decay under a linear warm-up.
 
-    Iteration i of the first `warmup_iters` W has (1 - i/max_iter)^power times
-    1 - (1 - i/W) * (1 - warmup_ratio): the warm-up multiplies the decaying value.
+    Iteration i has r = (1 - min_factor) * (1 - i/max_iter)^power + min_factor; the warm-up of
+    `with_warmup` multiplies it. `min_factor` is the smallest rate divided by the base rate.
     Raises UserError if the warm-up is longer than the training.
     """
     if not 0 <= warmup_iters <= max_iter or max_iter <= 0:
         raise UserError(f"--warmup_iters {warmup_iters} is outside 0..{max_iter} (max_iter)")
 
     def factor(iteration: float) -> float:
-        value = _decay(iteration / max_iter, power)
+        return (1 - min_factor) * _decay(iteration / max_iter, power) + min_factor
+
+    return with_warmup(factor, warmup_iters, warmup_ratio)
+
+
+def step_down(step: int, gamma: float = 0.1) -> Schedule:
+    """The factor gamma^(i // step) of iteration (or epoch) i: a stair with treads of `step`."""
+    return lambda position: float(gamma ** (position // step))
+
+
+def with_warmup(regular: Schedule, warmup_iters: int, warmup_ratio: float = 1e-6) -> Schedule:
+    """`regular`, multiplied in iteration i < W by 1 - (1 - i/W) * (1 - warmup_ratio).
+
+    The warm-up multiplies the value that decays already, so the curve has no jump at W.
+    """
+
+    def factor(iteration: float) -> float:
+        value = regular(iteration)
         if iteration < warmup_iters:
             value *= 1 - (1 - iteration / warmup_iters) * (1 - warmup_ratio)
         return value

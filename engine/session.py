@@ -24,6 +24,7 @@ from engine.evaluate import EvalSummary, ValLoss, evaluate
 from engine.result import Sink
 from engine.state import TrainState
 from loss.build import build_val_loss
+from metrics.bands import bands_table
 from metrics.boundary import BoundaryScores
 from reports.page import write_page
 from reports.preview import PreviewSink
@@ -84,7 +85,11 @@ def resume(args: argparse.Namespace, state: TrainState, world: World, log: RunLo
             return
         path = found
     state.unpack(checkpoint.load_plain(path), world.rank)
-    log.msg(f"resumed {path} at epoch {state.progress.epoch}, step {state.progress.step}")
+    progress = state.progress
+    log.msg(
+        f"resumed {path} at epoch {progress.epoch}, step {progress.step} "
+        f"({progress.iteration} steps in all)"
+    )
 
 
 class Validation:
@@ -108,7 +113,12 @@ class Validation:
         self.val_loss = build_val_loss(spec)
 
     def __call__(self, epoch: int) -> dict[str, float]:
-        """Validate; prints the table and logs the val row. The same dict on every rank."""
+        """Validate; prints the table and logs the val row. The same dict on every rank.
+
+        The row stands at the epoch, with `--val_iters` at the number of optimiser steps done.
+        """
+        by_steps, steps = bool(self.args.val_iters), self.state.progress.iteration
+        number, unit = (steps, "step") if by_steps else (epoch, "epoch")
         net = self.state.evaluated
         net.eval()
         infer = build.build_infer(self.args, net, return_all=False)
@@ -120,7 +130,7 @@ class Validation:
             self.world,
             self.log,
             self.val_loss,
-            sinks=[self._preview(epoch)],
+            sinks=[self._preview(number)],
         )
         assert summary.scores is not None, "validation without labels"
         scores = summary.scores
@@ -130,19 +140,20 @@ class Validation:
             "acc_cls": scores.acc_cls,
             "acc": scores.acc,
         }
-        self.log.metric("val", values, epoch)
+        self.log.metric("val", values, number)
         best = max(self.state.progress.best, scores.mean_iu)
         self.log.msg(scores.table())
+        self.log.msg(scores.summary())
         self.log.msg(
-            f"this : [epoch {epoch}], [val loss {values['loss']:.5f}], [acc {scores.acc:.5f}], "
+            f"this : [{unit} {number}], [val loss {values['loss']:.5f}], [acc {scores.acc:.5f}], "
             f"[acc_cls {scores.acc_cls:.5f}], [mean_iu {scores.mean_iu:.5f}], "
             f"[fwavacc {scores.fwavacc:.5f}]; best mean_iu {best:.5f}"
         )
         return values
 
-    def _preview(self, epoch: int) -> PreviewSink:
+    def _preview(self, number: int) -> PreviewSink:
         log = self.log
-        return PreviewSink(log.image, self.spec, step=epoch, is_main=log.is_main)
+        return PreviewSink(log.image, self.spec, step=number, is_main=log.is_main)
 
 
 def run_evaluation(
@@ -270,7 +281,10 @@ class Evaluation:
         if scores is None:
             return
         self.log.msg(scores.table())
+        if summary.bands is not None:
+            self.log.msg(bands_table(summary.bands))
         self.log.msg(f"Mean: {100 * scores.mean_iu:.2f}")
+        self.log.msg(scores.summary())
         if boundary is not None:
             self.log.msg(boundary.table(self.spec.class_names))
         values = {"mean_iu": scores.mean_iu, "acc": scores.acc, "acc_cls": scores.acc_cls}

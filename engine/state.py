@@ -17,7 +17,11 @@ FORMAT = "hiseg-1"
 
 @dataclass
 class Progress:
-    """Where training stands: `step` batches of `epoch` are done; `iteration` counts all steps."""
+    """Where training stands: `step` batches of `epoch` are done; `iteration` counts all steps.
+
+    `best` was reached in `best_epoch` after `best_iteration` steps; `validated` is the
+    iteration of the last validation.
+    """
 
     epoch: int = 0
     step: int = 0
@@ -25,6 +29,8 @@ class Progress:
     best: float = -1.0
     best_epoch: int = -1
     skipped: int = 0
+    best_iteration: int = -1
+    validated: int = -1
 
 
 @dataclass(kw_only=True)
@@ -85,6 +91,10 @@ class TrainState:
                     f"--resume: the checkpoint has {name} {content[name]}, "
                     f"this run {self.facts[name]}"
                 )
+        if content.get("param_rules", []) != self.facts.get("param_rules", []):
+            raise ValueError(
+                "--resume: --param_rules must be given as in the run that wrote the file"
+            )
         if content["world_size"] != self.world_size:
             raise ValueError(
                 f"--resume: the checkpoint was written by {content['world_size']} processes, "

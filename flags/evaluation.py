@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flags.values import listed, non_negative_int, positive
+from flags.values import crop_size, listed, non_negative_int, positive, positive_int, stride
 
 EVAL_MODES = ("val", "trn", "folder", "test", "train_extra")
 
@@ -17,6 +17,17 @@ def add_evaluation(add: Callable[..., object]) -> None:
     add("--multi_scale_inference", action="store_true", help="average over --extra_scales")
     add("--extra_scales", type=listed(float), default=(0.5, 2.0), help="scales to average")
     add("--default_scale", type=positive, default=1.0, help="first scale of the average")
+    add(
+        "--average",
+        default="logits",
+        choices=("logits", "probs"),
+        help="what --do_flip and --multi_scale_inference average",
+    )
+    add("--slide_crop", type=crop_size, help="evaluate in windows of N or H,W pixels")
+    add("--slide_stride", type=stride, help="pixels from one window to the next, N or H,W")
+    add("--slide_pad", action="store_true", help="zeros around images smaller than a window")
+    add("--bs_window", type=positive_int, default=4, help="windows in one forward pass")
+    add("--efficient_test", action="store_true", help="accepted: evaluation always streams")
     add("--log_msinf_to_tb", action="store_true", help="its scores and previews to TensorBoard")
     add("--no_metrics", action="store_true", help="dump only, read no label")
     add("--dump_assets", action="store_true", help="write attention, confidence and error maps")

@@ -60,5 +60,5 @@ def add_height_attention(add: Callable[..., object]) -> None:
         help="128 / rows of a block; 0 only without blocks",
     )
     add("--pos_noise", type=non_negative, default=0.0, help="of positions in training, in rows")
-    add("--aux_loss", action="store_true", help="auxiliary head of HANet networks, weight 0.4")
+    add("--aux_loss", action="store_true", help="HANet: auxiliary head, weight --ocr_alpha")
     add("--fixed_aspp_pool", action="store_true", help="HANet: 105x105 means as image pooling")

@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Callable
 
 from config import UserError
+from flags import hanet
 
 
 def _scored(args: argparse.Namespace) -> bool:
@@ -23,6 +24,34 @@ def _draws_coarse(args: argparse.Namespace) -> bool:
 
 def _reads_coarse(args: argparse.Namespace) -> bool:
     return bool(args.coarse_boost_classes) or args.only_coarse
+
+
+def _averages(args: argparse.Namespace) -> bool:
+    return args.do_flip or args.multi_scale_inference
+
+
+def _plain_loss(args: argparse.Namespace) -> bool:
+    return not (args.rmi_loss or args.img_wt_loss or args.jointwtborder)
+
+
+PLAIN_LOSS = "plain cross entropy: no --rmi_loss, --img_wt_loss or --jointwtborder"
+
+
+def _hmsa(args: argparse.Namespace) -> bool:
+    return bool(args.augmentation == "hmsa")
+
+
+def _mmseg(args: argparse.Namespace) -> bool:
+    return bool(args.augmentation == "mmseg")
+
+
+PIPELINE_FLAGS = {
+    "hmsa": (
+        "scale_min", "scale_max", "color_aug", "gblur", "bblur", "rand_augment",
+        "full_crop_training", "translate_aug_fix", "crop_nopad", "rrotate",
+    ),
+    "mmseg": ("img_scale", "ratio_range", "cat_max_ratio"),
+}  # fmt: skip
 
 
 COARSE_FLAGS = "--coarse_boost_classes or --only_coarse"
@@ -42,6 +71,23 @@ NEEDS: Needs = {
     "poly_step": (lambda a: a.lr_schedule == "poly2", "--lr_schedule poly2"),
     "rescale": (lambda a: a.lr_schedule == "scl-poly", "--lr_schedule scl-poly"),
     "repoly": (lambda a: a.lr_schedule == "scl-poly", "--lr_schedule scl-poly"),
+    "betas": (lambda a: a.optimizer != "sgd", "--optimizer adam, radam or adamw"),
+    "adam_eps": (lambda a: a.optimizer != "sgd", "--optimizer adam, radam or adamw"),
+    "lr_step": (lambda a: a.lr_schedule == "step", "--lr_schedule step"),
+    "lr_gamma": (lambda a: a.lr_schedule == "step", "--lr_schedule step"),
+    "min_lr": (
+        lambda a: a.lr_by == "iter" and a.lr_schedule == "poly",
+        "--lr_schedule poly and --lr_by iter",
+    ),
+    "warmup_ratio": (lambda a: a.warmup_iters > 0, "--warmup_iters N"),
+    "loss_average": (_plain_loss, PLAIN_LOSS),
+    "ohem_threshold": (_plain_loss, PLAIN_LOSS),
+    "ohem_min_kept": (lambda a: a.ohem_threshold is not None, "--ohem_threshold T"),
+    "average": (_averages, "--do_flip or --multi_scale_inference"),
+    "slide_crop": (lambda a: a.slide_stride, "--slide_stride N, e.g. three quarters of it"),
+    "slide_stride": (lambda a: a.slide_crop, "--slide_crop N"),
+    "slide_pad": (lambda a: a.slide_crop, "--slide_crop N"),
+    "bs_window": (lambda a: a.slide_crop, "--slide_crop N"),
     "warmup_iters": (lambda a: a.lr_by == "iter", "--lr_by iter"),
     "extra_scales": (lambda a: a.multi_scale_inference, "--multi_scale_inference"),
     "default_scale": (lambda a: a.multi_scale_inference, "--multi_scale_inference"),
@@ -55,10 +101,13 @@ NEEDS: Needs = {
     "eval_f1_th": (lambda a: a.eval_f1, "--eval_f1"),
     "dump_attention": (lambda a: a.eval, "--eval"),
     "eval_folder": (lambda a: a.eval == "folder", "--eval folder"),
-    "map_crop_val": (lambda a: a.pre_size is not None, "--pre_size"),
+    "pre_size": (lambda a: _hmsa(a) or a.eval, "--augmentation hmsa, in training"),
+    "size_divisor": (lambda a: a.test_scale is not None, "--test_scale"),
+    **{flag: (_hmsa, "--augmentation hmsa") for flag in PIPELINE_FLAGS["hmsa"]},
+    **{flag: (_mmseg, "--augmentation mmseg") for flag in PIPELINE_FLAGS["mmseg"]},
     "coarse_boost_classes": (_draws_coarse, COARSE_NEEDS),
     "only_coarse": (_draws_coarse, COARSE_NEEDS),
-    "max_cu_epoch": (_reads_coarse, COARSE_FLAGS),
+    "max_cu_epoch": (lambda a: _reads_coarse(a) or a.maxSkip, f"{COARSE_FLAGS} or --maxSkip"),
     "custom_coarse_dropout_classes": (_reads_coarse, COARSE_FLAGS),
     "custom_coarse_prob": (
         lambda a: _reads_coarse(a) or a.dump_for_auto_labelling,
@@ -68,12 +117,15 @@ NEEDS: Needs = {
     "restore_optimizer": (lambda a: a.snapshot and not a.eval, "--snapshot, in training"),
     "restore_net": (lambda a: a.snapshot, "--snapshot"),
     "allow_partial": (lambda a: a.snapshot, "--snapshot"),
+    **hanet.NEEDS,
 }
 REFUSED_TOGETHER = (
     ("max_iter", "max_epoch"),
+    ("val_iters", "val_freq"),
     ("resume", "snapshot"),
     ("fp16", "precision"),
     ("only_coarse", "coarse_boost_classes"),
+    *hanet.REFUSED_TOGETHER,
 )
 
 
@@ -88,13 +140,46 @@ def check_flags(args: argparse.Namespace, given: set[str]) -> None:
             raise UserError(f"--{first} and --{second} exclude each other")
     if args.scale_min > args.scale_max:
         raise UserError(f"--scale_min {args.scale_min:g} is above --scale_max {args.scale_max:g}")
+    if not 0 < args.ratio_range[0] <= args.ratio_range[1]:
+        raise UserError(
+            "--ratio_range {:g},{:g}: LOW,HIGH above 0 wanted".format(*args.ratio_range)
+        )
+    if args.test_scale is not None and args.pre_size is not None:
+        raise UserError("--test_scale and --pre_size exclude each other: both size the images")
     if "init_decoder" in given:
         raise UserError("--init_decoder: heads are always initialised as published; leave it out")
-    if args.lr_by == "iter" and args.lr_schedule != "poly":
-        raise UserError(f"--lr_schedule {args.lr_schedule} goes by epoch; --lr_by iter takes poly")
+    _check_schedule(args)
+    _check_windows(args)
+    hanet.check_hanet(args)
     if args.eval == "folder" and not args.eval_folder:
         raise UserError("--eval folder needs --eval_folder DIR")
     if args.no_metrics and args.eval in ("val", "trn"):
-        dumps = args.dump_assets, args.dump_all_images, args.dump_for_submission
+        dumps = args.dump_assets, args.dump_all_images, args.dump_images, args.dump_for_submission
         if not any((*dumps, args.dump_for_auto_labelling, args.dump_attention)):
             raise UserError("--no_metrics without any --dump_... flag would do nothing")
+
+
+def _check_schedule(args: argparse.Namespace) -> None:
+    name = args.lr_schedule
+    by_iteration = name in ("poly", "step") or args.rlx_off_iter >= 0
+    if args.lr_by == "iter" and not by_iteration:
+        raise UserError(f"--lr_schedule {name} goes by epoch; --lr_by iter takes poly or step")
+    if name == "step" and args.lr_step is None:
+        raise UserError(
+            f"--lr_schedule step needs --lr_step N, in the unit of --lr_by {args.lr_by}"
+        )
+    if args.min_lr > args.lr:
+        raise UserError(f"--min_lr {args.min_lr:g} is above --lr {args.lr:g}")
+
+
+def _check_windows(args: argparse.Namespace) -> None:
+    if not args.slide_crop:
+        return
+    crop, stride = args.slide_crop, args.slide_stride
+    if stride[0] > crop[0] or stride[1] > crop[1]:
+        raise UserError(
+            f"--slide_stride {stride[0]},{stride[1]} is above --slide_crop {crop[0]},{crop[1]}: "
+            "windows further apart leave gaps"
+        )
+    if args.dump_topn_all:
+        raise UserError("--dump_topn_all needs maps of the whole image; leave out --slide_crop")

@@ -6,15 +6,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flags.values import (
+    betas,
     fraction,
     listed,
     non_negative,
     non_negative_int,
     number,
+    param_rules,
     positive,
     positive_int,
 )
 
+SCHEDULES = ("poly", "poly2", "scl-poly", "step")
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
 
 
@@ -26,7 +29,13 @@ def add_loss(add: Callable[..., object]) -> None:
     add("--strict_bdr_cls", type=listed(int, low=0), help="classes without relaxation")
     add("--rlx_off_epoch", type=int, default=-1, help="epoch that ends the relaxation, -1 never")
     add("--wt_bound", "-wb", type=non_negative, default=1.0, help="bound of the class weights")
-    add("--ocr_alpha", type=non_negative, default=0.4, help="weight of the auxiliary OCR loss")
+    add(
+        "--ocr_alpha",
+        "--aux_weight",
+        type=non_negative,
+        default=0.4,
+        help="weight of the auxiliary loss: OCR's, or that of an auxiliary head",
+    )
     add("--ocr_aux_loss_rmi", action="store_true", help="RMI for the auxiliary prediction too")
     add(
         "--supervised_mscale_loss_wt",
@@ -34,21 +43,46 @@ def add_loss(add: Callable[..., object]) -> None:
         default=0.0,
         help="weight of the loss on each single scale",
     )
+    add(
+        "--loss_average",
+        default="valid",
+        choices=("valid", "all"),
+        help="mean over labelled pixels, or over all: ignored ones then count as 0",
+    )
+    add("--ohem_threshold", type=fraction, help="train on pixels less sure than this only")
+    add("--ohem_min_kept", type=positive_int, default=100_000, help="but on so many an image")
+    add(
+        "--log_accuracy",
+        action="store_true",
+        help="log the percentage of all pixels that are right",
+    )
 
 
 def add_optimisation(add: Callable[..., object]) -> None:
     add("--lr", type=positive, default=0.002, help="base learning rate")
     add("--optimizer", default="sgd", choices=("sgd", "adam", "radam", "adamw"), help="optimiser")
     add("--momentum", type=fraction, default=0.9, help="SGD momentum")
+    add("--betas", type=betas, default=(0.9, 0.999), help="decays of the adam averages")
+    add("--adam_eps", type=positive, default=1e-8, help="added to the root in adam and kin")
     add("--weight_decay", type=non_negative, default=1e-4, help="weight decay")
+    add(
+        "--param_rules",
+        type=param_rules,
+        metavar="KEY:lr=F,KEY:decay=F",
+        help="factors for parameters whose name contains KEY, e.g. head:lr=10,norm:decay=0",
+    )
     add("--amsgrad", action="store_true", help="AMSGrad variant of adam and adamw")
-    add("--lr_schedule", default="poly", choices=("poly", "poly2", "scl-poly"), help="schedule")
+    add("--lr_schedule", default="poly", choices=SCHEDULES, help="schedule")
     add("--poly_exp", type=positive, default=1.0, help="exponent of the poly schedule")
     add("--poly_step", type=positive_int, default=110, help="poly2: epoch that doubles it")
     add("--rescale", type=positive, default=1.0, help="scl-poly: factor after --rlx_off_epoch")
     add("--repoly", type=positive, default=1.5, help="scl-poly: exponent after --rlx_off_epoch")
     add("--lr_by", default="epoch", choices=("epoch", "iter"), help="when the schedule steps")
+    add("--lr_step", type=positive_int, help="step: epochs (or iterations) of one rate")
+    add("--lr_gamma", type=fraction, default=0.1, help="step: factor from one to the next")
+    add("--min_lr", type=non_negative, default=0.0, help="rate that poly by iteration ends at")
     add("--warmup_iters", type=non_negative_int, default=0, help="linear warm-up, iterations")
+    add("--warmup_ratio", type=fraction, default=1e-6, help="factor of its first iteration")
     add("--max_epoch", type=positive_int, default=180, help="training length in epochs")
     add("--max_iter", type=positive_int, help="training length in iterations instead")
     add("--accum_steps", type=positive_int, default=1, help="batches added up before a step")
@@ -64,6 +98,7 @@ def add_run(add: Callable[..., object]) -> None:
     add("--restore_net", action="store_true", help="with --snapshot: its weights (the default)")
     add("--start_epoch", type=non_negative_int, default=0, help="first epoch without --resume")
     add("--val_freq", type=positive_int, default=1, help="epochs between validations")
+    add("--val_iters", type=positive_int, help="iterations between validations instead")
     add("--save_iters", type=non_negative_int, default=0, help="also save every N iterations")
     add("--seed", type=non_negative_int, default=0, help="seed of every random draw")
     add("--deterministic", action="store_true", help="deterministic kernels, slower on CUDA")

@@ -87,15 +87,74 @@ def whole_numbers(*counts: int) -> type[argparse.Action]:
     return Collect
 
 
-def crop_size(text: str) -> tuple[int, int]:
-    """`896` or `1024,2048` (height, width) in pixels."""
+def _pixels(text: str, low: int) -> tuple[int, int]:
     try:
         parts = [int(part) for part in text.split(",")]
     except ValueError:
         parts = []
-    if len(parts) not in (1, 2) or any(part < 32 for part in parts):
-        raise argparse.ArgumentTypeError(f"{text}: N or HEIGHT,WIDTH of at least 32 pixels wanted")
+    if len(parts) not in (1, 2) or any(part < low for part in parts):
+        least = f"{low} pixel{'s' if low > 1 else ''}"
+        raise argparse.ArgumentTypeError(f"{text}: N or HEIGHT,WIDTH of at least {least} wanted")
     return parts[0], parts[-1]
+
+
+def crop_size(text: str) -> tuple[int, int]:
+    """`896` or `1024,2048` (height, width) in pixels."""
+    return _pixels(text, 32)
+
+
+def stride(text: str) -> tuple[int, int]:
+    """`768` or `768,512` (down, right) in pixels."""
+    return _pixels(text, 1)
+
+
+def betas(text: str) -> tuple[float, ...]:
+    """Two decays in 0..1, 1 excluded."""
+    values = listed(float, 2, low=0)(text)
+    if max(values) >= 1:
+        raise argparse.ArgumentTypeError(f"{text}: two numbers of at least 0 and below 1 wanted")
+    return values
+
+
+def param_rules(text: str) -> tuple[tuple[str, float, float], ...]:
+    """`head:lr=10,norm:decay=0` as (key, lr multiplier, decay multiplier), missing ones 1.
+
+    A rule may set both: `pos:lr=0.5:decay=0`.
+    """
+    rules = []
+    for part in text.split(","):
+        key, *settings = (word.strip() for word in part.split(":"))
+        values = {"lr": 1.0, "decay": 1.0}
+        for setting in settings:
+            name, _, value = setting.partition("=")
+            try:
+                if name not in values or not 0 <= float(value) < math.inf:
+                    raise ValueError
+            except ValueError:
+                settings = []
+                break
+            values[name] = float(value)
+        if not key or not settings:
+            raise argparse.ArgumentTypeError(
+                f"{part!r}: KEY:lr=FACTOR, KEY:decay=FACTOR or both wanted, e.g. "
+                "head:lr=10,norm:decay=0"
+            )
+        rules.append((key, values["lr"], values["decay"]))
+    twice = {key for key, _, _ in rules if [rule[0] for rule in rules].count(key) > 1}
+    if twice:
+        raise argparse.ArgumentTypeError(f"the key {sorted(twice)[0]} stands twice")
+    return tuple(rules)
+
+
+def box(text: str) -> tuple[int, int]:
+    """`2048,512`: the long and the short side of a box, in pixels."""
+    try:
+        sides = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        sides = ()
+    if len(sides) != 2 or not sides[0] >= sides[1] >= 1:
+        raise argparse.ArgumentTypeError(f"{text}: LONG,SHORT wanted, in pixels")
+    return sides[0], sides[1]
 
 
 positive_int = number(int, 1, math.inf)
@@ -103,3 +162,4 @@ non_negative_int = number(int, 0, math.inf)
 non_negative = number(float, 0, math.inf)
 positive = number(float, 0, math.inf, open_low=True)
 fraction = number(float, 0, 1)
+share = number(float, 0, 1, open_low=True)

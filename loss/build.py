@@ -7,10 +7,15 @@ import argparse
 from typing import Protocol
 
 from config import Config, UserError
-from loss.cross_entropy import CrossEntropy, ImageWeightedCrossEntropy
+from loss.cross_entropy import CrossEntropy, HardPixels, ImageWeightedCrossEntropy
 from loss.objective import Criterion, Objective
 from loss.relaxed import RelaxedCrossEntropy
 from loss.rmi import RMILoss
+
+CITYSCAPES_WEIGHTS = (  # --cls_wt_loss
+    0.8373, 0.9180, 0.8660, 1.0345, 1.0166, 0.9969, 0.9754, 1.0489, 0.8786, 1.0023,
+    0.9539, 0.9843, 1.1116, 0.9037, 1.0865, 1.0955, 1.0865, 1.1529, 1.0507,
+)  # fmt: skip
 
 
 class LabelSet(Protocol):
@@ -38,6 +43,9 @@ def build_objective(args: argparse.Namespace, cfg: Config, spec: LabelSet) -> Ob
         ocr_aux_rmi=args.ocr_aux_loss_rmi,
         supervised_mscale_wt=args.supervised_mscale_loss_wt,
         align_corners=cfg.MODEL.align_corners,
+        log_accuracy=args.log_accuracy,
+        small_aux=build_cross_entropy(args, cfg, spec),
+        row_wt=args.attention_loss,
     )
 
 
@@ -62,8 +70,26 @@ def build_criterion(args: argparse.Namespace, cfg: Config, spec: LabelSet) -> Cr
             strict,
             args.rlx_off_epoch,
             batch_border_weights=cfg.LOSS.BATCH_BORDER_WEIGHTS,
+            rlx_off_iter=args.rlx_off_iter,
         )
-    return CrossEntropy(spec.ignore_label)
+    return build_cross_entropy(args, cfg, spec)
+
+
+def build_cross_entropy(args: argparse.Namespace, cfg: Config, spec: LabelSet) -> CrossEntropy:
+    """Plain cross entropy; UserError for a wrong number of class weights."""
+    weights, ohem = cfg.LOSS.CLASS_WEIGHTS, None
+    if args.cls_wt_loss:
+        weights = CITYSCAPES_WEIGHTS
+    if weights is not None and (len(weights) != spec.num_classes or min(weights) < 0):
+        raise UserError(
+            f"LOSS.CLASS_WEIGHTS holds {len(weights)} numbers, the smallest {min(weights):g}; "
+            f"{spec.num_classes} of at least 0 are wanted, one a class"
+        )
+    if args.ohem_threshold is not None:
+        ohem = HardPixels(threshold=args.ohem_threshold, min_kept=args.ohem_min_kept)
+    return CrossEntropy(
+        spec.ignore_label, average=args.loss_average, class_weights=weights, ohem=ohem
+    )
 
 
 def build_val_loss(spec: LabelSet) -> Criterion:

@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from config import UserError
-from network.outputs import AUX, PRED, SCALE_PREFIX
+from loss.height import row_loss
+from network.outputs import AUX, PRED, ROW_LOGITS, SCALE_PREFIX
 
 
 class Criterion(Protocol):
@@ -45,16 +47,31 @@ class Scheduled(Protocol):
         """`epoch` (from 0) is about to start."""
 
 
+@runtime_checkable
+class Stepped(Protocol):
+    """A criterion that changes with the iteration."""
+
+    def set_iteration(self, iteration: int) -> None:
+        """`iteration` optimiser steps are done, and the next one is about to start."""
+
+
 @dataclass(frozen=True)
 class LossTerms:
     """`total` to differentiate; `terms` are detached scalars, unweighted, for the log.
 
     Terms: `main` (of `pred`), its parts `bce` and `rmi` where the criterion has them, `aux`,
-    and `scale_05x` ... of single scales.
+    `scale_05x` ... of single scales, `rows` of the fifth HANet block, and `acc`, which is no
+    loss: see `pixel_accuracy`.
     """
 
     total: Tensor
     terms: dict[str, Tensor] = field(default_factory=dict)
+
+
+@torch.no_grad()
+def pixel_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Percent of all pixels of logits (B, K, H, W) that are right; ignored ones count as wrong."""
+    return 100.0 * (logits.argmax(1) == labels).sum() / max(labels.numel(), 1)
 
 
 class Objective:
@@ -70,8 +87,16 @@ class Objective:
         ocr_aux_rmi: bool = False,
         supervised_mscale_wt: float = 0.0,
         align_corners: bool = False,
+        log_accuracy: bool = False,
+        small_aux: Criterion | None = None,
+        row_wt: float = 0.0,
     ) -> None:
-        """`ocr_alpha` weights `aux`, `supervised_mscale_wt` every `pred_*`; 0 switches off."""
+        """`ocr_alpha` weights `aux` of any network, `supervised_mscale_wt` every `pred_*`.
+
+        `log_accuracy` adds the term `acc`. `small_aux` is the criterion of an `aux` that is
+        compared at its own size, with the nearest labels. `row_wt` weights `row_logits`. A
+        weight of 0 switches off.
+        """
         self.criterion = criterion
         self.num_classes = num_classes
         self.ignore_label = ignore_label
@@ -79,11 +104,13 @@ class Objective:
         self.ocr_aux_rmi = ocr_aux_rmi
         self.supervised_mscale_wt = supervised_mscale_wt
         self.align_corners = align_corners
+        self.log_accuracy = log_accuracy
+        self.small_aux, self.row_wt = small_aux, row_wt
 
     def __call__(self, outputs: dict[str, Tensor], labels: Tensor) -> LossTerms:
         """Loss of the outputs of a training forward (network/outputs.py) for labels (B, H, W).
 
-        Raises ValueError for another class count, UserError if single scales are to be
+        Raises ValueError for another class count, UserError if single scales or rows are to be
         supervised but the network gives none.
         """
         pred = outputs[PRED]
@@ -98,26 +125,34 @@ class Objective:
             total, parts = self.criterion(pred, labels), {}
         terms["main"] = total.detach()
         terms.update(parts)
+        if self.log_accuracy:
+            terms["acc"] = pixel_accuracy(pred, labels)
         for name, logits, weight, do_rmi in self._extras(outputs):
-            logits, truth = self._same_size(name, logits, labels)
-            value = self.criterion(logits, truth, do_rmi=do_rmi)
+            value = self._extra(name, logits, labels, do_rmi)
             terms[name] = value.detach()
             total = total + weight * value
+        if self.row_wt > 0:
+            if ROW_LOGITS not in outputs:
+                raise UserError(
+                    "--attention_loss supervises the fifth HANet block, which the network lacks; "
+                    "add --hanet 1,1,1,1,1 or leave it out"
+                )
+            value = row_loss(outputs[ROW_LOGITS], labels, self.ignore_label)
+            terms["rows"] = value.detach()
+            total = total + self.row_wt * value
         return LossTerms(total, terms)
 
-    def _same_size(self, name: str, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and labels at one size: for a smaller `aux` that of the logits.
-
-        Source: of the latter, "Cars Can't Fly up in the Sky" (2020), auxiliary loss.
-        """
-        size = labels.shape[1:]
-        if logits.shape[2:] == size:
-            return logits, labels
-        if name == AUX:
+    def _extra(self, name: str, logits: Tensor, labels: Tensor, do_rmi: bool) -> Tensor:
+        """The loss of one further map of logits, at the size of the labels or at its own."""
+        if logits.shape[2:] == labels.shape[1:]:
+            return self.criterion(logits, labels, do_rmi=do_rmi)
+        if name == AUX and self.small_aux is not None:
             nearest = F.interpolate(labels[:, None].float(), logits.shape[2:], mode="nearest")
-            return logits, nearest[:, 0].to(labels.dtype)
-        full = F.interpolate(logits, size, mode="bilinear", align_corners=self.align_corners)
-        return full, labels
+            return self.small_aux(logits, nearest[:, 0].long())
+        logits = F.interpolate(
+            logits, labels.shape[1:], mode="bilinear", align_corners=self.align_corners
+        )
+        return self.criterion(logits, labels, do_rmi=do_rmi)
 
     def _extras(self, outputs: dict[str, Tensor]) -> Iterator[tuple[str, Tensor, float, bool]]:
         """(term name, logits, weight, do_rmi) of every supervised output but `pred`."""
@@ -139,6 +174,11 @@ class Objective:
         """Tell a criterion that changes in the course of training; call before every epoch."""
         if isinstance(self.criterion, Scheduled):
             self.criterion.set_epoch(epoch)
+
+    def set_iteration(self, iteration: int) -> None:
+        """The same for a criterion that changes with the optimiser steps done so far."""
+        if isinstance(self.criterion, Stepped):
+            self.criterion.set_iteration(iteration)
 
     def counters(self) -> dict[str, int]:
         """Numbers of numerical repairs so far, for the log: `rmi_jitter`, if there is RMI."""

@@ -61,7 +61,8 @@ class RelaxedCrossEntropy(nn.Module):
     """Cross entropy in which a boundary pixel may take any class of its neighbourhood.
 
     `bound` limits the weight of rare classes (1 + bound * (1 - share of the image's marks));
-    `relaxing` is True until `--rlx_off_epoch`, afterwards boundary pixels count double.
+    `relaxing` is True until `--rlx_off_epoch` or `--rlx_off_iter`, afterwards boundary
+    pixels count double.
     With `batch_border_weights` every image is divided by the number of marks of every image
     of the batch in turn and the results are added, which is what the published code does.
     """
@@ -76,18 +77,24 @@ class RelaxedCrossEntropy(nn.Module):
         strict: tuple[int, ...] = (),
         rlx_off_epoch: int = -1,
         batch_border_weights: bool = False,
+        rlx_off_iter: int = -1,
     ) -> None:
         super().__init__()
         self.ignore_label = ignore_label
         self.bound = bound
         self.strict = strict
-        self.rlx_off_epoch = rlx_off_epoch
+        self.rlx_off_epoch, self.rlx_off_iter = rlx_off_epoch, rlx_off_iter
         self.batch_border_weights = batch_border_weights
         self.relaxing = True
 
     def set_epoch(self, epoch: int) -> None:
         """Relaxation ends with the start of epoch `rlx_off_epoch`, as in `scl-poly`; -1: never."""
         self.relaxing = self.rlx_off_epoch < 0 or epoch < self.rlx_off_epoch
+
+    def set_iteration(self, iteration: int) -> None:
+        """With `rlx_off_iter` >= 0 relaxation ends after that many optimiser steps."""
+        if self.rlx_off_iter >= 0:
+            self.relaxing = iteration <= self.rlx_off_iter
 
     def class_weights(self, target: Tensor) -> Tensor:
         """Weights (B, K) float32 of multi-hot targets (B, K+1, H, W)."""

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Confusion matrix in exact integers, and the scores that follow from it.
 
-H[g, p] counts pixels of ground truth g predicted as p; labels outside 0..K-1 do not count.
+H[g, p] counts pixels of ground truth g predicted as p; ignored labels do not count.
 Per class k: TP = H[k, k]; FP = the rest of column k; FN = the rest of row k.
+
+aAcc, mAcc, mIoU and mDice of the mmsegmentation tables are `acc`, `acc_cls`, `mean_iu` and
+`mean_dice`: NaN is left out of every mean, and a class that is predicted but never labelled has
+IoU and Dice 0.
 """
 
 from __future__ import annotations
@@ -28,13 +32,18 @@ IGNORED = 255
 class ConfusionMatrix:
     """Sum of the confusion matrices of images, int64 (K, K) on `device`."""
 
-    def __init__(self, num_classes: int, device: torch.device | str = "cpu") -> None:
-        self.num_classes = num_classes
+    def __init__(
+        self,
+        num_classes: int,
+        device: torch.device | str = "cpu",
+        ignore_label: int | None = None,
+    ) -> None:
+        self.num_classes, self.ignore_label = num_classes, ignore_label
         self.matrix = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
 
     def update(self, pred: Tensor, label: Tensor) -> Tensor:
         """Count one image or batch and return its own matrix; see `confusion_matrix`."""
-        matrix = confusion_matrix(pred, label, self.num_classes)
+        matrix = confusion_matrix(pred, label, self.num_classes, self.ignore_label)
         self.add(matrix)
         return matrix
 
@@ -43,17 +52,37 @@ class ConfusionMatrix:
         self.matrix += matrix.to(self.matrix.device)
 
 
-def confusion_matrix(pred: Tensor, label: Tensor, num_classes: int) -> Tensor:
+def confusion_matrix(
+    pred: Tensor, label: Tensor, num_classes: int, ignore_label: int | None = None
+) -> Tensor:
     """Confusion matrix (K, K) int64 of class maps of equal shape and any integer type.
 
-    Stays on the device of `pred`. Raises ValueError for different shapes and for a prediction
-    outside 0..K-1.
+    Stays on the device of `pred`. Labels outside 0..K-1 are ignored; with `ignore_label` only
+    that one is, and others are an error. Raises ValueError for these, for different shapes and
+    for a prediction outside 0..K-1.
     """
     if pred.shape != label.shape:
         raise ValueError(f"prediction {tuple(pred.shape)} and label {tuple(label.shape)} differ")
     if pred.device.type == "cpu" and num_classes <= IGNORED:
-        return _by_histogram(pred, label, num_classes)
-    return _by_bincount(pred, label.to(pred.device), num_classes)
+        matrix = _by_histogram(pred, label, num_classes)
+    else:
+        matrix = _by_bincount(pred, label.to(pred.device), num_classes)
+    if ignore_label is not None:
+        _check_labels(label, int(matrix.sum()), num_classes, ignore_label)
+    return matrix
+
+
+def _check_labels(label: Tensor, counted: int, num_classes: int, ignore_label: int) -> None:
+    """Raise ValueError unless what was not counted is all `ignore_label`."""
+    missing = label.numel() - counted
+    if not missing or int((label == ignore_label).sum()) == missing:
+        return
+    strange = (label != ignore_label) & ((label < 0) | (label >= num_classes))
+    value, count = int(label[strange][0]), int(strange.sum())
+    raise ValueError(
+        f"a label holds the value {value} ({count} pixels like it), but classes are "
+        f"0..{num_classes - 1} and {ignore_label} is ignored"
+    )
 
 
 def _by_histogram(pred: Tensor, label: Tensor, num_classes: int) -> Tensor:
@@ -120,12 +149,14 @@ class Scores:
     matrix: NDArray[np.int64]
     class_names: tuple[str, ...]
     iou: Floats
+    dice: Floats
     precision: Floats
     recall: Floats
     fp_over_tp: Floats
     fn_over_tp: Floats
     absent: NDArray[np.bool_]
     mean_iu: float
+    mean_dice: float
     acc: float
     acc_cls: float
     fwavacc: float
@@ -137,7 +168,7 @@ class Scores:
         if hist.shape != (len(class_names), len(class_names)):
             raise ValueError(f"{len(class_names)} class names for a matrix {hist.shape}")
         diag, rows, cols = hist.diagonal(), hist.sum(1), hist.sum(0)
-        iou = _ratio(diag, rows + cols - diag)
+        iou, dice = _ratio(diag, rows + cols - diag), _ratio(2 * diag, rows + cols)
         recall, total = _ratio(diag, rows), int(hist.sum())
         seen = rows > 0
         acc = float(diag.sum() / total) if total else math.nan
@@ -145,12 +176,14 @@ class Scores:
             matrix=hist.astype(np.int64),
             class_names=tuple(class_names),
             iou=iou,
+            dice=dice,
             precision=_ratio(diag, cols),
             recall=recall,
             fp_over_tp=_ratio(cols - diag, diag),
             fn_over_tp=_ratio(rows - diag, diag),
             absent=(rows + cols) == 0,
             mean_iu=_mean(iou),
+            mean_dice=_mean(dice),
             acc=acc,
             acc_cls=_mean(recall),
             fwavacc=float((rows[seen] / total * iou[seen]).sum()) if total else math.nan,
@@ -174,10 +207,28 @@ class Scores:
             lines.append(_row(cells))
         return "\n".join(lines)
 
+    def reported(self) -> dict[str, float]:
+        """mIoU, mAcc, aAcc and mDice as published tables have them: two decimals of a percent.
+
+        Fractions, i.e. the rounded percentages divided by 100.
+        """
+        values = {
+            "mIoU": self.mean_iu,
+            "mAcc": self.acc_cls,
+            "aAcc": self.acc,
+            "mDice": self.mean_dice,
+        }
+        return {name: float(np.round(100 * value, 2)) / 100 for name, value in values.items()}
+
+    def summary(self) -> str:
+        """`reported` on one line, in percent."""
+        values = self.reported().items()
+        return "Summary: " + "  ".join(f"{name} {100 * value:.2f}" for name, value in values)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain types for JSON; None stands for NaN."""
-        arrays = ("iou", "precision", "recall", "fp_over_tp", "fn_over_tp")
-        scalars = ("mean_iu", "acc", "acc_cls", "fwavacc")
+        arrays = ("iou", "dice", "precision", "recall", "fp_over_tp", "fn_over_tp")
+        scalars = ("mean_iu", "mean_dice", "acc", "acc_cls", "fwavacc")
         return {
             "class_names": list(self.class_names),
             **{name: _plain(getattr(self, name)) for name in scalars},

@@ -19,6 +19,7 @@ from urllib.parse import quote
 import numpy as np
 
 from datasets.spec import DatasetSpec
+from metrics.bands import BANDS
 from reports.compose import COMPOSITE
 from reports.files import encode_png
 from reports.height_gates import KIND, block_of, gate_section
@@ -104,6 +105,7 @@ def write_page(
             {"name": name, "color": _css(color)}
             for name, color in zip(spec.class_names, spec.palette, strict=True)
         ],
+        bands=_bands(summary),
         tables=_tables(summary, run),
         data=_script_data(spec, summary, cards),
         **_class_section(spec, summary),
@@ -178,6 +180,18 @@ def _figures(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     if images and seconds:
         figures.append({"label": "images a second", "value": f"{images / seconds:.3g}"})
     return figures
+
+
+def _bands(summary: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Table of the height bands: headings, and a row each in percent."""
+    if summary["bands"] is None:
+        return None
+    heads = [(key, label) for key, label in METRICS if key in summary["bands"]["upper"]]
+    rows = [
+        (title, [_text(summary["bands"][band][key]) for key, _ in heads])
+        for band, title in BANDS.items()
+    ]
+    return {"heads": [label for _, label in heads], "rows": rows}
 
 
 def _tables(summary: Mapping[str, Any], run: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -28,7 +28,12 @@ if TYPE_CHECKING:
     from engine.result import Gather, Result
 
 CITYSCAPES_NAME = re.compile(r"[A-Za-z-]+_\d{6}_\d{6}.*\.png")
-SERVER_NAMES = {"cityscapes": CITYSCAPES_NAME, "synthetic": CITYSCAPES_NAME}
+BDD_NAME = re.compile(r"[0-9a-f]{8}-[0-9a-f]{8}\.png")
+SERVER_NAMES = {  # data set -> what the server accepts, an example
+    "cityscapes": (CITYSCAPES_NAME, "city_000000_000000.png"),
+    "synthetic": (CITYSCAPES_NAME, "city_000000_000000.png"),
+    "bdd100k": (BDD_NAME, "cabc30fc-e7726578.png"),
+}
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # fixed, so that equal predictions give equal archives
 NUM_LISTED = 5
 
@@ -141,12 +146,13 @@ def _check_names(names: Sequence[str], dataset: str) -> None:
     twice = sorted({name for name, after in pairwise(names) if name == after})
     if twice:
         raise UserError(f"submission: several images would be written to {_listed(twice)}")
-    pattern = SERVER_NAMES.get(dataset)
-    odd = [name for name in names if pattern is not None and not pattern.fullmatch(name)]
+    if dataset not in SERVER_NAMES:
+        return
+    pattern, example = SERVER_NAMES[dataset]
+    odd = [name for name in names if not pattern.fullmatch(name)]
     if odd:
         raise UserError(
-            f"submission: the {dataset} server wants names like city_000000_000000.png, "
-            f"not {_listed(odd)}"
+            f"submission: the {dataset} server wants names like {example}, not {_listed(odd)}"
         )
 
 

@@ -39,6 +39,14 @@ count from the project root, elsewhere from the current directory.
 |---|---|---|
 """
 
+SPELLINGS = {  # of converters of flags/values.py that are no ranges of numbers
+    "crop_size": "N or height,width",
+    "stride": "N or height,width",
+    "box": "long,short",
+    "betas": "2 numbers below 1",
+    "param_rules": "KEY:lr=F:decay=F, several",
+}
+
 
 def cell(text: object) -> str:
     """`text` as one cell of a Markdown table."""
@@ -58,7 +66,7 @@ def bounds(convert: Callable[[str], object]) -> str:
     """What a converter of flags/values.py accepts, e.g. `integer >= 1`, read from its closure."""
     inside = inspect.getclosurevars(convert).nonlocals if inspect.isfunction(convert) else {}
     kind = inside.get("kind", convert)
-    name = {int: "integer", float: "number"}.get(kind, "N or height,width")
+    name = {int: "integer", float: "number"}.get(kind) or SPELLINGS.get(convert.__name__, "text")
     if "count" in inside:
         count = inside["count"]
         return f"{name} list" if count is None else f"{count} {name}s"

@@ -48,6 +48,7 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
             "network",
             "datasets",
             "loss",
+            "metrics.bands",
             "metrics.boundary",
             "reports",
             "runtime",

@@ -14,13 +14,26 @@ _SCALE = np.array([1 / (255 * std) for std in STD], np.float32)
 _SHIFT = np.array([-mean / std for mean, std in zip(MEAN, STD, strict=True)], np.float32)
 
 
-def to_tensor(image: np.ndarray) -> torch.Tensor:
-    """Network input of one picture: uint8 (H, W, 3) RGB -> float32 (3, H, W), normalised."""
+def to_tensor(image: np.ndarray, valid: tuple[int, int] | None = None) -> torch.Tensor:
+    """Network input of one picture: uint8 (H, W, 3) RGB -> float32 (3, H, W), normalised.
+
+    valid: (H, W) of the picture in the top left corner; all else is padding and becomes zero.
+    """
     out = np.empty((3, *image.shape[:2]), np.float32)
     for channel, plane in enumerate(cv2.split(image)):
         np.multiply(plane, _SCALE[channel], out=out[channel])
         out[channel] += _SHIFT[channel]
+    if valid is not None:
+        out[:, valid[0] :] = 0
+        out[:, :, valid[1] :] = 0
     return torch.from_numpy(out)
+
+
+def to_network(pictures: torch.Tensor) -> torch.Tensor:
+    """`to_tensor` of a batch, on its own device: uint8 (B, H, W, 3) -> float32 (B, 3, H, W)."""
+    out = pictures.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    scale, shift = (torch.from_numpy(x).to(out.device).view(3, 1, 1) for x in (_SCALE, _SHIFT))
+    return out.mul_(scale).add_(shift)
 
 
 def denormalize(tensor: torch.Tensor) -> np.ndarray:

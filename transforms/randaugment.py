@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from transforms.sample import PAD_ROW, Draws, GeneratorDraws, Sample
+from transforms.sample import EXTRA_PAD, PAD_ROW, Draws, GeneratorDraws, Sample
 
 Matrix = tuple[float, float, float, float, float, float]  # output (x, y, 1) -> source x, y
 
@@ -99,16 +99,19 @@ def apply_operation(sample: Sample, operation: Operation, ignore_label: int) -> 
     smooth = operation.name != "Rotate"
     kernel = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
     moved = picture.transform(size, Image.Transform.AFFINE, affine, resample=kernel)
-    label = sample.label
-    if label is not None:
-        label = np.array(
-            Image.fromarray(label).transform(
-                size, Image.Transform.AFFINE, affine, fillcolor=ignore_label
-            )
-        )
+
+    def moved_map(values: np.ndarray, fill: int) -> np.ndarray:
+        kind = Image.Transform.AFFINE
+        return np.array(Image.fromarray(values).transform(size, kind, affine, fillcolor=fill))
+
     assert sample.rows is not None
-    rows = _moved_rows(sample.rows, affine, size[0])
-    return replace(sample, image=np.array(moved), label=label, rows=rows)
+    return replace(
+        sample,
+        image=np.array(moved),
+        label=None if sample.label is None else moved_map(sample.label, ignore_label),
+        extras={name: moved_map(values, EXTRA_PAD) for name, values in sample.extras.items()},
+        rows=_moved_rows(sample.rows, affine, size[0]),
+    )
 
 
 def _moved_rows(rows: np.ndarray, affine: Matrix, width: int) -> np.ndarray:

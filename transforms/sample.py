@@ -9,12 +9,13 @@ generator state therefore gives the same bytes, and any parameters can be replay
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
 PAD_ROW = -1.0  # row position of rows that lie outside the picture
+EXTRA_PAD = 255  # value of extra maps outside the picture
 
 
 @dataclass
@@ -26,6 +27,14 @@ class Sample:
     rows: (H,) float32, for every row its position in the source picture as a fraction of the
     source height (pixel centres, 0..1), `PAD_ROW` where there is only padding.
     source_size: (H, W) of the file.
+    output_size: (H, W) that predictions are brought to, where it is not that of `image`; the
+    label then has it too.
+    original: the picture as it was read, uint8 (H, W, 3), where `image` alone was resized for the
+    network; None where image and label still go together.
+    valid: (H, W) of the picture in the top left corner, where the rest is padding that the
+    network sees as zero; None without such padding.
+    extras: more (H, W) maps by name, uint8 or float32. They follow the label through all
+    geometry, nearest pixel, `EXTRA_PAD` outside the picture; their values are not touched.
     """
 
     image: np.ndarray
@@ -34,6 +43,10 @@ class Sample:
     centroid: tuple[int, int] | None = None
     rows: np.ndarray | None = None
     source_size: tuple[int, int] = (0, 0)
+    output_size: tuple[int, int] | None = None
+    original: np.ndarray | None = None
+    valid: tuple[int, int] | None = None
+    extras: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.source_size == (0, 0):

@@ -85,7 +85,7 @@ def make_trainer(
     return Trainer(
         state=state,
         objective=Objective(CrossEntropy(255), num_classes=3, ignore_label=255),
-        schedule=lambda iteration, epoch: 1.0,
+        schedule=lambda iteration, epoch, base: base,
         loader=Batches(images),
         sampler=sampler,
         precision=Precision("fp32", "cpu"),

@@ -135,7 +135,7 @@ def test_slide_divides_by_the_windows_that_saw_a_pixel(
     net: Net, images: Tensor, batch_windows: int, average: str
 ) -> None:
     rows = torch.linspace(0, 1, 24).repeat(2, 1)
-    got = slide(whole(net), (16, 16), (6, 4), batch_windows, average)(images, rows)["pred"]
+    got = slide(whole(net), (16, 16), (10, 12), batch_windows, average)(images, rows)["pred"]
     total, seen = torch.zeros_like(got), torch.zeros(24, 36)
     for y in (0, 8):
         for x in (0, 12, 20):
@@ -148,19 +148,20 @@ def test_slide_divides_by_the_windows_that_saw_a_pixel(
 
 @torch.no_grad()
 def test_slide_takes_an_image_smaller_than_the_window_as_it_is(net: Net, images: Tensor) -> None:
-    got = slide(whole(net), (64, 64), (20, 20))(images, None)["pred"]
+    got = slide(whole(net), (64, 64), (44, 44))(images, None)["pred"]
     torch.testing.assert_close(got, net(images)["pred"])
 
 
-def test_slide_refuses_an_overlap_as_large_as_the_window(net: Net) -> None:
-    with pytest.raises(ValueError, match="overlap"):
-        slide(whole(net), (16, 16), (16, 4))
+@pytest.mark.parametrize("stride", [(17, 4), (0, 4)])
+def test_slide_refuses_a_stride_that_leaves_gaps(net: Net, stride: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="--slide_stride .* between 1 and --slide_crop 16,16"):
+        slide(whole(net), (16, 16), stride)
 
 
 @torch.no_grad()
 def test_procedures_nest_and_cut_the_rows_with_the_image(net: Net, images: Tensor) -> None:
     rows = torch.linspace(0, 1, 24).repeat(2, 1)
-    infer = flip(multi_scale(slide(whole(net), (16, 16), (4, 4)), (0.5, 1.0)))
+    infer = flip(multi_scale(slide(whole(net), (16, 16), (12, 12)), (0.5, 1.0)))
     scores = infer(images, rows)["pred"]
     assert scores.shape == (2, CLASSES, 24, 36)
     assert scores.isfinite().all()

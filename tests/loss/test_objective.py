@@ -30,6 +30,10 @@ FLAGS = {
     "rlx_off_epoch": -1,
     "wt_bound": 1.0,
     "ocr_alpha": 0.4,
+    "loss_average": "valid",
+    "ohem_threshold": None,
+    "ohem_min_kept": 100,
+    "log_accuracy": False,
     "ocr_aux_loss_rmi": False,
     "supervised_mscale_loss_wt": 0.0,
 }

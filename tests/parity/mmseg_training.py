@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recorded learning rates, parameter groups and losses of mmsegmentation."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from engine.build import build_schedule
+from engine.param_groups import ParamRule, make_groups, rule_of
+from loss.cross_entropy import CrossEntropy
+from loss.objective import pixel_accuracy
+from network.build import build_net
+from tests.parity import recipe
+from tests.parity.core import Fixture, Row, compare
+
+ARCHS = {  # recorded configuration -> network
+    "segformer_hrvit_b1_ade20k": "hrvit.b1_SegFormer",
+    "upernet_hrvit_b1_ade20k": "hrvit.b1_UPerNet",
+    "segformer_hrvit_b3_ade20k": "hrvit.b3_SegFormer",
+}
+
+
+def schedule_flags(case: dict[str, Any]) -> Namespace:
+    """The flags of a recorded schedule."""
+    return Namespace(
+        lr_by="iter",
+        lr_schedule=case.get("policy", "poly"),
+        max_iter=case["max_iters"],
+        accum_steps=1,
+        poly_exp=case.get("power", 1.0),
+        min_lr=case.get("min_lr", 0.0),
+        warmup_iters=case.get("warmup_iters", 0),
+        warmup_ratio=case.get("warmup_ratio", 1e-6),
+        lr_step=case.get("step"),
+        lr_gamma=case.get("gamma", 0.1),
+    )
+
+
+def check_poly_lr(fixture: Fixture) -> list[Row]:
+    rows = []
+    for case in fixture.header["schedules"]:
+        rate = build_schedule(schedule_flags(case), steps_per_epoch=100)
+        recorded = case["values_iter_then_lr_per_group"]
+        got = [[rate(row[0], 0, base) for base in case["base_lrs"]] for row in recorded]
+        want = [row[1:] for row in recorded]
+        name = f"{fixture.name}/{case['name']}"
+        rows.append(compare(name, got, want, **fixture.header["tolerance"]))
+    return rows
+
+
+def check_paramwise(fixture: Fixture) -> list[Row]:
+    rows = []
+    for case in fixture.header["cases"]:
+        name = f"{fixture.name}/{case['config']}"
+        net = build_net(ARCHS[case["config"]], num_classes=150)
+        optimizer = case["optimizer"]
+        keys = optimizer["paramwise_cfg"]["custom_keys"]
+        rules = [
+            ParamRule(key=key, lr=value.get("lr_mult", 1.0), decay=value.get("decay_mult", 1.0))
+            for key, value in keys.items()
+        ]
+        lr, decay = optimizer["lr"], optimizer["weight_decay"]
+        groups = make_groups(net.named_parameters(), rules, lr=lr, weight_decay=decay)
+        got = sorted(
+            [
+                group["lr"],
+                group["weight_decay"],
+                len(group["params"]),
+                sum(item.numel() for item in group["params"]),
+            ]
+            for group in groups
+        )
+        want = sorted(
+            [group["lr"], group["weight_decay"], group["tensors"], group["elements"]]
+            for group in case["groups"]
+        )
+        rows.append(compare(f"{name} groups", got, want, rtol=1e-12))
+        names = {key for key, _ in net.named_parameters()}
+        for group in case["groups"]:
+            for example in group["examples"]:
+                rule = rule_of(example, rules)
+                own = [example in names, lr * rule.lr, decay * rule.decay]
+                recorded = [True, group["lr"], group["weight_decay"]]
+                rows.append(compare(f"{name} {example}", own, recorded, rtol=1e-12))
+    return rows
+
+
+def check_loss(fixture: Fixture) -> list[Row]:
+    rows = []
+    for case in fixture.header["cases"]:
+        name, tolerance = f"{fixture.name}/{case['index']}", fixture.header["tolerance"]
+        drawn = recipe.tensor(case["logits_key"], case["logits_shape"], "float32", gain=3.0)
+        logits = torch.from_numpy(drawn * np.float32(case["logits_scale"]))
+        size, classes = (case["height"], case["width"]), case["num_classes"]
+        labels = torch.from_numpy(
+            np.stack([recipe.label(*size, classes, seed) for seed in case["label_seeds"]])
+        )
+        resized = F.interpolate(logits, size, mode="bilinear", align_corners=False)
+        weight = case["loss_weight"]
+        of = {
+            average: weight
+            * CrossEntropy(255, average=average, class_weights=case["class_weight"])(
+                resized, labels
+            )
+            for average in ("all", "valid")
+        }
+        got = {
+            "loss": of["all"],
+            "loss_over_valid_only": of["valid"],
+            "acc_seg": pixel_accuracy(resized, labels),
+            "ignored_fraction": (labels == 255).float().mean(),
+            "logits_std": logits.std(),
+        }
+        rows += [
+            compare(f"{name} {key}", value, case[key], **tolerance) for key, value in got.items()
+        ]
+    return rows
+
+
+CHECKS = {"poly_lr": check_poly_lr, "paramwise": check_paramwise, "loss": check_loss}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from config import DATASETS, Config, ModelConfig, UserError
+from config import DATASETS, FLAG_KEYS, Config, ModelConfig, UserError
 from datasets.spec import DatasetSpec
 from datasets.views import make_resizer
 from engine import optim, predict
@@ -28,6 +29,7 @@ from network.build import build_net, resolve_arch
 from network.convert import load_official, read_checkpoint
 from network.convert.checkpoint import split_weights
 from network.convert.position_tables import load_position_tables
+from network.heads.hanet_places import attention_blocks, record_gates
 from network.inference import prepare_for_inference
 from runtime.distributed import World
 from runtime.precision import Precision
@@ -78,9 +80,10 @@ def adopt_snapshot(args: argparse.Namespace, cfg: Config, snapshot: Snapshot | N
     options = {key: value for key, value in facts["model_options"].items() if key in known}
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     default = ModelConfig()
+    typed = {FLAG_KEYS.get(flag, flag).removeprefix("MODEL.") for flag in args.given}
     for name in known:
         chosen = getattr(cfg.MODEL, name)
-        if chosen != getattr(default, name) or name in args.given:
+        if chosen != getattr(default, name) or name in typed:
             options[name] = chosen
     options["pretrained"] = ""
     return ModelConfig(**options)
@@ -339,6 +342,20 @@ def build_infer(args: argparse.Namespace, net: nn.Module, return_all: bool) -> p
         resize = make_resizer(args.test_scale, args.size_divisor) if args.test_scale else None
         infer = predict.multi_scale(infer, scales, args.average, resize)
     return predict.flip(infer, args.average) if args.do_flip else infer
+
+
+def with_gates(args: argparse.Namespace, net: nn.Module, infer: predict.Infer) -> predict.Infer:
+    """`infer` whose results also hold the height gates of `net`, from one pass of the whole image.
+
+    The pass is one of its own, at scale 1, whatever windows, scales and mirrored copies `infer`
+    goes through.
+    """
+    if not attention_blocks(net):
+        raise UserError(
+            f"--dump_attention: {args.arch} has no HANet block; --hanet 1 1 1 1 0 with an arch "
+            "that takes it, or leave the flag out"
+        )
+    return predict.Beside(infer, functools.partial(record_gates, net))
 
 
 def protocol(args: argparse.Namespace, model: ModelConfig) -> dict[str, Any]:

@@ -53,11 +53,18 @@ def open_dumps(
     folder = directory / PICTURES
     pictures = worst = boundary = submission = auto = None
     others: list[Sink] = []
-    if args.dump_assets or args.dump_all_images or args.eval == "folder":
+    if args.dump_assets or args.dump_attention or args.dump_all_images or args.eval == "folder":
         whole = args.dump_all_images or args.eval == "folder"
         every = 1 if whole else max(len(items) // 10, 1)
-        maps = args.dump_assets
-        pictures = DumpSink(folder, spec, every=every, assets=maps, key=key, rank=rank)
+        pictures = DumpSink(
+            folder,
+            spec,
+            every=every,
+            assets=args.dump_assets,
+            gates=args.dump_attention,
+            key=key,
+            rank=rank,
+        )
     if args.dump_topn:
         worst = WorstSink(folder, spec, args.dump_topn, assets=args.dump_topn_all, rank=rank)
     if args.eval_f1:

@@ -26,7 +26,7 @@ from engine.predict import Infer, Inputs, scores_of
 from engine.result import EvalSummary, Gather, Result, Sink
 from metrics.bands import BANDS, band_confusion, band_scores
 from metrics.confusion import Scores
-from network.outputs import PRED
+from network.outputs import GATE_PREFIX, PRED
 from transforms.normalize import denormalize
 
 ValLoss = Callable[[Tensor, Tensor], Tensor]
@@ -189,6 +189,7 @@ def _count(
             pred=pred[position].cpu().numpy(),
             prob=None if prob is None else prob[position].cpu().numpy(),
             assets=_pictures(outputs, position) if "assets" in needs else {},
+            gates=_gates(outputs, position) if "gates" in needs else {},
             confusion=None if own is None else own.cpu().numpy(),
         )
         for sink in taken:
@@ -238,10 +239,18 @@ def _pictures(outputs: dict[str, Tensor], position: int) -> dict[str, npt.NDArra
     """The extra maps of one image: attention as float32 (h, w), class ids as uint8 (h, w)."""
     pictures = {}
     for key, value in outputs.items():
+        if key.startswith(GATE_PREFIX):
+            continue
         own = value[position]
         is_ids = own.dtype == torch.uint8
         pictures[key] = (own if is_ids else own.float().squeeze(0)).cpu().numpy()
     return pictures
+
+
+def _gates(outputs: dict[str, Tensor], position: int) -> dict[str, npt.NDArray[np.float32]]:
+    """The height gates of one image, float32 (C, h)."""
+    found = {key: value for key, value in outputs.items() if key.startswith(GATE_PREFIX)}
+    return {key: value[position].float().cpu().numpy() for key, value in found.items()}
 
 
 def _summarise(

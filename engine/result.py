@@ -21,8 +21,9 @@ class Result:
 
     `image` is there when a sink needs "image", `prob` (largest softmax value of the mean
     scores) when one needs "prob", `assets` when one needs "assets": `attn_*` float32 (h, w) in
-    0..1 and `pred_*` uint8 (h, w) class ids, each at its own resolution. `confusion` is the
-    matrix of this image alone, rows ground truth; None without a label.
+    0..1 and `pred_*` uint8 (h, w) class ids, each at its own resolution. `gates` are there when
+    one needs "gates": `gate_*` float32 (C, h) in 0..1. `confusion` is the matrix of this image
+    alone, rows ground truth; None without a label.
     """
 
     name: str  # relative, without suffix; sub-folders kept
@@ -32,6 +33,7 @@ class Result:
     pred: npt.NDArray[np.uint8]  # (H, W) train ids
     prob: npt.NDArray[np.float32] | None = None  # (H, W)
     assets: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    gates: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     confusion: npt.NDArray[np.int64] | None = None  # (K, K)
 
 
@@ -59,7 +61,7 @@ class Sink(Protocol):
 
     @property
     def needs(self) -> frozenset[str]:
-        """Which costly parts of a Result are read: a subset of {"image", "prob", "assets"}."""
+        """Which costly parts of a Result are read: of {"image", "prob", "assets", "gates"}."""
 
     def wants(self, index: int) -> bool:
         """Whether the image at this position of the data set is to be added at all."""

@@ -229,6 +229,8 @@ class Evaluation:
             self.args, self.spec, self.items, key=key, rank=self.world.rank, log=self.log
         )
         infer = build.build_infer(self.args, net, return_all=wants_maps(self.args))
+        if self.args.dump_attention:
+            infer = build.with_gates(self.args, net, infer)
         summary = run_evaluation(
             infer,
             self.loader,

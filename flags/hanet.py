@@ -26,7 +26,6 @@ def add_hanet_training(add: Callable[..., object]) -> None:
     add("--backbone_lr", type=non_negative, default=0.0, help="rate of layer0, layer1; 0: --lr")
     add("--sgd", action="store_true", help="same as --optimizer sgd (the default)")
     add("--adam", action="store_true", help="same as --optimizer adam")
-    add("--aux_loss", action="store_true", help="auxiliary head, weight --ocr_alpha (0.4)")
     add("--attention_loss", type=non_negative, default=0.0, help="weight of the fifth block's loss")
     add("--cls_wt_loss", action="store_true", help="cross entropy with Cityscapes class weights")
     add("--rlx_off_iter", type=int, default=-1, help="iteration that ends the relaxation, -1 never")

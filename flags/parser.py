@@ -47,6 +47,7 @@ DESCRIPTION = "The command line of `train.py` and `eval.py`: every flag with typ
 
 GROUPS: dict[str, Callable[[Callable[..., object]], None]] = {
     "network": network.add_network,
+    "height attention": network.add_height_attention,
     "data": data.add_data,
     "augmentation": data.add_augmentation,
     "loss": training.add_loss,

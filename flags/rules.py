@@ -102,6 +102,7 @@ NEEDS: Needs = {
     "dump_topn_all": (lambda a: a.dump_topn, "--dump_topn N"),
     "eval_f1": (_scored, "labels: --eval val, trn or test, no --no_metrics"),
     "eval_f1_th": (lambda a: a.eval_f1, "--eval_f1"),
+    "dump_attention": (lambda a: a.eval, "--eval"),
     "eval_folder": (lambda a: a.eval == "folder", "--eval folder"),
     "pre_size": (lambda a: _hmsa(a) or a.eval, "--augmentation hmsa, in training"),
     "size_divisor": (lambda a: a.test_scale is not None, "--test_scale"),
@@ -157,7 +158,7 @@ def check_flags(args: argparse.Namespace, given: set[str]) -> None:
         raise UserError("--eval folder needs --eval_folder DIR")
     if args.no_metrics and args.eval in ("val", "trn"):
         dumps = args.dump_assets, args.dump_all_images, args.dump_images, args.dump_for_submission
-        if not any((*dumps, args.dump_for_auto_labelling)):
+        if not any((*dumps, args.dump_for_auto_labelling, args.dump_attention)):
             raise UserError("--no_metrics without any --dump_... flag would do nothing")
 
 

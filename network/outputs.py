@@ -6,7 +6,7 @@
 | key | shape | when |
 |---|---|---|
 | `pred` | (B, K, H, W) | always: the scores that decide the class |
-| `aux` | (B, K, H, W) | training, networks with an auxiliary prediction; joined over scales |
+| `aux` | (B, K, H, W), HANet (B, K, h, w) | training, auxiliary prediction; joined over scales |
 | `pred_05x`, `pred_10x`, ... | (B, K, sH, sW) | multi-scale, in training and with `return_all` |
 | `attn_05x`, ... | (B, 1, sH, sW), in 0..1 | the same |
 | `row_logits` | (B, K, R) | training, networks with a fifth HANet block at one scale |
@@ -32,6 +32,7 @@ from network.ops.rows import scaled_rows as scaled_rows  # for those who may not
 PRED, AUX = "pred", "aux"
 ROW_LOGITS = "row_logits"  # whether a class occurs in each of R equal parts of the height
 SCALE_PREFIX, ATTENTION_PREFIX = "pred_", "attn_"
+GATE_PREFIX = "gate_"  # of the height gates that `record_gates` gives, not of an output
 
 
 @dataclass(frozen=True, kw_only=True)

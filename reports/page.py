@@ -22,6 +22,7 @@ from datasets.spec import DatasetSpec
 from metrics.bands import BANDS
 from reports.compose import COMPOSITE
 from reports.files import encode_png
+from reports.height_gates import KIND, block_of, gate_section
 from reports.journal import ImageRow
 from reports.render import write_html
 
@@ -98,6 +99,7 @@ def write_page(
         cards=[card for card in cards if card["files"]],
         views=[{"kind": kind, "name": name, "help": text} for kind, (name, text) in views.items()],
         first_view=first_view,
+        gates=gate_section(rows),
         scored=any(row.mean_iu is not None for row in rows),
         legend=[
             {"name": name, "color": _css(color)}
@@ -128,7 +130,10 @@ def _views(rows: Sequence[ImageRow]) -> dict[str, tuple[str, str]]:
     present = {kind: None for row in rows for kind in row.files}
     views = {kind: text for kind, text in VIEWS.items() if kind in present}
     for kind in sorted(present, key=lambda kind: (kind[:4], _scale(kind))):
-        if kind not in VIEWS:
+        if kind.startswith(KIND):
+            text = "how open the gates of a HANet block are: image, mean by row, all channels"
+            views[kind] = (f"Gates {block_of(kind)}", text)
+        elif kind not in VIEWS:
             name, text = SCALED_VIEWS.get(kind.partition("_")[0], (kind, ""))
             views[kind] = (f"{name} {_scale(kind)}×", f"{text} {_scale(kind)}×")
     return views

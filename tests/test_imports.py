@@ -65,6 +65,7 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
             "loss.objective",
             "network.outputs",
             "transforms.normalize",
+            "transforms.resample",
             *BATCHES,
         ),
     ),

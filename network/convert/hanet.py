@@ -48,6 +48,7 @@ class BlockFacts:
     reduction: int | None
     layers: int
     injection: int
+    sinusoids: bool
     pos_rfactor: int | None
 
     def flags(self) -> str:
@@ -55,7 +56,7 @@ class BlockFacts:
         switches = " ".join(map(str, self.switches))
         text = f"--hanet {switches} --hanet_set {self.kernel} {self.reduction} {self.layers}"
         rows = f" --pos_rfactor {self.pos_rfactor}" if self.pos_rfactor else ""
-        return f"{text} --hanet_pos {self.injection} <0 learned, 1 fixed>{rows}"
+        return f"{text} --hanet_pos {self.injection} {int(self.sinusoids)}{rows}"
 
 
 def block_facts(state: Mapping[str, Tensor]) -> BlockFacts | None:
@@ -68,7 +69,8 @@ def block_facts(state: Mapping[str, Tensor]) -> BlockFacts | None:
     last = state[f"{prefix}attention_{'third' if three else 'second'}.0.weight"]
     tables = [f"{prefix}pos_emb1d_{nth}.pos_layer.weight" for nth in ("1st", "2nd")]
     injection = next((nth for nth, key in enumerate(tables, 1) if key in state), 0)
-    rows = state[tables[injection - 1]].shape[0] - 1 if injection else None
+    table = state[tables[injection - 1]] if injection else None
+    rows = None if table is None else table.shape[0] - 1
     sizes = [(state[key].shape[0], state[key].shape[1]) for key in firsts.values()]
     return BlockFacts(
         switches=tuple(int(place in firsts) for place in range(5)),
@@ -76,8 +78,14 @@ def block_facts(state: Mapping[str, Tensor]) -> BlockFacts | None:
         reduction=_reduction(sizes),
         layers=3 if three else 2,
         injection=injection,
+        sinusoids=table is not None and _is_fixed(table),
         pos_rfactor=STEPS // rows if rows else None,
     )
+
+
+def _is_fixed(table: Tensor) -> bool:
+    """Whether a height code begins as the sinusoids do: 1 + sin 0, 1 + cos 0, ..."""
+    return bool((table[0, ::2] == 1).all() and (table[0, 1::2] == 2).all())
 
 
 def _reduction(sizes: list[tuple[int, int]]) -> int | None:
@@ -94,8 +102,10 @@ def _reduction(sizes: list[tuple[int, int]]) -> int | None:
 def misfit(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
     """How the blocks of a file differ from those of a network; empty if they do not."""
     here, there = block_facts(own), block_facts(state)
-    if there is None or here == there:
+    if here == there:
         return ""
+    if there is None:
+        return "it has no HANet blocks, this network has; leave --hanet out"
     wrong = "has no HANet blocks" if here is None else f"has --hanet_set {_triple(here)}"
     return (
         f"its HANet blocks were trained with reduction {there.reduction} "

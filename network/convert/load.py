@@ -85,13 +85,16 @@ def _plan(
     return found, report
 
 
+def _title(net: nn.Module) -> str:
+    arch, num_classes = getattr(net, "arch", type(net).__name__), getattr(net, "num_classes", None)
+    return f"{arch} with {num_classes} classes"
+
+
 def _refusal(net: nn.Module, source: str, facts: Mapping[str, Any], report: LoadReport) -> str:
     """One line: what does not fit, and the way out."""
-    arch, num_classes = getattr(net, "arch", type(net).__name__), getattr(net, "num_classes", None)
-    own = f"{arch} with {num_classes} classes"
     there = [str(facts["arch"])] if "arch" in facts else []
     there += [f"{facts['num_classes']} classes"] if "num_classes" in facts else []
-    text = f"{source} ({', '.join(there) or report.layout}) does not fit {own}: "
+    text = f"{source} ({', '.join(there) or report.layout}) does not fit {_title(net)}: "
     parts = []
     for what in ("mismatched", "missing", "unexpected"):
         names = getattr(report, what)
@@ -133,6 +136,8 @@ def load_official(
     names = [*report.missing, *(text.split(" ", 1)[0] for text in report.mismatched)]
     if report.unexpected or not all(_allowed(name, partial) for name in names):
         hint = hanet.misfit(net.state_dict(), state)
+        if hint and all("hanet" in name for name in (*names, *report.unexpected)):
+            raise UserError(f"{title} does not fit {_title(net)}: {hint}")
         raise UserError(_refusal(net, title, facts, report) + (f"; {hint}" if hint else ""))
     _copy(net, found)
     return report

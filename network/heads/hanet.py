@@ -179,7 +179,7 @@ def hanet_settings(model: ModelConfig) -> HANetSettings:
             f"hanet_set {kernel},{reduction},{layers}: an odd kernel, a reduction that is not 0 "
             "and 2 or 3 layers wanted, e.g. 3,64,3"
         )
-    injection, code = model.hanet_pos[:2]
+    injection, code = (*model.hanet_pos, -1, -1)[:2]
     if injection not in (0, 1, 2) or code not in (0, 1):
         raise UserError(
             f"hanet_pos {injection},{code}: wanted the layer that gets the height code (0 none, "

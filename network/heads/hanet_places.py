@@ -10,13 +10,13 @@ Source: Choi, Kim, Choo, "Cars Can't Fly up in the Sky" (2020), figure 4.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
 from config import ModelConfig, UserError
 from network.heads.hanet import HANet, gated, hanet_settings, row_gate
-from network.outputs import OneScale
+from network.outputs import GATE_PREFIX, OneScale
 
 PLACES = 5
 
@@ -29,13 +29,14 @@ class HANetPlaces(OneScale):
 
         `channels` of every place: those of the map a gate is computed from, and of the gated one.
         """
-        if any(switch not in (0, 1) for switch in model.hanet):
-            wanted = ",".join(map(str, model.hanet))
-            raise UserError(f"hanet {wanted}: five switches of 0 or 1 wanted, e.g. 1,1,1,1,0")
+        switches = tuple(model.hanet)
+        if len(switches) != PLACES or any(switch not in (0, 1) for switch in switches):
+            got = ",".join(map(str, switches))
+            raise UserError(f"hanet {got}: five switches of 0 or 1 wanted, e.g. 1,1,1,1,0")
         assert len(channels) == PLACES
-        settings = hanet_settings(model) if any(model.hanet) else None
+        settings = hanet_settings(model) if any(switches) else None
         for place, (inputs, outputs) in enumerate(channels):
-            if settings is None or not model.hanet[place]:
+            if settings is None or not switches[place]:
                 continue
             if place == PLACES - 1:  # which classes occur at a height is a question of a maximum
                 settings = dataclasses.replace(settings, max_pooling=True)
@@ -66,3 +67,30 @@ class HANetPlaces(OneScale):
 def attention_blocks(net: nn.Module) -> dict[str, HANet]:
     """All HANet blocks of a network by name, in the order data meets them."""
     return {name: block for name, block in net.named_modules() if isinstance(block, HANet)}
+
+
+def record_gates(net: nn.Module, images: Tensor, rows: Tensor | None) -> dict[str, Tensor]:
+    """The gates of one pass at scale 1: `gate_0` ... `gate_4`, each (B, C, h) in 0..1.
+
+    `net` has blocks, alone or inside a multi-scale wrapper.
+    """
+    single = getattr(net, "net", net)
+    assert isinstance(single, HANetPlaces)
+    gates: dict[str, Tensor] = {}
+
+    def keep(place: str) -> Callable[[nn.Module, object, Tensor], None]:
+        def hook(module: nn.Module, inputs: object, gate: Tensor) -> None:
+            gates[GATE_PREFIX + place] = gate
+
+        return hook
+
+    hooks = [
+        block.register_forward_hook(keep(name.rpartition("hanet")[2]))
+        for name, block in attention_blocks(single).items()
+    ]
+    try:
+        single.maps(images, rows, features=False)
+    finally:
+        for handle in hooks:
+            handle.remove()
+    return gates

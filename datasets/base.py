@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from config import UserError
 from datasets import autolabel
 from datasets.samplers import Draw
-from datasets.spec import UNKNOWN, DatasetSpec, Item
+from datasets.spec import NUM_RAW_IDS, UNKNOWN, DatasetSpec, Item
 from transforms.sample import Sample, Transform
 
 Picture = npt.NDArray[np.uint8]
@@ -204,11 +204,17 @@ def map_ids(ids: npt.NDArray[np.int64] | Picture, spec: DatasetSpec) -> Picture 
         if ids.size and (ids.min() < 0 or ids.max() >= len(lut)):
             return None
         ids = ids.astype(np.uint8)
-    if (lut == UNKNOWN).any():
-        used = cv2.calcHist([ids], [0], None, [len(lut)], [0, len(lut)]).ravel() > 0
-        if (lut[used] == UNKNOWN).any():
-            return None
+    if (lut == UNKNOWN).any() and (lut[ids_in_use(ids)] == UNKNOWN).any():
+        return None
     return np.asarray(cv2.LUT(ids, lut.clip(0).astype(np.uint8)), np.uint8)
+
+
+def ids_in_use(ids: npt.NDArray[np.int64] | Picture) -> npt.NDArray[np.bool_]:
+    """Which of the values 0..255 occur, (256,) bool; others are not looked at."""
+    if ids.dtype != np.uint8:
+        ids = ids[(ids >= 0) & (ids < NUM_RAW_IDS)].astype(np.uint8)
+    counts = cv2.calcHist([ids], [0], None, [NUM_RAW_IDS], [0, NUM_RAW_IDS])
+    return np.asarray(counts).ravel() > 0
 
 
 def unknown_ids(ids: npt.NDArray[np.int64] | Picture, spec: DatasetSpec) -> dict[int, int]:

@@ -54,7 +54,7 @@ def add_loss(add: Callable[..., object]) -> None:
     add(
         "--log_accuracy",
         action="store_true",
-        help="log the percentage of right pixels",
+        help="log the percentage of all pixels that are right",
     )
 
 

@@ -171,6 +171,7 @@ class HorizontalFlip:
             label=None if label is None else np.asarray(cv2.flip(label, 1)),
             extras={name: np.asarray(cv2.flip(values, 1)) for name, values in extras.items()},
             centroid=None if centroid is None else (sample.size[1] - 1 - centroid[0], centroid[1]),
+            mirrored=not sample.mirrored,
         )
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.schedule import make_schedule, poly_iter
+from engine.schedule import make_schedule, poly_iter, step_down, with_warmup
 
 
 def test_poly_falls_from_one_to_zero_and_stays_there():
@@ -32,7 +32,8 @@ def test_order_of_calls_does_not_matter():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "cosine"}, "cosine is unknown; there are poly, poly2, scl-poly"),
+        ({"name": "cosine"}, "cosine is unknown; there are poly, poly2, scl-poly, step"),
+        ({"name": "step"}, "step needs --lr_step N"),
         ({"name": "scl-poly"}, "scl-poly needs --rlx_off_epoch within 0..10, got -1"),
         ({"name": "scl-poly", "rlx_off_epoch": 10}, "within 0..10, got 10"),
         ({"name": "poly", "max_epoch": 0}, "positive"),
@@ -55,3 +56,17 @@ def test_warm_up_multiplies_the_decaying_value_and_joins_it_without_a_jump():
 def test_warm_up_longer_than_the_training_is_refused():
     with pytest.raises(ValueError, match="--warmup_iters 20 is outside 0..10"):
         poly_iter(10, warmup_iters=20)
+
+
+def test_poly_ends_at_the_smallest_rate():
+    factor = poly_iter(10, power=2.0, min_factor=0.1)
+    assert [factor(i) for i in (0, 5, 10, 12)] == pytest.approx([1, 0.9 * 0.25 + 0.1, 0.1, 0.1])
+
+
+def test_steps_go_down_a_stair_by_epoch_and_by_iteration():
+    factor = step_down(126_000)
+    assert [factor(i) for i in (0, 125_999, 126_000, 252_000)] == pytest.approx([1, 1, 0.1, 0.01])
+    by_epoch = make_schedule("step", 0.1, 10, lr_step=4, lr_gamma=0.5)
+    assert [by_epoch(e) for e in (0, 3, 4, 8)] == [1, 1, 0.5, 0.25]
+    warm = with_warmup(factor, 10, 0.5)
+    assert [warm(i) for i in (0, 5, 10)] == [0.5, 0.75, 1]

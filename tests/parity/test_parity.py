@@ -14,7 +14,10 @@ from tests.parity.core import FIXTURES, checks_of, compare, find_check, fixture_
 
 RECORDED = [(path, name) for path in sorted(FIXTURES.iterdir()) for name in fixture_names(path)]
 # Networks of published size.
-HEAVY = ("ocrnet.", "deepv3.", "mscale", "attnscale.", "loss_total_mscale")
+HEAVY = (
+    *("ocrnet.", "deepv3.", "mscale", "attnscale.", "loss_total_mscale"),
+    *("HRViT", "segformer_hrvit_b1_150", "segformer_hrvit_b2", "upernet_hrvit"),
+)
 
 
 @pytest.mark.parity

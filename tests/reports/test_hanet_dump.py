@@ -96,7 +96,7 @@ def test_bdd_submission_holds_train_ids_under_the_names_of_the_server(tmp_path: 
 
 
 def test_bdd_submission_refuses_other_names_and_ids(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="bdd100k server wants names like cabc30fc-e7726578.png"):
+    with pytest.raises(UserError, match="bdd100k wants names like cabc30fc-e7726578.png"):
         SubmissionSink(tmp_path, BDD, make_items(tmp_path / "in", ["frame1"]))
     name = "cabc30fc-e7726578"
     sink = SubmissionSink(tmp_path, BDD, make_items(tmp_path / "in", [name]))

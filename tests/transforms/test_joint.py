@@ -45,6 +45,14 @@ def test_label_and_image_stay_aligned(crop, options):
         assert aligned(sample).all()
 
 
+def test_extra_maps_follow_the_label_through_scale_crop_and_padding():
+    for seed in range(10):
+        sample = blocks()
+        sample.extras["floats"] = sample.label.astype(np.float32)
+        out = RandomSizeAndCrop((80, 80), IGNORE)(sample, np.random.default_rng(seed))
+        assert np.array_equal(out.extras["floats"], out.label)
+
+
 @pytest.mark.parametrize("slide_small", [False, True])
 def test_padding_is_ignored_and_everything_else_is_not(slide_small):
     transform = RandomSizeAndCrop((100, 64), IGNORE, slide_small=slide_small)

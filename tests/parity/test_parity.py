@@ -14,7 +14,10 @@ from tests.parity.core import FIXTURES, checks_of, compare, find_check, fixture_
 
 RECORDED = [(path, name) for path in sorted(FIXTURES.iterdir()) for name in fixture_names(path)]
 # Networks of published size.
-HEAVY = ("ocrnet.", "deepv3.", "mscale", "attnscale.", "loss_total_mscale")
+HEAVY = (
+    "ocrnet.", "deepv3.", "mscale", "attnscale.", "loss_total_mscale",
+    "r50_os", "r101_os", "mobilenetv2_os", "evaluation_mobilenetv2",
+)  # fmt: skip
 
 
 @pytest.mark.parity

@@ -102,6 +102,8 @@ class LossConfig:
     OCR_AUX_RMI: bool = False  # RMI for the auxiliary prediction too
     SUPERVISED_MSCALE_WT: float = 0.0  # weight of the loss on each single scale
     CLASS_WEIGHTS: tuple[float, ...] | None = None  # of plain cross entropy, one a class
+    HANET_WEIGHTS: bool = False  # --img_wt_loss: class weights of each image unless with
+    #                              --batch_weighting; --jointwtborder: mean over the images
     BATCH_BORDER_WEIGHTS: bool = False  # --jointwtborder as published: every image of a batch is
     #                                     divided by the border weights of all of them
 

@@ -60,7 +60,10 @@ COARSE_NEEDS = "--dataset cityscapes or synthetic, and a --class_uniform_pct abo
 # flag -> (condition on the other flags, what the flag needs)
 Needs = dict[str, tuple[Callable[[argparse.Namespace], bool], str]]
 NEEDS: Needs = {
-    "batch_weighting": (lambda a: a.img_wt_loss, "--img_wt_loss"),
+    "batch_weighting": (
+        lambda a: a.img_wt_loss or a.jointwtborder,
+        "--img_wt_loss or --jointwtborder",
+    ),
     "wt_bound": (lambda a: a.img_wt_loss or a.jointwtborder, "--img_wt_loss or --jointwtborder"),
     "strict_bdr_cls": (lambda a: a.jointwtborder, "--jointwtborder"),
     "rlx_off_epoch": (

@@ -54,8 +54,9 @@ def build_criterion(args: argparse.Namespace, cfg: Config, spec: LabelSet) -> Cr
     if args.rmi_loss:
         return RMILoss(spec.num_classes)
     if args.img_wt_loss:
-        # --batch_weighting changes nothing: the published weights are the batch's either way
-        return ImageWeightedCrossEntropy(spec.ignore_label, args.wt_bound)
+        # in HMSA --batch_weighting changes nothing: its weights are the batch's either way
+        per_image = cfg.LOSS.HANET_WEIGHTS and not args.batch_weighting
+        return ImageWeightedCrossEntropy(spec.ignore_label, args.wt_bound, per_image)
     if args.jointwtborder:
         strict = tuple(args.strict_bdr_cls or ())
         unknown = [k for k in strict if not 0 <= k < spec.num_classes]
@@ -71,6 +72,8 @@ def build_criterion(args: argparse.Namespace, cfg: Config, spec: LabelSet) -> Cr
             args.rlx_off_epoch,
             batch_border_weights=cfg.LOSS.BATCH_BORDER_WEIGHTS,
             rlx_off_iter=args.rlx_off_iter,
+            batch_weighting=cfg.LOSS.HANET_WEIGHTS and args.batch_weighting,
+            mean_of_images=cfg.LOSS.HANET_WEIGHTS,
         )
     return build_cross_entropy(args, cfg, spec)
 

@@ -97,6 +97,20 @@ class ModelConfig:
     pos_noise: float = 0.0  # of positions in training, standard deviation in rows
     aux_loss: bool = False  # auxiliary head on the third map of a HANet network
     fixed_aspp_pool: bool = False  # 105x105 windows in place of the image pooling of the ASPP
+    stage_depths: tuple[int, int, int, int] | None = None  # blocks of a stage; None: the arch's own
+    hila_stages: tuple[int, ...] | None = None  # that exchange with the one below; None: by name
+    hila_stride: tuple[int, int, int, int] | None = None  # blocks from exchange to exchange
+    hila_heads: tuple[int, int, int, int] | None = None  # of inter-level attention; published 1
+    hila_mlp_ratios: tuple[int, int, int, int] | None = None  # published 4, in Swin 2
+    hila_patch: int = 4  # side of the window of bottom tokens; 2, 4, 6 or 8
+    hila_share_topdown: bool = True  # one module for all top-down steps of a stage
+    hila_share_bottomup: bool = True
+    hila_share_bottom: bool = True  # the same for the self-attention blocks after these steps
+    hila_info_weights: tuple[float, float] = (0.5, 0.5)  # of what was there and what is new
+    hila_euclidean: bool = False  # score by distance instead of by product
+    hila_reuse_bottom: bool = False  # start blocks below from their stage, with --pretrained
+    hila_legacy_shift: bool = False  # Swin: bottom windows go on turning from call to call
+    hila_raw_levels: bool = False  # Swin: levels below a layer without exchange miss their norm
     grad_ckpt: bool = False  # recompute the trunk in the backward pass
     pretrained: str = ""  # file with ImageNet weights of the trunk; empty: random start
 

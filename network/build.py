@@ -38,6 +38,9 @@ ARCH_MODULES = (
     "hrvit",
     "hanet",
     "unept",
+    "segformer",
+    "hila",
+    "swin",
 )
 
 MSCALE_SUFFIX = "_Mscale"

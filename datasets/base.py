@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -24,6 +24,7 @@ from datasets.spec import NUM_RAW_IDS, UNKNOWN, DatasetSpec, Item
 from transforms.sample import Sample, Transform
 
 Picture = npt.NDArray[np.uint8]
+ExtraMaps = Callable[[Item, Picture], dict[str, np.ndarray]]
 
 # What Pillow raises for broken files, depending on the format and on where they break.
 BROKEN = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
@@ -94,12 +95,15 @@ def _reason(error: BaseException, data: bytes) -> str:
     return "no known image format" if "cannot identify" in text else text
 
 
-def read_ids(path: Path) -> npt.NDArray[np.int64] | Picture:
+def read_ids(path: Path, spec: DatasetSpec | None = None) -> npt.NDArray[np.int64] | Picture:
     """The raw ids of a label file, (H, W) uint8 or wider; palette files give their indices.
 
+    With a `spec` whose labels hold colours, the ids of these colours.
     Raises DataError for a missing or broken file, and for one with colours instead of ids.
     """
     data = _read_bytes(path, "label")
+    if spec is not None and spec.color_to_id is not None:
+        return _ids_of_colors(path, data, spec)
     try:
         with Image.open(io.BytesIO(data)) as picture:
             mode = picture.mode
@@ -114,6 +118,22 @@ def read_ids(path: Path) -> npt.NDArray[np.int64] | Picture:
     if ids.dtype == np.bool_:
         return ids.astype(np.uint8)
     return ids if ids.dtype == np.uint8 else ids.astype(np.int64)
+
+
+def _ids_of_colors(path: Path, data: bytes, spec: DatasetSpec) -> Picture:
+    """Each pixel's colour looked up in `spec.color_to_id`."""
+    assert spec.color_to_id is not None
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            pixels = np.asarray(picture.convert("RGB"), np.int32)
+    except BROKEN as error:
+        raise DataError(f"{path}: label can not be read: {_reason(error, data)}") from error
+    packed = (pixels[..., 0] << 16) | (pixels[..., 1] << 8) | pixels[..., 2]
+    known = sorted(((r << 16) | (g << 8) | b, raw) for (r, g, b), raw in spec.color_to_id.items())
+    codes = np.array([code for code, _ in known], np.int32)
+    ids = np.array([raw for _, raw in known], np.uint8)
+    place = np.searchsorted(codes, packed).clip(max=len(codes) - 1)
+    return np.where(codes[place] == packed, ids[place], np.uint8(spec.ignore_label))
 
 
 def label_size(path: Path) -> tuple[int, int]:
@@ -142,7 +162,7 @@ def read_label(path: Path, spec: DatasetSpec) -> Picture:
     Raises DataError for a file that can not be read, and for ids that `spec` does not know,
     naming the file, each id and its number of pixels.
     """
-    ids = read_ids(path)
+    ids = read_ids(path, spec)
     mapped = map_ids(ids, spec)
     if mapped is None:
         raise DataError(unknown_ids_text(path, ids, spec))
@@ -170,7 +190,7 @@ def read_item_label(item: Item, spec: DatasetSpec) -> Picture:
 
 def _known_ids(path: Path, spec: DatasetSpec | None) -> Picture:
     """A one-channel picture of 0..255; with `spec`, of ids that it knows."""
-    values = read_ids(path)
+    values = read_ids(path, spec)
     if spec is not None and map_ids(values, spec) is None:
         raise DataError(unknown_ids_text(path, values, spec))
     if values.dtype != np.uint8:
@@ -227,6 +247,7 @@ class SegmentationDataset(Dataset[Sample]):
 
     transform: applied with the generator of the `Draw`, with a fixed one for a plain index.
     check_labels: False leaves labels unread (predictions without scores).
+    extra_maps: makes more maps of the size of the label, for `Sample.extras`.
     """
 
     def __init__(
@@ -235,9 +256,11 @@ class SegmentationDataset(Dataset[Sample]):
         spec: DatasetSpec,
         transform: Transform | None = None,
         check_labels: bool = True,
+        extra_maps: ExtraMaps | None = None,
     ) -> None:
         self.items, self.spec = list(items), spec
         self.transform, self.check_labels = transform, check_labels
+        self.extra_maps = extra_maps
 
     def __len__(self) -> int:
         return len(self.items)
@@ -251,7 +274,10 @@ class SegmentationDataset(Dataset[Sample]):
             label = read_item_label(item, self.spec)
             if label.shape != image.shape[:2]:
                 raise DataError(mismatch_text(item, image.shape[:2], label.shape[:2]))
-        return Sample(image=image, label=label, name=item.name, centroid=centroid)
+        extras = {}
+        if self.extra_maps is not None and label is not None:
+            extras = self.extra_maps(item, label)
+        return Sample(image=image, label=label, name=item.name, centroid=centroid, extras=extras)
 
     def __getitem__(self, draw: int | Draw) -> Sample:
         """The transformed sample, a pure function of `draw` and the files."""

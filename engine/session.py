@@ -7,6 +7,7 @@ import argparse
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from engine.evaluate import EvalSummary, ValLoss, evaluate
 from engine.result import Sink
 from engine.state import TrainState
 from loss.build import build_val_loss
+from metrics.bands import bands_table
 from metrics.boundary_scores import BoundaryScores
 from reports.page import write_page
 from reports.preview import PreviewSink
@@ -56,8 +58,17 @@ def open_run(args: argparse.Namespace, outcome: Outcome) -> tuple[World, Precisi
     return world, precision, log
 
 
-def write_run_facts(args: argparse.Namespace, cfg: Config, world: World, log: RunLog) -> None:
-    """run.json: everything `--from_run` and a reader need to repeat the run."""
+def write_run_facts(
+    args: argparse.Namespace,
+    cfg: Config,
+    world: World,
+    log: RunLog,
+    fingerprint: Callable[[], dict[str, object]],
+) -> None:
+    """run.json: everything `--from_run` and a reader need to repeat the run.
+
+    `fingerprint` gives what identifies the data; it is asked on rank 0 only.
+    """
     if not world.is_main:
         return
     content = {
@@ -67,7 +78,7 @@ def write_run_facts(args: argparse.Namespace, cfg: Config, world: World, log: Ru
         "versions": runlog.versions(),
         "git": runlog.git_revision(PROJECT_ROOT),
         "world_size": world.size,
-        "data": data.fingerprint(args, cfg),
+        "data": fingerprint(),
     }
     runlog.write_json(log.directory / "run.json", content)
 
@@ -221,7 +232,7 @@ class Evaluation:
         self.loader = data.make_eval_loader(
             args, cfg, self.spec, world.rank, world.size, self.items
         )
-        write_run_facts(args, cfg, world, log)
+        self.fingerprint: Callable[[], dict[str, object]] = lambda: data.fingerprint(args, cfg)
 
     def run(self, net: nn.Module, protocol: dict[str, Any]) -> EvalSummary:
         """Evaluate, print the table, write results.json, dumps and the report page."""
@@ -230,6 +241,8 @@ class Evaluation:
             self.args, self.spec, self.items, key=key, rank=self.world.rank, log=self.log
         )
         infer = build.build_infer(self.args, net, return_all=wants_maps(self.args))
+        if self.args.dump_attention:
+            infer = build.with_gates(self.args, net, infer)
         summary = run_evaluation(
             infer,
             self.loader,
@@ -281,6 +294,8 @@ class Evaluation:
         if scores is None:
             return
         self.log.msg(scores.table())
+        if summary.bands is not None:
+            self.log.msg(bands_table(summary.bands))
         self.log.msg(f"Mean: {100 * scores.mean_iu:.2f}")
         self.log.msg(scores.summary())
         for each in outlines:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from config import Config, UserError, adopt_run, cfg, configure, near
-from flags import data, evaluation, network, training
+from flags import classification, data, evaluation, hanet, network, training
 from flags.rules import check_flags
 from flags.values import Parser
 
@@ -20,9 +20,13 @@ WITHOUT_EFFECT = {
     "hardnm": "--img_wt_loss",
     "trunk": "--arch, whose name says the trunk",
     "brt_aug": "--color_aug",
-    "exp": "--result_dir",
-    "maxSkip": "--dataset cityscapes with --cv",
-    "scf": "nothing",
+    "dataset_cls": "--dataset",
+    "dataset_dir": "DATASET keys, see docs/datasets.md",
+    "profile": "nothing",
+    "dist_bn": "--syncbn",
+    "mode": "--eval train_extra for the coarse set",
+    "cv_split": "--cv",
+    "tb_tag": "--result_dir",
     "ocr_aspp": "--arch basic.HRNet_ASP",
     "trial": "--result_dir",
     "mscale_init": "nothing",
@@ -32,6 +36,8 @@ WITHOUT_EFFECT = {
 }
 # Machinery that is gone: what native torch does instead.
 REPLACED = {
+    "dist_url": "the launcher's address is used",
+    "tb_path": "TensorBoard files lie in the run directory",
     "apex": "native DistributedDataParallel and autocast are used",
     "amp_opt_level": "O0 is --precision fp32, O1 and O2 are fp16 autocast, O3 is bf16/fp16 as set",
     "efficient_test": "every evaluation streams: at most two full-size score maps, nothing stored",
@@ -41,12 +47,16 @@ DESCRIPTION = "The command line of `train.py` and `eval.py`: every flag with typ
 
 GROUPS: dict[str, Callable[[Callable[..., object]], None]] = {
     "network": network.add_network,
+    "height attention": network.add_height_attention,
     "data": data.add_data,
     "augmentation": data.add_augmentation,
     "loss": training.add_loss,
     "optimisation": training.add_optimisation,
     "run": training.add_run,
     "evaluation": evaluation.add_evaluation,
+    "classification": classification.add_classification,
+    "HANet training": hanet.add_hanet_training,
+    "HANet evaluation": hanet.add_hanet_evaluation,
 }
 
 
@@ -87,11 +97,12 @@ def _apply_aliases(args: argparse.Namespace, given: set[str]) -> None:
         notes.append("--bblur wins over --gblur")
     if args.eval_f1_start >= 0:
         notes.append(_published_slice(args, given))
+    hanet.apply_hanet_aliases(args, given, notes)
     if args.local_rank is None:
         args.local_rank = int(os.environ.get("LOCAL_RANK", 0))
     if args.test_mode:
         args.max_epoch, args.max_iter = 2, None
-        args.val_iters, args.warmup_iters = None, 0
+        args.val_iters = None
     if args.slide_crop and args.dump_assets:
         notes.append("--slide_crop: attention and single-scale maps are not dumped, windows differ")
     args.notes = notes
@@ -127,17 +138,29 @@ def read_flags(
 
 def resolve(args: argparse.Namespace, given: set[str], target: Config) -> None:
     """Map old spellings, fill and freeze `target`, refuse settings without effect, in place."""
-    _apply_aliases(args, given)
     if args.from_run:
         adopt_run(args, given)
+    classification.apply_task(args, given)
+    _apply_aliases(args, given)
+    if args.dt_offset_wt > 0 and not args.eval:
+        args.set = [*(args.set or []), "MODEL.boundary_heads=true"]
     configure(args, given, target)
+    classification.check_task(args, given, build_parser())
     check_flags(args, given)
     args.given = sorted(given)
     args.result_dir = os.path.abspath(target.expand(args.result_dir))
-    for name in ("snapshot", "eval_folder", "pretrained"):
+    for name in ("snapshot", "snapshot_pe", "eval_folder", "pretrained"):
         value = getattr(args, name)
         if value:
             setattr(args, name, target.expand(value))
+
+
+def adopt_task(args: argparse.Namespace, task: str) -> None:
+    """Make parsed flags those of `task`, as a checkpoint tells it; UserError for foreign flags."""
+    given = set(args.given)
+    args.task = task
+    classification.apply_task(args, given)
+    classification.check_task(args, given, build_parser())
 
 
 def parse_args(

@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Callable
 
 from config import UserError
+from flags import hanet
 
 
 def _scored(args: argparse.Namespace) -> bool:
@@ -51,7 +52,7 @@ def _mmseg(args: argparse.Namespace) -> bool:
 PIPELINE_FLAGS = {
     "hmsa": (
         "scale_min", "scale_max", "color_aug", "gblur", "bblur", "rand_augment",
-        "full_crop_training", "translate_aug_fix",
+        "full_crop_training", "translate_aug_fix", "crop_nopad", "rrotate",
     ),
     "mmseg": ("img_scale", "ratio_range", "cat_max_ratio"),
 }  # fmt: skip
@@ -64,13 +65,17 @@ COARSE_NEEDS = "--dataset cityscapes or synthetic, and a --class_uniform_pct abo
 # flag -> (condition on the other flags, what the flag needs)
 Needs = dict[str, tuple[Callable[[argparse.Namespace], bool], str]]
 NEEDS: Needs = {
-    "batch_weighting": (lambda a: a.img_wt_loss, "--img_wt_loss"),
+    "batch_weighting": (
+        lambda a: a.img_wt_loss or a.jointwtborder,
+        "--img_wt_loss or --jointwtborder",
+    ),
     "wt_bound": (lambda a: a.img_wt_loss or a.jointwtborder, "--img_wt_loss or --jointwtborder"),
     "strict_bdr_cls": (lambda a: a.jointwtborder, "--jointwtborder"),
     "rlx_off_epoch": (
         lambda a: a.jointwtborder or a.lr_schedule == "scl-poly",
         "--jointwtborder or --lr_schedule scl-poly",
     ),
+    "dt_offset_source": (lambda a: a.dt_offset_wt > 0, "--dt_offset_wt above 0"),
     "amsgrad": (lambda a: a.optimizer in ("adam", "adamw"), "--optimizer adam or adamw"),
     "poly_step": (lambda a: a.lr_schedule == "poly2", "--lr_schedule poly2"),
     "rescale": (lambda a: a.lr_schedule == "scl-poly", "--lr_schedule scl-poly"),
@@ -80,9 +85,13 @@ NEEDS: Needs = {
     "lr_step": (lambda a: a.lr_schedule == "step", "--lr_schedule step"),
     "lr_gamma": (lambda a: a.lr_schedule == "step", "--lr_schedule step"),
     "min_lr": (
-        lambda a: a.lr_by == "iter" and a.lr_schedule == "poly",
-        "--lr_schedule poly and --lr_by iter",
+        lambda a: (a.lr_by == "iter" and a.lr_schedule == "poly") or a.lr_schedule == "cosine",
+        "--lr_schedule cosine, or poly and --lr_by iter",
     ),
+    **{
+        name: (lambda a: a.lr_schedule == "cosine", "--lr_schedule cosine")
+        for name in ("warmup_epochs", "warmup_lr", "cooldown_epochs")
+    },
     "warmup_ratio": (lambda a: a.warmup_iters > 0, "--warmup_iters N"),
     "loss_average": (_plain_loss, PLAIN_LOSS),
     "ohem_threshold": (_plain_loss, PLAIN_LOSS),
@@ -91,7 +100,10 @@ NEEDS: Needs = {
     "slide_crop": (lambda a: a.slide_stride, "--slide_stride N, e.g. three quarters of it"),
     "slide_stride": (lambda a: a.slide_crop, "--slide_crop N"),
     "slide_pad": (lambda a: a.slide_crop, "--slide_crop N"),
-    "bs_window": (lambda a: a.slide_crop, "--slide_crop N"),
+    "bs_window": (
+        lambda a: a.slide_crop or hanet.slides(a),
+        "--slide_crop N or --inference_mode sliding",
+    ),
     "warmup_iters": (lambda a: a.lr_by == "iter", "--lr_by iter"),
     "extra_scales": (lambda a: a.multi_scale_inference, "--multi_scale_inference"),
     "default_scale": (lambda a: a.multi_scale_inference, "--multi_scale_inference"),
@@ -107,15 +119,15 @@ NEEDS: Needs = {
     "eval_f1_labels": (_outlines, "--eval_f1 or --mod_f1"),
     "eval_f1_start": (_scored, LABELLED),
     "eval_f1_step_size": (lambda a: a.eval_f1_start >= 0, "--eval_f1_start N"),
+    "dump_attention": (lambda a: a.eval, "--eval"),
     "eval_folder": (lambda a: a.eval == "folder", "--eval folder"),
-    "map_crop_val": (lambda a: a.pre_size is not None, "--pre_size"),
     "pre_size": (lambda a: _hmsa(a) or a.eval, "--augmentation hmsa, in training"),
     "size_divisor": (lambda a: a.test_scale is not None, "--test_scale"),
     **{flag: (_hmsa, "--augmentation hmsa") for flag in PIPELINE_FLAGS["hmsa"]},
     **{flag: (_mmseg, "--augmentation mmseg") for flag in PIPELINE_FLAGS["mmseg"]},
     "coarse_boost_classes": (_draws_coarse, COARSE_NEEDS),
     "only_coarse": (_draws_coarse, COARSE_NEEDS),
-    "max_cu_epoch": (_reads_coarse, COARSE_FLAGS),
+    "max_cu_epoch": (lambda a: _reads_coarse(a) or a.maxSkip, f"{COARSE_FLAGS} or --maxSkip"),
     "custom_coarse_dropout_classes": (_reads_coarse, COARSE_FLAGS),
     "custom_coarse_prob": (
         lambda a: _reads_coarse(a) or a.dump_for_auto_labelling,
@@ -125,6 +137,7 @@ NEEDS: Needs = {
     "restore_optimizer": (lambda a: a.snapshot and not a.eval, "--snapshot, in training"),
     "restore_net": (lambda a: a.snapshot, "--snapshot"),
     "allow_partial": (lambda a: a.snapshot, "--snapshot"),
+    **hanet.NEEDS,
 }
 REFUSED_TOGETHER = (
     ("max_iter", "max_epoch"),
@@ -132,6 +145,7 @@ REFUSED_TOGETHER = (
     ("resume", "snapshot"),
     ("fp16", "precision"),
     ("only_coarse", "coarse_boost_classes"),
+    *hanet.REFUSED_TOGETHER,
 )
 
 
@@ -144,6 +158,8 @@ def check_flags(args: argparse.Namespace, given: set[str]) -> None:
     for first, second in REFUSED_TOGETHER:
         if first in given and second in given:
             raise UserError(f"--{first} and --{second} exclude each other")
+    if args.dt_offset_wt > 0 and args.dataset == "nullloader":
+        raise UserError("--dt_offset_wt: --dataset nullloader has no labels")
     if args.scale_min > args.scale_max:
         raise UserError(f"--scale_min {args.scale_min:g} is above --scale_max {args.scale_max:g}")
     if not 0 < args.ratio_range[0] <= args.ratio_range[1]:
@@ -156,18 +172,22 @@ def check_flags(args: argparse.Namespace, given: set[str]) -> None:
         raise UserError("--init_decoder: heads are always initialised as published; leave it out")
     _check_schedule(args)
     _check_windows(args)
+    hanet.check_hanet(args)
     if args.eval == "folder" and not args.eval_folder:
         raise UserError("--eval folder needs --eval_folder DIR")
     if args.no_metrics and args.eval in ("val", "trn"):
-        dumps = args.dump_assets, args.dump_all_images, args.dump_for_submission
-        if not any((*dumps, args.dump_for_auto_labelling)):
+        dumps = args.dump_assets, args.dump_all_images, args.dump_images, args.dump_for_submission
+        if not any((*dumps, args.dump_for_auto_labelling, args.dump_attention)):
             raise UserError("--no_metrics without any --dump_... flag would do nothing")
 
 
 def _check_schedule(args: argparse.Namespace) -> None:
     name = args.lr_schedule
-    if args.lr_by == "iter" and name not in ("poly", "step"):
+    by_iteration = name in ("poly", "step") or args.rlx_off_iter >= 0
+    if args.lr_by == "iter" and not by_iteration:
         raise UserError(f"--lr_schedule {name} goes by epoch; --lr_by iter takes poly or step")
+    if args.max_iter is not None and name == "cosine":
+        raise UserError("--max_iter: --lr_schedule cosine goes by epoch, its length is --max_epoch")
     if name == "step" and args.lr_step is None:
         raise UserError(
             f"--lr_schedule step needs --lr_step N, in the unit of --lr_by {args.lr_by}"

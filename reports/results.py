@@ -5,6 +5,8 @@
      "metrics": {"mean_iu", "mean_dice", "acc", "acc_cls", "fwavacc", "loss", "boundary_f",
                  "modified_f"},                                          0..1, loss in nats
      "reported": {"mIoU", "mAcc", "aAcc", "mDice"},    0..1, percentages rounded to two decimals
+     "bands": {"upper": {"mean_iu", "mean_dice", "acc", "acc_cls", "fwavacc", "iou": [...]}, "mid1",
+               "mid2", "lower"},                             quarters of the height, from the top
      "classes": [{"id", "name", "iou", "dice", "precision", "recall", "fp_over_tp", "fn_over_tp",
                   "label_share", "boundary_f", "absent"}, ...],          shares of scored pixels
      "boundary": {"thresholds", "mean_f": one each, "sums": F, precision and recall of the classes
@@ -63,6 +65,7 @@ def make_results(
             "boundary_f": plain(boundary.mean_f()) if boundary else None,
             "modified_f": plain(modified.mean_f()) if modified else None,
         },
+        "bands": _bands(summary),
         "reported": {k: plain(v) for k, v in scores.reported().items()} if scores else None,
         "classes": _classes(scores, boundary) if scores else None,
         "boundary": _totals(boundary) if boundary else None,
@@ -102,6 +105,15 @@ def _totals(outlines: BoundaryScores) -> dict[str, Any]:
         "images": outlines.num_images,
     }
     return {key: plain(value) for key, value in values.items()}
+
+
+def _bands(summary: EvalSummary) -> dict[str, Any] | None:
+    if summary.bands is None:
+        return None
+    return {
+        key: {**{name: plain(getattr(own, name)) for name in METRICS}, "iou": plain(own.iou)}
+        for key, own in summary.bands.items()
+    }
 
 
 def _classes(scores: Scores, boundary: BoundaryScores | None) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ A trunk whose files name things in another way has a table `file_names`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -14,6 +15,7 @@ from config import UserError
 from network.convert import hila
 from network.convert.checkpoint import read_checkpoint, split_weights
 from network.convert.entries import after_pretraining, dead_names, is_dead, is_fresh
+from network.convert.fit import fitted
 from network.convert.nvidia import strip_saved_prefix
 from network.convert.report import LoadReport, shortened
 
@@ -63,6 +65,30 @@ def _own_name(key: str, file_names: Mapping[str, str | None]) -> str | None:
     return None if is_classifier(key) else bare_name(key)
 
 
+def hiseg_trunk_name(key: str, state: Mapping[str, Tensor]) -> str | None:
+    """A key of a checkpoint of this program in the trunk's own spelling; None: not of the trunk.
+
+    A network keeps its trunk under `backbone.`; a classifier may be its trunk with a `head`.
+    """
+    for prefix in ("backbone.", "net.backbone."):
+        if any(other.startswith(prefix) for other in state):
+            return key.removeprefix(prefix) if key.startswith(prefix) else None
+    return None if key.startswith("head.") else key
+
+
+def _trunk_names(
+    backbone: nn.Module, state: Mapping[str, Tensor], facts: Mapping[str, Any]
+) -> tuple[str, dict[str, str | None]]:
+    """Layout of a file, and the trunk's own spelling of its keys; None: dropped on purpose."""
+    if "model_options" in facts:
+        layout, renamed = "hiseg", {key: hiseg_trunk_name(key, state) for key in state}
+    else:
+        names: Mapping[str, str | None] = getattr(backbone, "file_names", {})
+        layout, renamed = "imagenet", {key: _own_name(key, names) for key in state}
+    dead = dead_names(backbone)
+    return layout, {k: None if n and is_dead(n, dead) else n for k, n in renamed.items()}
+
+
 def load_trunk(net: nn.Module, path: str) -> LoadReport:
     """Load the ImageNet file `path` into the backbone of `net` (wrapped or not).
 
@@ -72,14 +98,12 @@ def load_trunk(net: nn.Module, path: str) -> LoadReport:
     backbone = getattr(getattr(net, "net", net), "backbone", None)
     if not isinstance(backbone, nn.Module):
         raise UserError(f"--pretrained {path}: this architecture has no trunk to load it into")
-    state, _ = split_weights(read_checkpoint(path))
+    state, facts = split_weights(read_checkpoint(path))
     state = strip_saved_prefix(state)
-    names: Mapping[str, str | None] = getattr(backbone, "file_names", {})
-    renamed = {key: _own_name(key, names) for key in state}
-    dead = dead_names(backbone)
-    renamed = {k: None if n and is_dead(n, dead) else n for k, n in renamed.items()}
+    layout, renamed = _trunk_names(backbone, state, facts)
     dropped = tuple(key for key, name in renamed.items() if name is None)
     found = {name: state[key] for key, name in renamed.items() if name is not None}
+    found = fitted(backbone, found, f"--pretrained {path}")
     own = backbone.state_dict()
     wrong = [f"{key} is not known" for key in found if key not in own]
     missing = [key for key in own if key not in found and "num_batches" not in key]
@@ -98,7 +122,7 @@ def load_trunk(net: nn.Module, path: str) -> LoadReport:
         own[key].copy_(value)
     filled = after_pretraining(backbone, found)
     return LoadReport(
-        layout="imagenet",
+        layout=layout,
         loaded=tuple(found),
         dropped=dropped,
         fresh=tuple(key for key in fresh if key not in filled),

@@ -34,6 +34,9 @@ FLAGS = {
     "ohem_threshold": None,
     "ohem_min_kept": 100,
     "log_accuracy": False,
+    "cls_wt_loss": False,
+    "attention_loss": 0.0,
+    "rlx_off_iter": -1,
     "ocr_aux_loss_rmi": False,
     "supervised_mscale_loss_wt": 0.0,
 }

@@ -80,6 +80,7 @@ def test_the_shallow_b2_takes_the_first_blocks_of_mit_b2() -> None:
     assert extra == {"block1.2.", "block2.2.", "block2.3.", "block4.2."}
 
 
+@pytest.mark.slow
 def test_a_swin_file_starts_swin_and_hila(tmp_path: Path) -> None:
     path, options = saved(tmp_path, swin_file()), {"stage_depths": (1, 2, 1, 1)}
     net = build_net("swin.T_UPerNet", 3, pretrained=path, **options)

@@ -31,8 +31,8 @@ PROJECT_ROOT = Path(__file__).resolve().parent
 PATHS_FILE = "paths.yml"
 ENV_PREFIX = "HISEG_"
 DATASETS = (
-    "cityscapes", "camvid", "synthetic", "custom", "folder", "nullloader", "mapillary",
-    "ade20k", "pascal_context", "pascal_context_59", "imagenet",
+    "cityscapes", "camvid", "synthetic", "custom", "folder", "nullloader", "mapillary", "bdd100k",
+    "gtav", "kitti", "ade20k", "pascal_context", "pascal_context_59", "imagenet",
 )  # fmt: skip
 
 
@@ -45,9 +45,13 @@ class DatasetConfig:
     """Where the data is, and rules of the class-uniform sampler."""
 
     CITYSCAPES_DIR: str = ""  # holds leftImg8bit_trainvaltest/, gtFine_trainvaltest/, ...
+    CITYSCAPES_VIDEO_DIR: str = ""  # further frames and labels in the same layout, for --maxSkip
     CITYSCAPES_CUSTOMCOARSE: str = ""  # root of the auto-labelled images (ids and _prob.png)
     MAPILLARY_DIR: str = ""
     CAMVID_DIR: str = ""  # holds train/ trainannot/ val/ valannot/ test/ testannot/
+    BDD100K_DIR: str = ""  # holds images/{train,val,test}/ labels/{train,val}/
+    GTAV_DIR: str = ""  # holds images/{train,val}/FOLDER/ labels/{train,val}/FOLDER/
+    KITTI_DIR: str = ""  # holds training/image_2/ training/semantic/ testing/image_2/
     ADE20K_DIR: str = ""  # ADEChallengeData2016: images/ annotations/
     PASCAL_CONTEXT_DIR: str = ""  # PASCAL_Context: train/ and val/ with image/ and label/
     IMAGENET_DIR: str = ""  # holds train/ and val/, one folder a class
@@ -84,6 +88,29 @@ class ModelConfig:
     query_grid: tuple[int, int] = (60, 60)  # rows, columns of learned pixel queries: crop / 8
     batch_attention: str = "never"  # pictures of a batch attend to each other: never, training
     #                                 (as UN-EPT was trained) or always
+    hanet: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)  # HANet blocks on (1) or off
+    hanet_set: tuple[int, int, int] = (3, 64, 3)  # kernel, reduction, layers of a block
+    hanet_pos: tuple[int, ...] = (2, 1)  # layer with the height code (0 none); 1 fixed, 0 learned
+    hanet_pooling: str = "mean"  # over the width: mean or max
+    hanet_dropout: float = 0.0  # of whole channels inside a block
+    pos_rfactor: int = 8  # 128 / rows of a block; published 8: 16 rows
+    pos_noise: float = 0.0  # of positions in training, standard deviation in rows
+    aux_loss: bool = False  # auxiliary head on the third map of a HANet network
+    fixed_aspp_pool: bool = False  # 105x105 windows in place of the image pooling of the ASPP
+    stage_depths: tuple[int, int, int, int] | None = None  # blocks of a stage; None: the arch's own
+    hila_stages: tuple[int, ...] | None = None  # that exchange with the one below; None: by name
+    hila_stride: tuple[int, int, int, int] | None = None  # blocks from exchange to exchange
+    hila_heads: tuple[int, int, int, int] | None = None  # of inter-level attention; published 1
+    hila_mlp_ratios: tuple[int, int, int, int] | None = None  # published 4, in Swin 2
+    hila_patch: int = 4  # side of the window of bottom tokens; 2, 4, 6 or 8
+    hila_share_topdown: bool = True  # one module for all top-down steps of a stage
+    hila_share_bottomup: bool = True
+    hila_share_bottom: bool = True  # the same for the self-attention blocks after these steps
+    hila_info_weights: tuple[float, float] = (0.5, 0.5)  # of what was there and what is new
+    hila_euclidean: bool = False  # score by distance instead of by product
+    hila_reuse_bottom: bool = False  # start blocks below from their stage, with --pretrained
+    hila_legacy_shift: bool = False  # Swin: bottom windows go on turning from call to call
+    hila_raw_levels: bool = False  # Swin: levels below a layer without exchange miss their norm
     grad_ckpt: bool = False  # recompute the trunk in the backward pass
     pretrained: str = ""  # file with ImageNet weights of the trunk; empty: random start
 
@@ -101,6 +128,8 @@ class LossConfig:
     BOUNDARY_OFFICIAL: bool = False  # the published habits: void and padding are supervised as
     #                                  boundaries, angles stay when the picture is mirrored
     CLASS_WEIGHTS: tuple[float, ...] | None = None  # of plain cross entropy, one a class
+    HANET_WEIGHTS: bool = False  # --img_wt_loss: class weights of each image unless with
+    #                              --batch_weighting; --jointwtborder: mean over the images
     BATCH_BORDER_WEIGHTS: bool = False  # --jointwtborder as published: every image of a batch is
     #                                     divided by the border weights of all of them
 
@@ -119,6 +148,15 @@ FLAG_KEYS: dict[str, str] = {  # flags that are another spelling of a key of the
     "attnscale_bn_head": "MODEL.attnscale_bn_head",
     "drop_path": "MODEL.drop_path",
     "head_drop": "MODEL.head_drop",
+    "hanet": "MODEL.hanet",
+    "hanet_set": "MODEL.hanet_set",
+    "hanet_pos": "MODEL.hanet_pos",
+    "pooling": "MODEL.hanet_pooling",
+    "dropout": "MODEL.hanet_dropout",
+    "pos_rfactor": "MODEL.pos_rfactor",
+    "pos_noise": "MODEL.pos_noise",
+    "aux_loss": "MODEL.aux_loss",
+    "fixed_aspp_pool": "MODEL.fixed_aspp_pool",
     "grad_ckpt": "MODEL.grad_ckpt",
     "pretrained": "MODEL.pretrained",
     "ocr_alpha": "LOSS.OCR_ALPHA",
@@ -138,6 +176,9 @@ RANGES: dict[str, tuple[float, float]] = {  # inclusive
     "MODEL.hrnet_blocks": (1, 16),
     "MODEL.drop_path": (0, 0.9),
     "MODEL.head_drop": (0, 0.9),
+    "MODEL.hanet_dropout": (0, 0.99),
+    "MODEL.pos_rfactor": (0, 128),
+    "MODEL.pos_noise": (0, 16),
     "LOSS.OCR_ALPHA": (0, 100),
     "LOSS.SUPERVISED_MSCALE_WT": (0, 100),
 }

@@ -82,6 +82,7 @@ def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
         prepare=task.prepare,
     )
     trainer.schedule = build.build_schedule(args, trainer.steps_per_epoch)
+    trainer.schedules = build.group_schedules(args, trainer.steps_per_epoch)
     write_run_facts(args, cfg, world, log, task.fingerprint)
     resume(args, state, world, log)
     trainer.fit()

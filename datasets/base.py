@@ -95,12 +95,15 @@ def _reason(error: BaseException, data: bytes) -> str:
     return "no known image format" if "cannot identify" in text else text
 
 
-def read_ids(path: Path) -> npt.NDArray[np.int64] | Picture:
+def read_ids(path: Path, spec: DatasetSpec | None = None) -> npt.NDArray[np.int64] | Picture:
     """The raw ids of a label file, (H, W) uint8 or wider; palette files give their indices.
 
+    With a `spec` whose labels hold colours, the ids of these colours.
     Raises DataError for a missing or broken file, and for one with colours instead of ids.
     """
     data = _read_bytes(path, "label")
+    if spec is not None and spec.color_to_id is not None:
+        return _ids_of_colors(path, data, spec)
     try:
         with Image.open(io.BytesIO(data)) as picture:
             mode = picture.mode
@@ -115,6 +118,22 @@ def read_ids(path: Path) -> npt.NDArray[np.int64] | Picture:
     if ids.dtype == np.bool_:
         return ids.astype(np.uint8)
     return ids if ids.dtype == np.uint8 else ids.astype(np.int64)
+
+
+def _ids_of_colors(path: Path, data: bytes, spec: DatasetSpec) -> Picture:
+    """Each pixel's colour looked up in `spec.color_to_id`."""
+    assert spec.color_to_id is not None
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            pixels = np.asarray(picture.convert("RGB"), np.int32)
+    except BROKEN as error:
+        raise DataError(f"{path}: label can not be read: {_reason(error, data)}") from error
+    packed = (pixels[..., 0] << 16) | (pixels[..., 1] << 8) | pixels[..., 2]
+    known = sorted(((r << 16) | (g << 8) | b, raw) for (r, g, b), raw in spec.color_to_id.items())
+    codes = np.array([code for code, _ in known], np.int32)
+    ids = np.array([raw for _, raw in known], np.uint8)
+    place = np.searchsorted(codes, packed).clip(max=len(codes) - 1)
+    return np.where(codes[place] == packed, ids[place], np.uint8(spec.ignore_label))
 
 
 def label_size(path: Path) -> tuple[int, int]:
@@ -143,7 +162,7 @@ def read_label(path: Path, spec: DatasetSpec) -> Picture:
     Raises DataError for a file that can not be read, and for ids that `spec` does not know,
     naming the file, each id and its number of pixels.
     """
-    ids = read_ids(path)
+    ids = read_ids(path, spec)
     mapped = map_ids(ids, spec)
     if mapped is None:
         raise DataError(unknown_ids_text(path, ids, spec))
@@ -171,7 +190,7 @@ def read_item_label(item: Item, spec: DatasetSpec) -> Picture:
 
 def _known_ids(path: Path, spec: DatasetSpec | None) -> Picture:
     """A one-channel picture of 0..255; with `spec`, of ids that it knows."""
-    values = read_ids(path)
+    values = read_ids(path, spec)
     if spec is not None and map_ids(values, spec) is None:
         raise DataError(unknown_ids_text(path, values, spec))
     if values.dtype != np.uint8:

@@ -29,6 +29,7 @@ from transforms.sample import Transform
 AUTO_FLAGS = ("custom_coarse_dropout_classes", "custom_coarse_prob", "mask_out_cityscapes")
 WITH_COARSE = ("cityscapes", "synthetic")
 NUM_DUMPED = 32
+ENLARGED = 2.0  # --scf
 PROGRESS_SECONDS = 5.0
 
 
@@ -92,6 +93,18 @@ def coarse_items(args: argparse.Namespace, cfg: Config, spec: DatasetSpec) -> li
     return cityscapes.list_coarse(root)
 
 
+def video_items(args: argparse.Namespace, cfg: Config, items: list[Item]) -> list[Item]:
+    """The frames around the training images that `--maxSkip` adds; none without it."""
+    if not args.maxSkip:
+        return []
+    key = "DATASET.CITYSCAPES_VIDEO_DIR"
+    path = Path(cfg.expand(cfg.DATASET.CITYSCAPES_VIDEO_DIR))
+    if not cfg.DATASET.CITYSCAPES_VIDEO_DIR or not path.is_dir():
+        state = f"is {path}, which is no folder" if str(path) != "." else "is not set"
+        raise UserError(f"--maxSkip needs further frames, but {key} {state}: name their root there")
+    return cityscapes.list_video(path, items, args.maxSkip)
+
+
 def _with_labels(items: list[Item], args: argparse.Namespace) -> list[Item]:
     bare = [item for item in items if item.label is None]
     if bare and args.dataset != "nullloader":
@@ -103,11 +116,21 @@ def _with_labels(items: list[Item], args: argparse.Namespace) -> list[Item]:
 
 
 def eval_items(args: argparse.Namespace, cfg: Config) -> list[Item]:
-    """Images of `--eval val|trn|folder|test|train_extra`."""
+    """Images of `--eval val|trn|folder|test|train_extra`, of which --split_index is evaluated.
+
+    The parts of --split_count are consecutive. Raises UserError for a part without any image.
+    """
     if args.eval == "folder":
-        return folder_items(args.eval_folder)
-    listing = {"val": val_items, "trn": train_items, "test": test_items}
-    return {**listing, "train_extra": extra_items}[args.eval](args, cfg)
+        items = folder_items(args.eval_folder)
+    else:
+        listing = {"val": val_items, "trn": train_items, "test": test_items}
+        items = {**listing, "train_extra": extra_items}[args.eval](args, cfg)
+    first, stop = (
+        part * len(items) // args.split_count for part in (args.split_index, args.split_index + 1)
+    )
+    if first == stop:
+        raise UserError(f"--split_count {args.split_count}: there are only {len(items)} images")
+    return items[first:stop]
 
 
 def folder_items(path: str) -> list[Item]:
@@ -129,9 +152,15 @@ def fingerprint(args: argparse.Namespace, cfg: Config) -> dict[str, object]:
     for split, listing in splits.items():
         items = listing(args, cfg)
         found[split] = {"images": len(items), "digest": verify.fingerprint(items, spec)}
-    coarse = [] if args.eval else coarse_items(args, cfg, spec)
-    if coarse:
-        found["coarse"] = {"images": len(coarse), "digest": verify.fingerprint(coarse, spec)}
+    if args.eval:
+        return found
+    extras = {
+        "video": video_items(args, cfg, train_items(args, cfg)),
+        "coarse": coarse_items(args, cfg, spec),
+    }
+    for kind, items in extras.items():
+        if items:
+            found[kind] = {"images": len(items), "digest": verify.fingerprint(items, spec)}
     return found
 
 
@@ -149,14 +178,17 @@ def train_transform(args: argparse.Namespace, spec: DatasetSpec) -> Transform:
     return train_pipeline(
         crop_size=args.crop_size,
         ignore_label=spec.ignore_label,
-        scale_min=args.scale_min,
-        scale_max=args.scale_max,
+        scale_min=args.scale_min * (ENLARGED if args.scf else 1),
+        scale_max=args.scale_max * (ENLARGED if args.scf else 1),
         pre_size=args.pre_size,
         color_aug=args.color_aug,
         blur=blur,
         full_crop=args.full_crop_training,
         translate_aug_fix=args.translate_aug_fix,
         rand_augment=args.rand_augment,
+        no_pad=args.crop_nopad,
+        pre_size_short=args.pre_size_of == "short",
+        rotate=args.rrotate,
     )
 
 
@@ -186,24 +218,25 @@ def make_train_loader(
     Every label is checked before the first batch. Raises UserError for data that does not fit.
     """
     spec, items = dataset_spec(args, cfg), train_items(args, cfg)
-    coarse = coarse_items(args, cfg, spec)
+    video, coarse = video_items(args, cfg, items), coarse_items(args, cfg, spec)
     dataset: Source
-    found: list[Centroids] = [{}, {}]
+    found: list[Centroids] = [{}, {}, {}]
     if args.dataset == "nullloader":
         if args.class_uniform_pct > 0:
             raise UserError("--dataset nullloader has no labels; add --class_uniform_pct 0")
         dataset = nullloader.NullDataset(items, args.crop_size)
     else:
-        found = _checked_centroids(args, cfg, spec, (items, coarse), rank)
-        both = [*items, *coarse]
-        extra_maps = boundary_source(args, cfg, spec, both)
-        dataset = SegmentationDataset(
-            both, spec, train_transform(args, spec), extra_maps=extra_maps
-        )
+        found = _checked_centroids(args, cfg, spec, (items, video, coarse), rank)
+        every = [*items, *video, *coarse]
+        extra_maps = boundary_source(args, cfg, spec, every)
+        transform = train_transform(args, spec)
+        dataset = SegmentationDataset(every, spec, transform, extra_maps=extra_maps)
     plan = uniform.EpochPlan(
         num_fine=len(items),
         fine=found[0],
-        coarse=found[1],
+        num_video=len(video),
+        video=found[1],
+        coarse=found[2],
         boost=args.coarse_boost_classes or (),
         only_coarse=args.only_coarse,
         max_cu_epoch=args.max_cu_epoch,
@@ -221,10 +254,10 @@ def _checked_centroids(
     args: argparse.Namespace,
     cfg: Config,
     spec: DatasetSpec,
-    sets: tuple[list[Item], list[Item]],
+    sets: tuple[list[Item], ...],
     rank: int,
 ) -> list[Centroids]:
-    """Check all labels, then the centroids of fine and coarse images.
+    """Check all labels, then the centroids of fine images, video frames and coarse images.
 
     The first rank works, the rest read. Validation labels are checked too.
     """
@@ -234,8 +267,8 @@ def _checked_centroids(
     found: list[Centroids] = []
     with _alone(cache):
         verify.verify_items([*sets[0], *val_items(args, cfg)], spec, cache, workers)
-        if sets[1]:
-            verify.verify_items(sets[1], spec, cache, workers)
+        for items in filter(None, sets[1:]):
+            verify.verify_items(items, spec, cache, workers)
         for items in sets:
             if args.class_uniform_pct == 0 or not items:
                 found.append({})
@@ -315,6 +348,7 @@ def make_eval_loader(
             ignore_label=spec.ignore_label,
             pre_size=args.pre_size,
             map_crop_val=args.map_crop_val,
+            enlarge=ENLARGED if args.scf else 1.0,
             test_scale=args.test_scale,
             size_divisor=args.size_divisor,
         )

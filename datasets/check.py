@@ -74,7 +74,7 @@ def inspect(item: Item, spec: DatasetSpec) -> Finding:
     if item.label is None:
         return finding
     try:
-        ids = read_ids(item.label)
+        ids = read_ids(item.label, spec)
     except DataError as error:
         finding.problems.append(str(error))
         return finding
@@ -232,6 +232,7 @@ def _parser() -> Parser:
     parser.add_argument("--split", type=_split_names, help="some of train,val,test; all without")
     parser.add_argument("--workers", type=int, default=4, help="files read at the same time")
     parser.add_argument("--cv", type=int, default=0, help="cross-validation fold of Cityscapes")
+    parser.add_argument("--city_mode", choices=("train", "trainval"), default="train")
     parser.add_argument("--set_cityscapes_root", default="", metavar="DIR")
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="any configuration key")
     return parser

@@ -9,6 +9,8 @@
 
 The outer folders may be missing (ROOT/leftImg8bit, ROOT/gtFine), as the archives unpack.
 AUTO_ROOT is a folder of its own: ids and confidences that a network gave the extra images.
+Frames of the recordings around the labelled ones, with labels from wherever, may stand in a
+further root of the same layout.
 """
 
 from __future__ import annotations
@@ -84,6 +86,31 @@ def list_extra(root: Path) -> list[Item]:
     if not items:
         raise DataError(f"{folder}: no */*{IMAGE_END}.png: the coarse split is empty")
     return items
+
+
+def list_video(root: Path, items: list[Item], skip: int) -> list[Item]:
+    """The frames `skip` before and after each of `items`, where image and label are in `root`.
+
+    Raises DataError when there is none at all.
+    """
+    images, labels = _top_folder(root, "leftImg8bit"), _top_folder(root, "gtFine")
+    found = []
+    for item in items:
+        city, recording = item.image.parent.name, item.image.stem.removesuffix(IMAGE_END)
+        start, _, number = recording.rpartition("_")
+        for frame in (int(number) - skip, int(number) + skip):
+            stem = f"{start}_{frame:06d}"
+            folder = Path(item.image.parent.parent.name, city)
+            image = images / folder / f"{stem}{IMAGE_END}.png"
+            label = labels / folder / f"{stem}{LABEL_END}.png"
+            if image.is_file() and label.is_file():
+                found.append(Item(name=f"{city}/{image.stem}", image=image, label=label))
+    if not found:
+        raise DataError(
+            f"{root}: no frame {skip} before or after a labelled one (--maxSkip {skip}), with "
+            f"image and label"
+        )
+    return found
 
 
 def list_coarse(root: Path) -> list[Item]:

@@ -8,16 +8,19 @@ A new data set is a module with a spec and `list_items`, one row of `TABLE`, its
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from config import Config, UserError
 from datasets import (
     ade20k,
+    bdd100k,
     camvid,
     cityscapes,
     custom,
+    gtav,
+    kitti,
     mapillary,
     nullloader,
     pascal_context,
@@ -60,10 +63,44 @@ def _pascal_context(spec: DatasetSpec) -> Entry:
     return Entry("PASCAL_CONTEXT_DIR", spec, listing, splits=pascal_context.SPLITS)
 
 
+def _joint(listing: Listing, splits: Mapping[str, str]) -> Listing:
+    """A listing whose splits are others with `--city_mode trainval`."""
+
+    def list_items(root: Path, split: str, args: argparse.Namespace, cfg: Config) -> list[Item]:
+        joint = args.city_mode == "trainval"
+        return listing(root, splits.get(split, split) if joint else split, args, cfg)
+
+    return list_items
+
+
+def _kitti_folds(root: Path, split: str, args: argparse.Namespace, cfg: Config) -> list[Item]:
+    return kitti.list_items(root, split, cv=args.cv)
+
+
+JOINT_TRAINING = {"train": "trainval"}
+
+
 TABLE: dict[str, Entry] = {
-    "cityscapes": Entry("CITYSCAPES_DIR", cityscapes.SPEC, _folds(cityscapes.list_items)),
-    "synthetic": Entry("SYNTHETIC_DIR", synthetic.SPEC, _folds(synthetic.list_items)),
-    "camvid": Entry("CAMVID_DIR", camvid.SPEC, _plain(camvid.list_items)),
+    "cityscapes": Entry(
+        "CITYSCAPES_DIR",
+        cityscapes.SPEC,
+        _joint(_folds(cityscapes.list_items), JOINT_TRAINING),
+    ),
+    "synthetic": Entry(
+        "SYNTHETIC_DIR", synthetic.SPEC, _joint(_folds(synthetic.list_items), JOINT_TRAINING)
+    ),
+    "camvid": Entry(
+        "CAMVID_DIR",
+        camvid.SPEC,
+        _joint(_plain(camvid.list_items), {**JOINT_TRAINING, "val": "test"}),
+    ),
+    "bdd100k": Entry("BDD100K_DIR", bdd100k.SPEC, _plain(bdd100k.list_items)),
+    "gtav": Entry("GTAV_DIR", gtav.SPEC, _folds(gtav.list_items), splits=gtav.SPLITS),
+    "kitti": Entry(
+        "KITTI_DIR",
+        kitti.SPEC,
+        _joint(_kitti_folds, {**JOINT_TRAINING, "val": "trainval"}),
+    ),
     "mapillary": Entry("MAPILLARY_DIR", mapillary.make_spec, _plain(mapillary.list_items)),
     "ade20k": Entry("ADE20K_DIR", ade20k.SPEC, _plain(ade20k.list_items)),
     "pascal_context": _pascal_context(pascal_context.SPEC),

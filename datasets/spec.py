@@ -70,8 +70,9 @@ class DatasetSpec:
     palette: one (r, g, b) a class. id_to_train_id: raw id 0..255 -> train id, void ids ->
     ignore_label; an id that is missing here is an error in a label file. train_id_to_id: the
     raw id of every class, as benchmark servers want it. zero_label: the files hold 0 for void
-    and 1..K for the classes, see `zero_label_ids`. Two classes may share a colour: colours are
-    for viewing, nothing reads classes back from them.
+    and 1..K for the classes, see `zero_label_ids`. color_to_id: set where label files hold
+    colours, the raw id of each; any other colour is `ignore_label`. Without it two classes may
+    share a colour: colours are for viewing.
     Raises ValueError when the parts do not fit together.
     """
 
@@ -82,6 +83,7 @@ class DatasetSpec:
     ignore_label: int
     train_id_to_id: tuple[int, ...]
     zero_label: bool = False
+    color_to_id: Mapping[Color, int] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.class_names)

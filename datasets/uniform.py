@@ -7,7 +7,7 @@ Source: "Improving Semantic Segmentation via Video Propagation and Label Relaxat
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,13 +26,14 @@ def epoch_list(
     seed: int,
     epoch: int,
     bias: Sequence[float] | None = None,
+    pool: int | None = None,
 ) -> list[Entry]:
     """The draws of one epoch as (item, centroid), a pure function of the arguments.
 
     First the whole-image draws (centroid None), then the classes in ascending order, each
     `k = int(num_items * pct / num_classes)` times from a shuffled list that starts again when it
     is used up. `bias` multiplies k per class. A class without centroids gives nothing, so the
-    epoch gets shorter by its k.
+    epoch gets shorter by its k. `pool`: whole-image draws come from so many items instead.
 
     centroids: per class the (item, x, y) of its tiles, x and y in pixels of the whole image.
     Raises ValueError when `pct` is outside 0..1 or `bias` has another length than classes.
@@ -45,7 +46,7 @@ def epoch_list(
         )
     per_class = int(num_items * pct / num_classes)
     num_random = num_items - per_class * num_classes
-    images = _cycle(num_items, num_random, seed, epoch, _IMAGES)
+    images = _cycle(pool or num_items, num_random, seed, epoch, _IMAGES)
     entries: list[Entry] = [(int(item), None) for item in images]
     for class_id in range(num_classes):
         points = centroids.get(class_id, ())
@@ -58,16 +59,19 @@ def epoch_list(
 
 @dataclass(frozen=True, kw_only=True)
 class EpochPlan:
-    """The draws of every epoch of a training set of fine images, followed by coarse ones.
+    """The draws of every epoch of fine images, followed by video frames and coarse images.
 
     num_fine: number of fine images, which is the length of an epoch and what whole-image draws
-    come from. fine, coarse: centroids; items of `coarse` count from the first coarse image.
-    boost: classes that are drawn from coarse images too. only_coarse: class-uniform draws, of
-    any class, come from coarse images alone. From epoch max_cu_epoch on both end.
+    come from, together with num_video frames. fine, video, coarse: centroids; items of each
+    count from the first image of its kind. boost: classes that are drawn from coarse images too.
+    only_coarse: class-uniform draws, of any class, come from coarse images alone. From epoch
+    max_cu_epoch on only fine images are drawn.
     """
 
     num_fine: int
     fine: Centroids
+    num_video: int = 0
+    video: Centroids = field(default_factory=dict)
     coarse: Centroids = field(default_factory=dict)
     boost: Sequence[int] = ()
     only_coarse: bool = False
@@ -78,14 +82,14 @@ class EpochPlan:
     bias: Sequence[float] | None = None
 
     def centroids(self, epoch: int) -> Centroids:
-        """What `epoch` draws from, items counted through fine and coarse images."""
+        """What `epoch` draws from, items counted through fine images, frames and coarse images."""
         if epoch >= self.max_cu_epoch:
             return self.fine
         classes = range(self.num_classes) if self.only_coarse else self.boost
         merged = {} if self.only_coarse else dict(self.fine)
-        for class_id in classes:
-            moved = [(self.num_fine + item, x, y) for item, x, y in self.coarse.get(class_id, ())]
-            merged[class_id] = [*merged.get(class_id, ()), *moved]
+        if not self.only_coarse:
+            _append(merged, self.video, self.video, self.num_fine)
+        _append(merged, self.coarse, classes, self.num_fine + self.num_video)
         return merged
 
     def __call__(self, epoch: int) -> list[Entry]:
@@ -98,7 +102,20 @@ class EpochPlan:
             self.seed,
             epoch,
             self.bias,
+            self.num_fine + (self.num_video if epoch < self.max_cu_epoch else 0),
         )
+
+
+def _append(
+    merged: dict[int, Sequence[tuple[int, int, int]]],
+    more: Centroids,
+    classes: Iterable[int],
+    offset: int,
+) -> None:
+    """Add the points of `classes` in `more`, whose items begin at `offset`, in place."""
+    for class_id in classes:
+        moved = [(offset + item, x, y) for item, x, y in more.get(class_id, ())]
+        merged[class_id] = [*merged.get(class_id, ()), *moved]
 
 
 def _cycle(length: int, count: int, seed: int, epoch: int, stream: int) -> np.ndarray:

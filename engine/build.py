@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -13,10 +14,13 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from config import DATASETS, Config, ModelConfig, UserError
+from config import DATASETS, FLAG_KEYS, Config, ModelConfig, UserError
 from datasets.spec import DatasetSpec
 from datasets.views import make_resizer
 from engine import optim, predict
+from engine.hanet_groups import SCHEDULE as HANET_SCHEDULE
+from engine.hanet_groups import hanet_groups
+from engine.hanet_procedure import hanet_infer, hanet_protocol
 from engine.loop import Settings
 from engine.param_groups import ParamRule, check_rules, describe, make_groups
 from engine.schedule import Schedule, cosine, make_schedule, poly_iter, step_down, with_warmup
@@ -24,6 +28,8 @@ from engine.state import Progress, TrainState
 from network.build import build_net, list_classifiers, resolve_arch
 from network.convert import load_official, read_checkpoint
 from network.convert.checkpoint import split_weights
+from network.convert.position_tables import load_position_tables
+from network.heads.hanet_places import attention_blocks, record_gates
 from network.inference import prepare_for_inference
 from runtime.distributed import World
 from runtime.precision import Precision
@@ -74,9 +80,10 @@ def adopt_snapshot(args: argparse.Namespace, cfg: Config, snapshot: Snapshot | N
     options = {key: value for key, value in facts["model_options"].items() if key in known}
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     default = ModelConfig()
+    typed = {FLAG_KEYS.get(flag, flag).removeprefix("MODEL.") for flag in args.given}
     for name in known:
         chosen = getattr(cfg.MODEL, name)
-        if chosen != getattr(default, name) or name in args.given:
+        if chosen != getattr(default, name) or name in typed:
             options[name] = chosen
     options["pretrained"] = ""
     return ModelConfig(**options)
@@ -105,6 +112,9 @@ def build_network(
     net = build_net(args.arch, num_classes, **dataclasses.asdict(model))
     count = sum(item.numel() for item in net.parameters())
     log.msg(f"{args.arch}: {count:,} parameters, {num_classes} classes")
+    if args.snapshot_pe:
+        tables = load_position_tables(net, read_checkpoint(args.snapshot_pe), args.snapshot_pe)
+        log.msg(f"{args.snapshot_pe}: {', '.join(tables)}")
     if snapshot:
         _check_task_of(snapshot, args.task)
         partial = tuple(item for item in args.allow_partial.split(",") if item)
@@ -184,7 +194,7 @@ def build_state(
 ) -> TrainState:
     """Optimiser, scaler, weight average and progress around `net`."""
     optimizer = build_optimizer(args, net, learning_rate(args, world), snapshot)
-    if args.param_rules:
+    if len(optimizer.param_groups) > 1:
         log.msg(describe(optimizer.param_groups))
     ema = None
     if args.ema is not None:
@@ -219,6 +229,15 @@ def build_optimizer(
         weight_decay=args.weight_decay,
         decay_vectors=args.task == "segment",
     )
+    if _own_rates(args):
+        groups = hanet_groups(
+            net.named_parameters(),
+            lr=rate,
+            weight_decay=args.weight_decay,
+            hanet_lr=args.hanet_lr,
+            hanet_wd=args.hanet_wd,
+            backbone_lr=args.backbone_lr,
+        )
     optimizer = optim.make_optimizer(
         groups,
         args.optimizer,
@@ -238,8 +257,14 @@ def build_optimizer(
 
 
 def param_rules(args: argparse.Namespace) -> list[list[Any]]:
-    """`--param_rules` in plain types, as a checkpoint keeps them."""
+    """What decides about the parameter groups in plain types, as a checkpoint keeps it."""
+    if _own_rates(args):
+        return [["hanet_lr", args.hanet_lr > 0], ["backbone_lr", args.backbone_lr > 0]]
     return [list(rule) for rule in args.param_rules or ()]
+
+
+def _own_rates(args: argparse.Namespace) -> bool:
+    return bool(args.hanet_lr > 0 or args.backbone_lr > 0)
 
 
 def _saved_optimizer(args: argparse.Namespace, snapshot: Snapshot | None) -> dict[str, Any]:
@@ -251,7 +276,8 @@ def _saved_optimizer(args: argparse.Namespace, snapshot: Snapshot | None) -> dic
         )
     if snapshot.facts.get("param_rules", []) != param_rules(args):
         raise UserError(
-            "--restore_optimizer: --param_rules must be those of the run that wrote --snapshot"
+            "--restore_optimizer: --param_rules (--hanet_lr, --backbone_lr) must be those of the "
+            "run that wrote --snapshot"
         )
     state: dict[str, Any] = snapshot.facts["optimizer"]
     return state
@@ -300,6 +326,7 @@ def build_settings(args: argparse.Namespace, best_by: str = "mean_iu") -> Settin
         channels_last=args.channels_last,
         compile=args.compile,
         best_by=best_by,
+        positions=not args.no_pos_dataset,
     )
 
 
@@ -328,6 +355,16 @@ def build_schedule(
     return lambda iteration, epoch, base: base * by_epoch(epoch)
 
 
+def group_schedules(
+    args: argparse.Namespace, steps_per_epoch: int
+) -> dict[str, Callable[[int, int, float], float]]:
+    """Schedules of parameter groups that have one of their own, by name."""
+    if not args.hanet_poly_exp:
+        return {}
+    own = argparse.Namespace(**{**vars(args), "poly_exp": args.hanet_poly_exp})
+    return {HANET_SCHEDULE: build_schedule(own, steps_per_epoch)}
+
+
 def by_iteration(args: argparse.Namespace, total: int, base: float) -> Schedule:
     """The factor of `--lr_by iter` for a base rate: `--min_lr` is an absolute rate."""
     warmup = 0 if args.test_mode else args.warmup_iters  # longer than those few steps
@@ -335,7 +372,24 @@ def by_iteration(args: argparse.Namespace, total: int, base: float) -> Schedule:
         assert args.lr_step is not None, "flag_rules let --lr_schedule step pass without a step"
         stair = step_down(args.lr_step, args.lr_gamma)
         return with_warmup(stair, warmup, args.warmup_ratio)
+    if args.lr_schedule == "scl-poly":
+        return _scl_poly(args, total)
     return poly_iter(total, args.poly_exp, warmup, args.warmup_ratio, args.min_lr / base)
+
+
+def _scl_poly(args: argparse.Namespace, total: int) -> Schedule:
+    """Poly that starts again at iteration `--rlx_off_iter`."""
+    if not 0 <= args.rlx_off_iter < total:
+        raise UserError(f"--rlx_off_iter {args.rlx_off_iter} is outside 0..{total - 1} (max_iter)")
+    return make_schedule(
+        "scl-poly",
+        lr=args.lr,
+        max_epoch=total,
+        poly_exp=args.poly_exp,
+        rescale=args.rescale,
+        repoly=args.repoly,
+        rlx_off_epoch=args.rlx_off_iter,
+    )
 
 
 def prepared(args: argparse.Namespace, net: nn.Module) -> nn.Module:
@@ -348,7 +402,12 @@ def prepared(args: argparse.Namespace, net: nn.Module) -> nn.Module:
 
 def build_infer(args: argparse.Namespace, net: nn.Module, return_all: bool) -> predict.Infer:
     """The inference procedure the flags describe, as one callable."""
-    infer = predict.whole(net, return_all=return_all and not args.slide_crop)
+    whole_only = args.slide_crop or args.inference_mode != "whole"
+    infer = predict.whole(net, return_all=return_all and not whole_only)
+    if args.no_pos_dataset:
+        infer = predict.without_rows(infer)
+    if args.inference_mode != "whole":
+        return hanet_infer(args, infer)
     if args.slide_crop:
         infer = predict.slide(infer, args.slide_crop, args.slide_stride, args.bs_window)
         if args.slide_pad:
@@ -358,6 +417,20 @@ def build_infer(args: argparse.Namespace, net: nn.Module, return_all: bool) -> p
         resize = make_resizer(args.test_scale, args.size_divisor) if args.test_scale else None
         infer = predict.multi_scale(infer, scales, args.average, resize)
     return predict.flip(infer, args.average) if args.do_flip else infer
+
+
+def with_gates(args: argparse.Namespace, net: nn.Module, infer: predict.Infer) -> predict.Infer:
+    """`infer` whose results also hold the height gates of `net`, from one pass of the whole image.
+
+    The pass is one of its own, at scale 1, whatever windows, scales and mirrored copies `infer`
+    goes through.
+    """
+    if not attention_blocks(net):
+        raise UserError(
+            f"--dump_attention: {args.arch} has no HANet block; --hanet 1 1 1 1 0 with an arch "
+            "that takes it, or leave the flag out"
+        )
+    return predict.Beside(infer, functools.partial(record_gates, net))
 
 
 def protocol(args: argparse.Namespace, model: ModelConfig) -> dict[str, Any]:
@@ -380,4 +453,5 @@ def protocol(args: argparse.Namespace, model: ModelConfig) -> dict[str, Any]:
         "size_divisor": args.size_divisor,
         "pre_size": args.pre_size,
         "precision": args.precision,
+        **hanet_protocol(args),
     }

@@ -13,6 +13,7 @@ from engine.result import Sink
 from reports.autolabel import AutoLabelSink
 from reports.boundary import BoundarySink
 from reports.compose import DumpSink
+from reports.hanet_dump import FourFoldersSink
 from reports.preview import PreviewSink
 from reports.submission import SubmissionSink
 from reports.worst import WorstSink
@@ -52,11 +53,18 @@ def open_dumps(
     folder = directory / PICTURES
     pictures = worst = boundary = submission = auto = None
     others: list[Sink] = []
-    if args.dump_assets or args.dump_all_images or args.eval == "folder":
+    if args.dump_assets or args.dump_attention or args.dump_all_images or args.eval == "folder":
         whole = args.dump_all_images or args.eval == "folder"
         every = 1 if whole else max(len(items) // 10, 1)
-        maps = args.dump_assets
-        pictures = DumpSink(folder, spec, every=every, assets=maps, key=key, rank=rank)
+        pictures = DumpSink(
+            folder,
+            spec,
+            every=every,
+            assets=args.dump_assets,
+            gates=args.dump_attention,
+            key=key,
+            rank=rank,
+        )
     if args.dump_topn:
         worst = WorstSink(folder, spec, args.dump_topn, assets=args.dump_topn_all, rank=rank)
     if args.eval_f1:
@@ -66,6 +74,8 @@ def open_dumps(
     if args.dump_for_auto_labelling:
         workers = (args.num_workers + 1) // 2
         auto = AutoLabelSink(directory, spec, items, key=key, rank=rank, workers=workers)
+    if args.dump_images:
+        others.append(FourFoldersSink(directory, spec, items, key=key, rank=rank))
     if args.log_msinf_to_tb:
         main = log.is_main
         others.append(

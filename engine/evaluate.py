@@ -24,8 +24,9 @@ from datasets.loader import Batch
 from datasets.spec import DatasetSpec
 from engine.predict import Infer, Inputs, scores_of
 from engine.result import EvalSummary, Gather, Result, Sink
-from metrics.confusion import ConfusionMatrix, Scores
-from network.outputs import PRED
+from metrics.bands import BANDS, band_confusion, band_scores
+from metrics.confusion import Scores
+from network.outputs import GATE_PREFIX, PRED
 from transforms.normalize import denormalize
 
 ValLoss = Callable[[Tensor, Tensor], Tensor]
@@ -37,7 +38,7 @@ __all__ = ["EvalSummary", "evaluate"]
 class _Tally:
     """Running sums of one rank."""
 
-    confusion: ConfusionMatrix
+    bands: Tensor  # (4, K, K) confusion of the height bands
     loss_sum: float = 0.0
     pixels: int = 0
     labelled: int = 0
@@ -84,7 +85,8 @@ def evaluate(
     that all sinks have do not go through the network; with metrics all are stored anew.
     """
     start = time.monotonic()
-    tally = _Tally(confusion=ConfusionMatrix(spec.num_classes, device, spec.ignore_label))
+    counts = torch.zeros(len(BANDS), spec.num_classes, spec.num_classes, dtype=torch.int64)
+    tally = _Tally(bands=counts.to(device))
     total = len(loader) if isinstance(loader, Sized) else None
     with torch.inference_mode():
         for number, batch in enumerate(loader, 1):
@@ -176,7 +178,7 @@ def _count(
     del scores, top
     tally.images += len(batch.names)
     for position, taken in enumerate(takers):
-        own = _own_confusion(pred, labels, position, tally)
+        own = _own_confusion(pred, labels, position, tally, spec.ignore_label)
         if not taken:
             continue
         result = Result(
@@ -187,6 +189,7 @@ def _count(
             pred=pred[position].cpu().numpy(),
             prob=None if prob is None else prob[position].cpu().numpy(),
             assets=_pictures(outputs, position) if "assets" in needs else {},
+            gates=_gates(outputs, position) if "gates" in needs else {},
             confusion=None if own is None else own.cpu().numpy(),
         )
         for sink in taken:
@@ -204,14 +207,17 @@ def _add_loss(
 
 
 def _own_confusion(
-    pred: Tensor, labels: Tensor | None, position: int, tally: _Tally
+    pred: Tensor, labels: Tensor | None, position: int, tally: _Tally, ignore_label: int
 ) -> Tensor | None:
     """The matrix of one image, added to the sum; None when there is no label."""
     if labels is None:
         return None
     tally.labelled += 1
     # labels come from bytes, and counting bytes takes half the time
-    return tally.confusion.update(pred[position], labels[position].to(torch.uint8))
+    label = labels[position].to(torch.uint8)
+    bands = band_confusion(pred[position], label, tally.bands.shape[1], ignore_label)
+    tally.bands += bands.to(tally.bands.device)
+    return bands.sum(0)
 
 
 def largest_probability(scores: Tensor, top: Tensor) -> Tensor:
@@ -233,10 +239,18 @@ def _pictures(outputs: dict[str, Tensor], position: int) -> dict[str, npt.NDArra
     """The extra maps of one image: attention as float32 (h, w), class ids as uint8 (h, w)."""
     pictures = {}
     for key, value in outputs.items():
+        if key.startswith(GATE_PREFIX):
+            continue
         own = value[position]
         is_ids = own.dtype == torch.uint8
         pictures[key] = (own if is_ids else own.float().squeeze(0)).cpu().numpy()
     return pictures
+
+
+def _gates(outputs: dict[str, Tensor], position: int) -> dict[str, npt.NDArray[np.float32]]:
+    """The height gates of one image, float32 (C, h)."""
+    found = {key: value for key, value in outputs.items() if key.startswith(GATE_PREFIX)}
+    return {key: value[position].float().cpu().numpy() for key, value in found.items()}
 
 
 def _summarise(
@@ -249,13 +263,15 @@ def _summarise(
     start: float,
 ) -> EvalSummary:
     """Sum over the ranks; every rank gets the same summary."""
-    matrix = all_reduce(tally.confusion.matrix)
+    bands = all_reduce(tally.bands)
     counts = [tally.pixels, tally.labelled, tally.images, tally.skipped]
     pixels, labelled, images, skipped = all_reduce(torch.tensor(counts, device=device)).tolist()
     loss_sum = float(all_reduce(torch.tensor(tally.loss_sum, dtype=torch.float64, device=device)))
     unreadable = sorted(line for lines in gather(tally.unreadable) for line in lines)
+    scored = metrics and labelled
     return EvalSummary(
-        scores=Scores.of(matrix, spec.class_names) if metrics and labelled else None,
+        scores=Scores.of(bands.sum(0), spec.class_names) if scored else None,
+        bands=band_scores(bands, spec.class_names) if scored else None,
         loss=loss_sum / pixels if pixels else None,
         num_images=images,
         skipped=skipped,

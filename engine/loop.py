@@ -58,6 +58,7 @@ class Settings:
     channels_last: bool = False
     compile: bool = False
     best_by: str = "mean_iu"  # the score that decides which checkpoint is best
+    positions: bool = True  # row positions go to the network
 
 
 class Meter:
@@ -80,9 +81,9 @@ class Trainer:
     """Runs `state` to the end of its schedule.
 
     `schedule(iteration, epoch, base)` gives the learning rate of a parameter group of base rate
-    `base`; `validate(epoch)` the scores of the evaluated network (`Settings.best_by` decides
-    which checkpoint is best); `prepare(batch, epoch)` may change a batch on the device before
-    the network sees it.
+    `base`, unless `schedules` has one under the name in its entry `schedule`; `validate(epoch)`
+    the scores of the evaluated network (`Settings.best_by` decides which checkpoint is best);
+    `prepare(batch, epoch)` may change a batch on the device before the network sees it.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Trainer:
         prepare: Prepare = as_loaded,
     ) -> None:
         self.state, self.objective, self.schedule = state, objective, schedule
+        self.schedules: dict[str, Callable[[int, int, float], float]] = {}
         self.loader, self.sampler, self.precision = loader, sampler, precision
         self.world, self.log, self.settings = world, log, settings
         self.validate, self.stop, self.prepare = validate, stop, prepare
@@ -199,6 +201,7 @@ class Trainer:
         batches = iter(self.loader)
         for group in self._groups(batches, self.steps_per_epoch - progress.step):
             rate = self._set_rate(epoch)
+            self.objective.set_iteration(progress.iteration)
             meter.add(self._step(group))
             progress.step += len(group)
             progress.iteration += 1
@@ -243,7 +246,8 @@ class Trainer:
     def _set_rate(self, epoch: int) -> float:
         iteration = self.state.progress.iteration
         for group in self.state.optimizer.param_groups:
-            group["lr"] = self.schedule(iteration, epoch, group["initial_lr"])
+            schedule = self.schedules.get(group.get("schedule", ""), self.schedule)
+            group["lr"] = schedule(iteration, epoch, group["initial_lr"])
         return float(self.state.optimizer.param_groups[0]["lr"])
 
     def _step(self, group: list[Batch]) -> LossTerms:
@@ -264,7 +268,7 @@ class Trainer:
         if self.settings.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         with self.precision.autocast():
-            outputs = self._outputs(images, batch.rows)
+            outputs = self._outputs(images, batch.rows if self.settings.positions else None)
         assert batch.labels is not None, "training without labels"
         outputs = {key: value.float() for key, value in outputs.items()}
         return self.objective(outputs, batch.labels, batch.extras)

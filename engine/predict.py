@@ -7,8 +7,9 @@
 Every procedure returns a dict whose "pred" holds scores (B, K, H, W), float32, such that
 softmax(scores) are the class probabilities: mean logits, or the logarithm of mean
 probabilities. All other entries are finished pictures of the last plain pass: `attn_*`
-(B, 1, h, w) in 0..1 and `pred_*` (B, h, w) uint8 class ids. At most two score maps of the
-size of a pass live at once, besides what the network itself holds during its forward.
+(B, 1, h, w) in 0..1, `pred_*` (B, h, w) uint8 class ids and `gate_*` (B, C, h) in 0..1. At
+most two score maps of the size of a pass live at once, besides what the network itself holds
+during its forward.
 
 `scores_of(infer, Inputs(...))` also brings the scores to the size of the file, and takes the
 pictures of other scales from the file itself, where a data set resizes images for the network.
@@ -57,6 +58,9 @@ def scores_of(infer: Infer, inputs: Inputs) -> dict[str, Tensor]:
     The scores have the size of the network input before they are resized a second time,
     bilinear: a single resize from the head's own size would give other numbers.
     """
+    if isinstance(infer, Beside):
+        found = infer.pictures(inputs.images, inputs.rows)
+        return {**scores_of(infer.infer, inputs), **found}
     if isinstance(infer, Averaged):
         return infer.of(inputs)
     outputs = infer(inputs.images, inputs.rows)
@@ -90,6 +94,17 @@ def whole(net: nn.Module, return_all: bool = False) -> Infer:
         return {PRED: scores, **pictures}
 
     return infer
+
+
+class Beside:
+    """`infer`, whose results also hold what `pictures(images, rows)` gives; no scores."""
+
+    def __init__(self, infer: Infer, pictures: Infer) -> None:
+        self.infer, self.pictures = infer, pictures
+
+    def __call__(self, images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
+        found = self.pictures(images, rows)
+        return {**self.infer(images, rows), **found}
 
 
 def class_ids(scores: Tensor) -> Tensor:
@@ -244,6 +259,15 @@ def check_stride(crop: tuple[int, int], stride: tuple[int, int]) -> None:
             f"--slide_stride {stride[0]},{stride[1]} must lie between 1 and "
             f"--slide_crop {crop[0]},{crop[1]}: windows further apart leave gaps"
         )
+
+
+def without_rows(infer: Infer) -> Infer:
+    """`infer` for a network that was trained without row positions."""
+
+    def blind(images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
+        return infer(images, None)
+
+    return blind
 
 
 def padded(infer: Infer, least: tuple[int, int]) -> Infer:

@@ -21,8 +21,9 @@ class Result:
 
     `image` is there when a sink needs "image", `prob` (largest softmax value of the mean
     scores) when one needs "prob", `assets` when one needs "assets": `attn_*` float32 (h, w) in
-    0..1 and `pred_*` uint8 (h, w) class ids, each at its own resolution. `confusion` is the
-    matrix of this image alone, rows ground truth; None without a label.
+    0..1 and `pred_*` uint8 (h, w) class ids, each at its own resolution. `gates` are there when
+    one needs "gates": `gate_*` float32 (C, h) in 0..1. `confusion` is the matrix of this image
+    alone, rows ground truth; None without a label.
     """
 
     name: str  # relative, without suffix; sub-folders kept
@@ -32,6 +33,7 @@ class Result:
     pred: npt.NDArray[np.uint8]  # (H, W) train ids
     prob: npt.NDArray[np.float32] | None = None  # (H, W)
     assets: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    gates: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     confusion: npt.NDArray[np.int64] | None = None  # (K, K)
 
 
@@ -39,7 +41,8 @@ class Result:
 class EvalSummary:
     """What an evaluation found, the same on every rank.
 
-    `scores` is None without metrics; `loss` is the mean over all pixels that count, None
+    `scores` is None without metrics, and so is `bands`: the scores of the height bands by key,
+    see `metrics.bands`; `loss` is the mean over all pixels that count, None
     without a loss or labels. `skipped` images were already stored by all sinks.
     `unreadable` holds one line a file, "name: reason".
     """
@@ -50,6 +53,7 @@ class EvalSummary:
     skipped: int
     seconds: float
     unreadable: list[str]
+    bands: dict[str, Scores] | None = None
 
     def headline(self) -> dict[str, float | None]:
         """The score for status.json."""
@@ -61,7 +65,7 @@ class Sink(Protocol):
 
     @property
     def needs(self) -> frozenset[str]:
-        """Which costly parts of a Result are read: a subset of {"image", "prob", "assets"}."""
+        """Which costly parts of a Result are read: of {"image", "prob", "assets", "gates"}."""
 
     def wants(self, index: int) -> bool:
         """Whether the image at this position of the data set is to be added at all."""

@@ -25,6 +25,7 @@ from engine.evaluate import EvalSummary, ValLoss, evaluate
 from engine.result import Sink
 from engine.state import TrainState
 from loss.build import build_val_loss
+from metrics.bands import bands_table
 from metrics.boundary import BoundaryScores
 from reports.page import write_page
 from reports.preview import PreviewSink
@@ -238,6 +239,8 @@ class Evaluation:
             self.args, self.spec, self.items, key=key, rank=self.world.rank, log=self.log
         )
         infer = build.build_infer(self.args, net, return_all=wants_maps(self.args))
+        if self.args.dump_attention:
+            infer = build.with_gates(self.args, net, infer)
         summary = run_evaluation(
             infer,
             self.loader,
@@ -288,6 +291,8 @@ class Evaluation:
         if scores is None:
             return
         self.log.msg(scores.table())
+        if summary.bands is not None:
+            self.log.msg(bands_table(summary.bands))
         self.log.msg(f"Mean: {100 * scores.mean_iu:.2f}")
         self.log.msg(scores.summary())
         if boundary is not None:

@@ -22,7 +22,16 @@ from flags.values import (
 def add_data(add: Callable[..., object]) -> None:
     add("--dataset", default="cityscapes", choices=DATASETS, help="which data set")
     add("--set_cityscapes_root", default="", metavar="DIR", help="same as DATASET.CITYSCAPES_DIR")
-    add("--cv", type=number(int, 0, 21), default=0, help="cross-validation fold of Cityscapes")
+    add("--cv", type=number(int, 0, 21), default=0, help="fold of cityscapes, gtav or kitti")
+    add(
+        "--city_mode",
+        choices=("train", "trainval"),
+        default="train",
+        help="trainval: train on val too (camvid then validates on test, kitti on all)",
+    )
+    add("--maxSkip", type=non_negative_int, default=0, help="cityscapes: add frames +-N")
+    add("--scf", action="store_true", help="kitti: pictures of double size")
+    add("--no_pos_dataset", action="store_true", help="batches without row positions, no aux loss")
     add("--num_workers", type=non_negative_int, default=4, help="loader processes a rank; val half")
     add("--class_uniform_pct", type=fraction, default=0.5, help="share of class-uniform crops")
     add("--class_uniform_tile", type=positive_int, default=1024, help="tile side of centroids, px")
@@ -35,9 +44,9 @@ def add_data(add: Callable[..., object]) -> None:
     add("--custom_coarse_prob", type=fraction, help="auto-label probability threshold")
     add("--mask_out_cityscapes", action="store_true", help="void border of auto-labelled images")
     add("--only_coarse", action="store_true", help="class-uniform draws from coarse images only")
-    add("--max_cu_epoch", type=non_negative_int, default=150, help="coarse boost ends here")
-    add("--bs_trn", type=positive_int, default=2, help="training images a process and step")
-    add("--bs_val", type=positive_int, default=1, help="validation images a process and step")
+    add("--max_cu_epoch", type=non_negative_int, default=150, help="extra images end here")
+    add("--bs_trn", "--bs_mult", type=positive_int, default=2, help="training images a process")
+    add("--bs_val", "--bs_mult_val", type=positive_int, default=1, help="validation images of one")
 
 
 def add_augmentation(add: Callable[..., object]) -> None:
@@ -45,13 +54,16 @@ def add_augmentation(add: Callable[..., object]) -> None:
     add("--scale_min", type=positive, default=0.5, help="smallest random scale")
     add("--scale_max", type=positive, default=2.0, help="largest random scale")
     add("--pre_size", type=positive_int, help="long edge before the random scale, px")
+    add("--pre_size_of", choices=("long", "short"), default="long", help="edge of --pre_size")
+    add("--crop_nopad", action="store_true", help="enlarge pictures below the crop, do not pad")
+    add("--rrotate", type=number(float, 0, 180), default=0.0, help="largest rotation, degrees")
     add("--color_aug", type=fraction, default=0.25, help="colour jitter strength, 0 disables")
     add("--gblur", action="store_true", help="gaussian blur")
     add("--bblur", action="store_true", help="bilateral blur (wins over --gblur)")
     add("--rand_augment", type=listed(int, 2), help="RandAugment N,M")
     add("--full_crop_training", action="store_true", help="crop size is the image size")
     add("--translate_aug_fix", action="store_true", help="small images slide inside the crop")
-    add("--map_crop_val", action="store_true", help="validation: square of side --pre_size")
+    add("--map_crop_val", action="store_true", help="validation: square of --pre_size or 1536 px")
     add("--augmentation", default="hmsa", choices=("hmsa", "mmseg"), help="which pipeline trains")
     add("--img_scale", type=box, default=(2048, 512), help="mmseg: LONG,SHORT box of ratio 1, px")
     add("--ratio_range", type=listed(float, 2), default=(0.5, 2.0), help="mmseg: random ratio")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flags.values import fraction, listed, positive_int
+from flags.values import fraction, listed, non_negative, number, positive_int, whole_numbers
 
 
 def add_network(add: Callable[..., object]) -> None:
@@ -25,3 +25,42 @@ def add_network(add: Callable[..., object]) -> None:
     add("--snapshot", metavar="FILE", help="load the weights of a checkpoint, any known layout")
     add("--allow_partial", default="", metavar="P,P", help="key prefixes that may not fit")
     add("--from_run", metavar="DIR", help="network and evaluation settings of DIR/run.json")
+
+
+def add_height_attention(add: Callable[..., object]) -> None:
+    five, three, pair = whole_numbers(5), whole_numbers(3), whole_numbers(2, 3)
+    add(
+        "--hanet",
+        nargs="+",
+        action=five,
+        default=(0, 0, 0, 0, 0),
+        metavar="N",
+        help="HANet blocks on or off: after trunk, ASPP, bottleneck, head, scores",
+    )
+    add(
+        "--hanet_set",
+        nargs="+",
+        action=three,
+        default=(3, 64, 3),
+        metavar="N",
+        help="kernel, reduction (below 0: expansion) and layers (2 or 3) of a block",
+    )
+    add(
+        "--hanet_pos",
+        nargs="+",
+        action=pair,
+        default=(2, 1),
+        metavar="N",
+        help="layer that gets the height code (0 none, 1, 2); 1 sinusoids, 0 learned",
+    )
+    add("--pooling", choices=("mean", "max"), default="mean", help="over the width, in a block")
+    add("--dropout", type=fraction, default=0.0, help="of whole channels, in a block")
+    add(
+        "--pos_rfactor",
+        type=number(int, 0, 128),
+        default=8,
+        help="128 / rows of a block; 0 only without blocks",
+    )
+    add("--pos_noise", type=non_negative, default=0.0, help="of positions in training, in rows")
+    add("--aux_loss", action="store_true", help="HANet: auxiliary head, weight --ocr_alpha")
+    add("--fixed_aspp_pool", action="store_true", help="HANet: 105x105 means as image pooling")

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from config import Config, UserError, adopt_run, cfg, configure, near
-from flags import classification, data, evaluation, network, training
+from flags import classification, data, evaluation, hanet, network, training
 from flags.rules import check_flags
 from flags.values import Parser
 
@@ -20,9 +20,13 @@ WITHOUT_EFFECT = {
     "hardnm": "--img_wt_loss",
     "trunk": "--arch, whose name says the trunk",
     "brt_aug": "--color_aug",
-    "exp": "--result_dir",
-    "maxSkip": "--dataset cityscapes with --cv",
-    "scf": "nothing",
+    "dataset_cls": "--dataset",
+    "dataset_dir": "DATASET keys, see docs/datasets.md",
+    "profile": "nothing",
+    "dist_bn": "--syncbn",
+    "mode": "--eval train_extra for the coarse set",
+    "cv_split": "--cv",
+    "tb_tag": "--result_dir",
     "ocr_aspp": "--arch basic.HRNet_ASP",
     "trial": "--result_dir",
     "mscale_init": "nothing",
@@ -32,6 +36,8 @@ WITHOUT_EFFECT = {
 }
 # Machinery that is gone: what native torch does instead.
 REPLACED = {
+    "dist_url": "the launcher's address is used",
+    "tb_path": "TensorBoard files lie in the run directory",
     "apex": "native DistributedDataParallel and autocast are used",
     "amp_opt_level": "O0 is --precision fp32, O1 and O2 are fp16 autocast, O3 is bf16/fp16 as set",
     "efficient_test": "every evaluation streams: at most two full-size score maps, nothing stored",
@@ -41,6 +47,7 @@ DESCRIPTION = "The command line of `train.py` and `eval.py`: every flag with typ
 
 GROUPS: dict[str, Callable[[Callable[..., object]], None]] = {
     "network": network.add_network,
+    "height attention": network.add_height_attention,
     "data": data.add_data,
     "augmentation": data.add_augmentation,
     "loss": training.add_loss,
@@ -48,6 +55,8 @@ GROUPS: dict[str, Callable[[Callable[..., object]], None]] = {
     "run": training.add_run,
     "evaluation": evaluation.add_evaluation,
     "classification": classification.add_classification,
+    "HANet training": hanet.add_hanet_training,
+    "HANet evaluation": hanet.add_hanet_evaluation,
 }
 
 
@@ -86,6 +95,7 @@ def _apply_aliases(args: argparse.Namespace, given: set[str]) -> None:
         args.precision = "fp16"
     if "gblur" in given and "bblur" in given:
         notes.append("--bblur wins over --gblur")
+    hanet.apply_hanet_aliases(args, given, notes)
     if args.local_rank is None:
         args.local_rank = int(os.environ.get("LOCAL_RANK", 0))
     if args.test_mode:
@@ -125,7 +135,7 @@ def resolve(args: argparse.Namespace, given: set[str], target: Config) -> None:
     check_flags(args, given)
     args.given = sorted(given)
     args.result_dir = os.path.abspath(target.expand(args.result_dir))
-    for name in ("snapshot", "eval_folder", "pretrained"):
+    for name in ("snapshot", "snapshot_pe", "eval_folder", "pretrained"):
         value = getattr(args, name)
         if value:
             setattr(args, name, target.expand(value))

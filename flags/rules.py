@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Callable
 
 from config import UserError
+from flags import hanet
 
 
 def _scored(args: argparse.Namespace) -> bool:
@@ -47,7 +48,7 @@ def _mmseg(args: argparse.Namespace) -> bool:
 PIPELINE_FLAGS = {
     "hmsa": (
         "scale_min", "scale_max", "color_aug", "gblur", "bblur", "rand_augment",
-        "full_crop_training", "translate_aug_fix",
+        "full_crop_training", "translate_aug_fix", "crop_nopad", "rrotate",
     ),
     "mmseg": ("img_scale", "ratio_range", "cat_max_ratio"),
 }  # fmt: skip
@@ -59,7 +60,10 @@ COARSE_NEEDS = "--dataset cityscapes or synthetic, and a --class_uniform_pct abo
 # flag -> (condition on the other flags, what the flag needs)
 Needs = dict[str, tuple[Callable[[argparse.Namespace], bool], str]]
 NEEDS: Needs = {
-    "batch_weighting": (lambda a: a.img_wt_loss, "--img_wt_loss"),
+    "batch_weighting": (
+        lambda a: a.img_wt_loss or a.jointwtborder,
+        "--img_wt_loss or --jointwtborder",
+    ),
     "wt_bound": (lambda a: a.img_wt_loss or a.jointwtborder, "--img_wt_loss or --jointwtborder"),
     "strict_bdr_cls": (lambda a: a.jointwtborder, "--jointwtborder"),
     "rlx_off_epoch": (
@@ -91,7 +95,10 @@ NEEDS: Needs = {
     "slide_crop": (lambda a: a.slide_stride, "--slide_stride N, e.g. three quarters of it"),
     "slide_stride": (lambda a: a.slide_crop, "--slide_crop N"),
     "slide_pad": (lambda a: a.slide_crop, "--slide_crop N"),
-    "bs_window": (lambda a: a.slide_crop, "--slide_crop N"),
+    "bs_window": (
+        lambda a: a.slide_crop or hanet.slides(a),
+        "--slide_crop N or --inference_mode sliding",
+    ),
     "warmup_iters": (lambda a: a.lr_by == "iter", "--lr_by iter"),
     "extra_scales": (lambda a: a.multi_scale_inference, "--multi_scale_inference"),
     "default_scale": (lambda a: a.multi_scale_inference, "--multi_scale_inference"),
@@ -103,15 +110,15 @@ NEEDS: Needs = {
     "dump_topn_all": (lambda a: a.dump_topn, "--dump_topn N"),
     "eval_f1": (_scored, "labels: --eval val, trn or test, no --no_metrics"),
     "eval_f1_th": (lambda a: a.eval_f1, "--eval_f1"),
+    "dump_attention": (lambda a: a.eval, "--eval"),
     "eval_folder": (lambda a: a.eval == "folder", "--eval folder"),
-    "map_crop_val": (lambda a: a.pre_size is not None, "--pre_size"),
     "pre_size": (lambda a: _hmsa(a) or a.eval, "--augmentation hmsa, in training"),
     "size_divisor": (lambda a: a.test_scale is not None, "--test_scale"),
     **{flag: (_hmsa, "--augmentation hmsa") for flag in PIPELINE_FLAGS["hmsa"]},
     **{flag: (_mmseg, "--augmentation mmseg") for flag in PIPELINE_FLAGS["mmseg"]},
     "coarse_boost_classes": (_draws_coarse, COARSE_NEEDS),
     "only_coarse": (_draws_coarse, COARSE_NEEDS),
-    "max_cu_epoch": (_reads_coarse, COARSE_FLAGS),
+    "max_cu_epoch": (lambda a: _reads_coarse(a) or a.maxSkip, f"{COARSE_FLAGS} or --maxSkip"),
     "custom_coarse_dropout_classes": (_reads_coarse, COARSE_FLAGS),
     "custom_coarse_prob": (
         lambda a: _reads_coarse(a) or a.dump_for_auto_labelling,
@@ -121,6 +128,7 @@ NEEDS: Needs = {
     "restore_optimizer": (lambda a: a.snapshot and not a.eval, "--snapshot, in training"),
     "restore_net": (lambda a: a.snapshot, "--snapshot"),
     "allow_partial": (lambda a: a.snapshot, "--snapshot"),
+    **hanet.NEEDS,
 }
 REFUSED_TOGETHER = (
     ("max_iter", "max_epoch"),
@@ -128,6 +136,7 @@ REFUSED_TOGETHER = (
     ("resume", "snapshot"),
     ("fp16", "precision"),
     ("only_coarse", "coarse_boost_classes"),
+    *hanet.REFUSED_TOGETHER,
 )
 
 
@@ -154,17 +163,19 @@ def check_flags(args: argparse.Namespace, given: set[str]) -> None:
         raise UserError("--init_decoder: heads are always initialised as published; leave it out")
     _check_schedule(args)
     _check_windows(args)
+    hanet.check_hanet(args)
     if args.eval == "folder" and not args.eval_folder:
         raise UserError("--eval folder needs --eval_folder DIR")
     if args.no_metrics and args.eval in ("val", "trn"):
-        dumps = args.dump_assets, args.dump_all_images, args.dump_for_submission
-        if not any((*dumps, args.dump_for_auto_labelling)):
+        dumps = args.dump_assets, args.dump_all_images, args.dump_images, args.dump_for_submission
+        if not any((*dumps, args.dump_for_auto_labelling, args.dump_attention)):
             raise UserError("--no_metrics without any --dump_... flag would do nothing")
 
 
 def _check_schedule(args: argparse.Namespace) -> None:
     name = args.lr_schedule
-    if args.lr_by == "iter" and name not in ("poly", "step"):
+    by_iteration = name in ("poly", "step") or args.rlx_off_iter >= 0
+    if args.lr_by == "iter" and not by_iteration:
         raise UserError(f"--lr_schedule {name} goes by epoch; --lr_by iter takes poly or step")
     if args.max_iter is not None and name == "cosine":
         raise UserError("--max_iter: --lr_schedule cosine goes by epoch, its length is --max_epoch")

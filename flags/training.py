@@ -24,7 +24,7 @@ PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
 def add_loss(add: Callable[..., object]) -> None:
     add("--rmi_loss", action="store_true", help="region mutual information; may be negative")
     add("--img_wt_loss", action="store_true", help="class-weighted cross entropy a batch")
-    add("--batch_weighting", action="store_true", help="weights over the batch (--img_wt_loss)")
+    add("--batch_weighting", action="store_true", help="class weights of the batch, not of images")
     add("--jointwtborder", action="store_true", help="boundary label relaxation")
     add("--strict_bdr_cls", type=listed(int, low=0), help="classes without relaxation")
     add("--rlx_off_epoch", type=int, default=-1, help="epoch that ends the relaxation, -1 never")

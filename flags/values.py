@@ -57,6 +57,36 @@ def listed(
     return convert
 
 
+def whole_numbers(*counts: int) -> type[argparse.Action]:
+    """An action of `nargs="+"` that takes `1 1 0` and `1,1,0` alike: so many numbers."""
+    wanted = " or ".join(map(str, counts))
+
+    class Collect(argparse.Action):
+        """Stores the tuple."""
+
+        def __call__(
+            self,
+            parser: argparse.ArgumentParser,
+            namespace: argparse.Namespace,
+            values: object,
+            option_string: str | None = None,
+        ) -> None:
+            assert isinstance(values, list)
+            parts = [part for text in values for part in text.replace(",", " ").split()]
+            try:
+                numbers = tuple(int(part) for part in parts)
+            except ValueError:
+                numbers = ()
+            if len(numbers) not in counts:
+                parser.error(
+                    f"argument {option_string}: {wanted} whole numbers wanted, "
+                    f"got {' '.join(parts)}"
+                )
+            setattr(namespace, self.dest, numbers)
+
+    return Collect
+
+
 def _pixels(text: str, low: int) -> tuple[int, int]:
     try:
         parts = [int(part) for part in text.split(",")]

@@ -13,6 +13,11 @@ from loss.objective import Criterion, Objective
 from loss.relaxed import RelaxedCrossEntropy
 from loss.rmi import RMILoss
 
+CITYSCAPES_WEIGHTS = (  # --cls_wt_loss
+    0.8373, 0.9180, 0.8660, 1.0345, 1.0166, 0.9969, 0.9754, 1.0489, 0.8786, 1.0023,
+    0.9539, 0.9843, 1.1116, 0.9037, 1.0865, 1.0955, 1.0865, 1.1529, 1.0507,
+)  # fmt: skip
+
 
 class LabelSet(Protocol):
     """What a loss needs to know of a data set."""
@@ -45,6 +50,8 @@ def build_objective(args: argparse.Namespace, cfg: Config, spec: LabelSet) -> Ob
         boundary_wt=args.dt_offset_wt,
         boundary_weights=cfg.LOSS.BOUNDARY_WEIGHTS,
         log_accuracy=args.log_accuracy,
+        small_aux=build_cross_entropy(args, cfg, spec),
+        row_wt=args.attention_loss,
     )
 
 
@@ -53,8 +60,9 @@ def build_criterion(args: argparse.Namespace, cfg: Config, spec: LabelSet) -> Cr
     if args.rmi_loss:
         return RMILoss(spec.num_classes)
     if args.img_wt_loss:
-        # --batch_weighting changes nothing: the published weights are the batch's either way
-        return ImageWeightedCrossEntropy(spec.ignore_label, args.wt_bound)
+        # in HMSA --batch_weighting changes nothing: its weights are the batch's either way
+        per_image = cfg.LOSS.HANET_WEIGHTS and not args.batch_weighting
+        return ImageWeightedCrossEntropy(spec.ignore_label, args.wt_bound, per_image)
     if args.jointwtborder:
         strict = tuple(args.strict_bdr_cls or ())
         unknown = [k for k in strict if not 0 <= k < spec.num_classes]
@@ -69,6 +77,9 @@ def build_criterion(args: argparse.Namespace, cfg: Config, spec: LabelSet) -> Cr
             strict,
             args.rlx_off_epoch,
             batch_border_weights=cfg.LOSS.BATCH_BORDER_WEIGHTS,
+            rlx_off_iter=args.rlx_off_iter,
+            batch_weighting=cfg.LOSS.HANET_WEIGHTS and args.batch_weighting,
+            mean_of_images=cfg.LOSS.HANET_WEIGHTS,
         )
     return build_cross_entropy(args, cfg, spec)
 
@@ -76,6 +87,8 @@ def build_criterion(args: argparse.Namespace, cfg: Config, spec: LabelSet) -> Cr
 def build_cross_entropy(args: argparse.Namespace, cfg: Config, spec: LabelSet) -> CrossEntropy:
     """Plain cross entropy; UserError for a wrong number of class weights."""
     weights, ohem = cfg.LOSS.CLASS_WEIGHTS, None
+    if args.cls_wt_loss:
+        weights = CITYSCAPES_WEIGHTS
     if weights is not None and (len(weights) != spec.num_classes or min(weights) < 0):
         raise UserError(
             f"LOSS.CLASS_WEIGHTS holds {len(weights)} numbers, the smallest {min(weights):g}; "

@@ -109,19 +109,22 @@ class ImageWeightedCrossEntropy(nn.Module):
     """Cross entropy with rare classes of the batch weighted up, summed over the images.
 
     Weight of class k: 1 + bound * (1 - share of k among the labelled pixels of the whole
-    batch) where k occurs, else 1. Each image gives the weighted mean of its pixels.
+    batch) where k occurs, else 1. Each image gives the weighted mean of its pixels. `per_image`:
+    the share is that among the pixels of the image instead.
 
     Source: NVIDIA semantic-segmentation, `--img_wt_loss`; weights over the batch with or
-    without `--batch_weighting`, as recorded.
+    without `--batch_weighting`, as recorded. Per image without that flag in HANet's program.
     """
 
     # differs: the published histogram counts an ignore label equal to K (Mapillary's 65) as
     # class K-1; here it is never counted. Sets that ignore 255 are not affected.
 
-    def __init__(self, ignore_label: int = 255, bound: float = 1.0) -> None:
+    def __init__(
+        self, ignore_label: int = 255, bound: float = 1.0, per_image: bool = False
+    ) -> None:
         super().__init__()
         self.ignore_label = ignore_label
-        self.bound = bound
+        self.bound, self.per_image = bound, per_image
 
     def class_weights(self, target: Tensor, num_classes: int) -> Tensor:
         """Weights (K,) float32 from labels in which `IGNORED` marks what does not count."""
@@ -135,6 +138,9 @@ class ImageWeightedCrossEntropy(nn.Module):
 
         An image without any labelled pixel adds 0.
         """
+        if self.per_image and len(logits) > 1:
+            images = zip(logits.split(1), labels.split(1), strict=True)
+            return torch.stack([self(*image) for image in images]).sum()
         num_classes = logits.shape[1]
         target = mask_labels(labels, num_classes, self.ignore_label)
         weights = self.class_weights(target, num_classes)

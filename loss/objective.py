@@ -25,7 +25,8 @@ from torch.nn import functional as F
 
 from config import UserError
 from loss.boundary import BoundaryLoss, depth_and_angle, moved_scores
-from network.outputs import AUX, PRED, SCALE_PREFIX
+from loss.height import row_loss
+from network.outputs import AUX, PRED, ROW_LOGITS, SCALE_PREFIX
 
 
 class Criterion(Protocol):
@@ -53,13 +54,21 @@ class Scheduled(Protocol):
         """`epoch` (from 0) is about to start."""
 
 
+@runtime_checkable
+class Stepped(Protocol):
+    """A criterion that changes with the iteration."""
+
+    def set_iteration(self, iteration: int) -> None:
+        """`iteration` optimiser steps are done, and the next one is about to start."""
+
+
 @dataclass(frozen=True)
 class LossTerms:
     """`total` to differentiate; `terms` are detached scalars, unweighted, for the log.
 
     Terms: `main` (of `pred`), its parts `bce` and `rmi` where the criterion has them, `aux`,
-    `scale_05x` ... of single scales, `mask`, `direction`, `moved` of boundary supervision, and
-    `acc`, which is no loss: see `pixel_accuracy`.
+    `scale_05x` ... of single scales, `mask`, `direction`, `moved` of boundary supervision,
+    `rows` of the fifth HANet block, and `acc`, which is no loss: see `pixel_accuracy`.
     """
 
     total: Tensor
@@ -89,11 +98,15 @@ class Objective:
         boundary_wt: float = 1.0,
         boundary_weights: tuple[float, float, float, float] = (0.8, 5.0, 0.6, 1.0),
         log_accuracy: bool = False,
+        small_aux: Criterion | None = None,
+        row_wt: float = 0.0,
     ) -> None:
-        """`ocr_alpha` weights `aux`, `supervised_mscale_wt` every `pred_*`; 0 switches off.
+        """`ocr_alpha` weights `aux` of any network, `supervised_mscale_wt` every `pred_*`.
 
-        `boundary_weights` are those of main, mask, direction and moved scores; `log_accuracy`
-        adds the term `acc`.
+        `boundary_weights` are those of main, mask, direction and moved scores.
+        `log_accuracy` adds the term `acc`. `small_aux` is the criterion of an `aux` that is
+        compared at its own size, with the nearest labels. `row_wt` weights `row_logits`. A
+        weight of 0 switches off.
         """
         self.criterion = criterion
         self.num_classes = num_classes
@@ -105,6 +118,7 @@ class Objective:
         self.boundary, self.boundary_wt = boundary, boundary_wt
         self.boundary_weights = boundary_weights
         self.log_accuracy = log_accuracy
+        self.small_aux, self.row_wt = small_aux, row_wt
 
     def __call__(
         self,
@@ -115,7 +129,7 @@ class Objective:
         """Loss of the outputs of a training forward (network/outputs.py) for labels (B, H, W).
 
         extras: maps (B, H, W) beside the labels, which boundary supervision needs.
-        Raises ValueError for another class count, UserError if single scales are to be
+        Raises ValueError for another class count, UserError if single scales or rows are to be
         supervised but the network gives none.
         """
         pred = outputs[PRED]
@@ -137,13 +151,18 @@ class Objective:
         if self.log_accuracy:
             terms["acc"] = pixel_accuracy(pred, labels)
         for name, logits, weight, do_rmi in self._extras(outputs):
-            if logits.shape[2:] != labels.shape[1:]:
-                logits = F.interpolate(
-                    logits, labels.shape[1:], mode="bilinear", align_corners=self.align_corners
-                )
-            value = self.criterion(logits, labels, do_rmi=do_rmi)
+            value = self._extra(name, logits, labels, do_rmi)
             terms[name] = value.detach()
             total = total + weight * value
+        if self.row_wt > 0:
+            if ROW_LOGITS not in outputs:
+                raise UserError(
+                    "--attention_loss supervises the fifth HANet block, which the network lacks; "
+                    "add --hanet 1,1,1,1,1 or leave it out"
+                )
+            value = row_loss(outputs[ROW_LOGITS], labels, self.ignore_label)
+            terms["rows"] = value.detach()
+            total = total + self.row_wt * value
         return LossTerms(total, terms)
 
     def _boundary(
@@ -161,6 +180,18 @@ class Objective:
         parts = [w * term for w, term in zip(weights, terms.values(), strict=True)]
         total = self.boundary_wt * (parts[0] + parts[1] + parts[2])
         return total, {name: term.detach() for name, term in terms.items()}
+
+    def _extra(self, name: str, logits: Tensor, labels: Tensor, do_rmi: bool) -> Tensor:
+        """The loss of one further map of logits, at the size of the labels or at its own."""
+        if logits.shape[2:] == labels.shape[1:]:
+            return self.criterion(logits, labels, do_rmi=do_rmi)
+        if name == AUX and self.small_aux is not None:
+            nearest = F.interpolate(labels[:, None].float(), logits.shape[2:], mode="nearest")
+            return self.small_aux(logits, nearest[:, 0].long())
+        logits = F.interpolate(
+            logits, labels.shape[1:], mode="bilinear", align_corners=self.align_corners
+        )
+        return self.criterion(logits, labels, do_rmi=do_rmi)
 
     def _extras(self, outputs: dict[str, Tensor]) -> Iterator[tuple[str, Tensor, float, bool]]:
         """(term name, logits, weight, do_rmi) of every supervised output but `pred`."""
@@ -182,6 +213,11 @@ class Objective:
         """Tell a criterion that changes in the course of training; call before every epoch."""
         if isinstance(self.criterion, Scheduled):
             self.criterion.set_epoch(epoch)
+
+    def set_iteration(self, iteration: int) -> None:
+        """The same for a criterion that changes with the optimiser steps done so far."""
+        if isinstance(self.criterion, Stepped):
+            self.criterion.set_iteration(iteration)
 
     def counters(self) -> dict[str, int]:
         """Numbers of numerical repairs so far, for the log: `rmi_jitter`, if there is RMI."""

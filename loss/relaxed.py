@@ -61,9 +61,12 @@ class RelaxedCrossEntropy(nn.Module):
     """Cross entropy in which a boundary pixel may take any class of its neighbourhood.
 
     `bound` limits the weight of rare classes (1 + bound * (1 - share of the image's marks));
-    `relaxing` is True until `--rlx_off_epoch`, afterwards boundary pixels count double.
+    `relaxing` is True until `--rlx_off_epoch` or `--rlx_off_iter`, afterwards boundary
+    pixels count double.
     With `batch_border_weights` every image is divided by the number of marks of every image
     of the batch in turn and the results are added, which is what the published code does.
+    `batch_weighting` counts marks over the whole batch; `mean_of_images` averages over the
+    images instead of adding them, as HANet's program does.
     """
 
     # differs: by default a pixel is divided by its own number of marks, so the loss of a batch
@@ -76,22 +79,33 @@ class RelaxedCrossEntropy(nn.Module):
         strict: tuple[int, ...] = (),
         rlx_off_epoch: int = -1,
         batch_border_weights: bool = False,
+        rlx_off_iter: int = -1,
+        batch_weighting: bool = False,
+        mean_of_images: bool = False,
     ) -> None:
         super().__init__()
         self.ignore_label = ignore_label
         self.bound = bound
         self.strict = strict
-        self.rlx_off_epoch = rlx_off_epoch
+        self.rlx_off_epoch, self.rlx_off_iter = rlx_off_epoch, rlx_off_iter
         self.batch_border_weights = batch_border_weights
+        self.batch_weighting, self.mean_of_images = batch_weighting, mean_of_images
         self.relaxing = True
 
     def set_epoch(self, epoch: int) -> None:
         """Relaxation ends with the start of epoch `rlx_off_epoch`, as in `scl-poly`; -1: never."""
         self.relaxing = self.rlx_off_epoch < 0 or epoch < self.rlx_off_epoch
 
+    def set_iteration(self, iteration: int) -> None:
+        """With `rlx_off_iter` >= 0 relaxation ends after that many optimiser steps."""
+        if self.rlx_off_iter >= 0:
+            self.relaxing = iteration <= self.rlx_off_iter
+
     def class_weights(self, target: Tensor) -> Tensor:
         """Weights (B, K) float32 of multi-hot targets (B, K+1, H, W)."""
         counts = target.sum((2, 3), dtype=torch.float64)
+        if self.batch_weighting:
+            counts = counts.sum(0, keepdim=True).expand_as(counts)
         share = counts / counts.sum(1, keepdim=True)
         weights = 1 + (counts > 0) * self.bound * (1 - share)
         return weights[:, :-1].float()
@@ -118,4 +132,5 @@ class RelaxedCrossEntropy(nn.Module):
         # log of the probability that the class is any of the marked ones
         union = torch.logsumexp(log_probs, dim=1).masked_fill(~counted, 0)
         weight = (hits * weights[:, :, None, None]).sum(1) * share
-        return -((weight * union).sum((1, 2)) / (counted.sum((1, 2)) + 1)).sum()
+        losses = -(weight * union).sum((1, 2)) / (counted.sum((1, 2)) + 1)
+        return losses.mean() if self.mean_of_images else losses.sum()

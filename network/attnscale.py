@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from config import ModelConfig, UserError
-from network.deepv3 import TRUNK_OPTIONS, deepv3_plus
+from network.deepv3 import PLUS_OPTIONS, deepv3_plus
 from network.heads.scale_attention import sigmoid_head
 from network.heads.segmentation import segmentation_head
 from network.multiscale import SingleScale
 from network.ops.conv import conv
 from network.ops.resize import Size, resize, scaled_size, size_of
+from network.ops.rows import scaled_rows
 from network.outputs import (
     PRED,
     OneScale,
@@ -27,12 +28,11 @@ from network.outputs import (
     boundary_outputs,
     pred_key,
     run_pass,
-    scaled_rows,
 )
 
 __all__ = ["DeepV3R50", "DeepV3R50B", "DeepV3R50BP", "DeepV3W38"]
 
-ATTENTION_OPTIONS = TRUNK_OPTIONS | {"n_scales"}
+ATTENTION_OPTIONS = PLUS_OPTIONS | {"n_scales"}
 USED_OPTIONS = {
     "DeepV3R50": ATTENTION_OPTIONS | {"attnscale_bn_head"},
     "DeepV3R50B": ATTENTION_OPTIONS,

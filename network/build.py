@@ -36,7 +36,11 @@ ARCH_MODULES = (
     "mscale2",
     "attnscale",
     "hrvit",
+    "hanet",
     "unept",
+    "segformer",
+    "hila",
+    "swin",
 )
 
 MSCALE_SUFFIX = "_Mscale"
@@ -68,6 +72,8 @@ def list_classifiers() -> list[str]:
 def resolve_arch(arch: str) -> str:
     """The canonical `module.Function`; UserError with the nearest name for anything else."""
     name = arch.removeprefix("network.")
+    if "_HANet" in name:  # published in the module of the plain networks
+        name = name.replace("deepv3.", "hanet.", 1)
     known = list_archs()
     if name not in known and _base_of(name, known) is None:
         hint = near(name, known)

@@ -9,15 +9,16 @@ from torch import Tensor, nn
 from config import ModelConfig
 from network.backbones.three_maps import ThreeMaps
 from network.backbones.trunks import make_trunk
-from network.deepv3 import TRUNK_OPTIONS
+from network.deepv3 import PLUS_OPTIONS
 from network.heads.aspp import ASPP
+from network.heads.hanet_places import HANetPlaces
 from network.ops.conv import conv
 from network.ops.resize import resize, size_of
-from network.outputs import Maps, OneScale
+from network.outputs import Maps
 
 __all__ = ["DeeperEffB4", "DeeperW38", "DeeperX71"]
 
-USED_OPTIONS = {name: TRUNK_OPTIONS for name in __all__}
+USED_OPTIONS = {name: PLUS_OPTIONS for name in __all__}
 PUBLISHED = ModelConfig()
 STRIDES = (2, 4, 8)  # of the maps that the trunk must give
 WIDTH, WIDTH_4, WIDTH_2 = 256, 64, 32
@@ -35,7 +36,7 @@ class ConvBnRelu(nn.Module):
         return self.relu(self.bn(self.conv(x)))
 
 
-class Deeper(OneScale):
+class Deeper(HANetPlaces):
     """Trunk with maps at strides 2, 4 and 8, ASPP, decoder: scores at stride 2.
 
     The steps go to the size of the trunk's next map, which is twice the last one where the
@@ -45,7 +46,12 @@ class Deeper(OneScale):
     feature_channels = WIDTH
 
     def __init__(
-        self, backbone: ThreeMaps, num_classes: int, *, align_corners: bool = False
+        self,
+        backbone: ThreeMaps,
+        num_classes: int,
+        *,
+        align_corners: bool = False,
+        hanet: ModelConfig = PUBLISHED,
     ) -> None:
         super().__init__()
         if backbone.strides != STRIDES:
@@ -62,13 +68,28 @@ class Deeper(OneScale):
         self.conv_up2 = ConvBnRelu(WIDTH + WIDTH_4, WIDTH)
         self.conv_up3 = ConvBnRelu(WIDTH + WIDTH_2, WIDTH)
         self.conv_up5 = conv(WIDTH, num_classes, 1)
+        self.add_blocks(
+            hanet,
+            [
+                (channels[1], channels[2]),
+                (channels[2], self.aspp.out_channels),
+                (self.aspp.out_channels, WIDTH),
+                (WIDTH + WIDTH_2, WIDTH),
+                (WIDTH, num_classes),
+            ],
+        )
 
     def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
         """One pass; feats (B, 256, h, w) enter the last convolution."""
         at_2, at_4, final = self.backbone(images)
-        x = self.conv_up2(self._joined(self.conv_up1(self.aspp(final)), self.convs4(at_4)))
-        feats = self.conv_up3(self._joined(x, self.convs2(at_2)))
-        return Maps(logits=self.conv_up5(feats), feats=feats)
+        final = self.gate(0, at_4, final, rows)
+        context = self.gate(1, final, self.aspp(final), rows)
+        narrow = self.gate(2, context, self.conv_up1(context), rows)
+        x = self.conv_up2(self._joined(narrow, self.convs4(at_4)))
+        joined = self._joined(x, self.convs2(at_2))
+        feats = self.gate(3, joined, self.conv_up3(joined), rows)
+        logits, row_logits = self.gate_scores(feats, self.conv_up5(feats), rows)
+        return Maps(logits=logits, feats=feats, row_logits=row_logits)
 
     def _joined(self, x: Tensor, finer: Tensor) -> Tensor:
         return torch.cat([resize(x, size_of(finer), self.align_corners), finer], dim=1)
@@ -77,7 +98,7 @@ class Deeper(OneScale):
 def deeper(num_classes: int, model: ModelConfig, trunk: str) -> Deeper:
     """The decoder on `trunk`, a name of `network/backbones/trunks.py`."""
     backbone = make_trunk(trunk, grad_ckpt=model.grad_ckpt)
-    return Deeper(backbone, num_classes, align_corners=model.align_corners)
+    return Deeper(backbone, num_classes, align_corners=model.align_corners, hanet=model)
 
 
 def DeeperW38(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:

@@ -14,6 +14,8 @@ from config import ModelConfig
 from network.backbones.three_maps import ThreeMaps
 from network.backbones.trunks import make_trunk
 from network.heads.aspp import ASPP
+from network.heads.hanet import HANET_OPTIONS
+from network.heads.hanet_places import HANetPlaces
 from network.heads.segmentation import segmentation_head, start_kaiming
 from network.ops.conv import conv
 from network.ops.resize import resize, size_of
@@ -31,13 +33,18 @@ __all__ = [
 ]
 
 TRUNK_OPTIONS = frozenset({"grad_ckpt", "pretrained", "align_corners"})
-USED_OPTIONS = {name: TRUNK_OPTIONS for name in __all__}
+PLUS_OPTIONS = TRUNK_OPTIONS | HANET_OPTIONS  # of DeepLabV3+
+USED_OPTIONS = {name: PLUS_OPTIONS for name in __all__} | {"DeepV3R50": TRUNK_OPTIONS}
 PUBLISHED = ModelConfig()
 FINE_CHANNELS, ASPP_CHANNELS = 48, 256
 
 
-class DeepV3Plus(OneScale):
-    """ASPP on the final map of `backbone`, joined with its low map: scores at its stride."""
+class DeepV3Plus(HANetPlaces):
+    """ASPP on the final map of `backbone`, joined with its low map: scores at its stride.
+
+    `hanet` says which height gates it has; that of the final map is computed from the second
+    map of the trunk.
+    """
 
     def __init__(
         self,
@@ -47,33 +54,54 @@ class DeepV3Plus(OneScale):
         width: int = 256,
         align_corners: bool = False,
         kaiming_all: bool = False,
+        hanet: ModelConfig = PUBLISHED,
     ) -> None:
         super().__init__()
-        channels = backbone.channels
+        low, second, final = backbone.channels
         self.backbone, self.align_corners = backbone, align_corners
         self.feature_channels = FINE_CHANNELS + ASPP_CHANNELS
-        self.aspp = ASPP(channels[-1], align_corners=align_corners)
-        self.bot_fine = conv(channels[0], FINE_CHANNELS, 1)
-        self.bot_aspp = conv(self.aspp.out_channels, ASPP_CHANNELS, 1)
+        self.aspp = ASPP(final, align_corners=align_corners)
+        context = self.aspp.out_channels
+        self.bot_fine = conv(low, FINE_CHANNELS, 1)
+        self.bot_aspp = conv(context, ASPP_CHANNELS, 1)
         self.final = segmentation_head(self.feature_channels, num_classes, width)
         start_kaiming(self.final)
         if kaiming_all:
             start_kaiming(self.aspp, self.bot_fine, self.bot_aspp)
+        self.add_blocks(
+            hanet,
+            [
+                (second, final),
+                (final, context),
+                (context, ASPP_CHANNELS),
+                (self.feature_channels, width),
+                (width, num_classes),
+            ],
+        )
 
-    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, images: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The low map (B, C, h, w) and the ASPP map (B, 1280, h', w') at stride 8."""
-        low, *_, final = self.backbone(images)
-        return low, self.aspp(final)
+        low, second, final = self.backbone(images)
+        final = self.gate(0, second, final, rows)
+        del second  # large, and of no more use
+        return low, self.gate(1, final, self.aspp(final), rows)
 
-    def decode(self, low: Tensor, context: Tensor) -> Maps:
+    def decode(self, low: Tensor, context: Tensor, rows: Tensor | None = None) -> Maps:
         """logits (B, K, h, w) and feats (B, 304, h, w) from the two maps of `encode`."""
-        wide = resize(self.bot_aspp(context), size_of(low), self.align_corners)
+        narrow = self.gate(2, context, self.bot_aspp(context), rows)
+        wide = resize(narrow, size_of(low), self.align_corners)
         feats = torch.cat([self.bot_fine(low), wide], dim=1)
-        return Maps(logits=self.final(feats), feats=feats)
+        *layers, last = self.final
+        decoded = feats
+        for layer in layers:
+            decoded = layer(decoded)
+        decoded = self.gate(3, feats, decoded, rows)
+        logits, row_logits = self.gate_scores(decoded, last(decoded), rows)
+        return Maps(logits=logits, feats=feats, row_logits=row_logits)
 
     def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
         """One pass; the features come for free."""
-        return self.decode(*self.encode(images))
+        return self.decode(*self.encode(images, rows), rows)
 
 
 class DeepV3(OneScale):
@@ -111,6 +139,7 @@ def deepv3_plus(
         width=width,
         align_corners=model.align_corners,
         kaiming_all=kaiming_all,
+        hanet=model,
     )
 
 

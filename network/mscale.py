@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from config import ModelConfig
 from network.basic import HRNET_OPTIONS, HRNetASPP, PlainHRNet, hrnet_trunk
 from network.deeper import deeper
-from network.deepv3 import TRUNK_OPTIONS, DeepV3Plus, deepv3_plus
+from network.deepv3 import PLUS_OPTIONS, DeepV3Plus, deepv3_plus
 from network.multiscale import (
     MSCALE_OPTIONS,
     MultiScale,
@@ -24,6 +24,7 @@ from network.multiscale import (
     scale_pass,
 )
 from network.ops.resize import Size, resize, size_of
+from network.ops.rows import scaled_rows
 from network.outputs import with_boundary
 
 __all__ = [
@@ -42,7 +43,7 @@ __all__ = [
 ]
 
 USED_OPTIONS = {
-    **{name: MSCALE_OPTIONS | TRUNK_OPTIONS for name in __all__},
+    **{name: MSCALE_OPTIONS | PLUS_OPTIONS for name in __all__},
     "HRNet": MSCALE_OPTIONS | HRNET_OPTIONS,
     "HRNet_ASP": MSCALE_OPTIONS | HRNET_OPTIONS | {"aspp_bot_ch"},
 }
@@ -63,17 +64,18 @@ class FusedContext(MultiScale):
         scales: Sequence[float],
         attend_top: bool = False,
     ) -> list[ScalePass]:
-        """As in `MultiScale`; DeepLabV3+ has no use for `rows`."""
+        """As in `MultiScale`."""
         net = cast(DeepV3Plus, self.net)
         passes: list[ScalePass] = []
         trust: Tensor | None = None
         lower: Tensor | None = None
         for scale in reversed(scales):
             size, image = self.scaled(images, scale)
-            low, context = net.encode(image)
+            own_rows = scaled_rows(rows, size[0])
+            low, context = net.encode(image, own_rows)
             if trust is not None and lower is not None:
                 context = self._blend(trust, passes[-1].size, lower, context)
-            maps = with_boundary(net, net.decode(low, context))
+            maps = with_boundary(net, net.decode(low, context, own_rows))
             attend = attend_top or scale != scales[0]
             trust, lower = (self.scale_attn(maps.feats), context) if attend else (None, None)
             passes.append(scale_pass(scale, size, maps, None if trust is None else trust[:, :1]))

@@ -14,16 +14,17 @@ from torch import Tensor, nn
 
 from config import ModelConfig
 from network.basic import HRNET_OPTIONS, PlainHRNet, hrnet_trunk
-from network.deepv3 import TRUNK_OPTIONS, deepv3_plus
+from network.deepv3 import PLUS_OPTIONS, deepv3_plus
 from network.heads.scale_attention import sigmoid_head
 from network.multiscale import MultiScale, ScalePass, scale_pass
 from network.ops.resize import Size, resize, size_of
-from network.outputs import ATTENTION_PREFIX, OneScale, attn_key, run_pass, scaled_rows
+from network.ops.rows import scaled_rows
+from network.outputs import ATTENTION_PREFIX, OneScale, attn_key, run_pass
 
 __all__ = ["DeepV3R50", "HRNet"]
 
 PAIR_OPTIONS = frozenset({"n_scales", "mscale_lo_scale", "segattn_bot_ch"})
-USED_OPTIONS = {"DeepV3R50": PAIR_OPTIONS | TRUNK_OPTIONS, "HRNet": PAIR_OPTIONS | HRNET_OPTIONS}
+USED_OPTIONS = {"DeepV3R50": PAIR_OPTIONS | PLUS_OPTIONS, "HRNet": PAIR_OPTIONS | HRNET_OPTIONS}
 PUBLISHED = ModelConfig()
 
 

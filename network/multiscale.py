@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from config import ModelConfig
 from network.heads.scale_attention import ScaleAttention
 from network.ops.resize import Size, resize, scaled_size, size_of
+from network.ops.rows import scaled_rows
 from network.outputs import (
     AUX,
     PRED,
@@ -30,7 +31,6 @@ from network.outputs import (
     boundary_outputs,
     pred_key,
     run_pass,
-    scaled_rows,
 )
 
 MSCALE_OPTIONS = frozenset(  # that `hierarchical` reads

@@ -6,11 +6,12 @@
 | key | shape | when |
 |---|---|---|
 | `pred` | (B, K, H, W) | always: the scores that decide the class |
-| `aux` | (B, K, H, W) | training, networks with an auxiliary prediction; joined over scales |
+| `aux` | (B, K, H, W), HANet (B, K, h, w) | training, auxiliary prediction; joined over scales |
 | `pred_05x`, `pred_10x`, ... | (B, K, sH, sW) | multi-scale, in training and with `return_all` |
 | `attn_05x`, ... | (B, 1, sH, sW), in 0..1 | the same |
 | `mask` | (B, 2, h, w) | training and `return_all`, networks with boundary heads |
 | `dir` | (B, 8, h, w) | the same |
+| `row_logits` | (B, K, R) | training, networks with a fifth HANet block at one scale |
 
 `pred_*` is the prediction of the pass at scale s = 0.5, 1.0, ... (sizes rounded down), `attn_*`
 the trust in that pass against the next higher one; there is none at the highest scale. Two
@@ -27,14 +28,16 @@ from __future__ import annotations
 import abc
 from dataclasses import dataclass, replace
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from network.ops.resize import resize, size_of
+from network.ops.rows import scaled_rows as scaled_rows  # for those who may not see the layers
 
 PRED, AUX = "pred", "aux"
 MASK, DIRECTION = "mask", "dir"
+ROW_LOGITS = "row_logits"  # whether a class occurs in each of R equal parts of the height
 SCALE_PREFIX, ATTENTION_PREFIX = "pred_", "attn_"
+GATE_PREFIX = "gate_"  # of the height gates that `record_gates` gives, not of an output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,7 @@ class Maps:
 
     logits (B, K, h, w); aux (B, K, h, w) or None; feats (B, C, h', w'): the map that the scale
     attention reads, with C = `feature_channels` of the network. mask (B, 2, h'', w'') and
-    direction (B, 8, h'', w''): what boundary heads say, or None.
+    direction (B, 8, h'', w''): what boundary heads say, or None. row_logits (B, K, R) or None.
     """
 
     logits: Tensor
@@ -51,6 +54,7 @@ class Maps:
     aux: Tensor | None = None
     mask: Tensor | None = None
     direction: Tensor | None = None
+    row_logits: Tensor | None = None
 
 
 def _digits(scale: float) -> str:
@@ -78,11 +82,13 @@ def scale_of(key: str) -> float:
 def single_scale_outputs(
     maps: Maps, images: Tensor, *, training: bool, align_corners: bool
 ) -> dict[str, Tensor]:
-    """`pred`, in training `aux`, at the size of `images`; `mask` and `dir` if they were made."""
+    """`pred`, in training `aux`, at the size of `images`; the others if they were made."""
     size = size_of(images)
     outputs = {PRED: resize(maps.logits, size, align_corners)}
     if training and maps.aux is not None:
         outputs[AUX] = resize(maps.aux, size, align_corners)
+    if training and maps.row_logits is not None:
+        outputs[ROW_LOGITS] = maps.row_logits
     return outputs | boundary_outputs(maps.mask, maps.direction)
 
 
@@ -131,10 +137,3 @@ def boundary_outputs(mask: Tensor | None, direction: Tensor | None) -> dict[str,
     """`mask` and `dir`, those that were made."""
     both = {MASK: mask, DIRECTION: direction}
     return {key: value for key, value in both.items() if value is not None}
-
-
-def scaled_rows(rows: Tensor | None, height: int) -> Tensor | None:
-    """Row positions (B, H) of a crop, resampled for a copy of the crop `height` rows high."""
-    if rows is None or rows.shape[1] == height:
-        return rows
-    return F.interpolate(rows[:, None].float(), size=height, mode="linear")[:, 0]

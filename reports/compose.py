@@ -3,8 +3,8 @@
 
 For an image "aachen/x" the files are aachen/x_input.png, aachen/x_gt.png,
 aachen/x_prediction.png and aachen/composited_x.png; with assets also x_prob_mask.png,
-x_err_mask.png and one x_{attn,pred}_{scale}x.png a scale. Sub-folders of names are kept, so
-that images of equal name do not overwrite each other.
+x_err_mask.png and one x_{attn,pred}_{scale}x.png a scale; with gates one x_gate_{block}.png a
+block. Sub-folders of names are kept, so that images of equal name do not overwrite each other.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from PIL import Image
 
 from datasets.spec import DatasetSpec
 from reports.files import encode_png, grey, safe_name, write_atomic
+from reports.height_gates import block_of, gate_facts, gate_picture
 from reports.journal import ImageRow, Journal, score_image
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ COMPOSITE = "composited"
 class DumpSink:
     """Writes the pictures of every `every`-th image of the data set under `out_dir`.
 
-    `assets` adds confidence, error, attention and per-scale maps. `key` names the evaluation
+    `assets` adds confidence, error, attention and per-scale maps, `gates` the height gates of
+    HANet blocks. `key` names the evaluation
     (checkpoint, procedure, data): a dump with the same key continues, any other starts anew.
     After `close`, `rows` holds the stored images of all ranks in data set order.
     """
@@ -42,18 +44,21 @@ class DumpSink:
         *,
         every: int = 1,
         assets: bool = False,
+        gates: bool = False,
         key: str = "",
         rank: int = 0,
     ) -> None:
         assert every >= 1
         self.out_dir, self.spec, self.every, self.assets = Path(out_dir), spec, every, assets
-        whole_key = f"{key} {assets=}" if key else ""  # a dump without maps does not count
+        self.gates = gates
+        whole_key = f"{key} {assets=} {gates=}" if key else ""  # a dump without maps does not count
         self.journal = Journal(self.out_dir, "dump", whole_key, rank)
         self.rows: list[ImageRow] = []
 
     @property
     def needs(self) -> frozenset[str]:
-        return frozenset({"image", "prob", "assets"} if self.assets else {"image"})
+        needs = {"image"} | ({"prob", "assets"} if self.assets else set())
+        return frozenset(needs | ({"gates"} if self.gates else set()))
 
     def wants(self, index: int) -> bool:
         return index % self.every == 0
@@ -72,7 +77,10 @@ class DumpSink:
             write_atomic(self.out_dir / files[kind], content)
         size = (int(result.pred.shape[0]), int(result.pred.shape[1]))
         scores = score_image(result.confusion)
-        row = ImageRow(name=result.name, index=result.index, size=size, files=files, **scores)
+        facts = gate_facts(result.gates) if self.gates else {}
+        row = ImageRow(
+            name=result.name, index=result.index, size=size, files=files, facts=facts, **scores
+        )
         self.journal.add(row)
 
     def close(self, rank: int, world: int, gather: Gather) -> None:
@@ -88,8 +96,17 @@ class DumpSink:
             pictures["gt"] = encode_png(result.label, palette)
         pictures["prediction"] = encode_png(result.pred, palette)
         pictures[COMPOSITE] = encode_png(composite(result.image, result.pred, palette))
-        if not self.assets:
-            return pictures
+        if self.assets:
+            pictures |= self._maps(result, palette)
+        if self.gates:
+            for kind, gate in sorted(result.gates.items()):
+                title = f"{result.name}  hanet{block_of(kind)}"
+                pictures[kind] = encode_png(gate_picture(result.image, gate, title))
+        return pictures
+
+    def _maps(self, result: Result, palette: list[int]) -> dict[str, bytes]:
+        """Confidence, errors, attention and single scales."""
+        pictures = {}
         if result.prob is not None:
             pictures["prob_mask"] = encode_png(grey(result.prob))
         if result.label is not None:

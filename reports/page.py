@@ -19,8 +19,10 @@ from urllib.parse import quote
 import numpy as np
 
 from datasets.spec import DatasetSpec
+from metrics.bands import BANDS
 from reports.compose import COMPOSITE
 from reports.files import encode_png
+from reports.height_gates import KIND, block_of, gate_section
 from reports.journal import ImageRow
 from reports.render import write_html
 
@@ -99,11 +101,13 @@ def write_page(
         cards=[card for card in cards if card["files"]],
         views=[{"kind": kind, "name": name, "help": text} for kind, (name, text) in views.items()],
         first_view=first_view,
+        gates=gate_section(rows),
         scored=any(row.mean_iu is not None for row in rows),
         legend=[
             {"name": name, "color": _css(color)}
             for name, color in zip(spec.class_names, spec.palette, strict=True)
         ],
+        bands=_bands(summary),
         tables=_tables(summary, run),
         data=_script_data(spec, summary, cards),
         **_class_section(spec, summary),
@@ -128,7 +132,10 @@ def _views(rows: Sequence[ImageRow]) -> dict[str, tuple[str, str]]:
     present = {kind: None for row in rows for kind in row.files}
     views = {kind: text for kind, text in VIEWS.items() if kind in present}
     for kind in sorted(present, key=lambda kind: (kind[:4], _scale(kind))):
-        if kind not in VIEWS:
+        if kind.startswith(KIND):
+            text = "how open the gates of a HANet block are: image, mean by row, all channels"
+            views[kind] = (f"Gates {block_of(kind)}", text)
+        elif kind not in VIEWS:
             name, text = SCALED_VIEWS.get(kind.partition("_")[0], (kind, ""))
             views[kind] = (f"{name} {_scale(kind)}×", f"{text} {_scale(kind)}×")
     return views
@@ -175,6 +182,18 @@ def _figures(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     if images and seconds:
         figures.append({"label": "images a second", "value": f"{images / seconds:.3g}"})
     return figures
+
+
+def _bands(summary: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Table of the height bands: headings, and a row each in percent."""
+    if summary["bands"] is None:
+        return None
+    heads = [(key, label) for key, label in METRICS if key in summary["bands"]["upper"]]
+    rows = [
+        (title, [_text(summary["bands"][band][key]) for key, _ in heads])
+        for band, title in BANDS.items()
+    ]
+    return {"heads": [label for _, label in heads], "rows": rows}
 
 
 def _tables(summary: Mapping[str, Any], run: Mapping[str, Any]) -> list[dict[str, Any]]:

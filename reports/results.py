@@ -5,6 +5,8 @@
      "metrics": {"mean_iu", "mean_dice", "acc", "acc_cls", "fwavacc", "loss", "boundary_f"},
                                                                          0..1, loss in nats
      "reported": {"mIoU", "mAcc", "aAcc", "mDice"},    0..1, percentages rounded to two decimals
+     "bands": {"upper": {"mean_iu", "mean_dice", "acc", "acc_cls", "fwavacc", "iou": [...]}, "mid1",
+               "mid2", "lower"},                             quarters of the height, from the top
      "classes": [{"id", "name", "iou", "dice", "precision", "recall", "fp_over_tp", "fn_over_tp",
                   "label_share", "boundary_f", "absent"}, ...],          shares of scored pixels
      "confusion": [[...], ...],                                          rows ground truth
@@ -53,6 +55,7 @@ def make_results(
             "loss": plain(summary.loss),
             "boundary_f": plain(boundary.mean_f()) if boundary else None,
         },
+        "bands": _bands(summary),
         "reported": {k: plain(v) for k, v in scores.reported().items()} if scores else None,
         "classes": _classes(scores, boundary) if scores else None,
         "confusion": scores.matrix.tolist() if scores else None,
@@ -79,6 +82,15 @@ def write_results(
     text = json.dumps(results, indent=1, allow_nan=False)
     write_atomic(Path(path), (text + "\n").encode())
     return results
+
+
+def _bands(summary: EvalSummary) -> dict[str, Any] | None:
+    if summary.bands is None:
+        return None
+    return {
+        key: {**{name: plain(getattr(own, name)) for name in METRICS}, "iou": plain(own.iou)}
+        for key, own in summary.bands.items()
+    }
 
 
 def _classes(scores: Scores, boundary: BoundaryScores | None) -> list[dict[str, Any]]:

@@ -33,6 +33,7 @@ PASCAL_NAMES = r"\d{4}_\d{6}\.png", "2008_000002.png"
 SERVER_NAMES = {  # data set -> pattern of its file names, and an example
     "cityscapes": CITYSCAPES_NAMES,
     "synthetic": CITYSCAPES_NAMES,
+    "bdd100k": (r"[0-9a-f]{8}-[0-9a-f]{8}\.png", "cabc30fc-e7726578.png"),
     "ade20k": (r"ADE_(test|val|train)_\d{8}\.png", "ADE_test_00000001.png"),
     "pascal_context": PASCAL_NAMES,
     "pascal_context_59": PASCAL_NAMES,

@@ -107,6 +107,7 @@ def test_help_answers_without_torch(program: str) -> None:
 def test_every_flag_is_read_somewhere() -> None:
     """A flag that no code looks at would promise what does not happen."""
     sources = [ROOT / "train.py", ROOT / "eval.py", ROOT / "flags/parser.py", ROOT / "config.py"]
+    sources.append(ROOT / "flags/hanet.py")
     for package in ("datasets", "engine", "loss", "network", "reports", "runtime"):
         sources += sorted((ROOT / package).rglob("*.py"))
     text = "\n".join(path.read_text() for path in sources)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from transforms.boundary import mirrored
 from transforms.resample import (
@@ -80,11 +81,12 @@ class _Axis:
 class RandomSizeAndCrop:
     """Random scale, then a random crop of fixed size, in one resample.
 
-    The scale is uniform in scale_min..scale_max, times pre_size / long edge when given. With a
-    centroid the crop contains it (its right or lower edge at the least). An axis shorter than
-    the crop is padded on both sides by half of what is missing plus one before the crop is
-    drawn. slide_small: a picture smaller than the crop on both axes slides freely inside it.
-    full_crop: the crop has the size of the incoming picture.
+    The scale is uniform in scale_min..scale_max, times pre_size / long edge when given (short
+    edge with pre_size_short). With a centroid the crop contains it (its right or lower edge at
+    the least). An axis shorter than the crop is padded on both sides by half of what is missing
+    plus one before the crop is drawn. slide_small: a picture smaller than the crop on both axes
+    slides freely inside it. full_crop: the crop has the size of the incoming picture. no_pad: a
+    picture that is too small for the crop is enlarged until it fits.
     Raises ValueError for an empty crop or a scale range that is not positive and ascending.
     """
 
@@ -98,6 +100,8 @@ class RandomSizeAndCrop:
         pre_size: int | None = None,
         full_crop: bool = False,
         slide_small: bool = False,
+        no_pad: bool = False,
+        pre_size_short: bool = False,
         resample: Resample = "fast",
     ) -> None:
         if min(crop_size) < 1:
@@ -107,14 +111,20 @@ class RandomSizeAndCrop:
         self.crop_size, self.ignore_label = crop_size, ignore_label
         self.scale_min, self.scale_max, self.pre_size = scale_min, scale_max, pre_size
         self.full_crop, self.slide_small, self.resample = full_crop, slide_small, resample
+        self.no_pad, self.pre_size_short = no_pad, pre_size_short
 
     def draw(self, size: tuple[int, int], centroid: tuple[int, int] | None, draws: Draws) -> Window:
         """The window for a picture of `size` (H, W). Draws in order: scale, x, y."""
         scale = draws.uniform(self.scale_min, self.scale_max)
         if self.pre_size is not None:
-            scale *= self.pre_size / max(size)
-        height, width = max(int(size[0] * scale), 1), max(int(size[1] * scale), 1)
+            scale *= self.pre_size / (min(size) if self.pre_size_short else max(size))
         crop = size if self.full_crop else self.crop_size
+        height, width = max(int(size[0] * scale), 1), max(int(size[1] * scale), 1)
+        if self.no_pad and (height < crop[0] or width < crop[1]):
+            # Published as a smaller crop that is enlarged to the crop size: the same picture.
+            scale *= max(crop[0] / height, crop[1] / width)
+            height = max(int(size[0] * scale), crop[0])
+            width = max(int(size[1] * scale), crop[1])
         if (height, width) == crop:
             return whole(height, width)
         centre = (None, None) if centroid is None else [int(c * scale) for c in centroid]
@@ -169,6 +179,46 @@ class HorizontalFlip:
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         return self.apply(sample, self.draw(GeneratorDraws(rng)))
+
+
+class RandomRotate:
+    """Turn by an angle uniform in -degrees..degrees about the centre; image bicubic.
+
+    Corners without picture are black and `ignore_label`.
+    # differs: row positions stay those of the upright picture, which hold at its centre; the
+    # published ones are those of its first column.
+    """
+
+    def __init__(self, degrees: float, ignore_label: int) -> None:
+        self.degrees, self.ignore_label = degrees, ignore_label
+
+    def draw(self, draws: Draws) -> float:
+        """The angle in degrees, counter-clockwise."""
+        return draws.uniform(-self.degrees, self.degrees)
+
+    def apply(self, sample: Sample, angle: float) -> Sample:
+        """The turned sample; its centroid is dropped."""
+        label = sample.label
+        if label is not None:
+            picture = Image.fromarray(label)
+            label = np.array(picture.rotate(angle, fillcolor=self.ignore_label))
+        turned = Image.fromarray(sample.image).rotate(angle, Image.Resampling.BICUBIC)
+        return replace(sample, image=np.array(turned), label=label, centroid=None)
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        return self.apply(sample, self.draw(GeneratorDraws(rng)))
+
+
+class Enlarge:
+    """Validation resize: both sides times `factor`, image bicubic, label nearest."""
+
+    def __init__(self, factor: float, resample: Resample = "fast") -> None:
+        self.factor, self.resample = factor, resample
+
+    def __call__(self, sample: Sample, rng: np.random.Generator | None = None) -> Sample:
+        height, width = sample.size
+        window = whole(int(height * self.factor), int(width * self.factor))
+        return show(sample, window, 0, "bicubic", self.resample)
 
 
 class ScaleLongEdge:

@@ -8,7 +8,9 @@ from typing import Literal
 from transforms.distortion import PhotometricDistortion
 from transforms.joint import (
     CenterCropPad,
+    Enlarge,
     HorizontalFlip,
+    RandomRotate,
     RandomSizeAndCrop,
     ResizeHeight,
     ScaleLongEdge,
@@ -20,6 +22,7 @@ from transforms.resample import Resample
 from transforms.sample import Compose, Transform
 
 Blur = Literal["gauss", "bilateral"]
+SQUARE = 1536  # side of the published Mapillary validation, pixels
 
 
 def train_pipeline(
@@ -34,6 +37,9 @@ def train_pipeline(
     full_crop: bool = False,
     translate_aug_fix: bool = False,
     rand_augment: tuple[int, int] | None = None,
+    no_pad: bool = False,
+    pre_size_short: bool = False,
+    rotate: float = 0.0,
     hflip: float = 0.5,
     resample: Resample = "fast",
 ) -> Compose:
@@ -41,7 +47,8 @@ def train_pipeline(
 
     crop_size: (H, W) of the result; `full_crop` takes the size of each image instead.
     pre_size: long edge, pixels, that the random scale of scale_min..scale_max refers to.
-    color_aug: strength of the colour jitter, 0 disables it. rand_augment: (N, M).
+    color_aug: strength of the colour jitter, 0 disables it. rand_augment: (N, M). rotate:
+    largest angle in degrees. no_pad, pre_size_short: see `RandomSizeAndCrop`.
     resample: filter of the image, see `transforms.resample`.
     """
     chain: list[Transform] = [
@@ -53,10 +60,14 @@ def train_pipeline(
             pre_size=pre_size,
             full_crop=full_crop,
             slide_small=translate_aug_fix,
+            no_pad=no_pad,
+            pre_size_short=pre_size_short,
             resample=resample,
         ),
         HorizontalFlip(hflip),
     ]
+    if rotate > 0:
+        chain.append(RandomRotate(rotate, ignore_label))
     if rand_augment is not None:
         chain.append(RandAugment(*rand_augment, ignore_label=ignore_label))
     if color_aug > 0:
@@ -97,23 +108,24 @@ def eval_pipeline(
     map_crop_val: bool = False,
     test_scale: Box | None = None,
     size_divisor: int = 1,
+    enlarge: float = 1.0,
 ) -> Compose:
-    """Transforms of the validation set; none without `pre_size` or `test_scale`.
+    """Transforms of the validation set; none by default.
 
-    pre_size scales the long edge; with `map_crop_val` it is the side of a square that the image,
-    resized to this height, is centred in. Scores are then those of the resized picture.
+    pre_size scales the long edge; with `map_crop_val` it is the side of a square (1536 if it is
+    not given) that the image, resized to this height, is centred in. enlarge: factor of both
+    sides. Scores are then those of the resized picture.
     test_scale: (long, short), a box that the image alone is fitted into, then brought to the
     next multiple of size_divisor; predictions return to the size of the file, where they are
-    scored. Raises ValueError for `map_crop_val` without `pre_size`, and for both kinds at once.
+    scored. Raises ValueError for both kinds at once.
     """
     if test_scale is not None:
         if pre_size is not None:
             raise ValueError("--test_scale and --pre_size exclude each other")
         return Compose([FitImage(test_scale, size_divisor)])
-    if pre_size is None:
-        if map_crop_val:
-            raise ValueError("--map_crop_val needs --pre_size, the side of the square")
-        return Compose([])
     if map_crop_val:
-        return Compose([ResizeHeight(pre_size), CenterCropPad(pre_size, ignore_label)])
-    return Compose([ScaleLongEdge(pre_size)])
+        side = pre_size or SQUARE
+        return Compose([ResizeHeight(side), CenterCropPad(side, ignore_label)])
+    if pre_size is not None:
+        return Compose([ScaleLongEdge(pre_size)])
+    return Compose([Enlarge(enlarge)] if enlarge != 1 else [])

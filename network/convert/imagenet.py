@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from config import UserError
+from network.convert import hila
 from network.convert.checkpoint import read_checkpoint, split_weights
+from network.convert.entries import after_pretraining, dead_names, is_dead, is_fresh
 from network.convert.fit import fitted
 from network.convert.nvidia import strip_saved_prefix
 from network.convert.report import LoadReport, shortened
@@ -76,7 +78,8 @@ def hiseg_trunk_name(key: str, state: Mapping[str, Tensor]) -> str | None:
 def load_trunk(net: nn.Module, path: str) -> LoadReport:
     """Load the ImageNet file `path` into the backbone of `net` (wrapped or not).
 
-    Keys of the classifier are dropped and reported; anything else must fit. Raises UserError.
+    Keys of the classifier are dropped and reported; anything else must fit, up to what the trunk
+    says that such files may lack. Raises UserError.
     """
     backbone = getattr(getattr(net, "net", net), "backbone", None)
     if not isinstance(backbone, nn.Module):
@@ -88,19 +91,32 @@ def load_trunk(net: nn.Module, path: str) -> LoadReport:
     else:
         names: Mapping[str, str | None] = getattr(backbone, "file_names", {})
         layout, renamed = "imagenet", {key: _own_name(key, names) for key in state}
+    dead = dead_names(backbone)
+    renamed = {k: None if n and is_dead(n, dead) else n for k, n in renamed.items()}
     dropped = tuple(key for key, name in renamed.items() if name is None)
     found = {name: state[key] for key, name in renamed.items() if name is not None}
     found = fitted(backbone, found, f"--pretrained {path}")
     own = backbone.state_dict()
     wrong = [f"{key} is not known" for key in found if key not in own]
-    wrong += [f"{key} is missing" for key in own if key not in found and "num_batches" not in key]
+    missing = [key for key in own if key not in found and "num_batches" not in key]
+    fresh = tuple(key for key in missing if is_fresh(key, backbone, found))
+    wrong += [f"{key} is missing" for key in missing if key not in fresh]
     wrong += [
         f"{key} has shape {tuple(value.shape)}, wanted {tuple(own[key].shape)}"
         for key, value in found.items()
         if key in own and value.shape != own[key].shape
     ]
     if wrong:
-        raise UserError(f"--pretrained {path} does not fit the trunk: {shortened(wrong)}")
+        title = f"--pretrained {path}"
+        other_stages = hila.stage_set(found) and hila.misfit(title, own, found)
+        raise UserError(other_stages or f"{title} does not fit the trunk: {shortened(wrong)}")
     for key, value in found.items():
         own[key].copy_(value)
-    return LoadReport(layout=layout, loaded=tuple(found), dropped=dropped)
+    filled = after_pretraining(backbone, found)
+    return LoadReport(
+        layout=layout,
+        loaded=tuple(found),
+        dropped=dropped,
+        fresh=tuple(key for key in fresh if key not in filled),
+        filled=filled,
+    )

@@ -3,34 +3,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from config import UserError
-from network.convert import imagenet
+from network.convert import hanet, hila, imagenet
 from network.convert.checkpoint import read_checkpoint, split_weights
+from network.convert.entries import dead_names, is_dead
 from network.convert.fit import fitted
-from network.convert.nvidia import official_name, strip_saved_prefix, to_wanted
+from network.convert.nvidia import BACKBONE_PREFIX, official_name, strip_saved_prefix, to_wanted
 from network.convert.report import LoadReport, shortened
 
 COUNTER = "num_batches_tracked"  # absent from files of old torch versions; not a weight
 
 
 def detect(state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
-    """Name of the key layout: `hiseg`, `nvidia` or `imagenet`."""
+    """Name of the key layout: `hiseg`, `nvidia`, `hanet` or `imagenet`."""
     if "model_options" in facts:
         return "hiseg"
     if imagenet.is_trunk(state):
         return "imagenet"
-    return "nvidia"
+    return "hanet" if hanet.is_hanet(state) else "nvidia"
+
+
+OWN_NAMES: dict[str, Callable[[str], str]] = {  # key of a layout -> key without `net.`
+    "imagenet": imagenet.trunk_name,
+    "hanet": hanet.our_name,
+}
+
+
+def _own_name(key: str, layout: str) -> str:
+    rename = OWN_NAMES.get(layout)
+    return key if rename is None else rename(key)
 
 
 def _allowed(key: str, partial: Sequence[str]) -> bool:
     """Whether `key` lies under one of the names in `partial`, in either spelling."""
-    names = {key, official_name(key), official_name(key, "deeper.")}
+    names = {key, official_name(key), official_name(key, "deeper."), hanet.official_name(key)}
     return any(
         name == prefix or name.startswith(prefix.rstrip(".") + ".")
         for prefix in partial
@@ -43,14 +55,19 @@ def _plan(
 ) -> tuple[dict[str, Tensor], LoadReport]:
     """Tensors to copy by name of the network, and what becomes of all names."""
     own = net.state_dict()
+    dead = [official_name(name) for name in dead_names(net)]
     dropped = [key for key in state if layout == "imagenet" and imagenet.is_classifier(key)]
+    spellings = {
+        key: (official_name(key), BACKBONE_PREFIX + key) for key in state if key not in own
+    }
+    dropped += [key for key, names in spellings.items() if any(is_dead(n, dead) for n in names)]
     found: dict[str, Tensor] = {}
     unexpected: list[str] = []
     mismatched: list[tuple[str, str]] = []  # name, name with both shapes
     for key, value in state.items():
         if key in dropped:
             continue
-        name = to_wanted(imagenet.trunk_name(key) if layout == "imagenet" else key, own.keys())
+        name = to_wanted(_own_name(key, layout), own.keys())
         if name not in own:
             (dropped if _allowed(key, partial) else unexpected).append(key)
         elif value.shape != own[name].shape:
@@ -75,13 +92,16 @@ def _plan(
     return found, report
 
 
+def _title(net: nn.Module) -> str:
+    arch, num_classes = getattr(net, "arch", type(net).__name__), getattr(net, "num_classes", None)
+    return f"{arch} with {num_classes} classes"
+
+
 def _refusal(net: nn.Module, source: str, facts: Mapping[str, Any], report: LoadReport) -> str:
     """One line: what does not fit, and the way out."""
-    arch, num_classes = getattr(net, "arch", type(net).__name__), getattr(net, "num_classes", None)
-    own = f"{arch} with {num_classes} classes"
     there = [str(facts["arch"])] if "arch" in facts else []
     there += [f"{facts['num_classes']} classes"] if "num_classes" in facts else []
-    text = f"{source} ({', '.join(there) or report.layout}) does not fit {own}: "
+    text = f"{source} ({', '.join(there) or report.layout}) does not fit {_title(net)}: "
     parts = []
     for what in ("mismatched", "missing", "unexpected"):
         names = getattr(report, what)
@@ -122,7 +142,12 @@ def load_official(
     _check_prefixes(net, state, partial)
     names = [*report.missing, *(text.split(" ", 1)[0] for text in report.mismatched)]
     if report.unexpected or not all(_allowed(name, partial) for name in names):
-        raise UserError(_refusal(net, title, facts, report))
+        hint = hanet.misfit(net.state_dict(), state)
+        if hint and all("hanet" in name for name in (*names, *report.unexpected)):
+            raise UserError(f"{title} does not fit {_title(net)}: {hint}")
+        other_stages = hila.misfit(title, net.state_dict(), state)
+        refusal = _refusal(net, title, facts, report) + (f"; {hint}" if hint else "")
+        raise UserError(other_stages or refusal)
     _copy(net, found)
     return report
 

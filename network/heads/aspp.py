@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from config import UserError
 from network.ops.conv import conv, conv_bn_relu
 from network.ops.resize import resize, size_of
 
 STRIDE_8_RATES = (12, 24, 36)
+FIXED_POOL = 105  # side of the windows of `fixed_pool`, map pixels
 
 
 class ASPP(nn.Module):
@@ -23,13 +25,23 @@ class ASPP(nn.Module):
     In training a process with batch 1 gives the batch norm of the pooled branch one value per
     channel, which has no variance. That norm then uses its running statistics and leaves them
     alone; SyncBatchNorm sees the other processes and works as ever.
+
+    `rates` are the dilations of the last three branches. With `fixed_pool` the pooled branch
+    sees means over windows of `FIXED_POOL` pixels instead of the whole map, which must have room
+    for one of them.
     """
 
     def __init__(
-        self, channels: int, bottleneck: int = 256, *, align_corners: bool = False
+        self,
+        channels: int,
+        bottleneck: int = 256,
+        *,
+        rates: tuple[int, int, int] = STRIDE_8_RATES,
+        fixed_pool: bool = False,
+        align_corners: bool = False,
     ) -> None:
         super().__init__()
-        self.align_corners = align_corners
+        self.align_corners, self.fixed_pool = align_corners, fixed_pool
         self.out_channels = 5 * bottleneck
         dilated = (
             nn.Sequential(
@@ -37,20 +49,34 @@ class ASPP(nn.Module):
                 nn.BatchNorm2d(bottleneck),
                 nn.ReLU(inplace=True),
             )
-            for rate in STRIDE_8_RATES
+            for rate in rates
         )
         self.features = nn.ModuleList([conv_bn_relu(channels, bottleneck, 1), *dilated])
         self.img_conv = conv_bn_relu(channels, bottleneck, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = self._pooled(F.adaptive_avg_pool2d(x, 1))
+        pooled = self._pooled(self._means(x))
         pooled = resize(pooled, size_of(x), self.align_corners)
         return torch.cat([pooled, *(branch(x) for branch in self.features)], dim=1)
+
+    def _means(self, x: Tensor) -> Tensor:
+        """(B, C, 1, 1), with `fixed_pool` one for each window."""
+        if not self.fixed_pool:
+            return F.adaptive_avg_pool2d(x, 1)
+        if min(size_of(x)) < FIXED_POOL:
+            height, width = size_of(x)
+            raise UserError(
+                f"fixed_aspp_pool averages {FIXED_POOL}x{FIXED_POOL} windows, the map has "
+                f"{height}x{width}; larger images or crops, or leave it out"
+            )
+        return F.avg_pool2d(x, FIXED_POOL)
 
     def _pooled(self, means: Tensor) -> Tensor:
         """means (B, C, 1, 1) through `img_conv`."""
         norm = self.img_conv[1]
-        if len(means) > 1 or not (isinstance(norm, nn.BatchNorm2d) and norm.training):
+        if means.numel() > means.shape[1] or not (
+            isinstance(norm, nn.BatchNorm2d) and norm.training
+        ):
             return self.img_conv(means)
         # differs: the reference stops here with an error.
         statistics = (norm.running_mean, norm.running_var, norm.weight, norm.bias)

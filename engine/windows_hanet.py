@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HANet's inference: resized 8-bit pictures, whole or in windows that grow with the scale.
+
+    infer = hanet_sliding(whole(net), (0.5, 1.0, 2.0), tile=(1024, 1024), overlap=1 / 3)
+    scores = infer(images, rows)["pred"]
+
+It differs from `predict.multi_scale(predict.slide(...))` in three ways that scores depend on: the
+8-bit picture is resized, with Pillow's filters; a window has the side of the tile times
+max(scale, 1); and the first window of an axis starts at a multiple of the stride that is
+rounded up. Row positions follow: each window sees the rows it shows.
+
+Source: HANet (arXiv 2003.05128), evaluation protocol of the published networks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from config import UserError
+from engine.predict import Average, Infer, accumulate_, mean_
+from network.outputs import PRED
+from transforms.normalize import denormalize, to_tensor
+from transforms.resample import Filter, resample_image, resample_rows, whole
+
+PUBLISHED_TILE = (1024, 1024)  # pixels at scale 1 and below
+OneView = Callable[[Tensor, Tensor | None, float], Tensor]  # picture, rows, scale -> scores
+
+
+@dataclass(frozen=True)
+class Box:
+    """A window in pixels: rows top..bottom, columns left..right, ends excluded."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+
+def axis_windows(length: int, side: int, overlap: float) -> list[tuple[int, int]]:
+    """First and end pixel of the windows along an axis of `length` pixels.
+
+    The stride is ceil(side * (1 - overlap)); the last window is moved back inside, and an axis
+    shorter than `side` gets one window of its own length.
+    """
+    stride = math.ceil(side * (1 - overlap))
+    count = max(math.ceil((length - side) / stride) + 1, 1)
+    size = min(side, length)
+    starts = [min(index * stride, length - size) for index in range(count)]
+    return [(start, start + size) for start in starts]
+
+
+def window_boxes(size: tuple[int, int], tile: tuple[int, int], overlap: float) -> list[Box]:
+    """Windows of `tile` (H, W) over a picture of `size` (H, W), column by column."""
+    rows = axis_windows(size[0], tile[0], overlap)
+    columns = axis_windows(size[1], tile[1], overlap)
+    return [Box(top, left, bottom, right) for left, right in columns for top, bottom in rows]
+
+
+def true_count(boxes: Sequence[Box], size: tuple[int, int], num_classes: int) -> Tensor:
+    """Number of windows that saw each pixel: (1, H, W) float32."""
+    del num_classes
+    count = torch.zeros(1, *size)
+    for box in boxes:
+        count[0, box.top : box.bottom, box.left : box.right] += 1
+    return count
+
+
+def official_count(boxes: Sequence[Box], size: tuple[int, int], num_classes: int) -> Tensor:
+    """The published divisor (K, H, 1), whose axes were exchanged.
+
+    Class c, row r is divided by the number of windows with top <= c < bottom and
+    left <= r < right, whatever the column. Raises UserError where that would divide by zero.
+    """
+    count = torch.zeros(num_classes, size[0], 1)
+    for box in boxes:
+        count[box.top : box.bottom, box.left : box.right] += 1
+    if not bool(count.all()):
+        raise UserError(
+            f"--sliding_official divides by zero for a picture of {size[1]}x{size[0]} (width x "
+            f"height) and {num_classes} classes; leave it out, the true count has no such limit"
+        )
+    return count
+
+
+Count = Callable[[Sequence[Box], tuple[int, int], int], Tensor]
+
+
+def _tiled(
+    infer: Infer, tile: tuple[int, int], overlap: float, batch_windows: int, count: Count
+) -> OneView:
+    """Scores of one scaled picture: logits summed over its windows, divided by `count`."""
+
+    def one_view(picture: Tensor, rows: Tensor | None, scale: float) -> Tensor:
+        size = picture.shape[-2], picture.shape[-1]
+        grown = max(scale, 1.0)
+        boxes = window_boxes(size, (int(tile[0] * grown), int(tile[1] * grown)), overlap)
+        total: Tensor | None = None
+        for first in range(0, len(boxes), batch_windows):
+            part = boxes[first : first + batch_windows]
+            scores = infer(*_cut(picture, rows, part))[PRED]
+            if total is None:
+                total = scores.new_zeros(1, scores.shape[1], *size)
+            for box, window in zip(part, scores, strict=True):
+                total[0, :, box.top : box.bottom, box.left : box.right] += window
+        assert total is not None
+        return total.div_(count(boxes, size, total.shape[1]).to(total.device))
+
+    return one_view
+
+
+def _cut(
+    picture: Tensor, rows: Tensor | None, boxes: Sequence[Box]
+) -> tuple[Tensor, Tensor | None]:
+    """The windows of one picture as a batch, and the rows that each of them shows."""
+    windows = [picture[:, :, box.top : box.bottom, box.left : box.right] for box in boxes]
+    if rows is None:
+        return torch.cat(windows), None
+    return torch.cat(windows), torch.cat([rows[:, box.top : box.bottom] for box in boxes])
+
+
+def _one_pass(infer: Infer) -> OneView:
+    """Scores of one scaled picture in a single pass."""
+
+    def one_view(picture: Tensor, rows: Tensor | None, scale: float) -> Tensor:
+        del scale
+        return infer(picture, rows)[PRED]
+
+    return one_view
+
+
+class ScaledPictures:
+    """Mean of the scores of resized and mirrored pictures, each picture of a batch alone.
+
+    Pictures are made again from the network input and resized as 8 bit, so the input must be a
+    normalised 8-bit picture, as all loaders give.
+    """
+
+    def __init__(
+        self,
+        one_view: OneView,
+        scales: Sequence[float],
+        *,
+        flip: bool,
+        kernel: Filter,
+        average: Average,
+        out_size: tuple[int, int] | None = None,
+    ) -> None:
+        if not scales or any(scale <= 0 for scale in scales):
+            raise ValueError(f"scales {tuple(scales)}: one or more positive numbers wanted")
+        self.one_view, self.scales, self.flip = one_view, tuple(scales), flip
+        self.kernel: Filter = kernel
+        self.average: Average = average
+        self.out_size = out_size
+
+    def __call__(self, images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
+        """Scores (B, K, H, W) at the size of `images`, or at `out_size`."""
+        each = [
+            self._of_one(images[index : index + 1], None if rows is None else rows[index])
+            for index in range(len(images))
+        ]
+        return {PRED: each[0] if len(each) == 1 else torch.cat(each)}
+
+    def _of_one(self, image: Tensor, rows: Tensor | None) -> Tensor:
+        size = self.out_size or (image.shape[-2], image.shape[-1])
+        picture = denormalize(image[0])
+        total: Tensor | None = None
+        for scale in self.scales:
+            height, width = picture.shape[:2]
+            window = whole(max(int(height * scale), 1), max(int(width * scale), 1))
+            scaled = to_tensor(resample_image(picture, window, self.kernel, "pillow"))[None]
+            scaled = scaled.to(image.device)
+            own_rows = None
+            if rows is not None:
+                positions = torch.from_numpy(resample_rows(rows.cpu().numpy(), window))
+                own_rows = positions[None].to(image.device)
+            for mirrored in (False, True) if self.flip else (False,):
+                scores = self.one_view(scaled.flip(-1) if mirrored else scaled, own_rows, scale)
+                if total is None:
+                    total = scores.new_zeros(1, scores.shape[1], *size)
+                accumulate_(total, scores, mirrored, self.average)
+                del scores
+        assert total is not None
+        return mean_(total, len(self.scales) * (2 if self.flip else 1), self.average)
+
+
+def hanet_sliding(
+    infer: Infer,
+    scales: Sequence[float] = (0.5, 1.0, 2.0),
+    *,
+    tile: tuple[int, int] = PUBLISHED_TILE,
+    overlap: float = 1 / 3,
+    flip: bool = True,
+    batch_windows: int = 1,
+    official: bool = False,
+) -> Infer:
+    """Mean logits over scales, mirrored pictures and overlapping windows.
+
+    tile: (H, W) pixels at scale 1 and below. overlap: share of a window, 0..1. batch_windows:
+    windows that go through the network together. official: divide by the published count, see
+    `official_count`. Raises ValueError for an overlap outside 0..1 (1 excluded).
+    """
+    if not 0 <= overlap < 1:
+        raise ValueError(f"overlap {overlap:g} is outside 0..1, 1 excluded")
+    count = official_count if official else true_count
+    one_view = _tiled(infer, tile, overlap, batch_windows, count)
+    return ScaledPictures(one_view, scales, flip=flip, kernel="bilinear", average="logits")
+
+
+def hanet_pooling(
+    infer: Infer,
+    scales: Sequence[float] = (0.5, 1.0, 2.0),
+    *,
+    flip: bool = True,
+    out_size: tuple[int, int] | None = None,
+) -> Infer:
+    """Mean probabilities of whole pictures over scales and mirrored pictures.
+
+    out_size: (H, W) at which they are averaged and returned, by default that of the picture.
+    # differs: the published size is 1024 x 2048 whatever the picture.
+    """
+    return ScaledPictures(
+        _one_pass(infer), scales, flip=flip, kernel="bicubic", average="probs", out_size=out_size
+    )

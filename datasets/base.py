@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -24,6 +24,7 @@ from datasets.spec import NUM_RAW_IDS, UNKNOWN, DatasetSpec, Item
 from transforms.sample import Sample, Transform
 
 Picture = npt.NDArray[np.uint8]
+ExtraMaps = Callable[[Item, Picture], dict[str, np.ndarray]]
 
 # What Pillow raises for broken files, depending on the format and on where they break.
 BROKEN = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
@@ -246,6 +247,7 @@ class SegmentationDataset(Dataset[Sample]):
 
     transform: applied with the generator of the `Draw`, with a fixed one for a plain index.
     check_labels: False leaves labels unread (predictions without scores).
+    extra_maps: makes more maps of the size of the label, for `Sample.extras`.
     """
 
     def __init__(
@@ -254,9 +256,11 @@ class SegmentationDataset(Dataset[Sample]):
         spec: DatasetSpec,
         transform: Transform | None = None,
         check_labels: bool = True,
+        extra_maps: ExtraMaps | None = None,
     ) -> None:
         self.items, self.spec = list(items), spec
         self.transform, self.check_labels = transform, check_labels
+        self.extra_maps = extra_maps
 
     def __len__(self) -> int:
         return len(self.items)
@@ -270,7 +274,10 @@ class SegmentationDataset(Dataset[Sample]):
             label = read_item_label(item, self.spec)
             if label.shape != image.shape[:2]:
                 raise DataError(mismatch_text(item, image.shape[:2], label.shape[:2]))
-        return Sample(image=image, label=label, name=item.name, centroid=centroid)
+        extras = {}
+        if self.extra_maps is not None and label is not None:
+            extras = self.extra_maps(item, label)
+        return Sample(image=image, label=label, name=item.name, centroid=centroid, extras=extras)
 
     def __getitem__(self, draw: int | Draw) -> Sample:
         """The transformed sample, a pure function of `draw` and the files."""

@@ -16,8 +16,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from config import Config, UserError
-from datasets import cityscapes, folder, nullloader, uniform, verify
-from datasets.base import SegmentationDataset
+from datasets import cityscapes, dt_offset, folder, nullloader, uniform, verify
+from datasets.base import ExtraMaps, SegmentationDataset
 from datasets.centroids import Centroids, Progress, load_or_build
 from datasets.loader import Batch, Source, make_loader
 from datasets.registry import data_root, dataset_spec, split_items
@@ -192,6 +192,24 @@ def train_transform(args: argparse.Namespace, spec: DatasetSpec) -> Transform:
     )
 
 
+def boundary_source(
+    args: argparse.Namespace, cfg: Config, spec: DatasetSpec, items: list[Item]
+) -> ExtraMaps | None:
+    """Where boundary supervision takes its maps from; None without it.
+
+    Raises UserError for an item without its file, if files are wanted.
+    """
+    if args.dt_offset_wt == 0:
+        return None
+    turn_angles = not cfg.LOSS.BOUNDARY_OFFICIAL
+    if args.dt_offset_source == "compute":
+        return dt_offset.computed_maps(spec, turn_angles=turn_angles)
+    root = data_root(args.dataset, cfg)
+    out = dt_offset.offset_root(root, cfg)
+    dt_offset.check_stored(items, root, out)
+    return dt_offset.stored_maps(root, out, turn_angles=turn_angles)
+
+
 def make_train_loader(
     args: argparse.Namespace, cfg: Config, rank: int, world: int, seed: int
 ) -> tuple[DataLoader[Batch], TrainSampler, DatasetSpec]:
@@ -210,7 +228,9 @@ def make_train_loader(
     else:
         found = _checked_centroids(args, cfg, spec, (items, video, coarse), rank)
         every = [*items, *video, *coarse]
-        dataset = SegmentationDataset(every, spec, train_transform(args, spec))
+        extra_maps = boundary_source(args, cfg, spec, every)
+        transform = train_transform(args, spec)
+        dataset = SegmentationDataset(every, spec, transform, extra_maps=extra_maps)
     plan = uniform.EpochPlan(
         num_fine=len(items),
         fine=found[0],

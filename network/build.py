@@ -23,12 +23,25 @@ from torch import nn
 
 from config import ModelConfig, UserError, cfg, check_scales, near
 from network.convert import load_trunk
+from network.heads.boundary import BoundaryHeads
 from network.multiscale import MSCALE_OPTIONS, hierarchical
 from network.outputs import OneScale
 
 ARCH_MODULES = (
-    "ocrnet", "basic", "deepv3", "deeper", "mscale", "mscale2", "attnscale", "hrvit", "hanet",
-)  # fmt: skip
+    "ocrnet",
+    "basic",
+    "deepv3",
+    "deeper",
+    "mscale",
+    "mscale2",
+    "attnscale",
+    "hrvit",
+    "hanet",
+    "unept",
+    "segformer",
+    "hila",
+    "swin",
+)
 
 MSCALE_SUFFIX = "_Mscale"
 
@@ -101,6 +114,15 @@ def _refuse_useless(arch: str, model: ModelConfig, used: frozenset[str]) -> None
             raise UserError(f"{item.name}={value} has no effect on {arch}; leave it out")
 
 
+def _add_boundary_heads(net: nn.Module, name: str) -> None:
+    """Give `net`, or the network inside its multi-scale wrapper, boundary heads."""
+    core = net if isinstance(net, OneScale) else getattr(net, "net", None)
+    if not isinstance(core, OneScale):
+        raise UserError(f"{name} predicts no map: boundary_heads has no effect on it")
+    if not core.own_boundary:
+        core.boundary = BoundaryHeads(core.feature_channels)
+
+
 def _build(name: str, num_classes: int, model: ModelConfig) -> nn.Module:
     module_name, function_name = name.split(".")
     return cast(ArchFunction, getattr(_module(module_name), function_name))(num_classes, model)
@@ -124,11 +146,13 @@ def build_net(arch: str, num_classes: int, **options: Any) -> nn.Module:
         raise UserError(f"num_classes {num_classes}: at least one class wanted")
     model = _model_config(options)
     base = None if name in list_archs() else _base_of(name, list_archs())
-    used = _used_options(base or name)
+    used = _used_options(base or name) | {"boundary_heads"}
     _refuse_useless(name, model, used | MSCALE_OPTIONS if base else used)
     net = _build(base or name, num_classes, model)
     if base:
         net = _with_scales(net, name, model)
+    if model.boundary_heads:
+        _add_boundary_heads(net, name)
     report = load_trunk(net, cfg.expand(model.pretrained)) if model.pretrained else None
     # For messages about this network: its name, and what became of the ImageNet file.
     vars(net).update(arch=name, num_classes=num_classes, trunk_report=report)

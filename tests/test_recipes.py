@@ -76,7 +76,8 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
 
 def build(args: argparse.Namespace) -> torch.nn.Module:
     """The network of `args` at its true size, without memory for the weights."""
-    num_classes = dataset_spec(args, cfg).num_classes
+    is_imagenet = args.task == "classify"
+    num_classes = 1000 if is_imagenet else dataset_spec(args, cfg).num_classes
     with torch.device("meta"):
         return build_net(args.arch, num_classes, **dataclasses.asdict(cfg.MODEL))
 

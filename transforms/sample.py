@@ -35,7 +35,6 @@ class Sample:
     network sees as zero; None without such padding.
     extras: more (H, W) maps by name, uint8 or float32. They follow the label through all
     geometry, nearest pixel, `EXTRA_PAD` outside the picture; their values are not touched.
-    mirrored: left and right are exchanged; extra maps of directions have to be turned for it.
     """
 
     image: np.ndarray
@@ -48,7 +47,6 @@ class Sample:
     original: np.ndarray | None = None
     valid: tuple[int, int] | None = None
     extras: dict[str, np.ndarray] = field(default_factory=dict)
-    mirrored: bool = False
 
     def __post_init__(self) -> None:
         if self.source_size == (0, 0):

@@ -74,3 +74,18 @@ def test_an_optimiser_steps_every_group_by_its_own_rate() -> None:
     for name, want in factor.items():
         torch.testing.assert_close(after[name].detach(), want * before[name])
     assert optimizer.param_groups[0]["betas"] == (0.8, 0.9)
+
+
+def test_vectors_and_biases_are_not_decayed_where_the_recipe_says_so() -> None:
+    net = Net()
+    names = {id(item): name for name, item in net.named_parameters()}
+    groups = make_groups(
+        net.named_parameters(), [HEAD], lr=0.1, weight_decay=0.2, decay_vectors=False
+    )
+    shown = {
+        (group["lr"], group["weight_decay"]): [names[id(item)] for item in group["params"]]
+        for group in groups
+    }
+    assert shown[0.1, 0.2] == ["backbone.conv.weight"]
+    assert shown[1.0, 0.2] == ["decode_head.conv_seg.weight"]
+    assert len(shown[0.1, 0.0]) == 3 and len(shown[1.0, 0.0]) == 3

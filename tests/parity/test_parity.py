@@ -17,7 +17,7 @@ RECORDED = [(path, name) for path in sorted(FIXTURES.iterdir()) for name in fixt
 HEAVY = (
     *("ocrnet.", "deepv3.", "mscale", "attnscale.", "loss_total_mscale"),
     *("HRViT", "segformer_hrvit_b1_150", "segformer_hrvit_b2", "upernet_hrvit"),
-    *("r50_os", "r101_os", "mobilenetv2_os", "evaluation_mobilenetv2"),
+    *("hila-b1", "hila-swin", "r50_os", "r101_os", "mobilenetv2_os", "evaluation_mobilenetv2"),
 )
 
 

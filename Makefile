@@ -47,7 +47,7 @@ slow: $(STAMP)
 	$(PY) -m pytest -q -m slow $(PYTEST_ARGS)
 
 parity: $(STAMP)
-	$(PY) -m tests.parity tests/parity/fixtures/hmsa
+	$(PY) -m tests.parity tests/parity/fixtures/*
 
 docs: $(STAMP)
 	$(PY) -m scripts.make_flag_docs docs/flags.md

@@ -32,7 +32,7 @@ PATHS_FILE = "paths.yml"
 ENV_PREFIX = "HISEG_"
 DATASETS = (
     "cityscapes", "camvid", "synthetic", "custom", "folder", "nullloader", "mapillary", "bdd100k",
-    "gtav", "kitti", "ade20k", "pascal_context", "pascal_context_59",
+    "gtav", "kitti", "ade20k", "pascal_context", "pascal_context_59", "imagenet",
 )  # fmt: skip
 
 
@@ -54,8 +54,10 @@ class DatasetConfig:
     KITTI_DIR: str = ""  # holds training/image_2/ training/semantic/ testing/image_2/
     ADE20K_DIR: str = ""  # ADEChallengeData2016: images/ annotations/
     PASCAL_CONTEXT_DIR: str = ""  # PASCAL_Context: train/ and val/ with image/ and label/
+    IMAGENET_DIR: str = ""  # holds train/ and val/, one folder a class
     SYNTHETIC_DIR: str = ""  # written by `python -m datasets.synthetic`, Cityscapes layout
     CUSTOM_YAML: str = ""  # description of your own set, see docs/datasets.md
+    DT_OFFSET_DIR: str = ""  # root of the boundary files; empty: the root of the data set
     CENTROID_ROOT: str = ""  # empty: ASSETS_PATH/uniform_centroids
     CV_SPLITS: int = 3  # number of city cross-validation folds of Cityscapes
     CLASS_UNIFORM_BIAS: tuple[float, ...] | None = None  # per-class multiplier of the draws
@@ -79,8 +81,13 @@ class ModelConfig:
     hrnet_width: int | None = None  # channels of the first branch; None: the arch's own
     hrnet_modules: tuple[int, int, int] | None = None  # modules of stages 2-4; published 1,4,3
     hrnet_blocks: int | None = None  # blocks of a branch; published 4
+    boundary_heads: bool = False  # mask and direction heads for --dt_offset_wt, where it has none
     drop_path: float | None = None  # largest stochastic depth rate; None: the arch's published one
+    head_drop: float | None = None  # dropout before a classifier's last layer; None: published
     aux_head: bool = True  # supervise an inner map too, where the arch has such a head
+    query_grid: tuple[int, int] = (60, 60)  # rows, columns of learned pixel queries: crop / 8
+    batch_attention: str = "never"  # pictures of a batch attend to each other: never, training
+    #                                 (as UN-EPT was trained) or always
     hanet: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)  # HANet blocks on (1) or off
     hanet_set: tuple[int, int, int] = (3, 64, 3)  # kernel, reduction, layers of a block
     hanet_pos: tuple[int, ...] = (2, 1)  # layer with the height code (0 none); 1 fixed, 0 learned
@@ -90,6 +97,20 @@ class ModelConfig:
     pos_noise: float = 0.0  # of positions in training, standard deviation in rows
     aux_loss: bool = False  # auxiliary head on the third map of a HANet network
     fixed_aspp_pool: bool = False  # 105x105 windows in place of the image pooling of the ASPP
+    stage_depths: tuple[int, int, int, int] | None = None  # blocks of a stage; None: the arch's own
+    hila_stages: tuple[int, ...] | None = None  # that exchange with the one below; None: by name
+    hila_stride: tuple[int, int, int, int] | None = None  # blocks from exchange to exchange
+    hila_heads: tuple[int, int, int, int] | None = None  # of inter-level attention; published 1
+    hila_mlp_ratios: tuple[int, int, int, int] | None = None  # published 4, in Swin 2
+    hila_patch: int = 4  # side of the window of bottom tokens; 2, 4, 6 or 8
+    hila_share_topdown: bool = True  # one module for all top-down steps of a stage
+    hila_share_bottomup: bool = True
+    hila_share_bottom: bool = True  # the same for the self-attention blocks after these steps
+    hila_info_weights: tuple[float, float] = (0.5, 0.5)  # of what was there and what is new
+    hila_euclidean: bool = False  # score by distance instead of by product
+    hila_reuse_bottom: bool = False  # start blocks below from their stage, with --pretrained
+    hila_legacy_shift: bool = False  # Swin: bottom windows go on turning from call to call
+    hila_raw_levels: bool = False  # Swin: levels below a layer without exchange miss their norm
     grad_ckpt: bool = False  # recompute the trunk in the backward pass
     pretrained: str = ""  # file with ImageNet weights of the trunk; empty: random start
 
@@ -101,6 +122,11 @@ class LossConfig:
     OCR_ALPHA: float = 0.4  # weight of the auxiliary prediction: OCR's, or an auxiliary head's
     OCR_AUX_RMI: bool = False  # RMI for the auxiliary prediction too
     SUPERVISED_MSCALE_WT: float = 0.0  # weight of the loss on each single scale
+    BOUNDARY_WEIGHTS: tuple[float, float, float, float] = (0.8, 5.0, 0.6, 1.0)
+    # ^ with --dt_offset_wt: of the main loss, and, times that flag, of the boundary mask, the
+    #   direction to the inside, and the scores moved along it
+    BOUNDARY_OFFICIAL: bool = False  # the published habits: void and padding are supervised as
+    #                                  boundaries, angles stay when the picture is mirrored
     CLASS_WEIGHTS: tuple[float, ...] | None = None  # of plain cross entropy, one a class
     HANET_WEIGHTS: bool = False  # --img_wt_loss: class weights of each image unless with
     #                              --batch_weighting; --jointwtborder: mean over the images
@@ -120,6 +146,8 @@ FLAG_KEYS: dict[str, str] = {  # flags that are another spelling of a key of the
     "mscale_no3x3": "MODEL.mscale_no3x3",
     "mscale_old_arch": "MODEL.mscale_old_arch",
     "attnscale_bn_head": "MODEL.attnscale_bn_head",
+    "drop_path": "MODEL.drop_path",
+    "head_drop": "MODEL.head_drop",
     "hanet": "MODEL.hanet",
     "hanet_set": "MODEL.hanet_set",
     "hanet_pos": "MODEL.hanet_pos",
@@ -147,6 +175,7 @@ RANGES: dict[str, tuple[float, float]] = {  # inclusive
     "MODEL.hrnet_width": (1, 512),
     "MODEL.hrnet_blocks": (1, 16),
     "MODEL.drop_path": (0, 0.9),
+    "MODEL.head_drop": (0, 0.9),
     "MODEL.hanet_dropout": (0, 0.99),
     "MODEL.pos_rfactor": (0, 128),
     "MODEL.pos_noise": (0, 16),
@@ -362,6 +391,10 @@ FROM_RUN = (
     "slide_crop",
     "slide_stride",
     "slide_pad",
+    "task",
+    "img_size",
+    "crop_pct",
+    "interpolation",
 )
 
 

@@ -7,6 +7,7 @@
 
 A checkpoint of this program knows its architecture and classes; for other files name `--arch`
 and `--dataset`. Results: the table on stdout, results.json, best_images/index.html.
+A classifier's checkpoint gives top-1 and top-5 (`--dataset imagenet`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from config import UserError, cfg
-from flags import parse_or_exit
+from flags import adopt_task, parse_or_exit
 
 if TYPE_CHECKING:
     from runtime.outcome import Outcome
@@ -28,25 +29,33 @@ def evaluate_run(args: argparse.Namespace, outcome: Outcome) -> int:
     Exit code 3 when files of a folder could not be read; all others are done by then.
     """
     from engine import build
-    from engine.session import Evaluation, open_run
+    from engine.classify_run import ClassEvaluation, class_protocol
+    from engine.session import Evaluation, open_run, write_run_facts
     from runtime.outcome import DONE, FAILED
 
     if args.resume:
         raise UserError("--resume goes on with a training run; an evaluation takes --snapshot")
     world, precision, log = open_run(args, outcome)
     snapshot = build.read_snapshot(args)
+    facts = snapshot.facts if snapshot else {}
+    if facts.get("task") == "classify" and "task" not in args.given:
+        adopt_task(args, "classify")
     model = build.adopt_snapshot(args, cfg, snapshot)
-    evaluation = Evaluation(args, cfg, snapshot.facts if snapshot else {}, precision, world, log)
+    build.check_arch(args)
+    kind = ClassEvaluation if args.task == "classify" else Evaluation
+    evaluation = kind(args, cfg, facts, precision, world, log)
+    write_run_facts(args, cfg, world, log, evaluation.fingerprint)
     net = build.build_network(args, model, evaluation.spec.num_classes, log, snapshot)
     del snapshot
     net = build.place(args, net, world, log)
-    summary = evaluation.run(build.prepared(args, net), build.protocol(args, model))
+    protocol = class_protocol(args) if args.task == "classify" else build.protocol(args, model)
+    summary = evaluation.run(build.prepared(args, net), protocol)
     if summary.unreadable:
         reason = f"{len(summary.unreadable)} of the files could not be read"
         log.msg("\n".join([f"failed: {reason}:", *summary.unreadable]))
         log.status("failed", reason, files=summary.unreadable)
         return FAILED
-    log.status("done", mean_iu=None if summary.scores is None else summary.scores.mean_iu)
+    log.status("done", **summary.headline())
     return DONE
 
 

@@ -4,6 +4,7 @@
     python train.py --dataset synthetic --crop_size 128,256 --set MODEL.hrnet_width=8
     python train.py --dataset camvid --arch ocrnet.HRNet18_Mscale --crop_size 360,480 --rmi_loss
     python -m torch.distributed.launch --nproc_per_node=8 train.py --dataset cityscapes ...
+    python train.py --task classify --dataset imagenet --arch hrvit.b1_224 --fp16 ...
 
 Every flag: `python train.py --help`. The run directory (`--result_dir`) receives checkpoints,
 logging.log, metrics.csv, status.json and run.json; `--resume auto` goes on where it stopped.
@@ -39,56 +40,55 @@ def main(args: argparse.Namespace, outcome: Outcome) -> int:
 
 def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
     """Build everything the flags describe and run the schedule to its end."""
-    from datasets import build as data
     from engine import build
-    from engine.session import Validation, open_run, resume, write_run_facts
-    from loss.build import build_objective
+    from engine.session import open_run, resume, write_run_facts
+    from engine.task import open_task
     from runtime.outcome import DONE, StopFlag
 
+    build.check_arch(args)
     world, precision, log = open_run(args, outcome)
+    task = open_task(args, cfg, world, log)
     if args.dump_augmentation_images:
-        count = data.dump_augmentations(args, cfg, Path(args.result_dir) / "augmented")
+        count = task.dump_augmentations(Path(args.result_dir) / "augmented")
         log.msg(f"{count} augmented images in {args.result_dir}/augmented")
         log.status("done")
         return DONE
     stop = StopFlag()
-    loader, sampler, spec = data.make_train_loader(args, cfg, world.rank, world.size, args.seed)
+    loader, sampler = task.train_loader()
     snapshot = build.read_snapshot(args)
-    net = build.build_network(args, cfg.MODEL, spec.num_classes, log, snapshot)
+    net = build.build_network(args, cfg.MODEL, task.num_classes, log, snapshot)
     if args.summary:
         for name, part in net.named_children():
             log.msg(f"{name:<24}{sum(item.numel() for item in part.parameters()):>14,}")
         return DONE
     net = build.place(args, net, world, log)
-    header = build.checkpoint_header(args, cfg.MODEL, spec)
-    state = build.build_state(args, net, header, precision, world, log, snapshot)
+    state = build.build_state(args, net, task.header(), precision, world, log, snapshot)
     del snapshot
-    settings = build.build_settings(args)
-    validation = Validation(args, cfg, spec, state, precision, world, log)
 
     from engine.loop import Trainer
 
     trainer = Trainer(
         state=state,
-        objective=build_objective(args, cfg, spec),
+        objective=task.objective(),
         schedule=lambda iteration, epoch, base: base,
         loader=loader,
         sampler=sampler,
         precision=precision,
         world=world,
         log=log,
-        settings=settings,
-        validate=validation,
+        settings=build.build_settings(args, task.best_by),
+        validate=task.validation(state, precision),
         stop=stop,
+        prepare=task.prepare,
     )
     trainer.schedule = build.build_schedule(args, trainer.steps_per_epoch)
     trainer.schedules = build.group_schedules(args, trainer.steps_per_epoch)
-    write_run_facts(args, cfg, world, log)
+    write_run_facts(args, cfg, world, log, task.fingerprint)
     resume(args, state, world, log)
     trainer.fit()
     progress = state.progress
     log.msg(
-        f"done: best mIoU {100 * progress.best:.2f} in epoch {progress.best_epoch}, "
+        f"done: best {task.best_name} {100 * progress.best:.2f} in epoch {progress.best_epoch}, "
         f"step {progress.best_iteration}"
     )
     log.status("done", best=progress.best, epoch=progress.epoch, iteration=progress.iteration)

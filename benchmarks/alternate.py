@@ -21,9 +21,9 @@ def time_alternately(
     return best
 
 
-def print_table(title: str, seconds: Mapping[str, float], limit: float) -> None:
+def print_table(title: str, seconds: Mapping[str, float], limit: float | None) -> None:
     """Milliseconds of each side and the ratio to the first one; `limit` is the promised ratio."""
     baseline = next(iter(seconds.values()))
-    print(f"{title} (limit {limit:g})")
+    print(title if limit is None else f"{title} (limit {limit:g})")
     for name, value in seconds.items():
         print(f"  {name:32} {1e3 * value:9.2f} ms   x {value / baseline:.3f}")

@@ -3,6 +3,7 @@
 
     python -m benchmarks.pipeline                                # generated JPEGs of 360 x 480
     python -m benchmarks.pipeline --root ../shared/data/camvid   # real frames, CamVid layout
+    python -m benchmarks.pipeline --augmentation mmseg           # the pipeline of ADE20K, 512 x 512
 
 Both sides read the same files from disk, decode image and label, scale by 0.5..2, crop 360 x 480,
 flip, jitter colours, blur and normalise. Rounds alternate in one process; CPU time counts.
@@ -25,11 +26,14 @@ from skimage.filters import gaussian
 
 from benchmarks.alternate import print_table
 from benchmarks.measure import time_in_turn
+from benchmarks.mmseg_procedure import CROP as MMSEG_CROP
+from benchmarks.mmseg_procedure import IMG_SCALE, mmseg_sample
 from datasets.base import SegmentationDataset
 from datasets.samplers import Draw
 from datasets.spec import DatasetSpec, Item
 from transforms.normalize import MEAN, STD, to_tensor
-from transforms.pipeline import train_pipeline
+from transforms.pipeline import mmseg_train_pipeline, train_pipeline
+from transforms.sample import Transform
 
 CROP = (360, 480)
 VOID = 11
@@ -110,7 +114,14 @@ def published_sample(item: Item, rng: random.Random) -> tuple[torch.Tensor, torc
     return tensor, torch.from_numpy(np.array(mask)).long()
 
 
-def make_dataset(items: Sequence[Item]) -> SegmentationDataset:
+def our_transform(augmentation: str) -> Transform:
+    """The pipeline that is measured."""
+    if augmentation == "mmseg":
+        return mmseg_train_pipeline(crop_size=MMSEG_CROP, ignore_label=255, img_scale=IMG_SCALE)
+    return train_pipeline(crop_size=CROP, ignore_label=VOID, blur="gauss")
+
+
+def make_dataset(items: Sequence[Item], transform: Transform) -> SegmentationDataset:
     """Our data set over `items`, eleven classes and void."""
     spec = DatasetSpec(
         name="bench",
@@ -120,16 +131,14 @@ def make_dataset(items: Sequence[Item]) -> SegmentationDataset:
         ignore_label=VOID,
         train_id_to_id=tuple(range(VOID)),
     )
-    return SegmentationDataset(
-        items, spec, train_pipeline(crop_size=CROP, ignore_label=VOID, blur="gauss")
-    )
+    return SegmentationDataset(items, spec, transform)
 
 
 def our_sample(dataset: SegmentationDataset, draw: Draw) -> tuple[torch.Tensor, torch.Tensor]:
     """One training sample of this project, (3, H, W) float and (H, W) int64."""
     sample = dataset[draw]
     assert sample.label is not None
-    return to_tensor(sample.image), torch.from_numpy(sample.label).long()
+    return to_tensor(sample.image, sample.valid), torch.from_numpy(sample.label).long()
 
 
 def published_round(items: Sequence[Item]) -> None:
@@ -139,18 +148,28 @@ def published_round(items: Sequence[Item]) -> None:
         published_sample(item, rng)
 
 
+def mmseg_round(items: Sequence[Item]) -> None:
+    """Every item once, step by step as the mmsegmentation recipes describe it."""
+    np.random.seed(0)  # noqa: NPY002
+    for item in items:
+        mmseg_sample(item)
+
+
 def our_round(dataset: SegmentationDataset) -> None:
     """Every item once by this project."""
     for index in range(len(dataset)):
         our_sample(dataset, Draw(index, None, (0, 0, index)))
 
 
-def measure(items: Sequence[Item], rounds: int) -> dict[str, float]:
+def measure(items: Sequence[Item], rounds: int, augmentation: str) -> dict[str, float]:
     """CPU seconds a picture of both sides."""
-    sides = {
-        "published, PIL": partial(published_round, items),
-        "ours": partial(our_round, make_dataset(items)),
+    published = {
+        "hmsa": ("published, PIL", partial(published_round, items)),
+        "mmseg": ("published, step by step", partial(mmseg_round, items)),
     }
+    name, call = published[augmentation]
+    dataset = make_dataset(items, our_transform(augmentation))
+    sides = {name: call, "ours": partial(our_round, dataset)}
     seconds = time_in_turn(sides, rounds)
     return {name: spent / len(items) for name, spent in seconds.items()}
 
@@ -161,6 +180,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, help="folder in CamVid layout; default: generated")
     parser.add_argument("--images", type=int, default=100, help="pictures a round")
     parser.add_argument("--rounds", type=int, default=4, help="rounds of each side")
+    parser.add_argument("--augmentation", choices=("hmsa", "mmseg"), default="hmsa")
     args = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
@@ -169,8 +189,9 @@ def main() -> None:
             items = write_frames(Path(folder), args.images)
         else:
             items = listed_frames(args.root, args.images)
-        seconds = measure(items, args.rounds)
-    print_table("training pipeline 360x480, a picture", seconds, limit=1 / 3.5)
+        seconds = measure(items, args.rounds, args.augmentation)
+    limit = 1 / 3.5 if args.augmentation == "hmsa" else None
+    print_table(f"training pipeline {args.augmentation}, a picture", seconds, limit=limit)
     for name, spent in seconds.items():
         print(f"  {name:32} {1 / spent:9.0f} images/s")
 

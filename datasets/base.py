@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -20,10 +20,11 @@ from torch.utils.data import Dataset
 from config import UserError
 from datasets import autolabel
 from datasets.samplers import Draw
-from datasets.spec import UNKNOWN, DatasetSpec, Item
+from datasets.spec import NUM_RAW_IDS, UNKNOWN, DatasetSpec, Item
 from transforms.sample import Sample, Transform
 
 Picture = npt.NDArray[np.uint8]
+ExtraMaps = Callable[[Item, Picture], dict[str, np.ndarray]]
 
 # What Pillow raises for broken files, depending on the format and on where they break.
 BROKEN = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
@@ -204,11 +205,17 @@ def map_ids(ids: npt.NDArray[np.int64] | Picture, spec: DatasetSpec) -> Picture 
         if ids.size and (ids.min() < 0 or ids.max() >= len(lut)):
             return None
         ids = ids.astype(np.uint8)
-    if (lut == UNKNOWN).any():
-        used = cv2.calcHist([ids], [0], None, [len(lut)], [0, len(lut)]).ravel() > 0
-        if (lut[used] == UNKNOWN).any():
-            return None
+    if (lut == UNKNOWN).any() and (lut[ids_in_use(ids)] == UNKNOWN).any():
+        return None
     return np.asarray(cv2.LUT(ids, lut.clip(0).astype(np.uint8)), np.uint8)
+
+
+def ids_in_use(ids: npt.NDArray[np.int64] | Picture) -> npt.NDArray[np.bool_]:
+    """Which of the values 0..255 occur, (256,) bool; others are not looked at."""
+    if ids.dtype != np.uint8:
+        ids = ids[(ids >= 0) & (ids < NUM_RAW_IDS)].astype(np.uint8)
+    counts = cv2.calcHist([ids], [0], None, [NUM_RAW_IDS], [0, NUM_RAW_IDS])
+    return np.asarray(counts).ravel() > 0
 
 
 def unknown_ids(ids: npt.NDArray[np.int64] | Picture, spec: DatasetSpec) -> dict[int, int]:
@@ -240,6 +247,7 @@ class SegmentationDataset(Dataset[Sample]):
 
     transform: applied with the generator of the `Draw`, with a fixed one for a plain index.
     check_labels: False leaves labels unread (predictions without scores).
+    extra_maps: makes more maps of the size of the label, for `Sample.extras`.
     """
 
     def __init__(
@@ -248,9 +256,11 @@ class SegmentationDataset(Dataset[Sample]):
         spec: DatasetSpec,
         transform: Transform | None = None,
         check_labels: bool = True,
+        extra_maps: ExtraMaps | None = None,
     ) -> None:
         self.items, self.spec = list(items), spec
         self.transform, self.check_labels = transform, check_labels
+        self.extra_maps = extra_maps
 
     def __len__(self) -> int:
         return len(self.items)
@@ -264,7 +274,10 @@ class SegmentationDataset(Dataset[Sample]):
             label = read_item_label(item, self.spec)
             if label.shape != image.shape[:2]:
                 raise DataError(mismatch_text(item, image.shape[:2], label.shape[:2]))
-        return Sample(image=image, label=label, name=item.name, centroid=centroid)
+        extras = {}
+        if self.extra_maps is not None and label is not None:
+            extras = self.extra_maps(item, label)
+        return Sample(image=image, label=label, name=item.name, centroid=centroid, extras=extras)
 
     def __getitem__(self, draw: int | Draw) -> Sample:
         """The transformed sample, a pure function of `draw` and the files."""

@@ -16,8 +16,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from config import Config, UserError
-from datasets import cityscapes, folder, nullloader, uniform, verify
-from datasets.base import SegmentationDataset
+from datasets import cityscapes, dt_offset, folder, nullloader, uniform, verify
+from datasets.base import ExtraMaps, SegmentationDataset
 from datasets.centroids import Centroids, Progress, load_or_build
 from datasets.loader import Batch, Source, make_loader
 from datasets.registry import data_root, dataset_spec, split_items
@@ -116,11 +116,21 @@ def _with_labels(items: list[Item], args: argparse.Namespace) -> list[Item]:
 
 
 def eval_items(args: argparse.Namespace, cfg: Config) -> list[Item]:
-    """Images of `--eval val|trn|folder|test|train_extra`."""
+    """Images of `--eval val|trn|folder|test|train_extra`, of which --split_index is evaluated.
+
+    The parts of --split_count are consecutive. Raises UserError for a part without any image.
+    """
     if args.eval == "folder":
-        return folder_items(args.eval_folder)
-    listing = {"val": val_items, "trn": train_items, "test": test_items}
-    return {**listing, "train_extra": extra_items}[args.eval](args, cfg)
+        items = folder_items(args.eval_folder)
+    else:
+        listing = {"val": val_items, "trn": train_items, "test": test_items}
+        items = {**listing, "train_extra": extra_items}[args.eval](args, cfg)
+    first, stop = (
+        part * len(items) // args.split_count for part in (args.split_index, args.split_index + 1)
+    )
+    if first == stop:
+        raise UserError(f"--split_count {args.split_count}: there are only {len(items)} images")
+    return items[first:stop]
 
 
 def folder_items(path: str) -> list[Item]:
@@ -182,6 +192,24 @@ def train_transform(args: argparse.Namespace, spec: DatasetSpec) -> Transform:
     )
 
 
+def boundary_source(
+    args: argparse.Namespace, cfg: Config, spec: DatasetSpec, items: list[Item]
+) -> ExtraMaps | None:
+    """Where boundary supervision takes its maps from; None without it.
+
+    Raises UserError for an item without its file, if files are wanted.
+    """
+    if args.dt_offset_wt == 0:
+        return None
+    turn_angles = not cfg.LOSS.BOUNDARY_OFFICIAL
+    if args.dt_offset_source == "compute":
+        return dt_offset.computed_maps(spec, turn_angles=turn_angles)
+    root = data_root(args.dataset, cfg)
+    out = dt_offset.offset_root(root, cfg)
+    dt_offset.check_stored(items, root, out)
+    return dt_offset.stored_maps(root, out, turn_angles=turn_angles)
+
+
 def make_train_loader(
     args: argparse.Namespace, cfg: Config, rank: int, world: int, seed: int
 ) -> tuple[DataLoader[Batch], TrainSampler, DatasetSpec]:
@@ -200,7 +228,9 @@ def make_train_loader(
     else:
         found = _checked_centroids(args, cfg, spec, (items, video, coarse), rank)
         every = [*items, *video, *coarse]
-        dataset = SegmentationDataset(every, spec, train_transform(args, spec))
+        extra_maps = boundary_source(args, cfg, spec, every)
+        transform = train_transform(args, spec)
+        dataset = SegmentationDataset(every, spec, transform, extra_maps=extra_maps)
     plan = uniform.EpochPlan(
         num_fine=len(items),
         fine=found[0],

@@ -28,6 +28,7 @@ from config import Config, UserError, configure
 from datasets import build, registry
 from datasets.base import (
     DataError,
+    ids_in_use,
     is_binary,
     map_ids,
     mismatch_text,
@@ -80,7 +81,7 @@ def inspect(item: Item, spec: DatasetSpec) -> Finding:
     if shape is not None and ids.shape != shape:
         finding.problems.append(mismatch_text(item, shape, ids.shape))
     finding.is_binary = is_binary(ids)
-    finding.used[np.unique(ids[(ids >= 0) & (ids < NUM_RAW_IDS)])] = True
+    finding.used = ids_in_use(ids)
     mapped = map_ids(ids, spec)
     if mapped is None:
         finding.problems.append(unknown_ids_text(item.label, ids, spec))

@@ -5,8 +5,8 @@
     ROOT/training/semantic/*.png     raw ids of Cityscapes
     ROOT/testing/image_2/*.png
 
-The set has no validation split: each fold of the cross-validation holds out 21 or 22 listed
-frames, numbered in the order of their names.
+The set has no validation split: each fold of the cross-validation holds out 21 listed frames,
+numbered in the order of their names.
 
 Source: Alhaija et al., "Augmented Reality Meets Computer Vision", IJCV 2018; folds as published
 with HANet (Choi, Kim, Choo, CVPR 2020).

@@ -27,13 +27,13 @@ class Batch:
     """What networks and evaluation see.
 
     images: (B, 3, H, W) float32, normalised. labels: (B, H, W) int64 train ids, None when an
-    image of the batch has none. indices: numbers of the items. rows: (B, H) float32 row
-    positions. failed: (name, message) of files that could not be read; they are in no other
-    field, so a batch may hold no image at all (B = 0). sizes: (H, W) that the predictions of
-    each image are brought to, where labels have it too; that of `images` when left out.
-    extras: (B, H, W) maps by name that every sample of the batch has. originals: uint8
-    (B, H, W, 3) at `sizes`, the pictures that `images` were resized from, None where they were
-    not; they stay on the host.
+    image of the batch has none; of a classifier (B,) classes, or mixed (B, K). indices: numbers
+    of the items. rows: (B, H) float32 row positions. failed: (name, message) of files that could
+    not be read; they are in no other field, so a batch may hold no image at all (B = 0). sizes:
+    (H, W) that the predictions of each image are brought to, where labels have it too; that of
+    `images` when left out. extras: (B, H, W) maps by name that every sample of the batch has.
+    originals: uint8 (B, H, W, 3) at `sizes`, the pictures that `images` were resized from, None
+    where they were not; they stay on the host.
     """
 
     images: Tensor
@@ -201,12 +201,25 @@ def make_loader(
     otherwise the first one raises its DataError (out of a worker process, torch wraps the
     traceback around the message; `runtime.outcome.one_line` unwraps it).
     """
+    return start_loader(
+        _Numbered(dataset, report_unreadable), sampler, batch_size, workers, _collate_loaded
+    )
+
+
+def start_loader(
+    dataset: Dataset[Any],
+    sampler: Sampler[Any],
+    batch_size: int,
+    workers: int,
+    collate_fn: Callable[[Sequence[Any]], Batch],
+) -> DataLoader[Batch]:
+    """A DataLoader whose workers stay, outlive signals and draw nothing from the global state."""
     loader: DataLoader[Any] = DataLoader(
-        _Numbered(dataset, report_unreadable),
+        dataset,
         batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,
-        collate_fn=_collate_loaded,
+        collate_fn=collate_fn,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
         worker_init_fn=_start_worker,

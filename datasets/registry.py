@@ -95,7 +95,7 @@ TABLE: dict[str, Entry] = {
         _joint(_plain(camvid.list_items), {**JOINT_TRAINING, "val": "test"}),
     ),
     "bdd100k": Entry("BDD100K_DIR", bdd100k.SPEC, _plain(bdd100k.list_items)),
-    "gtav": Entry("GTAV_DIR", gtav.SPEC, _folds(gtav.list_items)),
+    "gtav": Entry("GTAV_DIR", gtav.SPEC, _folds(gtav.list_items), splits=gtav.SPLITS),
     "kitti": Entry(
         "KITTI_DIR",
         kitti.SPEC,

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from datasets.base import (
     DataError,
+    ids_in_use,
     image_size,
     label_size,
     map_ids,
@@ -90,5 +91,4 @@ def _checked_ids(item: Item, spec: DatasetSpec) -> npt.NDArray[np.bool_]:
     ids = read_ids(item.label)
     if map_ids(ids, spec) is None:
         raise DataError(unknown_ids_text(item.label, ids, spec))
-    used[np.unique(ids)] = True
-    return used
+    return ids_in_use(ids)

@@ -23,11 +23,12 @@ from engine.hanet_groups import hanet_groups
 from engine.hanet_procedure import hanet_infer, hanet_protocol
 from engine.loop import Settings
 from engine.param_groups import ParamRule, check_rules, describe, make_groups
-from engine.schedule import Schedule, make_schedule, poly_iter, step_down, with_warmup
+from engine.schedule import Schedule, cosine, make_schedule, poly_iter, step_down, with_warmup
 from engine.state import Progress, TrainState
-from network.build import build_net, resolve_arch
+from network.build import build_net, list_classifiers, resolve_arch
 from network.convert import load_official, read_checkpoint
 from network.convert.checkpoint import split_weights
+from network.convert.position_tables import load_position_tables
 from network.heads.hanet_places import attention_blocks, record_gates
 from network.inference import prepare_for_inference
 from runtime.distributed import World
@@ -88,6 +89,18 @@ def adopt_snapshot(args: argparse.Namespace, cfg: Config, snapshot: Snapshot | N
     return ModelConfig(**options)
 
 
+def check_arch(args: argparse.Namespace) -> None:
+    """Raise UserError for an unknown `--arch`, and for one of the other task."""
+    arch = resolve_arch(args.arch)
+    known = list_classifiers()
+    if args.task == "classify" and arch not in known:
+        raise UserError(
+            f"--arch {arch} is no classifier; --task classify trains one of {', '.join(known)}"
+        )
+    if args.task == "segment" and arch in known:
+        raise UserError(f"--arch {arch} is a classifier: it needs --task classify")
+
+
 def build_network(
     args: argparse.Namespace,
     model: ModelConfig,
@@ -99,7 +112,11 @@ def build_network(
     net = build_net(args.arch, num_classes, **dataclasses.asdict(model))
     count = sum(item.numel() for item in net.parameters())
     log.msg(f"{args.arch}: {count:,} parameters, {num_classes} classes")
+    if args.snapshot_pe:
+        tables = load_position_tables(net, read_checkpoint(args.snapshot_pe), args.snapshot_pe)
+        log.msg(f"{args.snapshot_pe}: {', '.join(tables)}")
     if snapshot:
+        _check_task_of(snapshot, args.task)
         partial = tuple(item for item in args.allow_partial.split(",") if item)
         report = load_official(net, snapshot.content, partial=partial, title=snapshot.path)
         log.msg(f"{snapshot.path}: {report}")
@@ -110,6 +127,18 @@ def build_network(
     else:
         log.msg("network starts from random weights (--pretrained or --snapshot give others)")
     return net
+
+
+def _check_task_of(snapshot: Snapshot, task: str) -> None:
+    """A checkpoint of the other task is refused with the way to use it."""
+    held = snapshot.facts.get("task", "segment") if snapshot.facts else task
+    if held == task:
+        return
+    if held == "classify":
+        way = f"is a classifier; --pretrained {snapshot.path} takes its trunk"
+    else:
+        way = "is a segmentation network, --task classify needs a classifier"
+    raise UserError(f"--snapshot {snapshot.path} {way}")
 
 
 def place(args: argparse.Namespace, net: nn.Module, world: World, log: RunLog) -> nn.Module:
@@ -123,24 +152,33 @@ def place(args: argparse.Namespace, net: nn.Module, world: World, log: RunLog) -
     return net.to(memory_format=torch.channels_last) if args.channels_last else net
 
 
+def network_header(
+    args: argparse.Namespace, model: ModelConfig, num_classes: int
+) -> dict[str, Any]:
+    """The plain entries that say which network a checkpoint belongs to."""
+    return {
+        "arch": resolve_arch(args.arch),
+        "num_classes": num_classes,
+        "model_options": {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in dataclasses.asdict(model).items()
+        },
+        "param_rules": param_rules(args),
+    }
+
+
 def checkpoint_header(
     args: argparse.Namespace, model: ModelConfig, spec: DatasetSpec
 ) -> dict[str, Any]:
     """The plain entries that make a checkpoint usable without any flag."""
     return {
-        "arch": resolve_arch(args.arch),
-        "num_classes": spec.num_classes,
-        "model_options": {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in dataclasses.asdict(model).items()
-        },
+        **network_header(args, model, spec.num_classes),
         "dataset": spec.name,
         "class_names": list(spec.class_names),
         "palette": [list(color) for color in spec.palette],
         "train_id_to_id": list(spec.train_id_to_id),
         "ignore_label": spec.ignore_label,
         "seed": args.seed,
-        "param_rules": param_rules(args),
         "command": " ".join(sys.argv),
     }
 
@@ -155,7 +193,7 @@ def build_state(
     snapshot: Snapshot | None,
 ) -> TrainState:
     """Optimiser, scaler, weight average and progress around `net`."""
-    optimizer = build_optimizer(args, net, snapshot)
+    optimizer = build_optimizer(args, net, learning_rate(args, world), snapshot)
     if len(optimizer.param_groups) > 1:
         log.msg(describe(optimizer.param_groups))
     ema = None
@@ -173,19 +211,28 @@ def build_state(
 
 
 def build_optimizer(
-    args: argparse.Namespace, net: nn.Module, snapshot: Snapshot | None
+    args: argparse.Namespace, net: nn.Module, rate: float, snapshot: Snapshot | None
 ) -> torch.optim.Optimizer:
-    """The optimiser of the flags over the groups of `--param_rules`.
+    """The optimiser of the flags over the groups of `--param_rules`, of base rate `rate`.
 
-    UserError for a rule without any parameter, and for a saved state of other groups.
+    Vectors and biases of a classifier are not decayed. UserError for a rule without any
+    parameter, and for a saved state of other groups.
     """
+    if args.train_only:
+        optim.freeze_others(net, tuple(text for text in args.train_only.split(",") if text))
     rules = [ParamRule(key=key, lr=lr, decay=decay) for key, lr, decay in args.param_rules or ()]
     check_rules([name for name, _ in net.named_parameters()], rules)
-    groups = make_groups(net.named_parameters(), rules, lr=args.lr, weight_decay=args.weight_decay)
+    groups = make_groups(
+        [(name, item) for name, item in net.named_parameters() if item.requires_grad],
+        rules,
+        lr=rate,
+        weight_decay=args.weight_decay,
+        decay_vectors=args.task == "segment",
+    )
     if _own_rates(args):
         groups = hanet_groups(
             net.named_parameters(),
-            lr=args.lr,
+            lr=rate,
             weight_decay=args.weight_decay,
             hanet_lr=args.hanet_lr,
             hanet_wd=args.hanet_wd,
@@ -194,7 +241,7 @@ def build_optimizer(
     optimizer = optim.make_optimizer(
         groups,
         args.optimizer,
-        lr=args.lr,
+        lr=rate,
         weight_decay=args.weight_decay,
         momentum=args.momentum,
         amsgrad=args.amsgrad,
@@ -236,9 +283,37 @@ def _saved_optimizer(args: argparse.Namespace, snapshot: Snapshot | None) -> dic
     return state
 
 
-def build_settings(args: argparse.Namespace) -> Settings:
+def learning_rate(args: argparse.Namespace, world: World) -> float:
+    """The base rate of this run: `--lr`, scaled to its images a step where --lr_batch is given."""
+    rate = float(args.lr)
+    if args.lr_batch is None:
+        return rate
+    return rate * args.bs_trn * world.size * args.accum_steps / args.lr_batch
+
+
+def cosine_epochs(args: argparse.Namespace) -> tuple[int, int]:
+    """Epochs of warm-up, and at the lowest rate after --max_epoch, of the cosine schedule.
+
+    Where the user says nothing they are a 15th and a 30th of --max_epoch: 20 and 10 of 300.
+    """
+    warmup, cooldown = args.warmup_epochs, args.cooldown_epochs
+    return (
+        args.max_epoch // 15 if warmup is None else warmup,
+        args.max_epoch // 30 if cooldown is None else cooldown,
+    )
+
+
+def cosine_of(args: argparse.Namespace, base: float) -> Schedule:
+    """The factor of the cosine schedule for a base rate: its ends are absolute rates."""
+    rates = {"warmup_lr": args.warmup_lr, "min_lr": args.min_lr}
+    return cosine(base, args.max_epoch, warmup_epochs=cosine_epochs(args)[0], **rates)
+
+
+def build_settings(args: argparse.Namespace, best_by: str = "mean_iu") -> Settings:
     """The lengths and switches of the loop."""
     max_epoch = sys.maxsize if args.max_iter is not None else args.max_epoch
+    if args.lr_schedule == "cosine":
+        max_epoch += cosine_epochs(args)[1]
     return Settings(
         max_epoch=max_epoch,
         max_steps=TEST_MODE_STEPS if args.test_mode else None,
@@ -250,6 +325,7 @@ def build_settings(args: argparse.Namespace) -> Settings:
         clip_grad=args.clip_grad,
         channels_last=args.channels_last,
         compile=args.compile,
+        best_by=best_by,
         positions=not args.no_pos_dataset,
     )
 
@@ -258,6 +334,8 @@ def build_schedule(
     args: argparse.Namespace, steps_per_epoch: int
 ) -> Callable[[int, int, float], float]:
     """Learning rate from (optimiser step, epoch, base rate of a parameter group)."""
+    if args.lr_schedule == "cosine":
+        return lambda iteration, epoch, base: base * cosine_of(args, base)(epoch)
     updates = -(-steps_per_epoch // args.accum_steps)
     if args.lr_by == "iter":
         total = args.max_iter or args.max_epoch * updates
@@ -289,13 +367,14 @@ def group_schedules(
 
 def by_iteration(args: argparse.Namespace, total: int, base: float) -> Schedule:
     """The factor of `--lr_by iter` for a base rate: `--min_lr` is an absolute rate."""
+    warmup = 0 if args.test_mode else args.warmup_iters  # longer than those few steps
     if args.lr_schedule == "step":
         assert args.lr_step is not None, "flag_rules let --lr_schedule step pass without a step"
         stair = step_down(args.lr_step, args.lr_gamma)
-        return with_warmup(stair, args.warmup_iters, args.warmup_ratio)
+        return with_warmup(stair, warmup, args.warmup_ratio)
     if args.lr_schedule == "scl-poly":
         return _scl_poly(args, total)
-    return poly_iter(total, args.poly_exp, args.warmup_iters, args.warmup_ratio, args.min_lr / base)
+    return poly_iter(total, args.poly_exp, warmup, args.warmup_ratio, args.min_lr / base)
 
 
 def _scl_poly(args: argparse.Namespace, total: int) -> Schedule:

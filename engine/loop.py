@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,6 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from datasets.loader import Batch, stop_workers
-from datasets.samplers import TrainSampler
 from engine.state import TrainState
 from loss.objective import LossTerms, Objective
 from runtime import checkpoint, distributed
@@ -26,6 +26,21 @@ from runtime.precision import Precision
 from runtime.runlog import PROGRESS_SECONDS, RunLog
 
 MAX_SKIPPED_IN_A_ROW = 100
+
+Prepare = Callable[[Batch, int], Batch]
+
+
+class EpochSampler(Protocol):
+    """Draws of an epoch, from any step of it on."""
+
+    def set_epoch(self, epoch: int, start_step: int = 0) -> None:
+        """Draws of `epoch` from now on, without its first `start_step` batches."""
+
+
+def as_loaded(batch: Batch, epoch: int) -> Batch:
+    """The batch as it came from the loader."""
+    del epoch
+    return batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +57,7 @@ class Settings:
     clip_grad: float | None = None
     channels_last: bool = False
     compile: bool = False
+    best_by: str = "mean_iu"  # the score that decides which checkpoint is best
     positions: bool = True  # row positions go to the network
 
 
@@ -66,7 +82,8 @@ class Trainer:
 
     `schedule(iteration, epoch, base)` gives the learning rate of a parameter group of base rate
     `base`, unless `schedules` has one under the name in its entry `schedule`; `validate(epoch)`
-    the scores of the evaluated network (`mean_iu` decides which checkpoint is best).
+    the scores of the evaluated network (`Settings.best_by` decides which checkpoint is best);
+    `prepare(batch, epoch)` may change a batch on the device before the network sees it.
     """
 
     def __init__(
@@ -75,19 +92,20 @@ class Trainer:
         objective: Objective,
         schedule: Callable[[int, int, float], float],
         loader: DataLoader[Batch],
-        sampler: TrainSampler,
+        sampler: EpochSampler,
         precision: Precision,
         world: World,
         log: RunLog,
         settings: Settings,
         validate: Callable[[int], dict[str, float]],
         stop: StopFlag,
+        prepare: Prepare = as_loaded,
     ) -> None:
         self.state, self.objective, self.schedule = state, objective, schedule
         self.schedules: dict[str, Callable[[int, int, float], float]] = {}
         self.loader, self.sampler, self.precision = loader, sampler, precision
         self.world, self.log, self.settings = world, log, settings
-        self.validate, self.stop = validate, stop
+        self.validate, self.stop, self.prepare = validate, stop, prepare
         self.model = self._wrap(state.net)
         self.parameters = [item for item in state.net.parameters() if item.requires_grad]
         self.buffers = [item for item in state.net.buffers() if item.is_floating_point()]
@@ -147,9 +165,10 @@ class Trainer:
         scores = self.validate(epoch)
         progress = self.state.progress
         progress.validated = progress.iteration
-        if scores["mean_iu"] <= progress.best:
+        score = scores[self.settings.best_by]
+        if score <= progress.best:
             return False
-        progress.best, progress.best_epoch = scores["mean_iu"], epoch
+        progress.best, progress.best_epoch = score, epoch
         progress.best_iteration = progress.iteration
         return True
 
@@ -244,14 +263,15 @@ class Trainer:
         return loss
 
     def _forward(self, batch: Batch) -> LossTerms:
-        batch = batch.to(self.world.device)
+        batch = self.prepare(batch.to(self.world.device), self.state.progress.epoch)
         images = batch.images
         if self.settings.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         with self.precision.autocast():
             outputs = self._outputs(images, batch.rows if self.settings.positions else None)
         assert batch.labels is not None, "training without labels"
-        return self.objective({key: value.float() for key, value in outputs.items()}, batch.labels)
+        outputs = {key: value.float() for key, value in outputs.items()}
+        return self.objective(outputs, batch.labels, batch.extras)
 
     def _outputs(self, images: Tensor, rows: Tensor | None) -> dict[str, Tensor]:
         try:

@@ -6,13 +6,29 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from torch import Tensor, optim
+from torch import Tensor, nn, optim
+
+from config import UserError
 
 OPTIMIZERS = ("sgd", "adam", "radam", "adamw")
+Parameters = Iterable[Tensor] | Iterable[dict[str, Any]]
+
+
+def freeze_others(net: nn.Module, texts: tuple[str, ...]) -> None:
+    """Train only the parameters whose name contains one of `texts`, in place.
+
+    Raises UserError for a text that no name contains: a typing error.
+    """
+    names = [name for name, _ in net.named_parameters()]
+    for text in texts:
+        if not any(text in name for name in names):
+            raise UserError(f"--train_only {text}: no weight has that in its name")
+    for name, item in net.named_parameters():
+        item.requires_grad_(any(text in name for text in texts))
 
 
 def make_optimizer(
-    params: Iterable[Tensor] | Iterable[dict[str, Any]],
+    params: Parameters,
     name: str,
     *,
     lr: float,

@@ -61,17 +61,21 @@ def make_groups(
     *,
     lr: float,
     weight_decay: float,
+    decay_vectors: bool = True,
 ) -> list[dict[str, Any]]:
     """torch's parameter groups, one a pair of multipliers.
 
     Each has `lr`, `initial_lr` and `weight_decay` after its multipliers, which it keeps as
     `lr_mult` and `decay_mult`. The group without multipliers comes first: its rate is the one
-    in the log. Inside a group parameters stand in the order of `named`.
+    in the log. Inside a group parameters stand in the order of `named`. Without `decay_vectors`
+    biases and tensors of one dimension are never decayed, as in ImageNet recipes.
     """
     members: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in named:
         rule = rule_of(name, rules)
-        members.setdefault((rule.lr, rule.decay), []).append(parameter)
+        is_vector = parameter.ndim <= 1 or name.endswith(".bias")
+        decay = rule.decay if decay_vectors or not is_vector else 0.0
+        members.setdefault((rule.lr, decay), []).append(parameter)
     order = sorted(members, key=lambda pair: pair != (1.0, 1.0))
     return [
         {

@@ -55,6 +55,10 @@ class EvalSummary:
     unreadable: list[str]
     bands: dict[str, Scores] | None = None
 
+    def headline(self) -> dict[str, float | None]:
+        """The score for status.json."""
+        return {"mean_iu": None if self.scores is None else self.scores.mean_iu}
+
 
 class Sink(Protocol):
     """Takes results while evaluation runs; evaluation does not know what becomes of them."""

@@ -7,6 +7,7 @@ the base learning rate: `group["lr"] = group["initial_lr"] * factor(epoch)`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from config import UserError
@@ -108,6 +109,36 @@ def with_warmup(regular: Schedule, warmup_iters: int, warmup_ratio: float = 1e-6
         if iteration < warmup_iters:
             value *= 1 - (1 - iteration / warmup_iters) * (1 - warmup_ratio)
         return value
+
+    return factor
+
+
+def cosine(
+    lr: float, max_epoch: int, *, warmup_epochs: int = 20, warmup_lr: float, min_lr: float
+) -> Schedule:
+    """The factor of `lr` as a function of the epoch e, for rates
+
+    * warmup_lr + e * (lr - warmup_lr) / warmup_epochs for e < warmup_epochs,
+    * min_lr + (lr - min_lr) * (1 + cos(pi * e / max_epoch)) / 2 until max_epoch, so that the
+      curve counts from epoch 0 and starts a little below `lr` after the warm-up,
+    * min_lr from max_epoch on.
+
+    Raises UserError for a warm-up that is not shorter than the curve, and a rate out of order.
+    Source: the published ImageNet recipe of HRViT (timm's cosine schedule).
+    """
+    if not 0 <= warmup_epochs < max_epoch:
+        raise UserError(f"--warmup_epochs {warmup_epochs} is not below --max_epoch {max_epoch}")
+    if min_lr > lr:
+        raise UserError(f"--min_lr {min_lr:g} is above --lr {lr:g}")
+
+    def factor(epoch: float) -> float:
+        if epoch < warmup_epochs:
+            rate = warmup_lr + epoch * (lr - warmup_lr) / warmup_epochs
+        elif epoch < max_epoch:
+            rate = min_lr + (lr - min_lr) * (1 + math.cos(math.pi * epoch / max_epoch)) / 2
+        else:
+            rate = min_lr
+        return rate / lr
 
     return factor
 

@@ -7,6 +7,7 @@ import argparse
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,17 @@ def open_run(args: argparse.Namespace, outcome: Outcome) -> tuple[World, Precisi
     return world, precision, log
 
 
-def write_run_facts(args: argparse.Namespace, cfg: Config, world: World, log: RunLog) -> None:
-    """run.json: everything `--from_run` and a reader need to repeat the run."""
+def write_run_facts(
+    args: argparse.Namespace,
+    cfg: Config,
+    world: World,
+    log: RunLog,
+    fingerprint: Callable[[], dict[str, object]],
+) -> None:
+    """run.json: everything `--from_run` and a reader need to repeat the run.
+
+    `fingerprint` gives what identifies the data; it is asked on rank 0 only.
+    """
     if not world.is_main:
         return
     content = {
@@ -68,7 +78,7 @@ def write_run_facts(args: argparse.Namespace, cfg: Config, world: World, log: Ru
         "versions": runlog.versions(),
         "git": runlog.git_revision(PROJECT_ROOT),
         "world_size": world.size,
-        "data": data.fingerprint(args, cfg),
+        "data": fingerprint(),
     }
     runlog.write_json(log.directory / "run.json", content)
 
@@ -220,7 +230,7 @@ class Evaluation:
         self.loader = data.make_eval_loader(
             args, cfg, self.spec, world.rank, world.size, self.items
         )
-        write_run_facts(args, cfg, world, log)
+        self.fingerprint: Callable[[], dict[str, object]] = lambda: data.fingerprint(args, cfg)
 
     def run(self, net: nn.Module, protocol: dict[str, Any]) -> EvalSummary:
         """Evaluate, print the table, write results.json, dumps and the report page."""

@@ -68,7 +68,7 @@ class TrainState:
             "scaler": self.scaler.state_dict(),
             "progress": dict(vars(self.progress)),
             "epoch": self.progress.epoch,
-            "mean_iu": self.progress.best,
+            str(self.facts.get("best_by", "mean_iu")): self.progress.best,
             "__metric": self.progress.best,
             "random": random_states,
             "world_size": self.world_size,

@@ -80,7 +80,7 @@ def apply_hanet_aliases(args: argparse.Namespace, given: set[str], notes: list[s
             notes.append("--inference_mode sliding, the default of its other flags")
     if args.adam:
         args.optimizer = "adam"
-    if args.split and args.eval in (None, "val"):
+    if args.split and "eval" not in given:
         args.eval = SPLITS[args.split]
     if args.single_scale:
         args.scales = (1.0,)
@@ -145,7 +145,10 @@ NEEDS: dict[str, Condition] = {
         f"--dataset {' or '.join(WITH_TRAINVAL)}",
     ),
     "maxSkip": (_draws_video, "--dataset cityscapes or synthetic, in training"),
-    "scf": (lambda args: args.dataset == "kitti", "--dataset kitti"),
+    "scf": (
+        lambda args: args.dataset == "kitti" and args.augmentation == "hmsa",
+        "--dataset kitti and --augmentation hmsa",
+    ),
     "pre_size_of": (lambda args: args.pre_size is not None, "--pre_size"),
     "hanet_lr": TRAINS,
     "hanet_poly_exp": OWN_RATE,
@@ -186,11 +189,11 @@ REFUSED_TOGETHER = (
 def check_hanet(args: argparse.Namespace) -> None:
     """Raise UserError for contradictions between these flags and the others."""
     if averages(args):
-        for flag in ("multi_scale_inference", "do_flip"):
+        for flag in ("multi_scale_inference", "do_flip", "slide_crop"):
             if getattr(args, flag):
                 raise UserError(
-                    f"--{flag}: --inference_mode {args.inference_mode} averages --scales and the "
-                    "mirrored picture by itself (--single_scale and --no_flip end that)"
+                    f"--{flag}: --inference_mode {args.inference_mode} has windows, --scales and "
+                    "the mirrored picture of its own (--single_scale and --no_flip end these)"
                 )
     if args.split and args.eval != SPLITS[args.split]:
         raise UserError(f"--split {args.split} and --eval {args.eval} exclude each other")

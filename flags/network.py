@@ -19,6 +19,8 @@ def add_network(add: Callable[..., object]) -> None:
     add("--mscale_no3x3", action="store_true", help="attention head without its second 3x3")
     add("--mscale_old_arch", action="store_true", help="attention head with zero start, old keys")
     add("--attnscale_bn_head", action="store_true", help="batch norm in the attnscale head")
+    add("--drop_path", type=fraction, help="largest stochastic depth rate, of transformers")
+    add("--head_drop", type=fraction, help="dropout before the last layer of a classifier")
     add("--pretrained", default="", metavar="FILE", help="ImageNet weights of the trunk")
     add("--snapshot", metavar="FILE", help="load the weights of a checkpoint, any known layout")
     add("--allow_partial", default="", metavar="P,P", help="key prefixes that may not fit")

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from config import Config, UserError, adopt_run, cfg, configure, near
-from flags import data, evaluation, hanet, network, training
+from flags import classification, data, evaluation, hanet, network, training
 from flags.rules import check_flags
 from flags.values import Parser
 
@@ -54,6 +54,7 @@ GROUPS: dict[str, Callable[[Callable[..., object]], None]] = {
     "optimisation": training.add_optimisation,
     "run": training.add_run,
     "evaluation": evaluation.add_evaluation,
+    "classification": classification.add_classification,
     "HANet training": hanet.add_hanet_training,
     "HANet evaluation": hanet.add_hanet_evaluation,
 }
@@ -99,7 +100,7 @@ def _apply_aliases(args: argparse.Namespace, given: set[str]) -> None:
         args.local_rank = int(os.environ.get("LOCAL_RANK", 0))
     if args.test_mode:
         args.max_epoch, args.max_iter = 2, None
-        args.val_iters, args.warmup_iters = None, 0
+        args.val_iters = None
     if args.slide_crop and args.dump_assets:
         notes.append("--slide_crop: attention and single-scale maps are not dumped, windows differ")
     args.notes = notes
@@ -123,10 +124,14 @@ def read_flags(
 
 def resolve(args: argparse.Namespace, given: set[str], target: Config) -> None:
     """Map old spellings, fill and freeze `target`, refuse settings without effect, in place."""
-    _apply_aliases(args, given)
     if args.from_run:
         adopt_run(args, given)
+    classification.apply_task(args, given)
+    _apply_aliases(args, given)
+    if args.dt_offset_wt > 0 and not args.eval:
+        args.set = [*(args.set or []), "MODEL.boundary_heads=true"]
     configure(args, given, target)
+    classification.check_task(args, given, build_parser())
     check_flags(args, given)
     args.given = sorted(given)
     args.result_dir = os.path.abspath(target.expand(args.result_dir))
@@ -134,6 +139,14 @@ def resolve(args: argparse.Namespace, given: set[str], target: Config) -> None:
         value = getattr(args, name)
         if value:
             setattr(args, name, target.expand(value))
+
+
+def adopt_task(args: argparse.Namespace, task: str) -> None:
+    """Make parsed flags those of `task`, as a checkpoint tells it; UserError for foreign flags."""
+    given = set(args.given)
+    args.task = task
+    classification.apply_task(args, given)
+    classification.check_task(args, given, build_parser())
 
 
 def parse_args(

@@ -70,6 +70,7 @@ NEEDS: Needs = {
         lambda a: a.jointwtborder or a.lr_schedule == "scl-poly",
         "--jointwtborder or --lr_schedule scl-poly",
     ),
+    "dt_offset_source": (lambda a: a.dt_offset_wt > 0, "--dt_offset_wt above 0"),
     "amsgrad": (lambda a: a.optimizer in ("adam", "adamw"), "--optimizer adam or adamw"),
     "poly_step": (lambda a: a.lr_schedule == "poly2", "--lr_schedule poly2"),
     "rescale": (lambda a: a.lr_schedule == "scl-poly", "--lr_schedule scl-poly"),
@@ -79,9 +80,13 @@ NEEDS: Needs = {
     "lr_step": (lambda a: a.lr_schedule == "step", "--lr_schedule step"),
     "lr_gamma": (lambda a: a.lr_schedule == "step", "--lr_schedule step"),
     "min_lr": (
-        lambda a: a.lr_by == "iter" and a.lr_schedule == "poly",
-        "--lr_schedule poly and --lr_by iter",
+        lambda a: (a.lr_by == "iter" and a.lr_schedule == "poly") or a.lr_schedule == "cosine",
+        "--lr_schedule cosine, or poly and --lr_by iter",
     ),
+    **{
+        name: (lambda a: a.lr_schedule == "cosine", "--lr_schedule cosine")
+        for name in ("warmup_epochs", "warmup_lr", "cooldown_epochs")
+    },
     "warmup_ratio": (lambda a: a.warmup_iters > 0, "--warmup_iters N"),
     "loss_average": (_plain_loss, PLAIN_LOSS),
     "ohem_threshold": (_plain_loss, PLAIN_LOSS),
@@ -90,7 +95,10 @@ NEEDS: Needs = {
     "slide_crop": (lambda a: a.slide_stride, "--slide_stride N, e.g. three quarters of it"),
     "slide_stride": (lambda a: a.slide_crop, "--slide_crop N"),
     "slide_pad": (lambda a: a.slide_crop, "--slide_crop N"),
-    "bs_window": (lambda a: a.slide_crop, "--slide_crop N"),
+    "bs_window": (
+        lambda a: a.slide_crop or hanet.slides(a),
+        "--slide_crop N or --inference_mode sliding",
+    ),
     "warmup_iters": (lambda a: a.lr_by == "iter", "--lr_by iter"),
     "extra_scales": (lambda a: a.multi_scale_inference, "--multi_scale_inference"),
     "default_scale": (lambda a: a.multi_scale_inference, "--multi_scale_inference"),
@@ -141,6 +149,8 @@ def check_flags(args: argparse.Namespace, given: set[str]) -> None:
     for first, second in REFUSED_TOGETHER:
         if first in given and second in given:
             raise UserError(f"--{first} and --{second} exclude each other")
+    if args.dt_offset_wt > 0 and args.dataset == "nullloader":
+        raise UserError("--dt_offset_wt: --dataset nullloader has no labels")
     if args.scale_min > args.scale_max:
         raise UserError(f"--scale_min {args.scale_min:g} is above --scale_max {args.scale_max:g}")
     if not 0 < args.ratio_range[0] <= args.ratio_range[1]:
@@ -167,6 +177,8 @@ def _check_schedule(args: argparse.Namespace) -> None:
     by_iteration = name in ("poly", "step") or args.rlx_off_iter >= 0
     if args.lr_by == "iter" and not by_iteration:
         raise UserError(f"--lr_schedule {name} goes by epoch; --lr_by iter takes poly or step")
+    if args.max_iter is not None and name == "cosine":
+        raise UserError("--max_iter: --lr_schedule cosine goes by epoch, its length is --max_epoch")
     if name == "step" and args.lr_step is None:
         raise UserError(
             f"--lr_schedule step needs --lr_step N, in the unit of --lr_by {args.lr_by}"

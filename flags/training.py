@@ -17,7 +17,7 @@ from flags.values import (
     positive_int,
 )
 
-SCHEDULES = ("poly", "poly2", "scl-poly", "step")
+SCHEDULES = ("poly", "poly2", "scl-poly", "step", "cosine")
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
 
 
@@ -29,6 +29,13 @@ def add_loss(add: Callable[..., object]) -> None:
     add("--strict_bdr_cls", type=listed(int, low=0), help="classes without relaxation")
     add("--rlx_off_epoch", type=int, default=-1, help="epoch that ends the relaxation, -1 never")
     add("--wt_bound", "-wb", type=non_negative, default=1.0, help="bound of the class weights")
+    add("--dt_offset_wt", type=non_negative, default=0.0, help="weight of boundary supervision")
+    add(
+        "--dt_offset_source",
+        default="compute",
+        choices=("compute", "files"),
+        help="boundary maps: from labels while training, or written by datasets.dt_offset",
+    )
     add(
         "--ocr_alpha",
         "--aux_weight",
@@ -77,10 +84,19 @@ def add_optimisation(add: Callable[..., object]) -> None:
     add("--poly_step", type=positive_int, default=110, help="poly2: epoch that doubles it")
     add("--rescale", type=positive, default=1.0, help="scl-poly: factor after --rlx_off_epoch")
     add("--repoly", type=positive, default=1.5, help="scl-poly: exponent after --rlx_off_epoch")
+    add("--warmup_epochs", type=non_negative_int, help="cosine: linear warm-up; max_epoch/15")
+    add("--warmup_lr", type=non_negative, default=1e-6, help="cosine: rate of epoch 0 under it")
+    add("--cooldown_epochs", type=non_negative_int, help="cosine: then at min_lr; max_epoch/30")
+    add("--lr_batch", type=positive_int, help="images a step that --lr is meant for: it is scaled")
     add("--lr_by", default="epoch", choices=("epoch", "iter"), help="when the schedule steps")
     add("--lr_step", type=positive_int, help="step: epochs (or iterations) of one rate")
     add("--lr_gamma", type=fraction, default=0.1, help="step: factor from one to the next")
-    add("--min_lr", type=non_negative, default=0.0, help="rate that poly by iteration ends at")
+    add(
+        "--min_lr",
+        type=non_negative,
+        default=0.0,
+        help="last rate, of cosine and poly by iteration",
+    )
     add("--warmup_iters", type=non_negative_int, default=0, help="linear warm-up, iterations")
     add("--warmup_ratio", type=fraction, default=1e-6, help="factor of its first iteration")
     add("--max_epoch", type=positive_int, default=180, help="training length in epochs")

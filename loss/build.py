@@ -7,6 +7,7 @@ import argparse
 from typing import Protocol
 
 from config import Config, UserError
+from loss.boundary import BoundaryLoss
 from loss.cross_entropy import CrossEntropy, HardPixels, ImageWeightedCrossEntropy
 from loss.objective import Criterion, Objective
 from loss.relaxed import RelaxedCrossEntropy
@@ -43,6 +44,11 @@ def build_objective(args: argparse.Namespace, cfg: Config, spec: LabelSet) -> Ob
         ocr_aux_rmi=args.ocr_aux_loss_rmi,
         supervised_mscale_wt=args.supervised_mscale_loss_wt,
         align_corners=cfg.MODEL.align_corners,
+        boundary=BoundaryLoss(spec.ignore_label, official=cfg.LOSS.BOUNDARY_OFFICIAL)
+        if args.dt_offset_wt > 0
+        else None,
+        boundary_wt=args.dt_offset_wt,
+        boundary_weights=cfg.LOSS.BOUNDARY_WEIGHTS,
         log_accuracy=args.log_accuracy,
         small_aux=build_cross_entropy(args, cfg, spec),
         row_wt=args.attention_loss,

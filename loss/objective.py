@@ -4,12 +4,18 @@
     total = criterion(pred) + ocr_alpha * criterion(aux)
           + supervised_mscale_wt * sum over scales of criterion(pred at that scale)
 
+With boundary supervision and its weights (s, m, d, r), the first term is s * criterion(pred), and
+
+          + boundary_wt * (m * mask term + d * direction term + r * criterion(moved pred))
+
+is added.
+
 Networks know nothing of labels, criteria nothing of output keys; both meet here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -18,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from config import UserError
+from loss.boundary import BoundaryLoss, depth_and_angle, moved_scores
 from loss.height import row_loss
 from network.outputs import AUX, PRED, ROW_LOGITS, SCALE_PREFIX
 
@@ -60,8 +67,8 @@ class LossTerms:
     """`total` to differentiate; `terms` are detached scalars, unweighted, for the log.
 
     Terms: `main` (of `pred`), its parts `bce` and `rmi` where the criterion has them, `aux`,
-    `scale_05x` ... of single scales, `rows` of the fifth HANet block, and `acc`, which is no
-    loss: see `pixel_accuracy`.
+    `scale_05x` ... of single scales, `mask`, `direction`, `moved` of boundary supervision,
+    `rows` of the fifth HANet block, and `acc`, which is no loss: see `pixel_accuracy`.
     """
 
     total: Tensor
@@ -87,12 +94,16 @@ class Objective:
         ocr_aux_rmi: bool = False,
         supervised_mscale_wt: float = 0.0,
         align_corners: bool = False,
+        boundary: BoundaryLoss | None = None,
+        boundary_wt: float = 1.0,
+        boundary_weights: tuple[float, float, float, float] = (0.8, 5.0, 0.6, 1.0),
         log_accuracy: bool = False,
         small_aux: Criterion | None = None,
         row_wt: float = 0.0,
     ) -> None:
         """`ocr_alpha` weights `aux` of any network, `supervised_mscale_wt` every `pred_*`.
 
+        `boundary_weights` are those of main, mask, direction and moved scores.
         `log_accuracy` adds the term `acc`. `small_aux` is the criterion of an `aux` that is
         compared at its own size, with the nearest labels. `row_wt` weights `row_logits`. A
         weight of 0 switches off.
@@ -104,12 +115,20 @@ class Objective:
         self.ocr_aux_rmi = ocr_aux_rmi
         self.supervised_mscale_wt = supervised_mscale_wt
         self.align_corners = align_corners
+        self.boundary, self.boundary_wt = boundary, boundary_wt
+        self.boundary_weights = boundary_weights
         self.log_accuracy = log_accuracy
         self.small_aux, self.row_wt = small_aux, row_wt
 
-    def __call__(self, outputs: dict[str, Tensor], labels: Tensor) -> LossTerms:
+    def __call__(
+        self,
+        outputs: dict[str, Tensor],
+        labels: Tensor,
+        extras: Mapping[str, Tensor] | None = None,
+    ) -> LossTerms:
         """Loss of the outputs of a training forward (network/outputs.py) for labels (B, H, W).
 
+        extras: maps (B, H, W) beside the labels, which boundary supervision needs.
         Raises ValueError for another class count, UserError if single scales or rows are to be
         supervised but the network gives none.
         """
@@ -125,6 +144,10 @@ class Objective:
             total, parts = self.criterion(pred, labels), {}
         terms["main"] = total.detach()
         terms.update(parts)
+        if self.boundary is not None:
+            boundary_total, boundary_terms = self._boundary(outputs, labels, extras or {})
+            total = self.boundary_weights[0] * total + boundary_total
+            terms.update(boundary_terms)
         if self.log_accuracy:
             terms["acc"] = pixel_accuracy(pred, labels)
         for name, logits, weight, do_rmi in self._extras(outputs):
@@ -141,6 +164,22 @@ class Objective:
             terms["rows"] = value.detach()
             total = total + self.row_wt * value
         return LossTerms(total, terms)
+
+    def _boundary(
+        self, outputs: dict[str, Tensor], labels: Tensor, extras: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted sum of the boundary terms, and the terms."""
+        assert self.boundary is not None
+        depth, angle = depth_and_angle(extras)
+        mask, direction = self.boundary.enlarged(outputs, labels)
+        targets = self.boundary.targets(labels, depth, angle)
+        mask_loss, direction_loss = self.boundary.terms(mask, direction, targets)
+        moved = self.criterion(moved_scores(outputs[PRED], mask, direction), labels, do_rmi=False)
+        _, *weights = self.boundary_weights
+        terms = {"mask": mask_loss, "direction": direction_loss, "moved": moved}
+        parts = [w * term for w, term in zip(weights, terms.values(), strict=True)]
+        total = self.boundary_wt * (parts[0] + parts[1] + parts[2])
+        return total, {name: term.detach() for name, term in terms.items()}
 
     def _extra(self, name: str, logits: Tensor, labels: Tensor, do_rmi: bool) -> Tensor:
         """The loss of one further map of logits, at the size of the labels or at its own."""

@@ -190,19 +190,30 @@ class Scores:
         )
 
     def table(self) -> str:
-        """One line a class: IoU in %, TP in % of all pixels, FP and FN divided by TP."""
+        """One line a class: IoU and Dice in %, TP in % of all pixels, FP and FN divided by TP."""
         width = max([len("label"), *map(len, self.class_names)])
-        head = ["Id", "label".ljust(width), "iU_1.0", "TP", "FP", "FN", "Precision", "Recall"]
+        head = [
+            "Id",
+            "label".ljust(width),
+            "iU_1.0",
+            "TP",
+            "FP",
+            "FN",
+            "Precision",
+            "Recall",
+            "Dice",
+        ]
         lines = [_row(head)]
         total = max(int(self.matrix.sum()), 1)
         share = 100 * self.matrix.diagonal() / total
         for k, name in enumerate(self.class_names):
             cells = [str(k), name.ljust(width)]
             if self.absent[k]:
-                cells += ["absent", *"-----"]
+                cells += ["absent", *"------"]
             else:
                 columns = (self.fp_over_tp, self.fn_over_tp, self.precision, self.recall)
                 values = [100 * self.iou[k], share[k], *(column[k] for column in columns)]
+                values.append(100 * self.dice[k])
                 cells += ["-" if math.isnan(x) else f"{x:.2f}" for x in values]
             lines.append(_row(cells))
         return "\n".join(lines)

@@ -21,7 +21,14 @@ from network.multiscale import SingleScale
 from network.ops.conv import conv
 from network.ops.resize import Size, resize, scaled_size, size_of
 from network.ops.rows import scaled_rows
-from network.outputs import PRED, OneScale, attn_key, pred_key
+from network.outputs import (
+    PRED,
+    OneScale,
+    attn_key,
+    boundary_outputs,
+    pred_key,
+    run_pass,
+)
 
 __all__ = ["DeepV3R50", "DeepV3R50B", "DeepV3R50BP", "DeepV3W38"]
 
@@ -40,12 +47,16 @@ SMALLEST_SUM = 1e-6  # of two weights in 0..1 that something is divided by
 
 @dataclass(frozen=True, kw_only=True)
 class _Pass:
-    """logits (B, K, h, w) and feats (B, C, h, w) of a copy of the image, `size` large."""
+    """logits (B, K, h, w) and feats (B, C, h, w) of a copy of the image, `size` large.
+
+    boundary: what boundary heads say, by output key.
+    """
 
     scale: float
     size: Size
     logits: Tensor
     feats: Tensor
+    boundary: dict[str, Tensor]
 
 
 class AllScales(nn.Module):
@@ -79,6 +90,8 @@ class AllScales(nn.Module):
             if self.training or return_all:
                 outputs[pred_key(each.scale)] = at_scale
                 outputs[attn_key(each.scale)] = weight
+            if each.scale == 1.0:
+                outputs.update(each.boundary)
         assert joint is not None
         return {PRED: joint, **outputs}
 
@@ -98,8 +111,14 @@ class AllScales(nn.Module):
     def _run(self, images: Tensor, rows: Tensor | None, scale: float) -> _Pass:
         size = scaled_size(size_of(images), scale)
         image = resize(images, size, self.align_corners)
-        maps = self.net.maps(image, scaled_rows(rows, size[0]))
-        return _Pass(scale=scale, size=size, logits=maps.logits, feats=maps.feats)
+        maps = run_pass(self.net, image, scaled_rows(rows, size[0]))
+        return _Pass(
+            scale=scale,
+            size=size,
+            logits=maps.logits,
+            feats=maps.feats,
+            boundary=boundary_outputs(maps.mask, maps.direction),
+        )
 
 
 class PairedScales(AllScales):

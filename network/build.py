@@ -4,7 +4,11 @@
     net = build_net("ocrnet.HRNet_Mscale", num_classes=19, n_scales=(0.5, 1.0, 2.0))
 
 A new architecture file is listed in `ARCH_MODULES`; its `__all__` names the architectures, its
-`USED_OPTIONS` says which options each of them reads.
+`USED_OPTIONS` says which options each of them reads, and `CLASSIFIERS`, if it has any, which of
+them classify whole pictures.
+
+Every listed network of one scale also has a multi-scale form, its name with `_Mscale` behind it:
+`hrvit.b1_SegFormer_Mscale`. Where the published program has such a name, that one is meant.
 """
 
 from __future__ import annotations
@@ -19,8 +23,27 @@ from torch import nn
 
 from config import ModelConfig, UserError, cfg, check_scales, near
 from network.convert import load_trunk
+from network.heads.boundary import BoundaryHeads
+from network.multiscale import MSCALE_OPTIONS, hierarchical
+from network.outputs import OneScale
 
-ARCH_MODULES = ("ocrnet", "basic", "deepv3", "deeper", "mscale", "mscale2", "attnscale", "hanet")
+ARCH_MODULES = (
+    "ocrnet",
+    "basic",
+    "deepv3",
+    "deeper",
+    "mscale",
+    "mscale2",
+    "attnscale",
+    "hrvit",
+    "hanet",
+    "unept",
+    "segformer",
+    "hila",
+    "swin",
+)
+
+MSCALE_SUFFIX = "_Mscale"
 
 ArchFunction = Callable[[int, ModelConfig], nn.Module]
 
@@ -34,16 +57,42 @@ def list_archs() -> list[str]:
     return sorted(f"{name}.{arch}" for name in ARCH_MODULES for arch in _module(name).__all__)
 
 
+def list_classifiers() -> list[str]:
+    """The names among them whose `pred` is (B, K), one class a picture; for `--task classify`.
+
+    An arch module lists them in a set `CLASSIFIERS`.
+    """
+    return sorted(
+        f"{name}.{arch}"
+        for name in ARCH_MODULES
+        for arch in getattr(_module(name), "CLASSIFIERS", frozenset())
+    )
+
+
 def resolve_arch(arch: str) -> str:
     """The canonical `module.Function`; UserError with the nearest name for anything else."""
     name = arch.removeprefix("network.")
     if "_HANet" in name:  # published in the module of the plain networks
         name = name.replace("deepv3.", "hanet.", 1)
     known = list_archs()
-    if name not in known:
+    if name not in known and _base_of(name, known) is None:
         hint = near(name, known)
         raise UserError(f"--arch {arch} is no architecture{hint}; --arch help lists all")
     return name
+
+
+def _base_of(name: str, known: list[str]) -> str | None:
+    """The listed one-scale network that `name` is the multi-scale form of, if it is one."""
+    base = name.removesuffix(MSCALE_SUFFIX)
+    if base == name or base not in known or base in list_classifiers():
+        return None
+    return None if "n_scales" in _used_options(base) else base
+
+
+def _used_options(name: str) -> frozenset[str]:
+    module, function = name.split(".")
+    used: frozenset[str] = _module(module).USED_OPTIONS[function]
+    return used
 
 
 def _model_config(options: dict[str, Any]) -> ModelConfig:
@@ -65,6 +114,27 @@ def _refuse_useless(arch: str, model: ModelConfig, used: frozenset[str]) -> None
             raise UserError(f"{item.name}={value} has no effect on {arch}; leave it out")
 
 
+def _add_boundary_heads(net: nn.Module, name: str) -> None:
+    """Give `net`, or the network inside its multi-scale wrapper, boundary heads."""
+    core = net if isinstance(net, OneScale) else getattr(net, "net", None)
+    if not isinstance(core, OneScale):
+        raise UserError(f"{name} predicts no map: boundary_heads has no effect on it")
+    if not core.own_boundary:
+        core.boundary = BoundaryHeads(core.feature_channels)
+
+
+def _build(name: str, num_classes: int, model: ModelConfig) -> nn.Module:
+    module_name, function_name = name.split(".")
+    return cast(ArchFunction, getattr(_module(module_name), function_name))(num_classes, model)
+
+
+def _with_scales(net: nn.Module, name: str, model: ModelConfig) -> nn.Module:
+    """`net` under the multi-scale attention, as `name` wants."""
+    if not isinstance(net, OneScale):
+        raise UserError(f"--arch {name}: this network can not be run at several scales")
+    return hierarchical(net, model)
+
+
 def build_net(arch: str, num_classes: int, **options: Any) -> nn.Module:
     """The network `arch`; `options` are the fields of `config.ModelConfig`.
 
@@ -75,10 +145,14 @@ def build_net(arch: str, num_classes: int, **options: Any) -> nn.Module:
     if num_classes < 1:
         raise UserError(f"num_classes {num_classes}: at least one class wanted")
     model = _model_config(options)
-    module_name, function_name = name.split(".")
-    module = _module(module_name)
-    _refuse_useless(name, model, module.USED_OPTIONS[function_name])
-    net = cast(ArchFunction, getattr(module, function_name))(num_classes, model)
+    base = None if name in list_archs() else _base_of(name, list_archs())
+    used = _used_options(base or name) | {"boundary_heads"}
+    _refuse_useless(name, model, used | MSCALE_OPTIONS if base else used)
+    net = _build(base or name, num_classes, model)
+    if base:
+        net = _with_scales(net, name, model)
+    if model.boundary_heads:
+        _add_boundary_heads(net, name)
     report = load_trunk(net, cfg.expand(model.pretrained)) if model.pretrained else None
     # For messages about this network: its name, and what became of the ImageNet file.
     vars(net).update(arch=name, num_classes=num_classes, trunk_report=report)

@@ -25,6 +25,7 @@ from network.multiscale import (
 )
 from network.ops.resize import Size, resize, size_of
 from network.ops.rows import scaled_rows
+from network.outputs import with_boundary
 
 __all__ = [
     "DeepV3EffB4",
@@ -74,7 +75,7 @@ class FusedContext(MultiScale):
             low, context = net.encode(image, own_rows)
             if trust is not None and lower is not None:
                 context = self._blend(trust, passes[-1].size, lower, context)
-            maps = net.decode(low, context, own_rows)
+            maps = with_boundary(net, net.decode(low, context, own_rows))
             attend = attend_top or scale != scales[0]
             trust, lower = (self.scale_attn(maps.feats), context) if attend else (None, None)
             passes.append(scale_pass(scale, size, maps, None if trust is None else trust[:, :1]))

@@ -22,7 +22,16 @@ from config import ModelConfig
 from network.heads.scale_attention import ScaleAttention
 from network.ops.resize import Size, resize, scaled_size, size_of
 from network.ops.rows import scaled_rows
-from network.outputs import AUX, PRED, Maps, OneScale, attn_key, pred_key
+from network.outputs import (
+    AUX,
+    PRED,
+    Maps,
+    OneScale,
+    attn_key,
+    boundary_outputs,
+    pred_key,
+    run_pass,
+)
 
 MSCALE_OPTIONS = frozenset(  # that `hierarchical` reads
     {
@@ -54,7 +63,7 @@ class ScalePass:
     """One pass at `scale`, whose image was `size` large.
 
     logits (B, K, h, w), aux (B, K, h, w) or None, attention (B, 1, h, w) in 0..1 or None: at the
-    network's own resolution, or at `size` already.
+    network's own resolution, or at `size` already. mask, direction: of boundary heads, as `Maps`.
     """
 
     scale: float
@@ -62,11 +71,21 @@ class ScalePass:
     logits: Tensor
     aux: Tensor | None
     attention: Tensor | None
+    mask: Tensor | None = None
+    direction: Tensor | None = None
 
 
 def scale_pass(scale: float, size: Size, maps: Maps, attention: Tensor | None) -> ScalePass:
     """The pass that gave `maps`."""
-    return ScalePass(scale=scale, size=size, logits=maps.logits, aux=maps.aux, attention=attention)
+    return ScalePass(
+        scale=scale,
+        size=size,
+        logits=maps.logits,
+        aux=maps.aux,
+        attention=attention,
+        mask=maps.mask,
+        direction=maps.direction,
+    )
 
 
 def fold(
@@ -144,7 +163,7 @@ class MultiScale(nn.Module):
         for scale in reversed(scales):
             attend = attend_top or scale != scales[0]
             size, image = self.scaled(images, scale)
-            maps = self.net.maps(image, scaled_rows(rows, size[0]), features=attend)
+            maps = run_pass(self.net, image, scaled_rows(rows, size[0]), features=attend)
             attention = self.scale_attn(maps.feats) if attend else None
             passes.append(scale_pass(scale, size, maps, attention))
         return passes[::-1]
@@ -171,6 +190,8 @@ class MultiScale(nn.Module):
     def single_scales(self, passes: list[ScalePass], size: Size) -> dict[str, Tensor]:
         """`pred_*` of every pass and `attn_*` where there is one, at the size of the pass.
 
+        `mask` and `dir` of the pass at 1.0, at the size they have.
+
         `size` is that of the image, for wrappers whose attention is no map of one scale.
         """
         outputs = {}
@@ -179,6 +200,8 @@ class MultiScale(nn.Module):
             if each.attention is not None:
                 attention = resize(each.attention, each.size, self.align_corners)
                 outputs[attn_key(each.scale)] = attention
+            if each.scale == 1.0:
+                outputs.update(boundary_outputs(each.mask, each.direction))
         return outputs
 
     def _train_outputs(self, images: Tensor, rows: Tensor | None) -> dict[str, Tensor]:

@@ -9,20 +9,24 @@
 | `aux` | (B, K, H, W), HANet (B, K, h, w) | training, auxiliary prediction; joined over scales |
 | `pred_05x`, `pred_10x`, ... | (B, K, sH, sW) | multi-scale, in training and with `return_all` |
 | `attn_05x`, ... | (B, 1, sH, sW), in 0..1 | the same |
+| `mask` | (B, 2, h, w) | training and `return_all`, networks with boundary heads |
+| `dir` | (B, 8, h, w) | the same |
 | `row_logits` | (B, K, R) | training, networks with a fifth HANet block at one scale |
 
 `pred_*` is the prediction of the pass at scale s = 0.5, 1.0, ... (sizes rounded down), `attn_*`
 the trust in that pass against the next higher one; there is none at the highest scale. Two
 modules differ: `mscale2` gives one map, the one used last, as `attn_10x` (B, 1, H, W);
-`attnscale` gives the weight of every scale, (B, 1, H, W), of any sign unless paired. All scores
-are logits. In eval mode nothing is computed that `pred` does not need, unless
+`attnscale` gives the weight of every scale, (B, 1, H, W), of any sign unless paired. `mask` and
+`dir` stay at the resolution of the heads: whether a pixel is near a boundary (class 1), and in
+which of eight directions, clockwise from left in steps of 45 degrees, the inside of its object
+lies. All scores are logits. In eval mode nothing is computed that `pred` does not need, unless
 `return_all` is given.
 """
 
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -30,6 +34,7 @@ from network.ops.resize import resize, size_of
 from network.ops.rows import scaled_rows as scaled_rows  # for those who may not see the layers
 
 PRED, AUX = "pred", "aux"
+MASK, DIRECTION = "mask", "dir"
 ROW_LOGITS = "row_logits"  # whether a class occurs in each of R equal parts of the height
 SCALE_PREFIX, ATTENTION_PREFIX = "pred_", "attn_"
 GATE_PREFIX = "gate_"  # of the height gates that `record_gates` gives, not of an output
@@ -40,12 +45,15 @@ class Maps:
     """What one pass of a single-scale network computes, before any resize to the input.
 
     logits (B, K, h, w); aux (B, K, h, w) or None; feats (B, C, h', w'): the map that the scale
-    attention reads, with C = `feature_channels` of the network. row_logits (B, K, R) or None.
+    attention reads, with C = `feature_channels` of the network. mask (B, 2, h'', w'') and
+    direction (B, 8, h'', w''): what boundary heads say, or None. row_logits (B, K, R) or None.
     """
 
     logits: Tensor
     feats: Tensor
     aux: Tensor | None = None
+    mask: Tensor | None = None
+    direction: Tensor | None = None
     row_logits: Tensor | None = None
 
 
@@ -74,21 +82,26 @@ def scale_of(key: str) -> float:
 def single_scale_outputs(
     maps: Maps, images: Tensor, *, training: bool, align_corners: bool
 ) -> dict[str, Tensor]:
-    """`pred`, and in training `aux`, at the size of `images`, and `row_logits`."""
+    """`pred`, in training `aux`, at the size of `images`; the others if they were made."""
     size = size_of(images)
     outputs = {PRED: resize(maps.logits, size, align_corners)}
     if training and maps.aux is not None:
         outputs[AUX] = resize(maps.aux, size, align_corners)
     if training and maps.row_logits is not None:
         outputs[ROW_LOGITS] = maps.row_logits
-    return outputs
+    return outputs | boundary_outputs(maps.mask, maps.direction)
 
 
 class OneScale(nn.Module, abc.ABC):
-    """A network of one pass: its `maps` alone, or inside a multi-scale wrapper."""
+    """A network of one pass: its `maps` alone, or inside a multi-scale wrapper.
+
+    A part named `boundary`, if there is one, is run on `feats` in training: heads for boundary
+    supervision of networks that have none of their own.
+    """
 
     feature_channels: int
     align_corners: bool
+    own_boundary = False  # whether `maps` gives mask and direction in training by itself
 
     @abc.abstractmethod
     def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
@@ -98,7 +111,29 @@ class OneScale(nn.Module, abc.ABC):
         self, images: Tensor, rows: Tensor | None = None, return_all: bool = False
     ) -> dict[str, Tensor]:
         """`pred`, in training also `aux` where there is one; `return_all` adds nothing."""
-        maps = self.maps(images, rows, features=False)
+        maps = run_pass(self, images, rows, features=False)
         return single_scale_outputs(
             maps, images, training=self.training, align_corners=self.align_corners
         )
+
+
+def run_pass(net: nn.Module, images: Tensor, rows: Tensor | None, *, features: bool = True) -> Maps:
+    """`net.maps`, in training with what its boundary heads say, if it has them."""
+    wanted = net.training and getattr(net, "boundary", None) is not None
+    maps = net.maps(images, rows, features=features or wanted)  # type: ignore[operator]
+    return with_boundary(net, maps)
+
+
+def with_boundary(net: nn.Module, maps: Maps) -> Maps:
+    """`maps` and, in training, the mask and direction that the boundary heads of `net` give."""
+    heads = getattr(net, "boundary", None)
+    if heads is None or not net.training:
+        return maps
+    mask, direction = heads(maps.feats)
+    return replace(maps, mask=mask, direction=direction)
+
+
+def boundary_outputs(mask: Tensor | None, direction: Tensor | None) -> dict[str, Tensor]:
+    """`mask` and `dir`, those that were made."""
+    both = {MASK: mask, DIRECTION: direction}
+    return {key: value for key, value in both.items() if value is not None}

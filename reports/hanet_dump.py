@@ -29,7 +29,6 @@ from reports.rawids import to_raw_ids
 if TYPE_CHECKING:
     from engine.result import Gather, Result
 
-FOLDERS = ("rgb", "pred", "compose", "diff")
 WHITE = 255
 
 
@@ -59,7 +58,7 @@ class FourFoldersSink:
                 f"--dump_images: {counts[twice[0]]} images are named {twice[0]}; use "
                 "--dump_all_images, which keeps folders"
             )
-        self.journal = Journal(self.out_dir / FOLDERS[0], "four", key, rank)
+        self.journal = Journal(self.out_dir, "four", key, rank)
 
     def wants(self, index: int) -> bool:
         return True

@@ -45,6 +45,7 @@ METRICS = (
     ("acc", "pixel accuracy"),
     ("acc_cls", "mean class accuracy"),
     ("fwavacc", "frequency-weighted IoU"),
+    ("mean_dice", "mean Dice"),
     ("boundary_f", "mean boundary F"),
 )
 Column = tuple[str, str, str, float, int]
@@ -52,6 +53,7 @@ CLASS_COLUMNS: tuple[Column, ...] = (  # key of results.json, heading, help, fac
     ("iou", "IoU %", "intersection over union", 100, 2),
     ("precision", "Precision %", "share of predicted pixels that are right", 100, 2),
     ("recall", "Recall %", "share of labelled pixels that are found", 100, 2),
+    ("dice", "Dice %", "twice the intersection over the sum of both areas", 100, 2),
     ("fp_over_tp", "FP / TP", "false positives by true positives", 1, 2),
     ("fn_over_tp", "FN / TP", "missed pixels by true positives", 1, 2),
     ("boundary_f", "Boundary F %", "agreement of the outlines, mean over the images", 100, 2),

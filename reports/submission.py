@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Benchmark submission: submit/{name}.png with raw label ids, checked, then submission.zip.
 
-File names are the base names of the images, as the Cityscapes server expects them
-(`{city}_{sequence}_{frame}*.png`), without sub-folders.
+File names are the base names of the images, as the servers expect them, without sub-folders:
+`{city}_{sequence}_{frame}*.png` of raw ids for Cityscapes, `ADE_test_{number}.png` of 1..150 for
+ADE20K. PASCAL-Context has no server; its files, `{year}_{number}.png`, hold ids as its labels do.
 """
 
 from __future__ import annotations
@@ -27,12 +28,15 @@ from reports.rawids import image_size, to_raw_ids, to_size
 if TYPE_CHECKING:
     from engine.result import Gather, Result
 
-CITYSCAPES_NAME = re.compile(r"[A-Za-z-]+_\d{6}_\d{6}.*\.png")
-BDD_NAME = re.compile(r"[0-9a-f]{8}-[0-9a-f]{8}\.png")
-SERVER_NAMES = {  # data set -> what the server accepts, an example
-    "cityscapes": (CITYSCAPES_NAME, "city_000000_000000.png"),
-    "synthetic": (CITYSCAPES_NAME, "city_000000_000000.png"),
-    "bdd100k": (BDD_NAME, "cabc30fc-e7726578.png"),
+CITYSCAPES_NAMES = r"[A-Za-z-]+_\d{6}_\d{6}.*\.png", "city_000000_000000.png"
+PASCAL_NAMES = r"\d{4}_\d{6}\.png", "2008_000002.png"
+SERVER_NAMES = {  # data set -> pattern of its file names, and an example
+    "cityscapes": CITYSCAPES_NAMES,
+    "synthetic": CITYSCAPES_NAMES,
+    "bdd100k": (r"[0-9a-f]{8}-[0-9a-f]{8}\.png", "cabc30fc-e7726578.png"),
+    "ade20k": (r"ADE_(test|val|train)_\d{8}\.png", "ADE_test_00000001.png"),
+    "pascal_context": PASCAL_NAMES,
+    "pascal_context_59": PASCAL_NAMES,
 }
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # fixed, so that equal predictions give equal archives
 NUM_LISTED = 5
@@ -146,14 +150,10 @@ def _check_names(names: Sequence[str], dataset: str) -> None:
     twice = sorted({name for name, after in pairwise(names) if name == after})
     if twice:
         raise UserError(f"submission: several images would be written to {_listed(twice)}")
-    if dataset not in SERVER_NAMES:
-        return
-    pattern, example = SERVER_NAMES[dataset]
-    odd = [name for name in names if not pattern.fullmatch(name)]
+    pattern, example = SERVER_NAMES.get(dataset, (".*", ""))
+    odd = [name for name in names if not re.fullmatch(pattern, name)]
     if odd:
-        raise UserError(
-            f"submission: the {dataset} server wants names like {example}, not {_listed(odd)}"
-        )
+        raise UserError(f"submission: {dataset} wants names like {example}, not {_listed(odd)}")
 
 
 def _listed(names: Sequence[str]) -> str:

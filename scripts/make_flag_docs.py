@@ -16,6 +16,7 @@ from pathlib import Path
 
 import config
 import flags
+from flags.classification import DEFAULTS as TASK_DEFAULTS
 
 HEADER = """\
 # Flags and configuration keys
@@ -100,6 +101,15 @@ def flag_table(group: argparse._ArgumentGroup) -> list[str]:
     return rows
 
 
+def task_defaults() -> list[str]:
+    """The flags whose default is another one with `--task classify`."""
+    rows = ["With `--task classify` other flags have the defaults of its recipe:", ""]
+    rows += ["| flag | default |", "|---|---|"]
+    return rows + [
+        f"| `--{name}` | {cell(shown(value))} |" for name, value in TASK_DEFAULTS.items()
+    ]
+
+
 def old_flags() -> list[str]:
     """The flags that are accepted without effect, and what to use instead."""
     rows = [
@@ -138,6 +148,7 @@ def render() -> str:
     for group in flags.build_parser()._action_groups:
         if group.title in flags.GROUPS:
             lines += [f"## {str(group.title).capitalize()}", "", *flag_table(group), ""]
+    lines += [*task_defaults(), ""]
     return "\n".join([*lines, *old_flags(), "", TREE.rstrip("\n"), *key_table()]) + "\n"
 
 

@@ -96,3 +96,45 @@ def mapillary_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 label.putpalette([value for color in palette for value in color])
                 label.save(root / split / "labels" / f"key{index}_x-Y.png")
     return root
+
+
+def write_pair(image_path: Path, label_path: Path | None, ids: np.ndarray) -> None:
+    """A JPEG whose colours follow `ids`, and the ids as a grey PNG."""
+    image = np.stack([ids, 255 - ids, ids // 2], -1).astype(np.uint8)
+    image_path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(image_path)
+    if label_path is not None:
+        label_path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(ids).save(label_path)
+
+
+@pytest.fixture(scope="session")
+def ade20k_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A miniature of ADE20K: pictures of several sizes, ids 0..150, test pictures unlabelled."""
+    root = tmp_path_factory.mktemp("ade") / "ADEChallengeData2016"
+    rng = np.random.default_rng(0)
+    counts = {"training": ("train", 4), "validation": ("val", 2), "testing": ("test", 2)}
+    for folder, (split, count) in counts.items():
+        for number in range(1, count + 1):
+            shape = (4 + number % 2, 6)
+            ids = np.kron(rng.integers(0, 151, shape), np.ones((12, 12))).astype(np.uint8)
+            ids[:3, :3], ids[3:6, :3] = 0, 150
+            name = f"ADE_{split}_{number:08d}"
+            label = None if split == "test" else root / "annotations" / folder / f"{name}.png"
+            write_pair(root / "images" / folder / f"{name}.jpg", label, ids)
+    return root
+
+
+@pytest.fixture(scope="session")
+def pascal_context_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A miniature of PASCAL-Context: train and val, ids 0..59, names like 2008_000002."""
+    root = tmp_path_factory.mktemp("pascal") / "PASCAL_Context"
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 4), ("val", 2)):
+        for number in range(count):
+            ids = np.kron(rng.integers(0, 60, (4, 5)), np.ones((12, 12))).astype(np.uint8)
+            ids[:3, :3], ids[3:6, :3] = 0, 59
+            name = f"2008_{number + 10 * len(split):06d}"
+            folder = root / split
+            write_pair(folder / "image" / f"{name}.jpg", folder / "label" / f"{name}.png", ids)
+    return root

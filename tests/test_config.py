@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +107,7 @@ def test_help_answers_without_torch(program: str) -> None:
 def test_every_flag_is_read_somewhere() -> None:
     """A flag that no code looks at would promise what does not happen."""
     sources = [ROOT / "train.py", ROOT / "eval.py", ROOT / "flags/parser.py", ROOT / "config.py"]
+    sources.append(ROOT / "flags/hanet.py")
     for package in ("datasets", "engine", "loss", "network", "reports", "runtime"):
         sources += sorted((ROOT / package).rglob("*.py"))
     text = "\n".join(path.read_text() for path in sources)
@@ -120,3 +122,15 @@ def test_every_flag_is_read_somewhere() -> None:
         and f'"{action.dest}"' not in text
     ]
     assert not unread
+
+
+def test_a_run_gives_its_test_scale_and_one_of_an_earlier_version_nothing(tmp_path: Path) -> None:
+    names = ("arch", "dataset", "cv", "pre_size", "map_crop_val")
+    old = {name: getattr(flags.read_flags([])[0], name) for name in names}
+    tree = Config().to_dict()
+    for saved, wanted in ((old, None), ({**old, "test_scale": [64, 32]}, (64, 32))):
+        run_file = {"flags": saved, "config": {**tree, "MODEL": {}, "DATASET": {}}}
+        (tmp_path / "run.json").write_text(json.dumps(run_file))
+        args, given = flags.read_flags(["--from_run", str(tmp_path), "--snapshot", "x"])
+        config.adopt_run(args, given)
+        assert args.test_scale == wanted and args.size_divisor == 1

@@ -67,8 +67,8 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     """`arguments` of `python`, through the parser of the program they start."""
     program = next(item for item in arguments if item in ("train.py", "eval.py"))
     at = arguments.index(program)
-    launcher = ["-m", "torch.distributed.launch", "--nproc_per_node=8"]
-    assert arguments[:at] in ([], launcher)
+    launcher = "-m torch.distributed.launch --nproc_per_node="
+    assert not at or re.fullmatch(f"{launcher}[1-8]", " ".join(arguments[:at]))
     vars(cfg)["_frozen"] = False
     default = "val" if program == "eval.py" else None
     return parse_args(arguments[at + 1 :], prog=program, eval_default=default)
@@ -76,7 +76,8 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
 
 def build(args: argparse.Namespace) -> torch.nn.Module:
     """The network of `args` at its true size, without memory for the weights."""
-    num_classes = dataset_spec(args, cfg).num_classes
+    is_imagenet = args.task == "classify"
+    num_classes = 1000 if is_imagenet else dataset_spec(args, cfg).num_classes
     with torch.device("meta"):
         return build_net(args.arch, num_classes, **dataclasses.asdict(cfg.MODEL))
 
@@ -92,10 +93,12 @@ def test_runx_arguments_parse_and_build_the_network(
         args = parsed(received(line, tmp_path))
         assert args.result_dir.startswith(f"{tmp_path}/logs/{recipe}/")
         assert sum(weight.numel() for weight in build(args).parameters()) > 1000
+        values = HANET_VALUES.get(recipe.removeprefix("hanet_"), {})
+        assert {name: getattr(args, name) for name in values} == values
 
 
-def test_the_eight_published_recipes_exist() -> None:
-    assert set(PUBLISHED) <= set(RECIPES)
+def test_the_published_recipes_exist() -> None:
+    assert {*PUBLISHED, *(f"hanet_{name}" for name in HANET_VALUES)} <= set(RECIPES)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -142,6 +145,43 @@ def test_published_values_arrive(recipe: str, tmp_path: Path) -> None:
     args = parsed(received(line, tmp_path))
     values = {"apex": True, "syncbn": True, "fp16": True, **VALUES[recipe]}
     assert {name: getattr(args, name) for name in values} == values
+
+
+HANET = {
+    "dataset": "cityscapes", "hanet": (1, 1, 1, 1, 0), "hanet_set": (3, 64, 3),
+    "hanet_pos": (2, 1), "pos_rfactor": 8, "aux_loss": True,
+}  # fmt: skip
+HANET_TRAIN = {
+    **HANET, "lr": 0.01, "poly_exp": 0.9, "hanet_lr": 0.01, "hanet_poly_exp": 0.9, "hanet_wd": 1e-4,
+    "weight_decay": 5e-4, "lr_by": "iter", "class_uniform_pct": 0.5, "class_uniform_tile": 1024,
+    "syncbn": True, "optimizer": "sgd", "color_aug": 0.25, "gblur": True, "dropout": 0.1,
+    "pos_noise": 0.5, "crop_size": (768, 768), "max_iter": 40000, "bs_trn": 4,
+}  # fmt: skip
+LARGE = {"crop_size": (864, 864), "max_iter": 90000, "city_mode": "trainval", "cls_wt_loss": True}
+HANET_EVAL = {
+    **HANET, "eval": "val", "inference_mode": "sliding", "scales": (0.5, 1.0, 2.0),
+    "no_flip": False, "crop_size": (1024, 1024), "sliding_official": False,
+}  # fmt: skip
+SUBMIT = {**HANET_EVAL, "eval": "test", "dump_images": True, "dump_for_submission": True}
+HANET_VALUES = {
+    "train_m_os16": {**HANET_TRAIN, "hanet_set": (3, 16, 3), "pos_noise": 0.3, "bs_trn": 8},
+    "train_r101_os16": {**HANET_TRAIN, "hanet_set": (3, 32, 3)},
+    "train_r101_os8": HANET_TRAIN,
+    "train_r101_os8_best": {**HANET_TRAIN, **LARGE, "bs_trn": 3},
+    "train_resnext_pretrain": {
+        "dataset": "mapillary", "crop_size": (864, 864), "max_iter": 200000, "bs_trn": 2,
+        "hanet": (0, 0, 0, 0, 0), "no_pos_dataset": True, "img_wt_loss": True, "aux_loss": False,
+    },
+    "train_resnext_fr_pretrain": {
+        **HANET_TRAIN, **LARGE, "bs_trn": 2, "coarse_boost_classes": (14, 15, 16, 3, 12, 17, 4),
+        "max_cu_epoch": 10000,
+    },
+    "eval_r101_os8": {**HANET_EVAL, "arch": "hanet.DeepR101V3PlusD_HANet_OS8"},
+    "eval_resnext_os8": {**HANET_EVAL, "arch": "hanet.DeepResNext101V3PlusD_HANet_OS8"},
+    "eval_resnext_os4": {**HANET_EVAL, "arch": "hanet.DeepResNext101V3PlusD_HANet_OS4"},
+    "submit_r101_os8": SUBMIT,
+    "submit_cityscapes_resnext": SUBMIT,
+}  # fmt: skip
 
 
 def test_sweep_is_the_cross_product(tmp_path: Path) -> None:

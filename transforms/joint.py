@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from transforms.boundary import mirrored
 from transforms.resample import (
     Filter,
     Resample,
@@ -161,7 +162,7 @@ class HorizontalFlip:
         return draws.uniform(0, 1) < self.probability
 
     def apply(self, sample: Sample, flip: bool) -> Sample:
-        """The mirrored sample; row positions stay."""
+        """The mirrored sample; row positions stay, angles of boundaries turn."""
         if not flip:
             return sample
         label, centroid, extras = sample.label, sample.centroid, sample.extras
@@ -169,7 +170,10 @@ class HorizontalFlip:
             sample,
             image=np.asarray(cv2.flip(sample.image, 1)),
             label=None if label is None else np.asarray(cv2.flip(label, 1)),
-            extras={name: np.asarray(cv2.flip(values, 1)) for name, values in extras.items()},
+            extras={
+                name: mirrored(name, np.asarray(cv2.flip(values, 1)))
+                for name, values in extras.items()
+            },
             centroid=None if centroid is None else (sample.size[1] - 1 - centroid[0], centroid[1]),
         )
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import _codecs
+import argparse
 import json
 import pickle
 import zipfile
@@ -19,10 +20,11 @@ from config import UserError
 
 HEADER_KEY = "hiseg"  # metadata entry of our .safetensors files: everything but the tensors
 
-# The published training program saved its scores as NumPy numbers: plain data, and all that
-# keeps those files from being read without `--trust`. Both module spellings occur.
+# The published training programs saved scores as NumPy numbers and flags as a Namespace: plain
+# data, and all that keeps those files from being read without `--trust`. Both module spellings
+# of the numbers occur.
 _NUMPY_SCALAR = np.float64(0).__reduce__()[0]
-NUMPY_NUMBERS: list[Any] = [
+PLAIN_DATA: list[Any] = [
     (_NUMPY_SCALAR, "numpy.core.multiarray.scalar"),
     (_NUMPY_SCALAR, "numpy._core.multiarray.scalar"),
     np.dtype,
@@ -30,6 +32,7 @@ NUMPY_NUMBERS: list[Any] = [
     np.dtypes.Float32DType,
     np.dtypes.Int64DType,
     _codecs.encode,
+    argparse.Namespace,
 ]
 
 
@@ -57,7 +60,7 @@ def _read_pickle(path: Path, trust: bool) -> Any:
     try:
         if trust:
             return torch.load(path, map_location="cpu", weights_only=False)
-        with torch.serialization.safe_globals(NUMPY_NUMBERS):
+        with torch.serialization.safe_globals(PLAIN_DATA):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if any(sign in str(error) for sign in NEEDS_CODE):
@@ -91,9 +94,10 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
 def split_weights(content: dict[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """The weights of a checkpoint and its other entries; either may be empty.
 
-    The weights stand under `state_dict` or `model`, or are the dictionary itself.
+    The weights stand under `state_dict`, `state_dict_ema` or `model`, the first that is there, or
+    are the dictionary itself.
     """
-    for name in ("state_dict", "model"):
+    for name in ("state_dict", "state_dict_ema", "model"):
         inner = content.get(name)
         if isinstance(inner, dict):
             facts = {key: value for key, value in content.items() if key != name}

@@ -11,7 +11,10 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from config import UserError
+from network.convert import hila
 from network.convert.checkpoint import read_checkpoint, split_weights
+from network.convert.entries import after_pretraining, dead_names, is_dead, is_fresh
+from network.convert.fit import fitted
 from network.convert.nvidia import strip_saved_prefix
 from network.convert.report import LoadReport, shortened
 
@@ -61,30 +64,59 @@ def _own_name(key: str, file_names: Mapping[str, str | None]) -> str | None:
     return None if is_classifier(key) else bare_name(key)
 
 
+def hiseg_trunk_name(key: str, state: Mapping[str, Tensor]) -> str | None:
+    """A key of a checkpoint of this program in the trunk's own spelling; None: not of the trunk.
+
+    A network keeps its trunk under `backbone.`; a classifier may be its trunk with a `head`.
+    """
+    for prefix in ("backbone.", "net.backbone."):
+        if any(other.startswith(prefix) for other in state):
+            return key.removeprefix(prefix) if key.startswith(prefix) else None
+    return None if key.startswith("head.") else key
+
+
 def load_trunk(net: nn.Module, path: str) -> LoadReport:
     """Load the ImageNet file `path` into the backbone of `net` (wrapped or not).
 
-    Keys of the classifier are dropped and reported; anything else must fit. Raises UserError.
+    Keys of the classifier are dropped and reported; anything else must fit, up to what the trunk
+    says that such files may lack. Raises UserError.
     """
     backbone = getattr(getattr(net, "net", net), "backbone", None)
     if not isinstance(backbone, nn.Module):
         raise UserError(f"--pretrained {path}: this architecture has no trunk to load it into")
-    state, _ = split_weights(read_checkpoint(path))
+    state, facts = split_weights(read_checkpoint(path))
     state = strip_saved_prefix(state)
-    names: Mapping[str, str | None] = getattr(backbone, "file_names", {})
-    renamed = {key: _own_name(key, names) for key in state}
+    if "model_options" in facts:
+        layout, renamed = "hiseg", {key: hiseg_trunk_name(key, state) for key in state}
+    else:
+        names: Mapping[str, str | None] = getattr(backbone, "file_names", {})
+        layout, renamed = "imagenet", {key: _own_name(key, names) for key in state}
+    dead = dead_names(backbone)
+    renamed = {k: None if n and is_dead(n, dead) else n for k, n in renamed.items()}
     dropped = tuple(key for key, name in renamed.items() if name is None)
     found = {name: state[key] for key, name in renamed.items() if name is not None}
+    found = fitted(backbone, found, f"--pretrained {path}")
     own = backbone.state_dict()
     wrong = [f"{key} is not known" for key in found if key not in own]
-    wrong += [f"{key} is missing" for key in own if key not in found and "num_batches" not in key]
+    missing = [key for key in own if key not in found and "num_batches" not in key]
+    fresh = tuple(key for key in missing if is_fresh(key, backbone, found))
+    wrong += [f"{key} is missing" for key in missing if key not in fresh]
     wrong += [
         f"{key} has shape {tuple(value.shape)}, wanted {tuple(own[key].shape)}"
         for key, value in found.items()
         if key in own and value.shape != own[key].shape
     ]
     if wrong:
-        raise UserError(f"--pretrained {path} does not fit the trunk: {shortened(wrong)}")
+        title = f"--pretrained {path}"
+        other_stages = hila.stage_set(found) and hila.misfit(title, own, found)
+        raise UserError(other_stages or f"{title} does not fit the trunk: {shortened(wrong)}")
     for key, value in found.items():
         own[key].copy_(value)
-    return LoadReport(layout="imagenet", loaded=tuple(found), dropped=dropped)
+    filled = after_pretraining(backbone, found)
+    return LoadReport(
+        layout=layout,
+        loaded=tuple(found),
+        dropped=dropped,
+        fresh=tuple(key for key in fresh if key not in filled),
+        filled=filled,
+    )

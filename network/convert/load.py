@@ -10,9 +10,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from config import UserError
-from network.convert import hanet, imagenet
+from network.convert import hanet, hila, imagenet
 from network.convert.checkpoint import read_checkpoint, split_weights
-from network.convert.nvidia import official_name, strip_saved_prefix, to_wanted
+from network.convert.entries import dead_names, is_dead
+from network.convert.fit import fitted
+from network.convert.nvidia import BACKBONE_PREFIX, official_name, strip_saved_prefix, to_wanted
 from network.convert.report import LoadReport, shortened
 
 COUNTER = "num_batches_tracked"  # absent from files of old torch versions; not a weight
@@ -53,7 +55,12 @@ def _plan(
 ) -> tuple[dict[str, Tensor], LoadReport]:
     """Tensors to copy by name of the network, and what becomes of all names."""
     own = net.state_dict()
+    dead = [official_name(name) for name in dead_names(net)]
     dropped = [key for key in state if layout == "imagenet" and imagenet.is_classifier(key)]
+    spellings = {
+        key: (official_name(key), BACKBONE_PREFIX + key) for key in state if key not in own
+    }
+    dropped += [key for key, names in spellings.items() if any(is_dead(n, dead) for n in names)]
     found: dict[str, Tensor] = {}
     unexpected: list[str] = []
     mismatched: list[tuple[str, str]] = []  # name, name with both shapes
@@ -130,7 +137,7 @@ def load_official(
     title = str(source) if named else title
     if not state:
         raise UserError(f"{title} holds no weights")
-    state = strip_saved_prefix(state)
+    state = fitted(net, strip_saved_prefix(state), title)
     found, report = _plan(net, state, partial, detect(state, facts))
     _check_prefixes(net, state, partial)
     names = [*report.missing, *(text.split(" ", 1)[0] for text in report.mismatched)]
@@ -138,7 +145,9 @@ def load_official(
         hint = hanet.misfit(net.state_dict(), state)
         if hint and all("hanet" in name for name in (*names, *report.unexpected)):
             raise UserError(f"{title} does not fit {_title(net)}: {hint}")
-        raise UserError(_refusal(net, title, facts, report) + (f"; {hint}" if hint else ""))
+        other_stages = hila.misfit(title, net.state_dict(), state)
+        refusal = _refusal(net, title, facts, report) + (f"; {hint}" if hint else "")
+        raise UserError(other_stages or refusal)
     _copy(net, found)
     return report
 

@@ -4,7 +4,8 @@
 Official files name the parts of a multi-scale network side by side (`backbone.*`, `ocr.*`,
 `scale_attn.*`); here the wrapper holds the single-scale network under `net.`. Both ways are
 served, so weights of a single-scale network also go into its multi-scale form. The group of the
-trunk is `backbone.`, except that files of `deeper.*` call it `trunk.`.
+trunk is `backbone.`, except that files of `deeper.*` call it `trunk.`, and published classifiers
+have no group around it.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def to_wanted(key: str, wanted: Set[str]) -> str:
     inner = key.removeprefix(WRAPPER_PREFIX)
     if inner.startswith(DEEPER_TRUNK_PREFIX):
         inner = BACKBONE_PREFIX + inner.removeprefix(DEEPER_TRUNK_PREFIX)
-    for candidate in (key, inner, WRAPPER_PREFIX + inner):
+    for candidate in (key, inner, WRAPPER_PREFIX + inner, BACKBONE_PREFIX + key):
         if candidate in wanted:
             return candidate
     return key

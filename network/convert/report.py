@@ -23,6 +23,8 @@ class LoadReport:
     loaded, missing: names of this network. dropped, unexpected: names of the file; `dropped` has
     no place in the network and is meant to, or was allowed to be left out. mismatched: name with
     both shapes. missing and mismatched hold only allowed names once loading has succeeded.
+    Of an ImageNet file: fresh, names of the trunk that it rightly lacks; filled, those that got
+    copies of other weights of the trunk.
     """
 
     layout: str
@@ -31,10 +33,12 @@ class LoadReport:
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     mismatched: tuple[str, ...] = ()
+    fresh: tuple[str, ...] = ()
+    filled: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         parts = [f"layout {self.layout}: {len(self.loaded)} tensors loaded"]
-        for what in ("dropped", "missing", "unexpected", "mismatched"):
+        for what in ("dropped", "missing", "unexpected", "mismatched", "fresh", "filled"):
             names = getattr(self, what)
             if names:
                 parts.append(f"{len(names)} {what} ({shortened(names)})")

@@ -16,6 +16,10 @@ class ConvBlock(nn.Sequential):
     The convolution starts Kaiming normal by fan-out and has no bias. Keys `conv.*`, `bn.*`.
     """
 
+    conv: nn.Conv2d
+    bn: nn.Module
+    relu: nn.Module
+
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
         layer = conv(inputs, outputs, kernel)
         nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")

@@ -49,3 +49,10 @@ def run_stage(module: nn.Module, inputs: Any, recompute: bool) -> Any:
         use_reentrant=False,
         context_fn=lambda: (contextlib.nullcontext(), frozen_statistics(module)),
     )
+
+
+def run_block(module: nn.Module, *inputs: Any, recompute: bool) -> Any:
+    """`module(*inputs)` for modules without batch norm; recomputed as in `run_stage`."""
+    if not (recompute and torch.is_grad_enabled()):
+        return module(*inputs)
+    return checkpoint(module, *inputs, use_reentrant=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,9 @@ from datasets.base import DataError, SegmentationDataset
 from datasets.loader import collate, make_loader
 from datasets.samplers import EvalSampler
 from datasets.spec import Item
+from datasets.views import make_resizer
 from runtime.outcome import one_line
+from transforms.mmseg import FitImage
 from transforms.sample import Sample
 
 
@@ -53,6 +56,32 @@ def test_one_sample_without_label_leaves_the_batch_without() -> None:
 def test_different_sizes_say_which_flag_helps() -> None:
     with pytest.raises(DataError, match="a is 6x4 and b is 8x4.*--bs_val 1"):
         collate([sample(4, 6, "a"), sample(4, 8, "b")])
+
+
+def test_labels_may_have_the_size_of_the_file_while_images_do_not() -> None:
+    samples = [sample(4, 6, name) for name in "ab"]
+    for one in samples:
+        one.label, one.output_size = np.zeros((8, 12), np.uint8), (8, 12)
+    batch = collate(samples)
+    assert batch.images.shape[2:] == (4, 6) and batch.labels.shape == (2, 8, 12)
+    assert batch.to("cpu").sizes == [(8, 12)] * 2
+    assert collate([sample(4, 6)]).sizes == [(4, 6)]
+    samples[1].output_size = (8, 13)
+    with pytest.raises(DataError, match="a is 12x8 and b is 13x8"):
+        collate(samples)
+
+
+def test_padding_and_extra_maps_arrive() -> None:
+    samples = [sample(4, 6), sample(4, 6)]
+    samples[0].valid = (3, 5)
+    for number, one in enumerate(samples):
+        one.extras["depth"] = np.full((4, 6), number, np.float32)
+    samples[1].extras["alone"] = np.zeros((4, 6), np.uint8)
+    batch = collate(samples)
+    assert (batch.images[0, :, :3, :5] != 0).all() and (batch.images[1] != 0).all()
+    assert (batch.images[0, :, 3:] == 0).all() and (batch.images[0, :, :, 5:] == 0).all()
+    assert set(batch.extras) == {"depth"}
+    assert batch.to("cpu").extras["depth"][:, 0, 0].tolist() == [0, 1]
 
 
 def test_every_image_arrives_once_with_its_number(cities: Path) -> None:
@@ -96,3 +125,25 @@ def test_unlabelled_items_load(cities: Path) -> None:
     items = [Item(name="x", image=first_image(cities), label=None)]
     loader = make_loader(SegmentationDataset(items, cityscapes.SPEC), EvalSampler(1, 0, 1), 1, 0)
     assert next(iter(loader)).labels is None
+
+
+def test_resized_images_bring_their_originals_and_sizes() -> None:
+    fit = FitImage((16, 12), size_divisor=4)
+    samples = [fit(sample(5, 7, name)) for name in "ab"]
+    batch = collate(samples)
+    assert batch.images.shape == (2, 3, 12, 16)
+    assert batch.originals is not None
+    assert (batch.originals.shape, batch.originals.dtype) == ((2, 5, 7, 3), torch.uint8)
+    assert batch.sizes == [(5, 7)] * 2
+    assert collate([sample(5, 7)]).originals is None
+
+
+def test_views_are_resized_from_the_original_into_the_box_times_the_ratio() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (50, 75, 3), dtype=np.uint8)
+    views = make_resizer((2048, 64))(torch.from_numpy(picture)[None], 0.75)
+    want = cv2.resize(picture, (72, 48), interpolation=cv2.INTER_LINEAR)
+    assert np.array_equal(views[0].numpy(), want)
+    assert make_resizer((2048, 64), 32)(torch.from_numpy(picture)[None], 0.75).shape[1:3] == (
+        64,
+        96,
+    )

@@ -247,3 +247,33 @@ def test_metrics_confidence_and_loss_hold_at_most_two_score_maps() -> None:
     with LiveMaps(40 * 32 * 32 * 4) as live:
         evaluate(infer, loader, spec, CPU, sinks=[Keep(("prob",))], val_loss=val_loss)
     assert live.most <= 2
+
+
+def test_predictions_are_scored_and_shown_at_the_size_of_the_file() -> None:
+    """The network saw a smaller copy: labels, pictures and predictions are those of the file."""
+    originals = torch.randint(0, 256, (2, 16, 20, 3), dtype=torch.uint8)
+    images, _ = make_images(2, (8, 10))
+    large = F.interpolate(images * 2.0, (16, 20), mode="bilinear", align_corners=False)
+    batch = Batch(
+        images=images,
+        labels=large.argmax(1),
+        names=["a", "b"],
+        indices=[0, 1],
+        sizes=[(16, 20)] * 2,
+        originals=originals,
+    )
+    sink = Keep(("image",))
+    summary = evaluate(scores_of, [batch], SPEC, CPU, sinks=[sink])
+    assert summary.scores is not None
+    assert (summary.scores.acc, summary.scores.matrix.sum()) == (1.0, 2 * 16 * 20)
+    for result, original in zip(sink.results, originals, strict=True):
+        assert np.array_equal(result.image, original.numpy())
+        assert result.pred.shape == (16, 20)
+
+
+def test_a_label_beyond_the_classes_is_refused() -> None:
+    images, labels = make_images(1)
+    labels[0, 0, :2] = 3
+    batch = Batch(images=images, labels=labels, names=["a"], indices=[0])
+    with pytest.raises(ValueError, match=r"the value 3 \(2 pixels.*0..2 and 255 is ignored"):
+        evaluate(scores_of, [batch], SPEC, CPU)

@@ -17,9 +17,9 @@ from datasets.samplers import TrainSampler
 from engine.loop import MAX_SKIPPED_IN_A_ROW, Settings, Trainer
 from engine.state import Progress, TrainState
 from loss.cross_entropy import CrossEntropy
-from loss.objective import Objective
+from loss.objective import LossTerms, Objective
 from runtime.distributed import World
-from runtime.outcome import StopFlag
+from runtime.outcome import Interrupted, StopFlag
 from runtime.precision import Precision
 from runtime.runlog import RunLog
 
@@ -174,3 +174,79 @@ def test_best_and_last_checkpoints_are_kept_alone(log: RunLog) -> None:
     trainer.fit()
     names = sorted(path.name for path in log.directory.glob("*.pth"))
     assert names == ["best_checkpoint_ep1.pth", "last_checkpoint_ep2.pth"]
+
+
+def test_validation_by_iteration_comes_at_its_multiples_and_at_the_end(log: RunLog) -> None:
+    """Epochs of five steps neither validate nor save."""
+    trainer = make_trainer(pictures(5), log, Tiny(), max_epoch=100, max_iter=14, val_iters=4)
+    seen = []
+
+    def validate(epoch: int) -> dict[str, float]:
+        assert trainer.model.training, "a validation leaves the network as training needs it"
+        trainer.state.net.eval()
+        progress = trainer.state.progress
+        seen.append(
+            (epoch, progress.iteration, [path.name for path in log.directory.glob("*.pth")])
+        )
+        return {"mean_iu": 0.1 * len(seen) if len(seen) < 3 else 0.0}
+
+    trainer.validate = validate
+    trainer.fit()
+    assert [row[:2] for row in seen] == [(0, 4), (1, 8), (2, 12), (2, 14)]
+    assert seen[0][2] == []
+    progress = trainer.state.progress
+    assert (progress.best, progress.best_iteration) == (0.2, 8)
+
+
+def test_an_end_on_a_multiple_is_validated_once(log: RunLog) -> None:
+    trainer = make_trainer(pictures(4), log, Tiny(), max_epoch=100, max_iter=8, val_iters=4)
+    calls: list[int] = []
+    trainer.validate = lambda epoch: calls.append(epoch) or {"mean_iu": 0.5}
+    trainer.fit()
+    assert len(calls) == 2
+    assert trainer.state.progress.iteration == 8
+
+
+def test_a_run_stopped_before_its_validation_makes_up_for_it(log: RunLog) -> None:
+    trainer = make_trainer(pictures(4), log, Tiny(), max_epoch=100, max_iter=6, val_iters=2)
+    calls: list[int] = []
+
+    def validate(epoch: int) -> dict[str, float]:
+        calls.append(trainer.state.progress.iteration)
+        return {"mean_iu": 0.5}
+
+    trainer.validate = validate
+    step = trainer._step
+
+    def stopping_step(group: list[Batch]) -> LossTerms:
+        trainer.stop.is_set = trainer.state.progress.iteration == 1
+        return step(group)
+
+    trainer._step = stopping_step
+    with pytest.raises(Interrupted):
+        trainer.fit()
+    assert calls == []
+    content = torch.load(log.directory / "last_checkpoint_ep0.pth", weights_only=True)
+    resumed = make_trainer(pictures(4), log, Tiny(), max_epoch=100, max_iter=6, val_iters=2)
+    resumed.state.net.load_state_dict(content["state_dict"])
+    resumed.state.progress = trainer.state.progress
+    again: list[int] = []
+    resumed.validate = lambda epoch: (
+        again.append(resumed.state.progress.iteration) or {"mean_iu": 0.5}
+    )
+    resumed.fit()
+    assert again == [2, 4, 6]
+
+
+def test_every_group_gets_the_rate_of_its_own_base(log: RunLog) -> None:
+    net = Tiny()
+    trainer = make_trainer(pictures(2), log, net, max_epoch=1)
+    parts = [{"params": [item], "lr": 0.0} for item in net.parameters()]
+    optimizer = torch.optim.SGD(parts, lr=0.1)
+    for number, group in enumerate(optimizer.param_groups):
+        group["initial_lr"] = 0.01 * (number + 1)
+    trainer.state.optimizer = optimizer
+    trainer.schedule = lambda iteration, epoch, base: base / (iteration + 1)
+    trainer.fit()
+    rates = [group["lr"] for group in optimizer.param_groups]
+    assert rates == [0.01 * (number + 1) / 2 for number in range(len(rates))]

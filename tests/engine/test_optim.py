@@ -8,7 +8,8 @@ import math
 import pytest
 import torch
 
-from engine.optim import OPTIMIZERS, make_optimizer
+from config import UserError
+from engine.optim import OPTIMIZERS, freeze_others, make_optimizer
 
 LR, DECAY = 0.01, 0.1
 
@@ -72,3 +73,21 @@ def test_parameter_groups_keep_their_own_rate(name):
 def test_unknown_name_lists_the_known_ones():
     with pytest.raises(ValueError, match="--optimizer lion is unknown; there are sgd, adam"):
         make_optimizer([torch.zeros(1)], "lion", lr=LR)
+
+
+def small_net() -> torch.nn.Module:
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4), torch.nn.Linear(4, 2, bias=False)
+    )
+
+
+def test_only_named_weights_are_trained() -> None:
+    net = small_net()
+    freeze_others(net, ("2.", "1.w"))
+    trained = [name for name, item in net.named_parameters() if item.requires_grad]
+    assert trained == ["1.weight", "2.weight"]
+
+
+def test_a_name_that_nothing_has_is_refused() -> None:
+    with pytest.raises(UserError, match="--train_only topdow: no weight"):
+        freeze_others(small_net(), ("topdow",))

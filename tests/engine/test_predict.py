@@ -10,8 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.predict import class_ids, flip, multi_scale, slide, whole, window_starts
+from engine.predict import (
+    Inputs,
+    class_ids,
+    flip,
+    multi_scale,
+    padded,
+    scores_of,
+    slide,
+    whole,
+    window_starts,
+)
 from tests.engine.live_maps import LiveMaps
+from transforms.normalize import to_network
 
 CLASSES = 5
 
@@ -176,6 +187,54 @@ def test_flip_and_scales_give_the_same_mean_in_either_order(net: Net, images: Te
         flip(flip(whole(net)))
 
 
+@torch.no_grad()
+def test_a_small_picture_is_padded_for_the_window_and_its_scores_are_cut_back(
+    net: Net, images: Tensor
+) -> None:
+    rows = torch.linspace(0, 1, 24).repeat(2, 1)
+    got = padded(slide(whole(net), (32, 32), (20, 20)), (32, 32))(images, rows)["pred"]
+    canvas = F.pad(images, (0, 0, 0, 8))
+    canvas_rows = F.pad(rows, (0, 8), value=-1.0)
+    want = slide(whole(net), (32, 32), (20, 20))(canvas, canvas_rows)["pred"]
+    torch.testing.assert_close(got, want[:, :, :24])
+    plain = padded(whole(net), (24, 36))(images, rows)["pred"]
+    torch.testing.assert_close(plain, whole(net)(images, rows)["pred"])
+
+
+@torch.no_grad()
+def test_scores_come_to_the_size_of_the_file_in_a_second_step(net: Net, images: Tensor) -> None:
+    scores = scores_of(whole(net), Inputs(images=images, size=(30, 50)))["pred"]
+    torch.testing.assert_close(scores, resized(net(images)["pred"], (30, 50)))
+    both = scores_of(flip(whole(net), "probs"), Inputs(images=images, size=(30, 50)))["pred"]
+    mirrored = resized(net(images.flip(-1))["pred"], (30, 50)).flip(-1)
+    want = (scores.softmax(1) + mirrored.softmax(1)) / 2
+    torch.testing.assert_close(both.exp(), want)
+
+
+@torch.no_grad()
+def test_views_of_other_scales_come_from_the_file_once_a_scale(net: Net) -> None:
+    originals = torch.randint(0, 256, (2, 20, 30, 3), dtype=torch.uint8)
+    made = []
+
+    def resize(pictures: Tensor, scale: float) -> Tensor:
+        made.append(scale)
+        height, width = int(24 * scale), int(36 * scale)
+        return pictures.new_full((2, height, width, 3), int(100 * scale))
+
+    images = torch.zeros(2, 3, 24, 36)
+    infer = flip(multi_scale(whole(net), (0.5, 1.0, 2.0), "probs", resize), "probs")
+    inputs = Inputs(images=images, size=(20, 30), originals=originals)
+    got = scores_of(infer, inputs)["pred"]
+    assert made == [0.5, 2.0]
+    want = torch.zeros_like(got)
+    for scale in (0.5, 1.0, 2.0):
+        view = images if scale == 1.0 else to_network(resize(originals, scale))
+        for mirrored in (False, True):
+            scores = resized(net(view.flip(-1) if mirrored else view)["pred"], (20, 30))
+            want += (scores.flip(-1) if mirrored else scores).softmax(1) / 6
+    torch.testing.assert_close(got.exp(), want)
+
+
 class Wide(nn.Module):
     """Forty classes by one convolution: its output is the only map of that size."""
 
@@ -198,4 +257,16 @@ def test_at_most_two_full_size_score_maps_live_at_once(
     images = torch.randn(1, 3, 32, 32)
     with LiveMaps(40 * 32 * 32 * 4) as live:
         infer(images, None)
+    assert live.most <= 2
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("average", ["logits", "probs"])
+def test_windows_views_and_a_larger_file_need_no_third_map(average: Any) -> None:
+    """Windows of a view add up in one map of the view, views in one map of the file."""
+    windows = slide(whole(Wide()), (16, 16), (16, 16), batch_windows=1)
+    infer = flip(multi_scale(windows, (1.0, 0.75), average), average)
+    images = torch.randn(1, 3, 30, 30)
+    with LiveMaps(40 * 30 * 30 * 4) as live:
+        scores_of(infer, Inputs(images=images, size=(32, 32)))
     assert live.most <= 2

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from loss.cross_entropy import CrossEntropy, ImageWeightedCrossEntropy
+from loss.cross_entropy import CrossEntropy, HardPixels, ImageWeightedCrossEntropy
 from tests.loss.cases import IGNORE, gradient, logits_and_labels
 
 
@@ -58,3 +58,53 @@ def test_unlabelled_image_adds_nothing_to_its_batch():
     both = ImageWeightedCrossEntropy()(logits, labels)
     first = ImageWeightedCrossEntropy()(logits[:1], labels[:1])
     assert both.item() == pytest.approx(first.item(), rel=1e-6)
+
+
+def test_the_mean_over_all_pixels_counts_ignored_ones_as_zero():
+    logits, labels = logits_and_labels((2, 5, 24, 32))
+    pixels = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
+    assert (labels == IGNORE).any()
+    got = CrossEntropy(average="all")(logits, labels)
+    assert got.item() == pytest.approx(pixels.mean().item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("average", ["valid", "all"])
+def test_class_weights_enter_the_divisor_of_the_labelled_mean_alone(average):
+    logits, labels = logits_and_labels((2, 5, 24, 32))
+    weights = torch.tensor([0.5, 1.0, 2.0, 0.0, 3.0])
+    got = CrossEntropy(average=average, class_weights=weights.tolist())(logits, labels)
+    pixels = F.cross_entropy(logits, labels, weights, ignore_index=IGNORE, reduction="none")
+    divisor = labels.numel() if average == "all" else weights[labels[labels != IGNORE]].sum()
+    assert got.item() == pytest.approx((pixels.sum() / divisor).item(), rel=1e-6)
+
+
+def own_probability(logits, labels):
+    picked = logits.softmax(1).gather(1, labels.clamp_max(logits.shape[1] - 1)[:, None])[:, 0]
+    return torch.where(labels == IGNORE, 2.0, picked)
+
+
+def test_pixels_below_the_threshold_are_kept():
+    logits, labels = logits_and_labels((2, 5, 24, 32))
+    kept = HardPixels(threshold=0.3, min_kept=1)
+    target = labels.masked_fill(labels == IGNORE, -100)
+    assert torch.equal(kept.kept(logits, target), own_probability(logits, labels) < 0.3)
+
+
+@pytest.mark.parametrize("average", ["valid", "all"])
+def test_at_least_so_many_pixels_an_image_are_kept_over_the_whole_batch(average):
+    logits, labels = logits_and_labels((2, 5, 24, 32))
+    ohem = HardPixels(threshold=0.0, min_kept=50)
+    hardest = own_probability(logits, labels).flatten().sort().indices[:100]
+    pixels = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none").flatten()
+    divisor = 100 if average == "valid" else labels.numel()
+    got = CrossEntropy(average=average, ohem=ohem)(logits, labels)
+    assert got.item() == pytest.approx((pixels[hardest].sum() / divisor).item(), rel=1e-5)
+
+
+def test_few_labelled_pixels_are_all_kept():
+    logits, labels = logits_and_labels((2, 5, 24, 32))
+    ohem = HardPixels(threshold=0.0, min_kept=100_000)
+    want = CrossEntropy()(logits, labels)
+    assert CrossEntropy(ohem=ohem)(logits, labels).item() == want.item()
+    empty = CrossEntropy(ohem=ohem)(logits, torch.full_like(labels, IGNORE))
+    assert empty.item() == 0

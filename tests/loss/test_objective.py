@@ -34,6 +34,9 @@ FLAGS = {
     "ohem_threshold": None,
     "ohem_min_kept": 100,
     "log_accuracy": False,
+    "cls_wt_loss": False,
+    "attention_loss": 0.0,
+    "rlx_off_iter": -1,
     "ocr_aux_loss_rmi": False,
     "supervised_mscale_loss_wt": 0.0,
 }
@@ -164,3 +167,23 @@ def test_published_border_weights_are_a_configuration_key() -> None:
         resolve(args, given, target)
         criterion = build_objective(args, target, spec).criterion
         assert criterion.batch_border_weights is expected
+
+
+def test_mmseg_flags_reach_the_cross_entropy() -> None:
+    argv = ["--loss_average", "all", "--ohem_threshold", "0.7", "--ohem_min_kept", "50"]
+    argv += ["--aux_weight", "0.3", "--log_accuracy", "--set", "LOSS.CLASS_WEIGHTS=1,2,0.5"]
+    args, given = read_flags(argv)
+    target = Config()
+    resolve(args, given, target)
+    spec = SimpleNamespace(num_classes=3, ignore_label=255)
+    objective = build_objective(args, target, spec)
+    criterion = objective.criterion
+    assert (criterion.average, criterion.class_weights.tolist()) == ("all", [1, 2, 0.5])
+    assert (criterion.ohem.threshold, criterion.ohem.min_kept) == (0.7, 50)
+    assert objective.ocr_alpha == 0.3
+    logits = torch.zeros(1, 3, 2, 2)
+    logits[:, 1] = 1.0
+    terms = objective({"pred": logits}, torch.tensor([[[1, 0], [255, 1]]])).terms
+    assert terms["acc"] == 50
+    with pytest.raises(UserError, match="LOSS.CLASS_WEIGHTS holds 3 numbers.*; 4 of at least 0"):
+        build_objective(args, target, SimpleNamespace(num_classes=4, ignore_label=255))

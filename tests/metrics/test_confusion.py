@@ -139,10 +139,11 @@ def test_class_that_is_only_predicted_counts_as_zero_not_as_absent():
 
 def test_table_has_a_line_a_class_and_says_absent():
     lines = Scores.of(CASE, ["road", "car", "pole"]).table().splitlines()
-    head = ["Id", "label", "iU_1.0", "TP", "FP", "FN", "Precision", "Recall"]
+    head = ["Id", "label", "iU_1.0", "TP", "FP", "FN", "Precision", "Recall", "Dice"]
     assert lines[0].split() == head
-    assert lines[1].split() == ["0", "road", "62.50", "45.45", "0.40", "0.20", "0.71", "0.83"]
-    assert lines[3].split() == ["2", "pole", "absent", "-", "-", "-", "-", "-"]
+    values = ["62.50", "45.45", "0.40", "0.20", "0.71", "0.83", "76.92"]
+    assert lines[1].split() == ["0", "road", *values]
+    assert lines[3].split() == ["2", "pole", "absent", *"------"]
     assert len({len(line) for line in lines}) == 1
 
 
@@ -162,3 +163,28 @@ def test_dictionary_is_plain_json_with_null_for_undefined():
 def test_names_and_matrix_must_agree():
     with pytest.raises(ValueError, match="2 class names for a matrix"):
         Scores.of(CASE, ["a", "b"])
+
+
+def test_dice_counts_hits_twice_and_leaves_out_what_is_absent() -> None:
+    scores = Scores.of(CASE, ("a", "b", "c"))
+    np.testing.assert_allclose(scores.dice, [10 / 13, 6 / 9, math.nan])
+    assert scores.mean_dice == pytest.approx((10 / 13 + 6 / 9) / 2)
+
+
+def test_reported_scores_are_percentages_of_two_decimals() -> None:
+    scores = Scores.of(CASE, ("a", "b", "c"))
+    want = {"mIoU": 0.5625, "mAcc": 0.7167, "aAcc": 0.7273, "mDice": 0.7179}
+    assert scores.reported() == pytest.approx(want, abs=1e-12)
+    assert scores.summary() == "Summary: mIoU 56.25  mAcc 71.67  aAcc 72.73  mDice 71.79"
+
+
+@pytest.mark.parametrize("num_classes", [3, 300])
+def test_with_an_ignore_label_other_values_are_refused(num_classes: int) -> None:
+    pred = torch.zeros(2, 3, dtype=torch.int64)
+    label = torch.tensor([[0, 1, 400], [400, 0, 2]])
+    assert confusion_matrix(pred, label, num_classes, ignore_label=400).sum() == 4
+    for value in (num_classes, 355, -1):
+        label[0, 0] = value
+        with pytest.raises(ValueError, match=f"the value {value} \\(1 pixels"):
+            confusion_matrix(pred, label, num_classes, ignore_label=400)
+        assert confusion_matrix(pred, label, num_classes).sum() == 3

@@ -23,11 +23,12 @@ FIXTURES = HERE / "fixtures"
 
 @dataclass(frozen=True)
 class Fixture:
-    """One recorded case: the JSON header and the arrays of the file beside it."""
+    """One recorded case: the JSON header and the arrays of the file beside it, in `folder`."""
 
     name: str
     header: dict[str, Any]
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    folder: Path = FIXTURES
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def load_fixture(path: Path) -> Fixture:
     if arrays_path.exists():
         with np.load(arrays_path) as stored:
             arrays = {key: stored[key] for key in stored.files}
-    return Fixture(path.name.removesuffix(".json"), header, arrays)
+    return Fixture(path.name.removesuffix(".json"), header, arrays, path.parent)
 
 
 def fixture_names(folder: Path) -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from config import UserError
+from datasets.ade20k import SPEC as ADE20K
 from datasets.cityscapes import SPEC as CITYSCAPES
 from reports.submission import SubmissionSink
 from tests.reports.cases import SIZE, SPEC, alone, make_items, make_result, read
@@ -122,3 +123,29 @@ def test_raw_id_255_is_a_valid_answer_where_the_data_set_says_so(tmp_path: Path)
     sink = SubmissionSink(tmp_path, spec, make_items(tmp_path / "in", ["x"]))
     sink.add(make_result("x"))
     assert sink.check() == []
+
+
+@pytest.mark.parametrize(
+    ("dataset", "good", "bad"),
+    [
+        ("ade20k", "ADE_test_00000001", "ADE_test_1"),
+        ("pascal_context", "2008_000002", "2008000002"),
+        ("pascal_context_59", "2008_000002", "2008000002"),
+    ],
+)
+def test_names_are_those_of_the_data_set(tmp_path: Path, dataset: str, good: str, bad: str) -> None:
+    spec = replace(SPEC, name=dataset)
+    SubmissionSink(tmp_path, spec, make_items(tmp_path / "in", [good]))
+    with pytest.raises(UserError, match=f"{dataset} wants names like .*, not {bad}.png"):
+        SubmissionSink(tmp_path, spec, make_items(tmp_path / "in", [bad]))
+
+
+def test_ade20k_files_hold_1_to_150(tmp_path: Path) -> None:
+    items = make_items(tmp_path / "in", ["ADE_test_00000001"])
+    sink = SubmissionSink(tmp_path, ADE20K, items)
+    sink.add(make_result("ADE_test_00000001", 0))
+    sink.close(0, 1, alone)
+    sink.finish()
+    mode, ids = read(tmp_path / "submit" / "ADE_test_00000001.png")
+    assert mode == "L"
+    assert np.array_equal(ids, make_result("", 0).pred + 1)

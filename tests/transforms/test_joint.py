@@ -12,7 +12,9 @@ import pytest
 from tests.transforms.pictures import IGNORE, aligned, blocks, ramp
 from transforms.joint import (
     CenterCropPad,
+    Enlarge,
     HorizontalFlip,
+    RandomRotate,
     RandomSizeAndCrop,
     ResizeHeight,
     ScaleLongEdge,
@@ -41,6 +43,14 @@ def test_label_and_image_stay_aligned(crop, options):
         sample = transform(blocks(), np.random.default_rng(seed))
         assert sample.size == crop and sample.label.shape == crop
         assert aligned(sample).all()
+
+
+def test_extra_maps_follow_the_label_through_scale_crop_and_padding():
+    for seed in range(10):
+        sample = blocks()
+        sample.extras["floats"] = sample.label.astype(np.float32)
+        out = RandomSizeAndCrop((80, 80), IGNORE)(sample, np.random.default_rng(seed))
+        assert np.array_equal(out.extras["floats"], out.label)
 
 
 @pytest.mark.parametrize("slide_small", [False, True])
@@ -187,3 +197,39 @@ def test_the_published_square_is_off_centre_with_a_strip_of_class_0():
     assert (sample.label[:10] == 0).all()
     assert (sample.label[10:30] == IGNORE).all()
     assert (sample.label[30:] == 1).all()
+
+
+def test_no_pad_enlarges_small_pictures_until_the_crop_fits():
+    for crop in ((100, 100), (80, 150)):
+        transform = RandomSizeAndCrop(crop, IGNORE, scale_min=0.5, scale_max=1.0, no_pad=True)
+        for seed in range(8):
+            sample = transform(blocks(), np.random.default_rng(seed))
+            assert sample.size == crop
+            assert (sample.label != IGNORE).all() and (sample.rows != PAD_ROW).all()
+            assert aligned(sample).mean() > 0.8
+
+
+def test_pre_size_counts_the_short_edge_when_asked():
+    options = {"pre_size": 128, "scale_min": 1.0, "scale_max": 1.0}
+    window = RandomSizeAndCrop((32, 32), IGNORE, **options).draw((64, 96), None, Fixed(False))
+    assert window.scaled == (85, 128)
+    short = RandomSizeAndCrop((32, 32), IGNORE, pre_size_short=True, **options)
+    assert short.draw((64, 96), None, Fixed(False)).scaled == (128, 192)
+
+
+def test_rotation_moves_image_and_label_together_and_ignores_the_corners():
+    sample = blocks()
+    turned = RandomRotate(30, IGNORE).apply(sample, 30.0)
+    assert turned.size == sample.size
+    assert turned.label[0, 0] == IGNORE and (turned.image[0, 0] == 0).all()
+    inside = turned.label != IGNORE
+    assert aligned(turned)[inside].mean() > 0.9
+    assert np.array_equal(turned.rows, sample.rows)
+    same = RandomRotate(30, IGNORE).apply(sample, 0.0)
+    assert np.array_equal(same.image, sample.image) and np.array_equal(same.label, sample.label)
+
+
+def test_enlarging_doubles_everything():
+    sample = Enlarge(2)(blocks())
+    assert sample.size == sample.label.shape == (128, 192)
+    assert len(sample.rows) == 128 and aligned(sample).mean() > 0.8

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from tests.transforms.pictures import noise
-from transforms.normalize import MEAN, STD, denormalize, to_tensor
+from transforms.normalize import MEAN, STD, denormalize, to_network, to_tensor
 
 
 def test_to_tensor_is_scaling_to_one_then_mean_and_deviation():
@@ -26,3 +26,11 @@ def test_denormalize_gives_every_grey_level_back():
 def test_denormalize_clips_what_no_picture_has():
     assert denormalize(torch.full((3, 2, 2), 99.0)).max() == 255
     assert denormalize(torch.full((3, 2, 2), -99.0)).min() == 0
+
+
+def test_a_batch_on_its_device_gives_the_same_bits():
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), dtype=np.uint8)
+    batch = to_network(torch.from_numpy(pictures))
+    assert batch.is_contiguous()
+    for image, picture in zip(batch, pictures, strict=True):
+        assert torch.equal(image, to_tensor(picture))

@@ -42,9 +42,11 @@ def test_validation_scales_the_long_edge_or_makes_a_square():
     assert square(noise(), rng).size == (28, 28)
 
 
-def test_a_square_needs_its_size():
-    with pytest.raises(ValueError, match="--pre_size"):
-        eval_pipeline(ignore_label=IGNORE, map_crop_val=True)
+def test_a_square_without_size_is_that_of_the_mapillary_protocol():
+    pipeline = eval_pipeline(ignore_label=IGNORE, map_crop_val=True)
+    sample = pipeline(noise(), np.random.default_rng(0))
+    assert sample.size == (1536, 1536)
+    assert sample.label.shape == (1536, 1536)
 
 
 @pytest.mark.parametrize("options", [{}, FULL, {"blur": "bilateral", "full_crop": True}])

@@ -35,6 +35,15 @@ def test_geometric_operations_move_image_and_label_alike(name, sign):
 
 
 @pytest.mark.parametrize("name", GEOMETRIC)
+def test_extra_maps_move_with_the_label(name):
+    sample = blocks()
+    sample.extras = {"bytes": sample.label.copy(), "floats": sample.label.astype(np.float32)}
+    moved = apply_operation(sample, strong(name), IGNORE)
+    for values in moved.extras.values():
+        assert np.array_equal(values, moved.label)
+
+
+@pytest.mark.parametrize("name", GEOMETRIC)
 def test_uncovered_pixels_get_the_ignore_label_of_the_data_set(name):
     moved = apply_operation(blocks(), strong(name), 65)
     assert (moved.label == 65).any()

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Labelled pictures for a classifier: reading, drawing, batching.
+
+A picture that can not be read never ends a training of days: in training another one takes its
+place, in evaluation it is left out; both times it is named in `Batch.failed`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from datasets.base import DataError, read_image
+from datasets.imagenet import PictureList
+from datasets.loader import Batch, start_loader
+from datasets.samplers import EvalSampler
+from transforms.imagenet import PictureTransform, drawing_from
+
+MAX_REPLACED = 50  # unreadable neighbours in a row, after which the set itself is wrong
+_ORDER = 1 << 22  # stream of the order of an epoch
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureDraw:
+    """One training draw; `seed` is (seed, epoch, place in the epoch), for the augmentation."""
+
+    index: int
+    seed: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """One picture on its way from a worker.
+
+    image: (3, S, S) float32, None where the file could not be read. failed: (name, reason) of
+    every file that could not be read on the way.
+    """
+
+    index: int
+    name: str
+    image: Tensor | None
+    target: int
+    failed: tuple[tuple[str, str], ...] = ()
+
+
+class PictureDataset(Dataset[Labelled]):
+    """The pictures of one split, transformed.
+
+    A `PictureDraw` gives an augmented picture, a pure function of the draw and the files; a plain
+    index the picture as `transform` leaves it.
+    """
+
+    def __init__(self, pictures: PictureList, transform: PictureTransform) -> None:
+        self.pictures, self.transform = pictures, transform
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def _read(self, index: int) -> Tensor:
+        return self.transform(read_image(self.pictures.path(index)))
+
+    def _labelled(
+        self, index: int, image: Tensor | None, failed: list[tuple[str, str]]
+    ) -> Labelled:
+        return Labelled(
+            index=index,
+            name=self.pictures.name(index),
+            image=image,
+            target=int(self.pictures.targets[index]),
+            failed=tuple(failed),
+        )
+
+    def __getitem__(self, draw: int | PictureDraw) -> Labelled:
+        """The picture; DataError after `MAX_REPLACED` unreadable ones in a row of a draw."""
+        if isinstance(draw, int):
+            try:
+                return self._labelled(draw, self._read(draw), [])
+            except DataError as error:
+                return self._labelled(draw, None, [(self.pictures.name(draw), str(error))])
+        failed: list[tuple[str, str]] = []
+        for step in range(min(MAX_REPLACED, len(self))):
+            index = (draw.index + step) % len(self)
+            try:
+                with drawing_from(draw.seed):
+                    return self._labelled(index, self._read(index), failed)
+            except DataError as error:
+                failed.append((self.pictures.name(index), str(error)))
+        raise DataError(
+            f"{len(failed)} pictures in a row can not be read, the last: {failed[-1][1]}"
+        )
+
+
+class PictureSampler(Sampler[PictureDraw]):
+    """Draws of one rank, epoch after epoch, made while they are asked for.
+
+    Every epoch has as many draws as pictures, in an order drawn from (seed, epoch) and padded
+    from its beginning to whole batches on every rank. With `repeats` R every picture stands R
+    times in a row before the list is cut to that length: its R augmentations fall into the same
+    step on different ranks, and an epoch sees 1/R of the pictures.
+    Source: Hoffer et al., "Augment Your Batch" (2020), as used by DeiT.
+    """
+
+    def __init__(
+        self, num_pictures: int, seed: int, rank: int, world: int, batch_size: int, repeats: int = 1
+    ) -> None:
+        self._count, self._seed = num_pictures, seed
+        self._rank, self._world, self._batch_size = rank, world, batch_size
+        self._repeats = repeats
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int, start_step: int = 0) -> None:
+        """Draws of `epoch` from now on, without its first `start_step` batches of this rank."""
+        order = np.random.default_rng([self._seed, epoch, _ORDER]).permutation(self._count)
+        order = np.repeat(order, self._repeats)[: self._count]
+        self._mine = np.resize(order, len(self) * self._world)[self._rank :: self._world]
+        self._epoch, self._start = epoch, start_step * self._batch_size
+
+    def __iter__(self) -> Iterator[PictureDraw]:
+        for step in range(self._start, len(self._mine)):
+            place = self._rank + step * self._world
+            yield PictureDraw(index=int(self._mine[step]), seed=(self._seed, self._epoch, place))
+
+    def __len__(self) -> int:
+        """Draws of this rank in a whole epoch, also while resuming inside one."""
+        return math.ceil(self._count / (self._world * self._batch_size)) * self._batch_size
+
+
+def collate(items: Sequence[Labelled]) -> Batch:
+    """images (B, 3, S, S), labels (B,) int64; B counts the pictures that could be read."""
+    good = [(item, item.image) for item in items if item.image is not None]
+    images = [image for _, image in good]
+    return Batch(
+        images=torch.stack(images) if images else torch.empty(0, 3, 0, 0),
+        labels=torch.tensor([item.target for item, _ in good], dtype=torch.int64),
+        names=[item.name for item, _ in good],
+        indices=[item.index for item, _ in good],
+        failed=[failure for item in items for failure in item.failed],
+    )
+
+
+def train_loader(
+    pictures: PictureList,
+    transform: PictureTransform,
+    sampler: PictureSampler,
+    batch_size: int,
+    workers: int,
+) -> DataLoader[Batch]:
+    """Augmented batches in the order of `sampler`."""
+    dataset = PictureDataset(pictures, transform)
+    return start_loader(dataset, sampler, batch_size, workers, collate)
+
+
+def eval_loader(
+    pictures: PictureList,
+    transform: PictureTransform,
+    rank: int,
+    world: int,
+    batch_size: int,
+    workers: int,
+) -> DataLoader[Batch]:
+    """This rank's share, every picture on exactly one rank."""
+    sampler = EvalSampler(len(pictures), rank, world)
+    dataset = PictureDataset(pictures, transform)
+    return start_loader(dataset, sampler, batch_size, workers, collate)

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures in one folder a class, as ImageNet has them.
+
+    ROOT/train/n01440764/n01440764_10026.JPEG
+    ROOT/val/n01440764/ILSVRC2012_val_00000293.JPEG
+
+The number of a class is the place of its folder in the sorted list, which for the thousand of
+ImageNet is the usual index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from config import UserError
+
+SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
+LAYOUT = "ROOT/train and ROOT/val hold one folder a class (docs/imagenet.md)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassSpec:
+    """Classes of a classification set: the names of its folders, in the order of their numbers."""
+
+    name: str
+    class_names: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes that are predicted and scored."""
+        return len(self.class_names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureList:
+    """The pictures of one split, compact: ImageNet has 1.3 million.
+
+    names: (N,) bytes, relative to `root`, the class folder first. targets: (N,) int32 classes.
+    """
+
+    root: Path
+    names: npt.NDArray[np.bytes_]
+    targets: npt.NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, index: int) -> str:
+        """Relative path of a picture, with its suffix."""
+        return os.fsdecode(bytes(self.names[index]))
+
+    def path(self, index: int) -> Path:
+        """The file of a picture."""
+        return self.root / self.name(index)
+
+    def first(self, count: int | None) -> PictureList:
+        """The first `count` pictures, all with None."""
+        return PictureList(root=self.root, names=self.names[:count], targets=self.targets[:count])
+
+    def fingerprint(self) -> dict[str, object]:
+        """Number of pictures and a hash of their names, for run.json."""
+        digest = hashlib.sha256(b"\n".join(self.names.tolist())).hexdigest()
+        return {"images": len(self), "digest": digest}
+
+
+def _entries(folder: Path) -> tuple[list[str], list[str]]:
+    """Sorted names of the sub-folders and of the pictures directly in `folder`."""
+    folders, pictures = [], []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    folders.append(entry.name)
+                elif entry.name.lower().endswith(SUFFIXES):
+                    pictures.append(entry.name)
+    except OSError as error:
+        raise UserError(f"{folder}: can not be read: {error.strerror}; {LAYOUT}") from error
+    return sorted(folders), sorted(pictures)
+
+
+def list_classes(root: Path, split: str) -> tuple[str, ...]:
+    """Names of the class folders of `split`, sorted.
+
+    Raises UserError where there are none: pictures without class folders have no labels.
+    """
+    folder = root / split
+    folders, pictures = _entries(folder)
+    if folders:
+        return tuple(folders)
+    if pictures:
+        raise UserError(
+            f"{folder}: {len(pictures)} pictures without labels: they lie in no class folders; "
+            "sort them into one folder a class, named as in train/"
+        )
+    raise UserError(f"{folder}: no class folders there; {LAYOUT}")
+
+
+def list_split(root: Path, split: str, classes: tuple[str, ...]) -> PictureList:
+    """All pictures of `split`, class after class, sorted.
+
+    `classes` are the folders it must have. Raises UserError for an empty class folder, and for
+    folders that are missing or not among the classes.
+    """
+    _check_classes(root / split, list_classes(root, split), classes)
+    names: list[bytes] = []
+    counts, empty = [], []
+    for wnid in classes:
+        _, pictures = _entries(root / split / wnid)
+        names += [os.fsencode(f"{wnid}/{picture}") for picture in pictures]
+        counts.append(len(pictures))
+        if not pictures:
+            empty.append(wnid)
+    if empty:
+        raise UserError(
+            f"{root / split}: {_listed(empty)} hold{'s' if len(empty) == 1 else ''} no picture "
+            f"({', '.join(SUFFIXES)}); fill the folder, or remove it from train/ and val/"
+        )
+    targets = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
+    return PictureList(root=root / split, names=np.array(names), targets=targets)
+
+
+def _check_classes(folder: Path, found: tuple[str, ...], wanted: tuple[str, ...]) -> None:
+    missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
+    parts = [f"{_listed(missing)} missing"] if missing else []
+    parts += [f"{_listed(extra)} not among the {len(wanted)} classes"] if extra else []
+    if parts:
+        raise UserError(
+            f"{folder}: class folders differ from those of training: {'; '.join(parts)}"
+        )
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - 3
+    return ", ".join(names[:3]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluation of a classifier: loader -> top-1, top-5, loss, recall of every class."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sized
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from datasets.loader import Batch
+from engine.mixing import UnreadableLog
+from engine.result import Gather
+from loss.soft_target import SoftTargetCrossEntropy
+from metrics.topk import ClassScores, TopCounts
+from network.outputs import PRED
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassSummary:
+    """What an evaluation found, the same on every rank.
+
+    `loss` is the mean cross entropy of all pictures. `unreadable` holds one line a file,
+    "name: reason"; these pictures are in no score.
+    """
+
+    scores: ClassScores
+    loss: float
+    num_images: int
+    seconds: float
+    unreadable: list[str]
+
+    def line(self) -> str:
+        """The scores in one line, in percent."""
+        text = f"top-1 {100 * self.scores.top1:.2f}, top-5 {100 * self.scores.top5:.2f}, "
+        text += f"loss {self.loss:.4f}, {self.num_images} pictures"
+        return text + (f", {len(self.unreadable)} not read" if self.unreadable else "")
+
+    def headline(self) -> dict[str, float]:
+        """The scores for status.json."""
+        return {"top1": self.scores.top1, "top5": self.scores.top5}
+
+    def as_dict(self, class_names: tuple[str, ...]) -> dict[str, Any]:
+        """The content of results.json; a class without pictures has recall None."""
+        recall = self.scores.recall.tolist()
+        return {
+            "top1": self.scores.top1,
+            "top5": self.scores.top5,
+            "loss": self.loss,
+            "images": self.num_images,
+            "seconds": self.seconds,
+            "recall": {
+                name: None if value != value else value
+                for name, value in zip(class_names, recall, strict=True)
+            },
+            "unreadable": self.unreadable,
+        }
+
+
+def _alone(value: Any) -> list[Any]:
+    return [value]
+
+
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def evaluate_classifier(
+    net: nn.Module,
+    loader: Iterable[Batch],
+    num_classes: int,
+    device: torch.device,
+    *,
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    channels_last: bool = False,
+    all_reduce: Callable[[Tensor], Tensor] = _itself,
+    gather: Gather = _alone,
+    log: Callable[[str], None] = print,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> ClassSummary:
+    """Score every picture of `loader` once; `net` is in eval mode.
+
+    `all_reduce` sums a tensor over the ranks, `gather` collects objects. Files that can not be
+    read are logged, listed and left out of the scores.
+    """
+    start = time.monotonic()
+    counts, unreadable = TopCounts(num_classes, device), UnreadableLog(log, "left out")
+    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+    criterion = SoftTargetCrossEntropy()
+    total = len(loader) if isinstance(loader, Sized) else None
+    with torch.inference_mode():
+        for number, batch in enumerate(loader, 1):
+            unreadable.note(batch)
+            if batch.names:
+                batch = batch.to(device)
+                logits = _logits(net, batch.images, autocast, channels_last)
+                assert batch.labels is not None, "pictures without classes"
+                loss_sum += criterion(logits, batch.labels).double() * len(batch.names)
+                counts.update(logits, batch.labels)
+            if progress is not None:
+                progress(number, total)
+    summed = all_reduce(counts.counts)
+    images = int(summed[:, 0].sum())
+    lines = [f"{name}: {reason}" for name, reason in unreadable.lines.items()]
+    return ClassSummary(
+        scores=ClassScores.of(summed),
+        loss=float(all_reduce(loss_sum)) / max(images, 1),
+        num_images=images,
+        seconds=time.monotonic() - start,
+        unreadable=sorted(line for part in gather(lines) for line in part),
+    )
+
+
+def _logits(
+    net: nn.Module,
+    images: Tensor,
+    autocast: Callable[[], AbstractContextManager[object]],
+    channels_last: bool,
+) -> Tensor:
+    """Scores (B, K) float32."""
+    if channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    with autocast():
+        outputs: dict[str, Tensor] = net(images)
+    return outputs[PRED].float()

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HILA for any host: the options, when its updates happen, and the two update blocks.
+
+Source: Leung et al., HILA (2022), sections 3.1 to 3.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from config import UserError
+from network.ops.drop_path import DropPath
+from network.ops.inter_level import BottomUpAttention, TopDownAttention
+from network.ops.mix_ffn import MixFFN
+
+Four = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hila:
+    """Which stages exchange with the one below them, and how.
+
+    stages: top stages, each of 2..4. strides, heads and ratios are those of stages 1..4; which
+    stage of a pair counts is up to the host. With share_... one module serves all steps of a
+    stage; without, each step has its own. reuse_bottom: after an ImageNet file without HILA is
+    loaded, the blocks after top-down steps become copies of the last block of their stage.
+    """
+
+    stages: tuple[int, ...]
+    strides: Four = (1, 1, 1, 1)
+    heads: Four = (1, 1, 1, 1)
+    ratios: Four = (4, 4, 4, 4)
+    patch: int = 4
+    share_topdown: bool = True
+    share_bottomup: bool = True
+    share_bottom: bool = True
+    info_weights: tuple[float, float] = (0.5, 0.5)
+    euclidean: bool = False
+    reuse_bottom: bool = False
+
+
+def up_steps(depth: int, stride: int) -> list[int]:
+    """Blocks of a stage of `depth` before which the top level reads the bottom level."""
+    return [block for block in range(depth) if block % stride == 0]
+
+
+def down_steps(depth: int, stride: int) -> list[int]:
+    """Blocks after which the bottom level reads the top level; never after the last."""
+    return [block for block in range(depth - 1) if (block - 1) % stride == 0]
+
+
+def check_heads(hila: Hila, channels: int, stage: int, heads: int) -> None:
+    """UserError unless the `channels` of the bottom `stage` divide into `heads`."""
+    if channels % heads:
+        text = ",".join(map(str, hila.heads))
+        raise UserError(
+            f"hila_heads={text}: {channels} channels of stage {stage} do not divide into {heads}"
+        )
+
+
+def copy_equal(source: nn.Module, target: nn.Module, prefix: str) -> list[str]:
+    """Copy all weights of one shape; returns the names in `target`, below `prefix`."""
+    weights, copied = source.state_dict(), []
+    for name, value in target.state_dict().items():
+        if name in weights and weights[name].shape == value.shape:
+            value.copy_(weights[name])
+            copied.append(f"{prefix}.{name}")
+    return copied
+
+
+def refuse_reuse(found: Collection[str], parts: tuple[str, ...]) -> None:
+    """UserError if a file that shall lack the blocks below `parts` has some."""
+    if any(name.startswith(parts) for name in found):
+        raise UserError(
+            "hila_reuse_bottom: the file of --pretrained holds these blocks already; leave it out"
+        )
+
+
+class TopDownUpdate(nn.Module):
+    """The bottom level reads the top level, then mixes within tokens."""
+
+    def __init__(
+        self,
+        bottom_channels: int,
+        top_channels: int,
+        hila: Hila,
+        *,
+        heads: int,
+        ratio: int,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.info_weights = hila.info_weights
+        self.norm1 = nn.LayerNorm(bottom_channels)
+        self.norm2 = nn.LayerNorm(top_channels)
+        self.topdown_attn = TopDownAttention(
+            bottom_channels, top_channels, heads=heads, patch=hila.patch, euclidean=hila.euclidean
+        )
+        self.norm3 = nn.LayerNorm(bottom_channels)
+        self.bottom_mlp = MixFFN(bottom_channels, ratio)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, bottom: Tensor, top: Tensor) -> Tensor:
+        """Bottom (B, H, W, C_b) and top (B, h, w, C_t) -> the new bottom."""
+        kept, new = self.info_weights
+        read = self.topdown_attn(self.norm1(bottom), self.norm2(top))
+        bottom = bottom + self.drop_path(read)
+        mixed = self.drop_path(self.bottom_mlp(self.norm3(bottom)))
+        return torch.add(kept * bottom, mixed, alpha=new)
+
+
+class BottomUpUpdate(nn.Module):
+    """The top level reads the bottom level, then mixes within tokens."""
+
+    def __init__(
+        self,
+        bottom_channels: int,
+        top_channels: int,
+        hila: Hila,
+        *,
+        heads: int,
+        ratio: int,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.info_weights = hila.info_weights
+        self.norm4 = nn.LayerNorm(top_channels)
+        self.norm5 = nn.LayerNorm(bottom_channels)
+        self.bottomup_attn = BottomUpAttention(
+            top_channels, bottom_channels, heads=heads, patch=hila.patch, euclidean=hila.euclidean
+        )
+        self.norm6 = nn.LayerNorm(top_channels)
+        self.top_mlp = MixFFN(top_channels, ratio)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, bottom: Tensor, top: Tensor) -> Tensor:
+        """Bottom (B, H, W, C_b) and top (B, h, w, C_t) -> the new top."""
+        kept, new = self.info_weights
+        read = self.bottomup_attn(self.norm4(top), self.norm5(bottom))
+        top = top + self.drop_path(read)
+        mixed = self.drop_path(self.top_mlp(self.norm6(top)))
+        return torch.add(kept * top, mixed, alpha=new)

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Swin Transformer as a trunk: four layers of blocks with attention in shifted windows.
+
+Tokens lie as maps (B, H, W, C) throughout.
+
+Source: Liu et al., "Swin Transformer" (2021), section 3 and figure 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from config import UserError
+from network.backbones.mit import Four, as_map
+from network.ops.drop_path import DropPath, rising_rates
+from network.ops.recompute import run_block
+from network.ops.start import start_transformer
+from network.ops.windows import WindowAttention, from_windows, shift_mask, to_windows
+
+PATCH, WINDOW = 4, 7
+SHIFT = WINDOW // 2
+STRIDES = (4, 8, 16, 32)
+
+
+@dataclass(frozen=True)
+class Size:
+    """Channels of the first layer, blocks and heads of all four, published stochastic depth."""
+
+    width: int
+    depths: Four
+    heads: Four
+    drop_path: float
+
+
+HEADS: Four = (3, 6, 12, 24)
+SIZES = {"T": Size(96, (2, 2, 6, 2), HEADS, 0.2), "S": Size(96, (2, 2, 18, 2), HEADS, 0.3)}
+
+
+def pad_to(x: Tensor, multiple: int) -> Tensor:
+    """(B, H, W, C) with zeros at the right and below, so that `multiple` divides both sides."""
+    right, under = -x.shape[2] % multiple, -x.shape[1] % multiple
+    return F.pad(x, (0, 0, 0, right, 0, under)) if right or under else x
+
+
+class PatchEmbed(nn.Module):
+    """(B, 3, H, W) -> a token for every 4 x 4 pixels; incomplete patches end in zeros."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, width, PATCH, PATCH)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, ceil(H / 4), ceil(W / 4), width)."""
+        right, under = -images.shape[3] % PATCH, -images.shape[2] % PATCH
+        patches = self.proj(F.pad(images, (0, right, 0, under)))
+        tokens: Tensor = self.norm(patches.permute(0, 2, 3, 1))
+        return tokens
+
+
+class PatchMerging(nn.Module):
+    """(B, H, W, C) -> (B, ceil(H / 2), ceil(W / 2), 2C)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * channels)
+        self.reduction = nn.Linear(4 * channels, 2 * channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Four neighbours to one token; the left column of each square comes first."""
+        x = pad_to(x, 2)
+        joint = [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
+        merged: Tensor = self.reduction(self.norm(torch.cat(joint, dim=-1)))
+        return merged
+
+
+class MLP(nn.Module):
+    """Linear, GELU, linear."""
+
+    def __init__(self, channels: int, ratio: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(channels, ratio * channels)
+        self.fc2 = nn.Linear(ratio * channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return out
+
+
+class SwinBlock(nn.Module):
+    """Attention in windows and feed-forward part, both residual, on tokens (B, H, W, C)."""
+
+    dead_entries: ClassVar[tuple[str, ...]] = ("attn_mask",)  # made for the size of the map
+
+    def __init__(
+        self, channels: int, heads: int, *, shift: int = 0, ratio: int = 4, drop_path: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.shift = shift
+        self.norm1 = nn.LayerNorm(channels)
+        self.attn = WindowAttention(channels, heads, WINDOW)
+        self.norm2 = nn.LayerNorm(channels)
+        self.mlp = MLP(channels, ratio)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor, shift: int | None = None) -> Tensor:
+        """The same shape; `shift` pixels for this call, else the block's own."""
+        shift = self.shift if shift is None else shift
+        x = x + self.drop_path(self._attend(self.norm1(x), shift))
+        out: Tensor = x + self.drop_path(self.mlp(self.norm2(x)))
+        return out
+
+    def _attend(self, x: Tensor, shift: int) -> Tensor:
+        height, width = x.shape[1:3]
+        x, mask = pad_to(x, WINDOW), None
+        size = (x.shape[1], x.shape[2])
+        if shift:
+            x = x.roll((-shift, -shift), dims=(1, 2))
+            mask = shift_mask(size, WINDOW, shift).to(x.device)
+        x = from_windows(self.attn(to_windows(x, WINDOW), mask), WINDOW, size)
+        if shift:
+            x = x.roll((shift, shift), dims=(1, 2))
+        return x[:, :height, :width]
+
+
+class Layer(nn.Module):
+    """The blocks of one layer, unshifted and shifted by turns, and the way to the next layer."""
+
+    def __init__(self, channels: int, heads: int, rates: list[float], *, last: bool) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            SwinBlock(channels, heads, shift=SHIFT * (index % 2), drop_path=rate)
+            for index, rate in enumerate(rates)
+        )
+        self.downsample = None if last else PatchMerging(channels)
+
+
+class Swin(nn.Module):
+    """(B, 3, H, W) -> four maps at strides 4, 8, 16, 32, sizes rounded up; from 4 pixels a side.
+
+    `channels` announces the maps. `file_names` says how an ImageNet file names the weights,
+    `fresh_groups` what it need not have.
+    """
+
+    strides = STRIDES
+    file_names: ClassVar[dict[str, str | None]] = {"norm.": None, "head.": None}
+    fresh_groups: tuple[tuple[str, ...], ...] = (
+        ("norm0.",),
+        ("norm1.",),
+        ("norm2.",),
+        ("norm3.",),
+    )
+
+    def __init__(
+        self,
+        width: int,
+        depths: Four,
+        heads: Four,
+        *,
+        drop_path: float,
+        grad_ckpt: bool = False,
+    ) -> None:
+        super().__init__()
+        self.channels = (width, 2 * width, 4 * width, 8 * width)
+        self.depths, self.heads, self.grad_ckpt = depths, heads, grad_ckpt
+        self.rates = rising_rates(drop_path, depths)
+        self.patch_embed = PatchEmbed(width)
+        self.layers = nn.ModuleList(
+            Layer(channels, heads[index], self.rates[index], last=index == 3)
+            for index, channels in enumerate(self.channels)
+        )
+        start_transformer(self.layers)
+        for index, channels in enumerate(self.channels):
+            self.add_module(f"norm{index}", nn.LayerNorm(channels))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """The four maps; UserError for a picture smaller than one patch."""
+        height, width = images.shape[-2:]
+        if min(height, width) < PATCH:
+            raise UserError(
+                f"an image of {width}x{height} pixels is smaller than one patch of the network; "
+                f"both sides must have at least {PATCH}"
+            )
+        levels: list[Tensor] = []
+        tokens = self.patch_embed(images)
+        for index, layer in enumerate(self.layers):
+            assert isinstance(layer, Layer)
+            levels = self.levels(index, layer, tokens, levels)
+            if layer.downsample is not None:
+                tokens = layer.downsample(levels[-1])
+        return [as_map(self.normed(index, level)) for index, level in enumerate(levels)]
+
+    def levels(
+        self, index: int, layer: Layer, tokens: Tensor, levels: list[Tensor]
+    ) -> list[Tensor]:
+        """Tokens of the layers so far, with those of layer `index` from its first `tokens`."""
+        for block in layer.blocks:
+            tokens = self.run(block, tokens)
+        return [*levels, tokens]
+
+    def normed(self, index: int, level: Tensor) -> Tensor:
+        """What the heads see of a level."""
+        out: Tensor = self.get_submodule(f"norm{index}")(level)
+        return out
+
+    def run(self, block: nn.Module, *inputs: Tensor | int) -> Tensor:
+        """`block(*inputs)`, recomputed in the backward pass where `grad_ckpt` says so."""
+        out: Tensor = run_block(block, *inputs, recompute=self.grad_ckpt and self.training)
+        return out

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A trunk with one linear layer: the frame of ImageNet classifiers."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from network.ops.start import start_transformer
+from network.outputs import PRED
+
+
+class EncoderClassifier(nn.Module):
+    """The mean of the last map of `backbone`, then class scores.
+
+    `backbone(images)` gives maps, the last of `backbone.channels[-1]` channels. Published files
+    have no group around the trunk; they load all the same. With `norm` the tokens are normed
+    here and not in the trunk.
+    """
+
+    def __init__(self, backbone: nn.Module, num_classes: int, *, norm: bool = False) -> None:
+        super().__init__()
+        channels = backbone.channels
+        assert isinstance(channels, tuple)
+        self.backbone = backbone
+        self.norm = nn.LayerNorm(channels[-1]) if norm else nn.Identity()
+        self.head = nn.Linear(channels[-1], num_classes)
+        start_transformer(self.head)
+
+    def forward(
+        self, images: Tensor, rows: Tensor | None = None, return_all: bool = False
+    ) -> dict[str, Tensor]:
+        """`pred` (B, K); `rows` and `return_all` add nothing."""
+        tokens = self.backbone(images)[-1].flatten(2).transpose(1, 2)
+        return {PRED: self.head(self.norm(tokens).mean(dim=1))}

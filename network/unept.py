@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""UN-EPT: pixel queries that gather context from three feature levels, two backbones.
+
+Source: Wang et al., "UN-EPT: Unified Efficient Pyramid Transformer for Semantic Segmentation",
+ICCV workshop 2021.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from config import ModelConfig, UserError
+from network.backbones.deit import DeiT as DeiTTrunk
+from network.backbones.resnet_v1c import ResNetV1c
+from network.heads.boundary import SpatialBranch, direction_head, mask_head
+from network.heads.deformable import ContextBranch
+from network.ops.conv import conv
+from network.ops.resize import Size, resize, size_of
+from network.outputs import DIRECTION, MASK, PRED, Maps, OneScale, single_scale_outputs
+
+__all__ = ["DeiT", "R50"]
+
+OPTIONS = frozenset({"align_corners", "grad_ckpt", "pretrained", "query_grid", "batch_attention"})
+USED_OPTIONS = {name: OPTIONS for name in __all__}
+PUBLISHED = ModelConfig()
+
+STRIDE = 8  # of the queries
+SMALLEST = 32  # pixels a side
+BATCH_ATTENTION = ("never", "training", "always")
+QUERIES = "query_embed.weight"
+
+
+class UNEPT(OneScale):
+    """One query for every cell of stride 8, refined by the context of all of the picture.
+
+    `backbone` gives three maps; `grid` (rows, columns) is that of the learned query vectors,
+    which are resampled for pictures with another number of cells. `mix_batch`: whether the
+    pictures of a batch attend to each other, `never`, in `training` or `always`.
+    """
+
+    own_boundary = True
+
+    def __init__(
+        self,
+        backbone: ResNetV1c | DeiTTrunk,
+        num_classes: int,
+        context: ContextBranch,
+        *,
+        grid: Size = (60, 60),
+        mix_batch: str = "never",
+        align_corners: bool = False,
+    ) -> None:
+        super().__init__()
+        width = context.level_embed.shape[1]
+        self.feature_channels, self.align_corners = width, align_corners
+        self.grid, self.mix_batch = grid, mix_batch
+        self.multiple = max(STRIDE, *backbone.strides)
+        self.backbone = backbone
+        self.layers = nn.ModuleList(nn.Conv2d(count, width, 1) for count in backbone.channels)
+        self.spatial_branch = SpatialBranch(width)
+        self.query_embed = nn.Embedding(grid[0] * grid[1], width)
+        self.context_branch = context
+        self.cls = conv(width, num_classes, 1, bias=True)
+        self.mask_head, self.dir_head = mask_head(width), direction_head(width)
+
+    def query_vectors(self, size: Size) -> Tensor:
+        """(rows * columns, C): the learned vectors for a grid of `size`, bilinear between."""
+        vectors: Tensor = self.query_embed.weight
+        if size == self.grid:
+            return vectors
+        maps = vectors.T.unflatten(1, self.grid)[None]
+        return resize(maps, size)[0].flatten(1).T
+
+    def levels(self, images: Tensor) -> list[Tensor]:
+        """The three maps that the context branch reads, (B, C, h, w) each."""
+        maps = self.backbone(images)
+        return [reduce(x) for reduce, x in zip(self.layers, maps, strict=True)]
+
+    def queries(self, spatial: Tensor) -> Tensor:
+        """(B, Q, C) from the map of the spatial branch."""
+        return spatial.flatten(2).transpose(1, 2) + self.query_vectors(size_of(spatial))
+
+    def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
+        """One pass at stride 8; sides must be multiples of `multiple`."""
+        levels = self.levels(images)
+        spatial = self.spatial_branch(images)
+        grid = size_of(spatial)
+        mixed = self.mix_batch == "always" or (self.mix_batch == "training" and self.training)
+        refined = self.context_branch(levels, self.queries(spatial), grid, mixed)
+        feats = refined.transpose(1, 2).unflatten(2, grid)
+        maps = Maps(logits=self.cls(feats), feats=feats)
+        return self.with_boundary(maps, spatial) if self.training else maps
+
+    def with_boundary(self, maps: Maps, spatial: Tensor) -> Maps:
+        """`maps` and what the two heads make of the spatial branch."""
+        mask, direction = self.mask_head(spatial), self.dir_head(spatial)
+        return dataclasses.replace(maps, mask=mask, direction=direction)
+
+    def padded(self, images: Tensor) -> Tensor:
+        """`images` with zeros (the mean colour) below and right, to a multiple in both sides."""
+        height, width = size_of(images)
+        if min(height, width) < SMALLEST:
+            raise UserError(
+                f"a picture of {height}x{width} pixels is too small for UN-EPT: "
+                f"{SMALLEST}x{SMALLEST} or more"
+            )
+        return F.pad(images, (0, -width % self.multiple, 0, -height % self.multiple))
+
+    def forward(
+        self, images: Tensor, rows: Tensor | None = None, return_all: bool = False
+    ) -> dict[str, Tensor]:
+        """`pred`; in training and with `return_all` also `mask` and `dir`, at stride 8."""
+        height, width = size_of(images)
+        whole = self.padded(images)
+        maps = self.maps(whole)
+        if return_all and not self.training:
+            maps = self.with_boundary(maps, self.spatial_branch(whole))
+        outputs = single_scale_outputs(
+            maps, whole, training=self.training, align_corners=self.align_corners
+        )
+        outputs[PRED] = outputs[PRED][..., :height, :width]
+        for key in {MASK, DIRECTION} & outputs.keys():
+            lines, columns = math.ceil(height / STRIDE), math.ceil(width / STRIDE)
+            outputs[key] = outputs[key][..., :lines, :columns]
+        return outputs
+
+    def fit_file(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`state` itself; UserError for query vectors of a grid that is not that of the network.
+
+        A file has only their number; the published grids are square.
+        """
+        count = len(state[QUERIES]) if QUERIES in state else self.grid[0] * self.grid[1]
+        if count != self.grid[0] * self.grid[1]:
+            raise UserError(_other_grid(count, self.grid))
+        return state
+
+
+def _other_grid(count: int, grid: Size) -> str:
+    side = math.isqrt(count)
+    own = f"{QUERIES} has {count} rows, the grid of this network is {grid[0]}x{grid[1]}"
+    if side * side == count:
+        return f"{own}: use --set MODEL.query_grid={side},{side}"
+    return f"{own} and no square has {count}: give --set MODEL.query_grid=ROWS,COLUMNS of the file"
+
+
+def _network(backbone: ResNetV1c | DeiTTrunk, num_classes: int, model: ModelConfig) -> UNEPT:
+    if min(model.query_grid) < 1:
+        raise UserError(f"query_grid={model.query_grid}: two positive numbers wanted, as 60,60")
+    if model.batch_attention not in BATCH_ATTENTION:
+        known = ", ".join(BATCH_ATTENTION)
+        raise UserError(f"batch_attention={model.batch_attention} is unknown; there are {known}")
+    return UNEPT(
+        backbone,
+        num_classes,
+        ContextBranch(),
+        grid=model.query_grid,
+        mix_batch=model.batch_attention,
+        align_corners=model.align_corners,
+    )
+
+
+def R50(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
+    """On ResNet-50 v1c at stride 8: 32,357,942 parameters with 150 classes, 60x60 queries."""
+    return _network(ResNetV1c(grad_ckpt=model.grad_ckpt), num_classes, model)
+
+
+def DeiT(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
+    """On distilled DeiT-B: 94,842,326 parameters with 150 classes, 60x60 queries."""
+    rows, columns = model.query_grid
+    grid = math.ceil(rows * STRIDE / DeiTTrunk.patch), math.ceil(columns * STRIDE / DeiTTrunk.patch)
+    return _network(DeiTTrunk(grid, grad_ckpt=model.grad_ckpt), num_classes, model)

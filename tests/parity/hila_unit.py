@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recorded update blocks of HILA by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from network.backbones.hila_update import BottomUpUpdate, Hila, TopDownUpdate
+from network.ops.inter_level import recorded_attention
+from tests.parity import recipe
+from tests.parity.core import Fixture, Row, compare
+
+SEEDS = {"top": 201, "bottom": 202}
+BLOCKS = {"top_down": TopDownUpdate, "bottom_up": BottomUpUpdate}
+
+
+def draw(seed: int, height: int, width: int, channels: int) -> Tensor:
+    """Tokens (2, height, width, channels) of the recorded generator."""
+    generator = np.random.Generator(np.random.PCG64(seed))
+    values = generator.standard_normal((2, height * width, channels)).astype(np.float32)
+    return torch.from_numpy(values).view(2, height, width, channels)
+
+
+def levels_of(case: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """Bottom and top tokens of a case."""
+    height, width = case["top_height"], case["top_width"]
+    top = draw(SEEDS["top"], height, width, case["top_dim"])
+    return draw(SEEDS["bottom"], 2 * height, 2 * width, case["bottom_dim"]), top
+
+
+@torch.inference_mode()
+def check_case(fixture: Fixture, case: Mapping[str, Any], kind: str) -> list[Row]:
+    """The updated level, and the weights by window."""
+    hila = Hila(
+        stages=(2,),
+        patch=case["patch_size"],
+        info_weights=tuple(case["info_weights"]),
+        euclidean=case["euclidean"],
+    )
+    sizes = (case["bottom_dim"], case["top_dim"])
+    heads = case.get("num_heads", 1)
+    block = BLOCKS[kind](*sizes, hila, heads=heads, ratio=case["mlp_ratio"]).eval()
+    state = recipe.fill(case["manifest"][kind], fixture.header["gain"])
+    block.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
+    with recorded_attention(block) as recorded:
+        out = block(*levels_of(case)).flatten(1, 2)
+    weights = next(iter(recorded.values()))[0].squeeze(1).permute(0, 2, 3, 1)
+    places = weights.unflatten(-1, (hila.patch, hila.patch))
+    return [
+        compare(
+            f"{fixture.name}/{case['name']}:{kind}:{what}",
+            got.numpy(),
+            fixture.arrays[f"{case['name']}:{kind}:{what}"],
+            **fixture.header["tolerance"],
+        )
+        for what, got in (("out", out), ("attn", places))
+    ]
+
+
+def check_units(fixture: Fixture) -> list[Row]:
+    return [
+        row
+        for case in fixture.header["cases"]
+        for kind in BLOCKS
+        for row in check_case(fixture, case, kind)
+    ]
+
+
+CHECKS = {"unit*": check_units}

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HANet's flags: other spellings of shared settings, and one line for what contradicts."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+import flags
+from config import Config, UserError
+
+
+def parsed(*argv: str) -> argparse.Namespace:
+    args, given = flags.read_flags(argv)
+    flags.resolve(args, given, Config())
+    return args
+
+
+# every flag of HANet's train.py and eval.py (arguments, if any, beside it)
+TRAINING = (
+    "--arch --dataset --cv --city_mode --hanet --hanet_set --hanet_pos --pos_rfactor "
+    "--no_pos_dataset --pos_noise --pooling --dropout --aux_loss --attention_loss --hanet_lr "
+    "--hanet_poly_exp --hanet_wd --backbone_lr --lr --lr_schedule --poly_exp --rescale --repoly "
+    "--max_iter --weight_decay --momentum --sgd --adam --amsgrad --class_uniform_pct "
+    "--class_uniform_tile --max_cu_epoch --coarse_boost_classes --img_wt_loss --cls_wt_loss "
+    "--batch_weighting --jointwtborder --strict_bdr_cls --rlx_off_iter --wt_bound -wb --bs_mult "
+    "--bs_mult_val --crop_size --pre_size --crop_nopad --scale_min --scale_max --rrotate "
+    "--color_aug --gblur --bblur --snapshot --snapshot_pe --restore_optimizer --syncbn "
+    "--maxSkip --scf --hardnm --date --exp --ckpt --tb_path --dump_augmentation_images "
+    "--test_mode --local_rank --dist_url --fp16 --freeze_trunk --trunk --max_epoch "
+    "--start_epoch --tb_tag"
+)
+EVALUATION = (
+    "--arch --snapshot --inference_mode -im --scales --single_scale --no_flip --crop_size "
+    "--sliding_overlap --dataset --split --mode --cv_split --split_index --split_count "
+    "--dump_images --test_mode --ckpt_path --exp_name --hanet --hanet_set --hanet_pos "
+    "--pos_rfactor --pos_noise --pooling --dropout --aux_loss --attention_loss "
+    "--fixed_aspp_pool --num_workers --syncbn --local_rank --dist_url --trunk --dataset_cls "
+    "--dataset_dir --profile --dist_bn --resume"
+)
+
+
+@pytest.mark.parametrize("published", [TRAINING, EVALUATION], ids=["train.py", "eval.py"])
+def test_every_published_flag_is_accepted(published: str) -> None:
+    known = {name for action in flags.build_parser()._actions for name in action.option_strings}
+    assert set(published.split()) - known == set()
+
+
+@pytest.mark.parametrize(
+    ("argv", "name", "value"),
+    [
+        (["--bs_mult", "4"], "bs_trn", 4),
+        (["--bs_mult_val", "3"], "bs_val", 3),
+        (["--adam"], "optimizer", "adam"),
+        (["--sgd"], "optimizer", "sgd"),
+        (["--eval", "val", "-im", "pooling", "--single_scale"], "scales", (1.0,)),
+        (["--eval", "val", "--no_flip"], "inference_mode", "sliding"),
+        (["--eval", "val"], "inference_mode", "whole"),
+        (["--split", "test"], "eval", "test"),
+        (["--split", "train"], "eval", "trn"),
+        (["--aux_loss"], "aux_loss", True),
+        (["--hanet", "1", "1", "1", "1", "0"], "hanet", (1, 1, 1, 1, 0)),
+    ],
+)
+def test_other_spellings_reach_the_shared_setting(
+    argv: list[str], name: str, value: object
+) -> None:
+    assert getattr(parsed(*argv), name) == value
+
+
+def test_run_directories_follow_the_published_folders(tmp_path: Path) -> None:
+    args = parsed("--ckpt", str(tmp_path), "--date", "0101", "--exp", "r101")
+    assert args.result_dir == f"{tmp_path}/0101/r101"
+    args = parsed("--ckpt", "x", "--result_dir", str(tmp_path))
+    assert args.result_dir == str(tmp_path) and "--result_dir wins" in args.notes[0]
+    snapshot = str(tmp_path / "date" / "r101" / "01_01_10" / "best.pth")
+    args = parsed("--eval", "val", "--snapshot", snapshot, "--exp_name", "mine")
+    assert args.result_dir == f"{tmp_path}/date/mine/val"
+    args = parsed("--eval", "test", "--snapshot", snapshot, "--ckpt_path", f"{tmp_path}/out")
+    assert args.result_dir == f"{tmp_path}/out/r101/test"
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--hanet_poly_exp", "2"], ["--hanet_poly_exp", "--hanet_lr"]),
+        (["--hanet_lr", "0.1", "--eval", "val"], ["--hanet_lr", "training"]),
+        (["--hanet_lr", "0.1", "--param_rules", "head:lr=10"], ["exclude each other"]),
+        (["--eval", "val", "--scales", "0.5", "-im", "whole"], ["--scales", "--inference_mode"]),
+        (["--eval", "val", "--sliding_official", "-im", "pooling"], ["--sliding_official"]),
+        (["--eval", "val", "-im", "sliding", "--do_flip"], ["--do_flip", "--no_flip"]),
+        (["--eval", "val", "-im", "sliding", "--slide_crop", "64"], ["--slide_crop"]),
+        (["--eval", "val", "--sliding_overlap", "1"], ["--sliding_overlap", "at most 0.95"]),
+        (["--eval", "val", "--split", "test"], ["--split test", "--eval val"]),
+        (["--eval", "val", "--split_count", "2", "--split_index", "2"], ["--split_index 2"]),
+        (["--dataset", "camvid", "--cls_wt_loss"], ["--cls_wt_loss", "camvid"]),
+        (["--cls_wt_loss", "--rmi_loss"], ["exclude each other"]),
+        (["--dataset", "bdd100k", "--city_mode", "trainval"], ["--city_mode", "camvid or kitti"]),
+        (["--dataset", "camvid", "--maxSkip", "2"], ["--maxSkip", "cityscapes"]),
+        (["--scf"], ["--scf", "kitti"]),
+        (["--dataset", "kitti", "--scf", "--pre_size", "600"], ["exclude each other"]),
+        (["--pre_size_of", "short"], ["--pre_size_of", "--pre_size"]),
+        (["--no_pos_dataset", "--aux_loss"], ["exclude each other"]),
+        (["--adam", "--optimizer", "sgd"], ["exclude each other"]),
+        (["--rlx_off_iter", "5"], ["--rlx_off_iter", "--jointwtborder"]),
+        (["--lr_by", "iter", "--lr_schedule", "poly2"], ["--lr_schedule poly2"]),
+        (["--max_cu_epoch", "9"], ["--max_cu_epoch", "--maxSkip"]),
+        (["--dump_images"], ["--dump_images", "--eval"]),
+        (["--exp_name", "x", "--eval", "val"], ["--exp_name", "--snapshot"]),
+    ],
+)
+def test_contradictions_are_one_line(argv: list[str], words: list[str]) -> None:
+    with pytest.raises(UserError) as error:
+        parsed(*argv)
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)

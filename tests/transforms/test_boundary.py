@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Boundary ground truth of label maps."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from transforms.boundary import (
+    ANGLE,
+    DEPTH,
+    FIXED_ANGLE,
+    MAX_DEPTH,
+    MIN_PIXELS,
+    NO_DIRECTION,
+    boundary_maps,
+)
+from transforms.joint import HorizontalFlip
+from transforms.sample import Sample
+
+VOID = 255
+
+
+def halves() -> np.ndarray:
+    """Class 0 on the left, class 1 on the right of a 20x30 picture."""
+    label = np.zeros((20, 30), np.uint8)
+    label[:, 12:] = 1
+    return label
+
+
+def test_distance_counts_from_the_boundary_and_the_picture_border_is_none() -> None:
+    depth, _ = boundary_maps(halves(), 2)
+    assert depth[0].tolist() == [*range(12, 0, -1), *range(1, 19)]
+
+
+def test_directions_point_to_the_inside() -> None:
+    _, direction = boundary_maps(halves(), 2)
+    degrees = direction.astype(int) * 2 - 180
+    assert abs(degrees[10, 11]) == 180 and degrees[10, 12] == 0  # left, right
+    _, direction = boundary_maps(np.ascontiguousarray(halves().T), 2)
+    degrees = direction.astype(int) * 2 - 180
+    assert degrees[11, 10] == -90 and degrees[12, 10] == 90  # rows downwards
+
+
+def test_void_and_small_classes_and_background_make_no_region() -> None:
+    label = halves()
+    label[:5, :5] = VOID
+    label[10:12, 20:25] = 2  # 10 pixels
+    depth, direction = boundary_maps(label, 3)
+    for part in (label == VOID, label == 2):
+        assert (depth[part] == 0).all() and (direction[part] == NO_DIRECTION).all()
+    assert (depth[(label == 0) | (label == 1)] > 0).all()
+    background, _ = boundary_maps(halves(), 2, void_classes=[0])
+    assert (background[:, :12] == 0).all() and (background[:, 12:] > 0).all()
+
+
+def test_a_class_counts_over_the_whole_picture_from_a_hundred_pixels_on() -> None:
+    label = np.zeros((40, 40), np.uint8)
+    label[:5, :10] = label[-5:, -10:] = 1
+    assert (label == 1).sum() == MIN_PIXELS
+    assert (boundary_maps(label, 2)[0][label == 1] > 0).all()
+    label[0, 0] = 0
+    assert (boundary_maps(label, 2)[0][label == 1] == 0).all()
+
+
+def test_one_class_everywhere_is_all_inside_and_void_everywhere_is_nothing() -> None:
+    depth, direction = boundary_maps(np.ones((30, 30), np.uint8), 2)
+    assert (depth == MAX_DEPTH).all() and (direction == NO_DIRECTION).all()
+    assert (boundary_maps(np.full((30, 30), VOID, np.uint8), 2)[0] == 0).all()
+
+
+def sample_with(name: str, label: np.ndarray) -> Sample:
+    depth, direction = boundary_maps(label, 2)
+    image = np.zeros((*label.shape, 3), np.uint8)
+    return Sample(image=image, label=label, name="x", extras={DEPTH: depth, name: direction})
+
+
+def test_a_mirrored_picture_has_the_maps_of_the_mirrored_label() -> None:
+    label = np.zeros((40, 60), np.uint8)
+    label[8:30, 10:31] = 1
+    flipped = HorizontalFlip().apply(sample_with(ANGLE, label), True)
+    depth, direction = boundary_maps(np.ascontiguousarray(label[:, ::-1]), 2)
+    assert np.array_equal(flipped.extras[DEPTH], depth)
+    apart = np.abs(flipped.extras[ANGLE].astype(int) - direction)
+    apart = np.minimum(apart, 180 - apart)
+    assert np.mean(apart <= 1) > 0.97  # truncation goes down on both sides; ridges are noise
+    unturned = np.abs(sample_with(ANGLE, label).extras[ANGLE][:, ::-1].astype(int) - direction)
+    assert np.mean(np.minimum(unturned, 180 - unturned) <= 1) < 0.7
+
+
+def test_the_published_way_leaves_angles_as_they_were() -> None:
+    sample = sample_with(FIXED_ANGLE, halves())
+    flipped = HorizontalFlip().apply(sample, True)
+    assert np.array_equal(flipped.extras[FIXED_ANGLE], sample.extras[FIXED_ANGLE][:, ::-1])

@@ -10,7 +10,7 @@ sides are the evaluation's own procedure and have to give the same scores.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -49,12 +49,6 @@ def procedure(net: nn.Module, side: int, batch_windows: int) -> Infer:
     )
 
 
-def timed(call: Callable[[], object], clock: Callable[[], float]) -> float:
-    start = clock()
-    call()
-    return clock() - start
-
-
 def compare(
     net: nn.Module, size: tuple[int, int], side: int, device: str, rounds: int
 ) -> Mapping[str, float]:
@@ -77,7 +71,9 @@ def compare(
     best = dict.fromkeys(sides, float("inf"))
     for _ in range(rounds):
         for name, infer in sides.items():
-            best[name] = min(best[name], timed(lambda chosen=infer: run(chosen), clock))
+            start = clock()
+            run(infer)
+            best[name] = min(best[name], clock() - start)
     return best
 
 

@@ -133,7 +133,8 @@ def main() -> None:
         rows = measure(net, (height, width), args.rounds)
     print_table(f"{arch}, {height}x{width}, reduction {args.reduction}, {args.device}", rows)
     share = rows["inside the gates"].seconds / rows["DeepLabV3+"].seconds
-    print(f"blocks: {100 * share:.2f} % of the forward (limit {100 * LIMIT:.0f} %), ", end="")
+    print(f"blocks: {100 * share:.2f} % of the forward ", end="")
+    print(f"(limit {100 * LIMIT:.0f} % for ResNet-101 at 512x1024), ", end="")
     print(f"{count:,} of {total:,} parameters ({100 * count / total:.2f} %)")
 
 

@@ -348,7 +348,8 @@ def with_gates(args: argparse.Namespace, net: nn.Module, infer: predict.Infer) -
             f"--dump_attention: {args.arch} has no HANet block; --hanet 1 1 1 1 0 with an arch "
             "that takes it, or leave the flag out"
         )
-    return predict.Beside(infer, functools.partial(record_gates, net))
+    gates: predict.Infer = functools.partial(record_gates, net)
+    return predict.Beside(infer, predict.without_rows(gates) if args.no_pos_dataset else gates)
 
 
 def protocol(args: argparse.Namespace, model: ModelConfig) -> dict[str, Any]:

@@ -11,7 +11,10 @@ import pytest
 from tests.program import TINY, assert_one_line_error, run
 
 pytestmark = pytest.mark.slow
-HANET = "--hanet 1 1 1 1 1 --hanet_set 3 16 3 --hanet_pos 2 1 --pos_noise 0.3 --dropout 0.1".split()
+HANET = [
+    "--hanet", "1", "1", "1", "1", "1", "--hanet_set", "3,16,3", "--hanet_pos", "2", "1",
+    "--pos_noise", "0.3", "--dropout", "0.1",
+]  # fmt: skip
 SMALL = ["--arch", "network.deepv3.DeepMobileNetV3PlusD_HANet", *HANET, "--aux_loss"]
 
 
@@ -56,9 +59,8 @@ def test_dump_attention_shows_every_block_in_folder_and_report(
 def test_a_wrong_reduction_is_one_line_that_names_the_right_one(
     trained: str, street_root: Path, tmp_path: Path
 ) -> None:
-    result = run(
-        "eval.py", "--snapshot", trained, *data(street_root, tmp_path), "--hanet_set", "3", "64", "3"
-    )
+    wrong = ["--hanet_set", "3", "64", "3"]
+    result = run("eval.py", "--snapshot", trained, *data(street_root, tmp_path), *wrong)
     assert_one_line_error(
         result, "trained with reduction 16", "--hanet_set 3 16 3", "this network has --hanet_set"
     )

@@ -81,4 +81,5 @@ def test_augmented_pictures_are_written_for_looking_at(root: Path, tmp_path: Pat
     assert data.dump_augmentations(args, train, tmp_path) == 9
     files = sorted(tmp_path.iterdir())
     assert files[4].name == "004_n00000001_n00000001_1.png"
-    assert Image.open(files[4]).size == (40, 40)
+    with Image.open(files[4]) as picture:
+        assert picture.size == (40, 40)

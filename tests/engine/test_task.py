@@ -29,7 +29,8 @@ def test_networks_are_accepted_for_their_own_task() -> None:
 @pytest.mark.parametrize(
     ("arch", "task", "message"),
     [
-        ("ocrnet.HRNet", "classify", "ocrnet.HRNet is no classifier; .* one of .*hrvit.b1_224"),
+        ("ocrnet.HRNet", "classify", "ocrnet.HRNet is no classifier; .*--arch help lists them"),
+        ("segformer.B0", "classify", "no classifier; did you mean segformer.B0_224"),
         ("hrvit.b1_224", "segment", "hrvit.b1_224 is a classifier: it needs --task classify"),
         ("hrvit.b1_22", "classify", "hrvit.b1_22 is no architecture; did you mean hrvit.b1_224"),
     ],

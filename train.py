@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 def main(args: argparse.Namespace, outcome: Outcome) -> int:
     """Train, or evaluate when `--eval` is given; returns the exit code."""
     if args.arch == "help":
-        from network.build import list_archs
+        from network.build import list_archs, list_classifiers
 
-        print("\n".join(list_archs()))
+        print("\n".join(list_classifiers() if args.task == "classify" else list_archs()))
         return 0
     if args.eval:
         from eval import evaluate_run

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from config import DATASETS, FLAG_KEYS, Config, ModelConfig, UserError
+from config import DATASETS, FLAG_KEYS, Config, ModelConfig, UserError, near
 from datasets.spec import DatasetSpec
 from datasets.views import make_resizer
 from engine import optim, predict
@@ -93,7 +93,8 @@ def check_arch(args: argparse.Namespace) -> None:
     known = list_classifiers()
     if args.task == "classify" and arch not in known:
         raise UserError(
-            f"--arch {arch} is no classifier; --task classify trains one of {', '.join(known)}"
+            f"--arch {arch} is no classifier{near(arch, known)}; "
+            "--task classify --arch help lists them"
         )
     if args.task == "segment" and arch in known:
         raise UserError(f"--arch {arch} is a classifier: it needs --task classify")

@@ -123,6 +123,8 @@ def build_network(
         raise UserError("an evaluation needs weights: --snapshot FILE or --from_run DIR")
     elif model.pretrained:
         log.msg(f"{model.pretrained}: {net.trunk_report}")
+    elif model.hila_reuse_bottom:
+        raise UserError("MODEL.hila_reuse_bottom copies weights of a file: it needs --pretrained")
     else:
         log.msg("network starts from random weights (--pretrained or --snapshot give others)")
     return net

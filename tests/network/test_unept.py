@@ -12,33 +12,14 @@ from torch import Tensor, nn
 
 from config import ModelConfig, UserError
 from network import unept
-from network.backbones.deit import DeiT
-from network.backbones.resnet_v1c import ResNetV1c
 from network.build import build_net
 from network.convert import load_official, load_trunk
-from network.heads.deformable import ContextBranch, cell_centres
+from network.heads.deformable import cell_centres
 from network.inference import prepare_for_inference
-from network.unept import UNEPT
-from tests.network.tiny import enliven, picture
+from tests.network.tiny import picture
+from tests.network.tiny_unept import NUM_CLASSES, tiny
 
-NUM_CLASSES = 3
 TRUNKS = ("R50", "DeiT")
-
-
-def tiny(trunk: str = "DeiT", seed: int = 0, **options: Any) -> UNEPT:
-    """A narrow network with lively weights and a grid of 8x8 queries: pictures of 64x64."""
-    torch.manual_seed(seed)
-    if trunk == "R50":
-        backbone: nn.Module = ResNetV1c((1, 1, 1, 1))
-    else:
-        backbone = DeiT((4, 4), width=12, depth=3, heads=2)
-    context = ContextBranch(16, heads=2, points=2, depth=1, hidden=16)
-    net = UNEPT(backbone, NUM_CLASSES, context, **{"grid": (8, 8), **options})
-    enliven(net)
-    for name, item in net.named_parameters():
-        if "sampling_offsets" in name or "attention_weights" in name:
-            nn.init.normal_(item, std=0.5)
-    return net
 
 
 @pytest.mark.parametrize("trunk", TRUNKS)

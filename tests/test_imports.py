@@ -75,6 +75,10 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
             *BATCHES,
         ),
     ),
+    (
+        "reports/deformable.py",  # builds a network to look into it
+        ("reports", "datasets.base", "network", "transforms.normalize"),
+    ),
     ("reports/*", ("reports", "datasets.spec", "metrics", "transforms.normalize", *RESULTS)),
     ("network/ops/*", ("network.ops",)),
     ("network/backbones/*", ("network.backbones", "network.ops")),

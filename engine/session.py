@@ -90,6 +90,11 @@ def resume(args: argparse.Namespace, state: TrainState, world: World, log: RunLo
     path = Path(args.resume)
     if args.resume == "auto":
         found = checkpoint.newest(log.directory)
+        if len(set(distributed.gather_objects(found and found.name))) > 1:
+            raise UserError(
+                f"--resume auto: not every process finds the same checkpoint in {log.directory}; "
+                "--result_dir must be on a file system that all machines share"
+            )
         if found is None:
             log.msg(f"--resume auto: no checkpoint in {log.directory}, training starts anew")
             return

@@ -8,8 +8,9 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from config import Config, UserError, adopt_run, cfg, configure, near
+from config import Config, UserError, cfg, configure, near
 from flags import classification, data, evaluation, hanet, network, training
+from flags.from_run import adopt_run
 from flags.rules import check_flags
 from flags.values import Parser
 

@@ -243,7 +243,7 @@ def test_slices_of_hilas_tester_add_up_to_the_whole_set(
     assert found["head"]["counts"]["images"] == 1
     assert found["head"]["protocol"]["images"] == [0, 1]
     pixels = [np.sum(found[name]["confusion"]) for name in ("head", "tail", "whole")]
-    assert 0 < pixels[0] and pixels[0] + pixels[1] == pixels[2]
+    assert pixels[0] > 0 and pixels[0] + pixels[1] == pixels[2]
 
 
 def test_worst_images_boundary_scores_and_multi_scale_previews_in_one_evaluation(

@@ -78,11 +78,25 @@ def build(args: argparse.Namespace) -> torch.nn.Module:
     """The network of `args` at its true size, without memory for the weights."""
     is_imagenet = args.task == "classify"
     num_classes = 1000 if is_imagenet else dataset_spec(args, cfg).num_classes
+    options = {**dataclasses.asdict(cfg.MODEL), "pretrained": ""}  # a file of the user
     with torch.device("meta"):
-        return build_net(args.arch, num_classes, **dataclasses.asdict(cfg.MODEL))
+        return build_net(args.arch, num_classes, **options)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+# Of families of alike recipes a few are tried every time, all of them in `make slow`.
+FAMILIES = re.compile(r"(eval_|test_ms_)?(segformer|hila)_")
+TRIED = {"segformer_b5_ade", "hila_b2_s234_city", "hila_swin_t_ade", "test_ms_segformer_ade"}
+LIKE_OTHERS = re.compile(r"hrvit_(eval_)?(segformer_b2|segformer_b3|segformer_city|upernet)")
+
+
+def often(recipe: str) -> bool:
+    return recipe in TRIED or not (FAMILIES.match(recipe) or LIKE_OTHERS.match(recipe))
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [pytest.param(each, marks=[] if often(each) else [pytest.mark.slow]) for each in RECIPES],
+)
 def test_runx_arguments_parse_and_build_the_network(
     recipe: str, tmp_path: Path, mapillary_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +198,49 @@ HANET_VALUES = {
 }  # fmt: skip
 
 
+ADE20K = {
+    "dataset": "ade20k", "img_scale": (2048, 512), "test_scale": (2048, 512), "bs_trn": 2,
+    "crop_size": (512, 512), "val_iters": 16000, "slide_crop": None, "grad_ckpt": False,
+}  # fmt: skip
+WINDOWS = {
+    "dataset": "cityscapes", "img_scale": (2048, 1024), "test_scale": (2048, 1024), "bs_trn": 1,
+    "crop_size": (1024, 1024), "val_iters": 4000, "slide_crop": (1024, 1024),
+    "slide_stride": (768, 768),
+}  # fmt: skip
+HRVIT = {
+    "optimizer": "adamw", "lr": 6e-5, "weight_decay": 0.01, "betas": (0.9, 0.999), "poly_exp": 1.0,
+    "lr_schedule": "poly", "min_lr": 0.0, "warmup_iters": 1500, "warmup_ratio": 1e-6,
+    "max_iter": 160000, "loss_average": "all", "augmentation": "mmseg", "syncbn": True,
+    "ocr_alpha": 0.4, "precision": "fp32", "clip_grad": None, "class_uniform_pct": 0.0,
+}  # fmt: skip
+HRVIT_RECIPES = {  # head and size, data set: drop-path, recomputation, head at ten times the rate
+    "segformer_b1_ade20k": (0.1, False, True),
+    "segformer_b2_ade20k": (0.2, False, True),
+    "segformer_b3_ade20k": (0.3, False, False),
+    "segformer_b1_cityscapes": (0.15, False, True),
+    "segformer_b2_cityscapes": (0.2, True, True),
+    "segformer_b3_cityscapes": (0.3, True, True),
+    "upernet_b1_ade20k": (0.1, False, True),
+    "upernet_b2_ade20k": (0.2, False, True),
+    "upernet_b3_ade20k": (0.3, False, True),  # published: that of b1
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(HRVIT_RECIPES))
+def test_the_published_values_of_hrvit_arrive(name: str, tmp_path: Path) -> None:
+    (line,) = printed_commands(f"hrvit_{name}", tmp_path)
+    args = parsed(received(line, tmp_path))
+    head, size, dataset = name.split("_")
+    drop_path, grad_ckpt, fast_head = HRVIT_RECIPES[name]
+    values = {**HRVIT, **(ADE20K if dataset == "ade20k" else WINDOWS)}
+    values |= {"drop_path": drop_path, "grad_ckpt": grad_ckpt}
+    values["arch"] = f"hrvit.{size}_{ {'segformer': 'SegFormer', 'upernet': 'UPerNet'}[head] }"
+    assert {key: getattr(args, key) for key in values} == values
+    rules = {(rule[0], rule[1], rule[2]) for rule in args.param_rules}
+    assert rules == {("norm", 1.0, 0.0), *({("head", 10.0, 1.0)} if fast_head else set())}
+
+
 def test_sweep_is_the_cross_product(tmp_path: Path) -> None:
     lines = printed_commands("sweep_example", tmp_path)
     runs = {(args.lr, args.rmi_loss) for args in (parsed(received(x, tmp_path)) for x in lines)}
@@ -195,3 +252,34 @@ def test_demo_evaluates_the_checkpoint_it_trained(tmp_path: Path) -> None:
     assert "--eval" not in train
     snapshot = parsed(evaluate).snapshot
     assert re.fullmatch(r"\.\./\.\./train_[^/]+/best_checkpoint_ep3\.pth", snapshot)
+
+
+SEGFORMER = {
+    "augmentation": "mmseg", "class_uniform_pct": 0, "optimizer": "adamw", "lr": 6e-5,
+    "weight_decay": 0.01, "lr_by": "iter", "warmup_iters": 1500, "loss_average": "all",
+    "max_iter": 160_000, "bs_trn": 2,
+}  # fmt: skip
+ADE = {"dataset": "ade20k", "test_scale": (2048, 512), "size_divisor": 32, "slide_crop": None}
+CITY = {"dataset": "cityscapes", "slide_crop": (1024, 1024), "slide_stride": (768, 768)}
+FAMILY_VALUES = {
+    "segformer_b0_ade": {**SEGFORMER, **ADE, "crop_size": (512, 512), "img_scale": (2048, 512)},
+    "segformer_b5_city": {**SEGFORMER, **CITY, "bs_trn": 1, "crop_size": (1024, 1024)},
+    "hila_b2_s234_city": {**SEGFORMER, **CITY, "bs_trn": 1, "max_iter": 320_000, "seed": 1},
+    "hila_b1_s3_ade": {**SEGFORMER, **ADE, "bs_trn": 4, "val_iters": 160_000, "save_iters": 8000},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", FAMILY_VALUES)
+def test_published_values_of_segformer_and_hila_arrive(recipe: str, tmp_path: Path) -> None:
+    (line,) = printed_commands(recipe, tmp_path)
+    args = parsed(received(line, tmp_path))
+    values = FAMILY_VALUES[recipe]
+    assert {name: getattr(args, name) for name in values} == values
+
+
+def test_every_published_segformer_and_hila_configuration_has_a_recipe() -> None:
+    sizes = {f"segformer_b{n}_{data}" for n in range(6) for data in ("city", "ade")}
+    hila = {name for name in RECIPES if name.startswith("hila_")}
+    assert sizes <= set(RECIPES)
+    assert len(hila) == 16

@@ -21,7 +21,7 @@ from network.backbones.hila_update import (
     up_steps,
 )
 from network.backbones.mit import Four
-from network.backbones.swin import SHIFT, Layer, Swin, SwinBlock
+from network.backbones.swin import MLP, SHIFT, Layer, Swin, SwinBlock
 from network.ops.start import start_transformer
 
 PARTS = ("top_down.", "bottom_up.", "bottom_sa.", "bottom_norm.")
@@ -98,6 +98,21 @@ class HilaSwin(Swin):
             if all(step in downs for step in range(last_up)):
                 found.append(self.layers[stage - 1].get_submodule("bottom_norm"))
         return found
+
+    def fit_file(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Take the width of the MLPs of `bottom_sa` from a file.
+
+        Published runs without HILA pre-training replaced these blocks by copies of the layer
+        below, whose MLPs are twice as wide, and saved them like this.
+        """
+        for stage in self.hila.stages:
+            prefix, channels = f"layers.{stage - 1}.bottom_sa.0.mlp", self.channels[stage - 2]
+            weight = state.get(f"{prefix}.fc1.weight")
+            if weight is None or weight.shape[1] != channels or weight.shape[0] % channels:
+                continue
+            if weight.shape != self.get_submodule(f"{prefix}.fc1").weight.shape:
+                self.set_submodule(prefix, MLP(channels, weight.shape[0] // channels))
+        return state
 
     def after_pretraining(self, found: Collection[str]) -> list[str]:
         """Copy blocks as `hila.reuse_bottom` wants; `found` are the names that a file gave."""

@@ -7,6 +7,7 @@ A trunk whose files name things in another way has a table `file_names`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -75,6 +76,19 @@ def hiseg_trunk_name(key: str, state: Mapping[str, Tensor]) -> str | None:
     return None if key.startswith("head.") else key
 
 
+def _trunk_names(
+    backbone: nn.Module, state: Mapping[str, Tensor], facts: Mapping[str, Any]
+) -> tuple[str, dict[str, str | None]]:
+    """Layout of a file, and the trunk's own spelling of its keys; None: dropped on purpose."""
+    if "model_options" in facts:
+        layout, renamed = "hiseg", {key: hiseg_trunk_name(key, state) for key in state}
+    else:
+        names: Mapping[str, str | None] = getattr(backbone, "file_names", {})
+        layout, renamed = "imagenet", {key: _own_name(key, names) for key in state}
+    dead = dead_names(backbone)
+    return layout, {k: None if n and is_dead(n, dead) else n for k, n in renamed.items()}
+
+
 def load_trunk(net: nn.Module, path: str) -> LoadReport:
     """Load the ImageNet file `path` into the backbone of `net` (wrapped or not).
 
@@ -86,13 +100,7 @@ def load_trunk(net: nn.Module, path: str) -> LoadReport:
         raise UserError(f"--pretrained {path}: this architecture has no trunk to load it into")
     state, facts = split_weights(read_checkpoint(path))
     state = strip_saved_prefix(state)
-    if "model_options" in facts:
-        layout, renamed = "hiseg", {key: hiseg_trunk_name(key, state) for key in state}
-    else:
-        names: Mapping[str, str | None] = getattr(backbone, "file_names", {})
-        layout, renamed = "imagenet", {key: _own_name(key, names) for key in state}
-    dead = dead_names(backbone)
-    renamed = {k: None if n and is_dead(n, dead) else n for k, n in renamed.items()}
+    layout, renamed = _trunk_names(backbone, state, facts)
     dropped = tuple(key for key, name in renamed.items() if name is None)
     found = {name: state[key] for key, name in renamed.items() if name is not None}
     found = fitted(backbone, found, f"--pretrained {path}")

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from config import UserError
-from network.backbones.hila_update import down_steps, up_steps
+from network.backbones.hila_swin import HilaSwin
+from network.backbones.hila_update import Four, Hila, down_steps, up_steps
 from network.build import build_net
 from network.convert import load_official
 from tests.network.tiny import picture
@@ -109,27 +110,31 @@ def test_impossible_options_are_one_clear_line(options: dict[str, Any], message:
         build_net("hila.B0_S3", 3, **options)
 
 
+def tiny_swin(depths: Four, stages: tuple[int, ...], **options: bool) -> HilaSwin:
+    torch.manual_seed(0)
+    hila = Hila(stages=stages)
+    return HilaSwin(12, depths, (3, 3, 3, 3), hila, drop_path=0.0, **options).eval()
+
+
 @torch.inference_mode()
 def test_swin_answers_alike_on_every_call_unless_asked_for_the_published_turning() -> None:
-    torch.manual_seed(0)
-    net = build_net("hila.SwinT_S234", 3, stage_depths=(1, 2, 2, 1)).eval()
+    net = tiny_swin((1, 2, 2, 1), (2, 3, 4))
     image = picture(64, 96)
-    first = net.backbone(image)
-    assert all(torch.equal(a, b) for a, b in zip(first, net.backbone(image), strict=True))
-    net.backbone.legacy_shift = True
-    assert torch.equal(net.backbone(image)[0], first[0])
-    assert not torch.equal(net.backbone(image)[0], first[0])
-    assert torch.equal(net.backbone(image)[0], first[0])
+    first = net(image)
+    assert all(torch.equal(a, b) for a, b in zip(first, net(image), strict=True))
+    net.legacy_shift = True
+    assert torch.equal(net(image)[0], first[0])
+    assert not torch.equal(net(image)[0], first[0])
+    assert torch.equal(net(image)[0], first[0])
 
 
 @torch.inference_mode()
 def test_swin_levels_without_exchange_are_normed_unless_asked_for_the_published_ones() -> None:
-    options = {"stage_depths": (1, 1, 1, 1), "hila_stages": (2,)}
     for raw in (False, True):
-        net = build_net("hila.SwinT_S234", 3, hila_raw_levels=raw, **options).eval()
+        net = tiny_swin((1, 1, 1, 1), (2,), raw_levels=raw)
         normed = [
             bool(each.std(dim=1, correction=0).sub(1).abs().max() < 0.1)
-            for each in net.backbone(picture(64, 96))
+            for each in net(picture(64, 96))
         ]
         assert normed[1:] == [not raw, not raw, True]
 

@@ -80,6 +80,7 @@ def test_the_shallow_b2_takes_the_first_blocks_of_mit_b2() -> None:
     assert extra == {"block1.2.", "block2.2.", "block2.3.", "block4.2."}
 
 
+@pytest.mark.slow
 def test_a_swin_file_starts_swin_and_hila(tmp_path: Path) -> None:
     path, options = saved(tmp_path, swin_file()), {"stage_depths": (1, 2, 1, 1)}
     net = build_net("swin.T_UPerNet", 3, pretrained=path, **options)
@@ -150,3 +151,17 @@ def test_stage_sets_are_read_off_names() -> None:
     assert stage_set(["net.backbone.topdown.23.0.norm1.weight", "prevnorm.12.bias"]) == (2, 3)
     assert stage_set(["backbone.layers.3.bottom_up.norm4.weight"]) == (4,)
     assert stage_set(["decode_head.conv_seg.weight"]) == ()
+
+
+@pytest.mark.slow
+def test_the_wide_blocks_of_published_swin_runs_load() -> None:
+    options = {"stage_depths": (1, 2, 1, 1), "hila_stages": (2,)}
+    source = build_net("hila.SwinT_S234", 3, hila_mlp_ratios=(2, 4, 2, 2), **options)
+    state = source.state_dict()
+    net = build_net("hila.SwinT_S234", 3, **options)
+    narrow = {k: v for k, v in net.state_dict().items() if "bottom_sa" not in k}
+    wide = {k: v for k, v in state.items() if "bottom_sa" in k}
+    report = load_official(net, {**narrow, **wide})
+    assert net.backbone.layers[1].bottom_sa[0].mlp.fc1.weight.shape == (4 * 96, 96)
+    assert not report.mismatched
+    net.eval()(torch.zeros(1, 3, 64, 64))

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 def main(args: argparse.Namespace, outcome: Outcome) -> int:
     """Train, or evaluate when `--eval` is given; returns the exit code."""
     if args.arch == "help":
-        from network.build import list_archs
+        from network.build import list_archs, list_classifiers
 
-        print("\n".join(list_archs()))
+        print("\n".join(list_classifiers() if args.task == "classify" else list_archs()))
         return 0
     if args.eval:
         from eval import evaluate_run
@@ -40,7 +40,7 @@ def main(args: argparse.Namespace, outcome: Outcome) -> int:
 
 def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
     """Build everything the flags describe and run the schedule to its end."""
-    from engine import build
+    from engine import build, rates
     from engine.session import open_run, resume, write_run_facts
     from engine.task import open_task
     from runtime.outcome import DONE, StopFlag
@@ -81,8 +81,8 @@ def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
         stop=stop,
         prepare=task.prepare,
     )
-    trainer.schedule = build.build_schedule(args, trainer.steps_per_epoch)
-    trainer.schedules = build.group_schedules(args, trainer.steps_per_epoch)
+    trainer.schedule = rates.build_schedule(args, trainer.steps_per_epoch)
+    trainer.schedules = rates.group_schedules(args, trainer.steps_per_epoch)
     write_run_facts(args, cfg, world, log, task.fingerprint)
     resume(args, state, world, log)
     trainer.fit()

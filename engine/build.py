@@ -7,23 +7,21 @@ import argparse
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from config import DATASETS, FLAG_KEYS, Config, ModelConfig, UserError
+from config import DATASETS, FLAG_KEYS, Config, ModelConfig, UserError, near
 from datasets.spec import DatasetSpec
 from datasets.views import make_resizer
 from engine import optim, predict
-from engine.hanet_groups import SCHEDULE as HANET_SCHEDULE
 from engine.hanet_groups import hanet_groups
 from engine.hanet_procedure import hanet_infer, hanet_protocol
 from engine.loop import Settings
 from engine.param_groups import ParamRule, check_rules, describe, make_groups
-from engine.schedule import Schedule, cosine, make_schedule, poly_iter, step_down, with_warmup
+from engine.rates import cosine_epochs
 from engine.state import Progress, TrainState
 from network.build import build_net, list_classifiers, resolve_arch
 from network.convert import load_official, read_checkpoint
@@ -95,7 +93,8 @@ def check_arch(args: argparse.Namespace) -> None:
     known = list_classifiers()
     if args.task == "classify" and arch not in known:
         raise UserError(
-            f"--arch {arch} is no classifier; --task classify trains one of {', '.join(known)}"
+            f"--arch {arch} is no classifier{near(arch, known)}; "
+            "--task classify --arch help lists them"
         )
     if args.task == "segment" and arch in known:
         raise UserError(f"--arch {arch} is a classifier: it needs --task classify")
@@ -293,24 +292,6 @@ def learning_rate(args: argparse.Namespace, world: World) -> float:
     return rate * args.bs_trn * world.size * args.accum_steps / args.lr_batch
 
 
-def cosine_epochs(args: argparse.Namespace) -> tuple[int, int]:
-    """Epochs of warm-up, and at the lowest rate after --max_epoch, of the cosine schedule.
-
-    Where the user says nothing they are a 15th and a 30th of --max_epoch: 20 and 10 of 300.
-    """
-    warmup, cooldown = args.warmup_epochs, args.cooldown_epochs
-    return (
-        args.max_epoch // 15 if warmup is None else warmup,
-        args.max_epoch // 30 if cooldown is None else cooldown,
-    )
-
-
-def cosine_of(args: argparse.Namespace, base: float) -> Schedule:
-    """The factor of the cosine schedule for a base rate: its ends are absolute rates."""
-    rates = {"warmup_lr": args.warmup_lr, "min_lr": args.min_lr}
-    return cosine(base, args.max_epoch, warmup_epochs=cosine_epochs(args)[0], **rates)
-
-
 def build_settings(args: argparse.Namespace, best_by: str = "mean_iu") -> Settings:
     """The lengths and switches of the loop."""
     max_epoch = sys.maxsize if args.max_iter is not None else args.max_epoch
@@ -329,68 +310,6 @@ def build_settings(args: argparse.Namespace, best_by: str = "mean_iu") -> Settin
         compile=args.compile,
         best_by=best_by,
         positions=not args.no_pos_dataset,
-    )
-
-
-def build_schedule(
-    args: argparse.Namespace, steps_per_epoch: int
-) -> Callable[[int, int, float], float]:
-    """Learning rate from (optimiser step, epoch, base rate of a parameter group)."""
-    if args.lr_schedule == "cosine":
-        return lambda iteration, epoch, base: base * cosine_of(args, base)(epoch)
-    updates = -(-steps_per_epoch // args.accum_steps)
-    if args.lr_by == "iter":
-        total = args.max_iter or args.max_epoch * updates
-        return lambda iteration, epoch, base: base * by_iteration(args, total, base)(iteration)
-    by_epoch = make_schedule(
-        args.lr_schedule,
-        lr=args.lr,
-        max_epoch=args.max_epoch if args.max_iter is None else args.max_iter / updates,
-        poly_exp=args.poly_exp,
-        poly_step=args.poly_step,
-        rescale=args.rescale,
-        repoly=args.repoly,
-        rlx_off_epoch=args.rlx_off_epoch,
-        lr_step=args.lr_step,
-        lr_gamma=args.lr_gamma,
-    )
-    return lambda iteration, epoch, base: base * by_epoch(epoch)
-
-
-def group_schedules(
-    args: argparse.Namespace, steps_per_epoch: int
-) -> dict[str, Callable[[int, int, float], float]]:
-    """Schedules of parameter groups that have one of their own, by name."""
-    if not args.hanet_poly_exp:
-        return {}
-    own = argparse.Namespace(**{**vars(args), "poly_exp": args.hanet_poly_exp})
-    return {HANET_SCHEDULE: build_schedule(own, steps_per_epoch)}
-
-
-def by_iteration(args: argparse.Namespace, total: int, base: float) -> Schedule:
-    """The factor of `--lr_by iter` for a base rate: `--min_lr` is an absolute rate."""
-    warmup = 0 if args.test_mode else args.warmup_iters  # longer than those few steps
-    if args.lr_schedule == "step":
-        assert args.lr_step is not None, "flag_rules let --lr_schedule step pass without a step"
-        stair = step_down(args.lr_step, args.lr_gamma)
-        return with_warmup(stair, warmup, args.warmup_ratio)
-    if args.lr_schedule == "scl-poly":
-        return _scl_poly(args, total)
-    return poly_iter(total, args.poly_exp, warmup, args.warmup_ratio, args.min_lr / base)
-
-
-def _scl_poly(args: argparse.Namespace, total: int) -> Schedule:
-    """Poly that starts again at iteration `--rlx_off_iter`."""
-    if not 0 <= args.rlx_off_iter < total:
-        raise UserError(f"--rlx_off_iter {args.rlx_off_iter} is outside 0..{total - 1} (max_iter)")
-    return make_schedule(
-        "scl-poly",
-        lr=args.lr,
-        max_epoch=total,
-        poly_exp=args.poly_exp,
-        rescale=args.rescale,
-        repoly=args.repoly,
-        rlx_off_epoch=args.rlx_off_iter,
     )
 
 
@@ -432,7 +351,8 @@ def with_gates(args: argparse.Namespace, net: nn.Module, infer: predict.Infer) -
             f"--dump_attention: {args.arch} has no HANet block; --hanet 1 1 1 1 0 with an arch "
             "that takes it, or leave the flag out"
         )
-    return predict.Beside(infer, functools.partial(record_gates, net))
+    gates: predict.Infer = functools.partial(record_gates, net)
+    return predict.Beside(infer, predict.without_rows(gates) if args.no_pos_dataset else gates)
 
 
 def protocol(args: argparse.Namespace, model: ModelConfig) -> dict[str, Any]:
@@ -454,6 +374,11 @@ def protocol(args: argparse.Namespace, model: ModelConfig) -> dict[str, Any]:
         "test_scale": args.test_scale,
         "size_divisor": args.size_divisor,
         "pre_size": args.pre_size,
+        "distance_crop": args.eval_distance_crop,
+        "images": [args.eval_f1_start, args.eval_f1_start + args.eval_f1_step_size]
+        if args.eval_f1_start >= 0
+        else None,
+        "boundary_labels": args.eval_f1_labels,
         "precision": args.precision,
         **hanet_protocol(args),
     }

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from config import UserError
 from datasets.spec import DatasetSpec, Item
 from engine.result import Sink
 from reports.autolabel import AutoLabelSink
@@ -30,6 +31,7 @@ class Dumps:
     pictures: DumpSink | None = None
     worst: WorstSink | None = None
     boundary: BoundarySink | None = None
+    modified: BoundarySink | None = None
     submission: SubmissionSink | None = None
     auto: AutoLabelSink | None = None
 
@@ -51,7 +53,7 @@ def open_dumps(
     """Sinks for `items`; `key` lets an interrupted dump of the same evaluation continue."""
     directory = Path(args.result_dir)
     folder = directory / PICTURES
-    pictures = worst = boundary = submission = auto = None
+    pictures = worst = submission = auto = None
     others: list[Sink] = []
     if args.dump_assets or args.dump_attention or args.dump_all_images or args.eval == "folder":
         whole = args.dump_all_images or args.eval == "folder"
@@ -67,8 +69,8 @@ def open_dumps(
         )
     if args.dump_topn:
         worst = WorstSink(folder, spec, args.dump_topn, assets=args.dump_topn_all, rank=rank)
-    if args.eval_f1:
-        boundary = BoundarySink(spec.num_classes, args.eval_f1_th)
+    boundary = open_boundary(args, spec) if args.eval_f1 else None
+    modified = open_boundary(args, spec, modified=True) if args.mod_f1 else None
     if args.dump_for_submission:
         submission = SubmissionSink(directory, spec, items, key=key, rank=rank)
     if args.dump_for_auto_labelling:
@@ -81,12 +83,32 @@ def open_dumps(
         others.append(
             PreviewSink(log.image, spec, step=0, is_main=main, phase="msinf", assets=True)
         )
-    named: tuple[Sink | None, ...] = (pictures, worst, boundary, submission, auto)
+    named: tuple[Sink | None, ...] = (pictures, worst, boundary, modified, submission, auto)
     return Dumps(
         sinks=[sink for sink in named if sink is not None] + others,
         pictures=pictures,
         worst=worst,
         boundary=boundary,
+        modified=modified,
         submission=submission,
         auto=auto,
+    )
+
+
+def open_boundary(
+    args: argparse.Namespace, spec: DatasetSpec, *, modified: bool = False
+) -> BoundarySink:
+    """The sink of the boundary scores; UserError for labels that the data set has not."""
+    if args.eval_f1_labels == "raw" and not spec.zero_label:
+        raise UserError(
+            f"--eval_f1_labels raw: the labels of {spec.name} are not shifted by a zero label; "
+            "leave it out"
+        )
+    return BoundarySink(
+        spec,
+        args.eval_f1_th,
+        modified=modified,
+        ignore_missing=args.eval_f1_missing == "skip",
+        raw_labels=args.eval_f1_labels == "raw",
+        crop=args.eval_distance_crop,
     )

@@ -26,6 +26,7 @@ from engine.predict import Infer, Inputs, scores_of
 from engine.result import EvalSummary, Gather, Result, Sink
 from metrics.bands import BANDS, band_confusion, band_scores
 from metrics.confusion import Scores
+from metrics.distance_crop import distance_window
 from network.outputs import GATE_PREFIX, PRED
 from transforms.normalize import denormalize
 
@@ -69,6 +70,7 @@ def evaluate(
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     all_reduce: Callable[[Tensor], Tensor] = identity_reduce,
     gather: Gather = gather_alone,
+    crop: tuple[int, int] | None = None,
     rank: int = 0,
     world: int = 1,
     log: Callable[[str], None] | None = None,
@@ -83,6 +85,7 @@ def evaluate(
     is logged and listed, never an error. `progress(batches done, batches or None)` is called
     after every batch. With `metrics=False` a sink is not given what it has already, and images
     that all sinks have do not go through the network; with metrics all are stored anew.
+    `crop` (H, W): only the `distance_window` is scored; loss and sinks get the whole image.
     """
     start = time.monotonic()
     counts = torch.zeros(len(BANDS), spec.num_classes, spec.num_classes, dtype=torch.int64)
@@ -96,7 +99,7 @@ def evaluate(
             if batch.names:
                 with autocast():
                     outputs = scores_of(infer, _inputs(batch, device))
-                _count(batch, outputs, spec, tally, sinks, val_loss, metrics)
+                _count(batch, outputs, spec, tally, sinks, val_loss, metrics, crop)
                 del outputs
             if progress is not None:
                 progress(number, total)
@@ -161,6 +164,7 @@ def _count(
     sinks: Sequence[Sink],
     val_loss: ValLoss | None,
     metrics: bool,
+    crop: tuple[int, int] | None,
 ) -> None:
     """Loss, confusion and results of one batch."""
     scores = outputs.pop(PRED)
@@ -178,7 +182,8 @@ def _count(
     del scores, top
     tally.images += len(batch.names)
     for position, taken in enumerate(takers):
-        own = _own_confusion(pred, labels, position, tally, spec.ignore_label)
+        scored = _cropped(pred, labels, crop)
+        own = _own_confusion(*scored, position, tally, spec.ignore_label)
         if not taken:
             continue
         result = Result(
@@ -204,6 +209,16 @@ def _add_loss(
     if pixels:
         tally.loss_sum += float(val_loss(scores, labels)) * pixels
         tally.pixels += pixels
+
+
+def _cropped(
+    pred: Tensor, labels: Tensor | None, crop: tuple[int, int] | None
+) -> tuple[Tensor, Tensor | None]:
+    """The part (B, h, w) of predictions and labels that is scored."""
+    if crop is None or labels is None:
+        return pred, labels
+    rows, columns = distance_window(pred.shape[1], pred.shape[2], crop)
+    return pred[:, rows, columns], labels[:, rows, columns]
 
 
 def _own_confusion(

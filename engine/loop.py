@@ -281,7 +281,8 @@ class Trainer:
                 raise
             raise ValueError(
                 "batch norm sees a single value per channel: raise --bs_trn above "
-                f"{len(images)}, or --crop_size above {images.shape[2]},{images.shape[3]}"
+                f"{len(images)}, or --crop_size (for a classifier --img_size) above "
+                f"{images.shape[2]},{images.shape[3]}"
             ) from error
         return outputs
 

@@ -18,7 +18,7 @@ from config import PROJECT_ROOT, Config, UserError
 from datasets import build as data
 from datasets import registry
 from datasets.loader import Batch
-from datasets.spec import DatasetSpec
+from datasets.spec import DatasetSpec, Item
 from engine import build, predict
 from engine.dumps import PICTURES, Dumps, open_dumps, wants_maps
 from engine.evaluate import EvalSummary, ValLoss, evaluate
@@ -26,7 +26,7 @@ from engine.result import Sink
 from engine.state import TrainState
 from loss.build import build_val_loss
 from metrics.bands import bands_table
-from metrics.boundary import BoundaryScores
+from metrics.boundary_scores import BoundaryScores
 from reports.page import write_page
 from reports.preview import PreviewSink
 from reports.results import write_results
@@ -90,6 +90,11 @@ def resume(args: argparse.Namespace, state: TrainState, world: World, log: RunLo
     path = Path(args.resume)
     if args.resume == "auto":
         found = checkpoint.newest(log.directory)
+        if len(set(distributed.gather_objects(found and found.name))) > 1:
+            raise UserError(
+                f"--resume auto: not every process finds the same checkpoint in {log.directory}; "
+                "--result_dir must be on a file system that all machines share"
+            )
         if found is None:
             log.msg(f"--resume auto: no checkpoint in {log.directory}, training starts anew")
             return
@@ -177,6 +182,7 @@ def run_evaluation(
     *,
     sinks: list[Sink] | None = None,
     metrics: bool = True,
+    crop: tuple[int, int] | None = None,
 ) -> EvalSummary:
     """`evaluate` on this run's ranks, with progress lines in its log."""
     progress = log.progress("evaluate")
@@ -191,6 +197,7 @@ def run_evaluation(
         autocast=precision.autocast,
         all_reduce=distributed.all_reduce_sum,
         gather=distributed.gather_objects,
+        crop=crop,
         rank=world.rank,
         world=world.size,
         log=log.msg_any_rank,
@@ -219,12 +226,12 @@ class Evaluation:
             self.spec = spec_from_checkpoint(facts)
         else:
             self.spec = registry.dataset_spec(args, cfg)
-        self.items = data.eval_items(args, cfg)
+        self.items = published_slice(args, data.eval_items(args, cfg))
         if args.test_mode:
             self.items = self.items[: build.TEST_MODE_IMAGES]
         labelled = all(item.label is not None for item in self.items)
         self.metrics = labelled and not args.no_metrics
-        for flag in ("dump_topn", "eval_f1"):
+        for flag in ("dump_topn", "eval_f1", "mod_f1", "eval_distance_crop"):
             if getattr(args, flag) and not labelled:
                 raise UserError(f"--{flag} compares with labels, and --eval {args.eval} has none")
         self.loader = data.make_eval_loader(
@@ -251,6 +258,7 @@ class Evaluation:
             build_val_loss(self.spec) if self.metrics else None,
             sinks=dumps.sinks,
             metrics=self.metrics,
+            crop=self.args.eval_distance_crop,
         )
         if self.world.is_main:
             self._report(summary, protocol, dumps)
@@ -260,11 +268,11 @@ class Evaluation:
     def _report(self, summary: EvalSummary, protocol: dict[str, Any], dumps: Dumps) -> None:
         """Tables, results.json, pages and zip, on rank 0."""
         directory = Path(self.args.result_dir)
-        boundary = None if dumps.boundary is None else dumps.boundary.scores
-        self._log_scores(summary, boundary)
+        outlines = [sink.scores for sink in (dumps.boundary, dumps.modified) if sink is not None]
+        self._log_scores(summary, outlines)
         speed = summary.num_images / max(summary.seconds, 1e-9)
         self.log.msg(f"{summary.num_images} images in {summary.seconds:.1f} s ({speed:.2f}/s)")
-        results = write_results(directory / "results.json", summary, self.spec, protocol, boundary)
+        results = write_results(directory / "results.json", summary, self.spec, protocol, outlines)
         if dumps.pictures is not None or dumps.worst is not None:
             page = directory / PICTURES / "index.html"
             write_page(
@@ -285,7 +293,7 @@ class Evaluation:
             page = dumps.auto.finish(self.args.custom_coarse_prob, protocol)
             self.log.msg(f"auto labels: {page}")
 
-    def _log_scores(self, summary: EvalSummary, boundary: BoundaryScores | None) -> None:
+    def _log_scores(self, summary: EvalSummary, outlines: list[BoundaryScores]) -> None:
         """Tables on stdout, the val row, and with --log_msinf_to_tb scalars of their own."""
         scores = summary.scores
         if scores is None:
@@ -295,8 +303,8 @@ class Evaluation:
             self.log.msg(bands_table(summary.bands))
         self.log.msg(f"Mean: {100 * scores.mean_iu:.2f}")
         self.log.msg(scores.summary())
-        if boundary is not None:
-            self.log.msg(boundary.table(self.spec.class_names))
+        for each in outlines:
+            self.log.msg(each.table(self.spec.class_names))
         values = {"mean_iu": scores.mean_iu, "acc": scores.acc, "acc_cls": scores.acc_cls}
         self.log.metric("val", {**values, "loss": summary.loss or 0.0}, 0)
         if self.args.log_msinf_to_tb:
@@ -304,6 +312,16 @@ class Evaluation:
             values |= {f"iou/{name}": iou for name, iou in ious if not math.isnan(iou)}
             for name, value in values.items():
                 self.log.scalar(f"msinf/{name}", value, 0)
+
+
+def published_slice(args: argparse.Namespace, items: list[Item]) -> list[Item]:
+    """The images of `--eval_f1_start` and `--eval_f1_step_size`; all without."""
+    start = args.eval_f1_start
+    if start < 0:
+        return items
+    if start >= len(items):
+        raise UserError(f"--eval_f1_start {start}: there are {len(items)} images, 0 is the first")
+    return items[start : start + args.eval_f1_step_size]
 
 
 def spec_from_checkpoint(facts: dict[str, Any]) -> DatasetSpec:

@@ -3,10 +3,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
-from flags.values import crop_size, listed, non_negative_int, positive, positive_int, stride
+from flags.values import (
+    crop_size,
+    listed,
+    non_negative_int,
+    number,
+    positive,
+    positive_int,
+    stride,
+)
 
+MISSING = "what a class in neither map of an image counts in boundary scores"
+LABELS = "raw: compare with label ids that are not shifted by the zero label, as HILA published"
+START = "as HILA's tester: boundary F and all scores of the images from N on only; -1: of all"
+HILA_THRESHOLD = 0.00088  # of the boundary F-score, share of the diagonal: 3 px at 1024x2048
 EVAL_MODES = ("val", "trn", "folder", "test", "train_extra")
 
 
@@ -34,7 +47,24 @@ def add_evaluation(add: Callable[..., object]) -> None:
     add("--dump_attention", action="store_true", help="HANet: gates over height as pictures")
     add("--dump_all_images", action="store_true", help="write every image, not every tenth part")
     add("--eval_f1", action="store_true", help="boundary F-score of every class too")
-    add("--eval_f1_th", type=positive, default=0.008, help="its tolerance: px, or share if < 1")
+    add(
+        "--eval_f1_th",
+        type=listed(positive),
+        default=(0.008,),
+        help="its tolerances: px, or shares of the diagonal if < 1; HILA's is 0.00088",
+    )
+    add("--eval_f1_missing", default="one", choices=("one", "skip"), help=MISSING)
+    add("--eval_f1_labels", default="shifted", choices=("shifted", "raw"), help=LABELS)
+    add("--eval_f1_start", type=number(int, -1, math.inf), default=-1, metavar="N", help=START)
+    add("--eval_f1_step_size", type=positive_int, default=10000, help="how many images from there")
+    add("--mod_f1", action="store_true", help="boundary F of all classes together, 3 px (ADE20K)")
+    add(
+        "--eval_distance_crop",
+        type=positive_int,
+        nargs=2,
+        metavar=("H", "W"),
+        help="score only a window around the horizon, 50 px above the centre",
+    )
     add("--dump_topn", type=non_negative_int, default=0, help="pictures of N worst images a class")
     add("--dump_topn_all", action="store_true", help="with attention and single-scale maps")
     add("--dump_for_submission", action="store_true", help="raw ids, checked and zipped")

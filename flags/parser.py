@@ -8,8 +8,9 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from config import Config, UserError, adopt_run, cfg, configure, near
+from config import Config, UserError, cfg, configure, near
 from flags import classification, data, evaluation, hanet, network, training
+from flags.from_run import adopt_run
 from flags.rules import check_flags
 from flags.values import Parser
 
@@ -95,6 +96,8 @@ def _apply_aliases(args: argparse.Namespace, given: set[str]) -> None:
         args.precision = "fp16"
     if "gblur" in given and "bblur" in given:
         notes.append("--bblur wins over --gblur")
+    if args.eval_f1_start >= 0:
+        notes.append(_published_slice(args, given))
     hanet.apply_hanet_aliases(args, given, notes)
     if args.local_rank is None:
         args.local_rank = int(os.environ.get("LOCAL_RANK", 0))
@@ -104,6 +107,18 @@ def _apply_aliases(args: argparse.Namespace, given: set[str]) -> None:
     if args.slide_crop and args.dump_assets:
         notes.append("--slide_crop: attention and single-scale maps are not dumped, windows differ")
     args.notes = notes
+
+
+def _published_slice(args: argparse.Namespace, given: set[str]) -> str:
+    """What `--eval_f1_start` switches on in HILA's tester, in place; says what it does."""
+    args.eval_f1 = args.eval_f1 or not args.mod_f1
+    if "eval_f1_th" not in given:
+        args.eval_f1_th = (evaluation.HILA_THRESHOLD,)
+    stop = args.eval_f1_start + args.eval_f1_step_size
+    return (
+        f"--eval_f1_start: all scores are of images {args.eval_f1_start} to {stop - 1} only; "
+        "not needed for memory, images stream. The sums in results.json of several slices add up"
+    )
 
 
 def read_flags(

@@ -18,6 +18,10 @@ def _scored(args: argparse.Namespace) -> bool:
     return args.eval in ("val", "trn", "test") and not args.no_metrics
 
 
+def _outlines(args: argparse.Namespace) -> bool:
+    return bool(args.eval_f1 or args.mod_f1)
+
+
 def _draws_coarse(args: argparse.Namespace) -> bool:
     return args.dataset in ("cityscapes", "synthetic") and args.class_uniform_pct > 0
 
@@ -54,6 +58,7 @@ PIPELINE_FLAGS = {
 }  # fmt: skip
 
 
+LABELLED = "labels: --eval val, trn or test, no --no_metrics"
 COARSE_FLAGS = "--coarse_boost_classes or --only_coarse"
 COARSE_NEEDS = "--dataset cityscapes or synthetic, and a --class_uniform_pct above 0"
 
@@ -106,10 +111,14 @@ NEEDS: Needs = {
         lambda a: a.multi_scale_inference and a.eval,
         "--multi_scale_inference, in an evaluation",
     ),
-    "dump_topn": (_scored, "labels: --eval val, trn or test, no --no_metrics"),
+    "dump_topn": (_scored, LABELLED),
     "dump_topn_all": (lambda a: a.dump_topn, "--dump_topn N"),
-    "eval_f1": (_scored, "labels: --eval val, trn or test, no --no_metrics"),
+    **{flag: (_scored, LABELLED) for flag in ("eval_f1", "mod_f1", "eval_distance_crop")},
     "eval_f1_th": (lambda a: a.eval_f1, "--eval_f1"),
+    "eval_f1_missing": (_outlines, "--eval_f1 or --mod_f1"),
+    "eval_f1_labels": (_outlines, "--eval_f1 or --mod_f1"),
+    "eval_f1_start": (_scored, LABELLED),
+    "eval_f1_step_size": (lambda a: a.eval_f1_start >= 0, "--eval_f1_start N"),
     "dump_attention": (lambda a: a.eval, "--eval"),
     "eval_folder": (lambda a: a.eval == "folder", "--eval folder"),
     "pre_size": (lambda a: _hmsa(a) or a.eval, "--augmentation hmsa, in training"),

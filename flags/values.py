@@ -38,7 +38,7 @@ def number(kind: type, low: float, high: float, open_low: bool = False) -> Calla
 
 
 def listed(
-    kind: type, count: int | None = None, low: float = -math.inf
+    kind: Callable[[str], float], count: int | None = None, low: float = -math.inf
 ) -> Callable[[str], tuple[float, ...]]:
     """A converter of comma-separated values from `low` on, exactly `count` of them when given."""
 

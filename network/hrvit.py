@@ -33,7 +33,7 @@ __all__ = [
 CLASSIFIERS = frozenset({"b1_224", "b2_224", "b3_224"})  # `pred` is (B, K)
 TRUNK_OPTIONS = frozenset({"grad_ckpt", "pretrained", "drop_path"})
 USED_OPTIONS = {
-    name: TRUNK_OPTIONS
+    name: TRUNK_OPTIONS | {"head_drop"}
     if name in CLASSIFIERS
     else TRUNK_OPTIONS | {"align_corners"} | ({"aux_head"} if "UPerNet" in name else set())
     for name in __all__
@@ -43,17 +43,23 @@ HEAD_WIDTHS = {"b1": 256, "b2": 256, "b3": 768}
 # differs: the release trains UPerNet on b3 with b1's trunk and rate, which can not run.
 DROP_PATH = {"b1": 0.1, "b2": 0.2, "b3": 0.3}
 AUX_INDEX = 2  # the map that the auxiliary head reads
-CLASSIFIER_DROP_PATH, HEAD_DROPOUT = 0.1, 0.1
+CLASSIFIER_DROP_PATH, HEAD_DROP = 0.1, 0.1
 
 
 class HRViTClassifier(HRViTBody):
     """The trunk with a classifier on it: images (B, 3, H, W) of any size to `pred` (B, K)."""
 
     def __init__(
-        self, variant: Variant, num_classes: int, *, drop_path: float, grad_ckpt: bool
+        self,
+        variant: Variant,
+        num_classes: int,
+        *,
+        drop_path: float,
+        head_drop: float,
+        grad_ckpt: bool,
     ) -> None:
         super().__init__(variant, drop_path=drop_path, grad_ckpt=grad_ckpt)
-        self.head = HRViTClassifierHead(self.channels, num_classes, HEAD_DROPOUT)
+        self.head = HRViTClassifierHead(self.channels, num_classes, head_drop)
 
     def forward(
         self, images: Tensor, rows: Tensor | None = None, return_all: bool = False
@@ -89,8 +95,13 @@ def _upernet(size: str, num_classes: int, model: ModelConfig) -> nn.Module:
 
 
 def _classifier(size: str, num_classes: int, model: ModelConfig) -> nn.Module:
-    rate = _rate(model, CLASSIFIER_DROP_PATH)
-    return HRViTClassifier(VARIANTS[size], num_classes, drop_path=rate, grad_ckpt=model.grad_ckpt)
+    return HRViTClassifier(
+        VARIANTS[size],
+        num_classes,
+        drop_path=_rate(model, CLASSIFIER_DROP_PATH),
+        head_drop=HEAD_DROP if model.head_drop is None else model.head_drop,
+        grad_ckpt=model.grad_ckpt,
+    )
 
 
 def b1_SegFormer(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:

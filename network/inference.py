@@ -70,6 +70,13 @@ def _replace_heads(net: nn.Module) -> None:
             net.set_submodule(name, TiledOCR(module))
 
 
+def _shorten(net: nn.Module) -> None:
+    """Put modules that have a method `inference_form` into that form, in place."""
+    for name, module in list(net.named_modules()):
+        if hasattr(module, "inference_form"):
+            net.set_submodule(name, module.inference_form())
+
+
 def _assert_same(want: Tensor, got: Tensor) -> None:
     """Guards against a network whose layers are not used the way the folding takes for granted."""
     error = float((got - want).abs().max()) / max(float(want.abs().max()), 1e-6)
@@ -87,6 +94,7 @@ def prepare_for_inference(net: nn.Module) -> nn.Module:
     prepared = copy.deepcopy(net).eval().requires_grad_(False)
     probe = _probe(prepared)
     want = prepared(probe)[PRED]
+    _shorten(prepared)
     fold_batch_norms(prepared, probe)
     prepared = prepared.to(memory_format=torch.channels_last)
     weight = next(prepared.parameters())

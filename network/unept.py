@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """UN-EPT: pixel queries that gather context from three feature levels, two backbones.
 
-Source: Wang et al., "UN-EPT: Unified Efficient Pyramid Transformer for Semantic Segmentation",
+Source: Zhu et al., "UN-EPT: Unified Efficient Pyramid Transformer for Semantic Segmentation",
 ICCV workshop 2021.
 """
 
@@ -18,6 +18,7 @@ from network.backbones.deit import DeiT as DeiTTrunk
 from network.backbones.resnet_v1c import ResNetV1c
 from network.heads.boundary import SpatialBranch, direction_head, mask_head
 from network.heads.deformable import ContextBranch
+from network.ops.contiguous import contiguous_gradient
 from network.ops.conv import conv
 from network.ops.resize import Size, resize, size_of
 from network.outputs import DIRECTION, MASK, PRED, Maps, OneScale, single_scale_outputs
@@ -84,19 +85,27 @@ class UNEPT(OneScale):
         """(B, Q, C) from the map of the spatial branch."""
         return spatial.flatten(2).transpose(1, 2) + self.query_vectors(size_of(spatial))
 
-    def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
-        """One pass at stride 8; sides must be multiples of `multiple`."""
+    def maps(
+        self,
+        images: Tensor,
+        rows: Tensor | None = None,
+        *,
+        features: bool = True,
+        boundary: bool = False,
+    ) -> Maps:
+        """One pass at stride 8; sides must be multiples of `multiple`.
+
+        The boundary heads run in training, and in eval mode if `boundary` asks for them.
+        """
         levels = self.levels(images)
-        spatial = self.spatial_branch(images)
+        spatial = contiguous_gradient(self.spatial_branch(images))
         grid = size_of(spatial)
         mixed = self.mix_batch == "always" or (self.mix_batch == "training" and self.training)
         refined = self.context_branch(levels, self.queries(spatial), grid, mixed)
         feats = refined.transpose(1, 2).unflatten(2, grid)
         maps = Maps(logits=self.cls(feats), feats=feats)
-        return self.with_boundary(maps, spatial) if self.training else maps
-
-    def with_boundary(self, maps: Maps, spatial: Tensor) -> Maps:
-        """`maps` and what the two heads make of the spatial branch."""
+        if not self.training and not boundary:
+            return maps
         mask, direction = self.mask_head(spatial), self.dir_head(spatial)
         return dataclasses.replace(maps, mask=mask, direction=direction)
 
@@ -116,9 +125,7 @@ class UNEPT(OneScale):
         """`pred`; in training and with `return_all` also `mask` and `dir`, at stride 8."""
         height, width = size_of(images)
         whole = self.padded(images)
-        maps = self.maps(whole)
-        if return_all and not self.training:
-            maps = self.with_boundary(maps, self.spatial_branch(whole))
+        maps = self.maps(whole, boundary=return_all)
         outputs = single_scale_outputs(
             maps, whole, training=self.training, align_corners=self.align_corners
         )

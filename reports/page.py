@@ -47,6 +47,7 @@ METRICS = (
     ("fwavacc", "frequency-weighted IoU"),
     ("mean_dice", "mean Dice"),
     ("boundary_f", "mean boundary F"),
+    ("modified_f", "boundary F of any two classes"),
 )
 Column = tuple[str, str, str, float, int]
 CLASS_COLUMNS: tuple[Column, ...] = (  # key of results.json, heading, help, factor, decimals
@@ -200,12 +201,30 @@ def _tables(summary: Mapping[str, Any], run: Mapping[str, Any]) -> list[dict[str
     """Tables of facts below the images; what the first says the second does not repeat."""
     protocol = summary["protocol"]
     rest = {key: value for key, value in run.items() if key not in protocol}
-    tables = (("How it was measured", protocol), ("Run", rest))
+    tables = (
+        ("How it was measured", protocol),
+        ("Boundary F by tolerance", _by_tolerance(summary)),
+        ("Run", rest),
+    )
     return [
         {"title": title, "rows": [(key, _fact(value)) for key, value in facts.items()]}
         for title, facts in tables
         if facts
     ]
+
+
+def _by_tolerance(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Mean F in % at every tolerance, when there are several."""
+    boundary = summary["boundary"]
+    if boundary is None or len(boundary["thresholds"]) == 1:
+        return {}
+    pairs = zip(boundary["thresholds"], boundary["mean_f"], strict=True)
+    return {tolerance(threshold): _text(mean) for threshold, mean in pairs}
+
+
+def tolerance(threshold: float) -> str:
+    """A tolerance in words: pixels, or a share of the diagonal."""
+    return f"{threshold:g} px" if threshold >= 1 else f"{threshold:g} of the diagonal"
 
 
 def _fact(value: Any) -> str:

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -132,29 +133,41 @@ def test_killed_run_resumes_to_the_same_bits(pictures: Path, tmp_path: Path) -> 
         assert not different
 
 
-def start_node(rank: int, root: Path, directory: Path, port: str) -> subprocess.Popen[str]:
+def start_node(
+    rank: int, root: Path, directory: Path, port: str, *more: str
+) -> subprocess.Popen[str]:
     published = ["--data", str(root), "--model", CLASSIFIER, "-b", "8", "--img-size", "32"]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return subprocess.Popen(
         ["sh", "scripts/train_imagenet.sh", "2", "1", str(rank), *published, "--epochs", "1",
          "--warmup-epochs", "0", "--cooldown-epochs", "0", "--sync-bn", "-j", "0",
-         "--output", str(directory), "--dist-url", f"tcp://127.0.0.1:{port}"],
+         "--output", str(directory), "--dist-url", f"tcp://127.0.0.1:{port}", *more],
         cwd=ROOT, env=environment(PATH=path), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 
 
-def test_two_machines_train_together(pictures: Path, tmp_path: Path) -> None:
-    import socket
-
+def free_port() -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    nodes = [start_node(rank, pictures, tmp_path / "run", port) for rank in range(2)]
+        return str(probe.getsockname()[1])
+
+
+def test_two_machines_train_together(pictures: Path, tmp_path: Path) -> None:
+    port, directory = free_port(), tmp_path / "run"
+    nodes = [start_node(rank, pictures, directory, port) for rank in range(2)]
     outputs = [node.communicate(timeout=280)[0] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], "\n".join(outputs)
-    assert saved(tmp_path / "run")["world_size"] == 2
+    assert saved(directory)["world_size"] == 2
     assert "40 pictures; best top-1" in outputs[0] and "best top-1" not in outputs[1]
+    port, places = free_port(), (directory, tmp_path / "not shared")
+    nodes = [
+        start_node(rank, pictures, place, port, "--resume", "auto")
+        for rank, place in enumerate(places)
+    ]
+    for node in nodes:
+        text = node.communicate(timeout=280)[0]
+        assert node.returncode != 0 and "not every process finds the same checkpoint" in text
 
 
 @pytest.fixture
@@ -197,18 +210,6 @@ def test_another_number_of_classes_than_in_the_checkpoint_is_one_line(
     assert_one_line_error(result, snapshot.name, "10 classes", "9 class folders")
     result = run("train.py", *flags(damaged, tmp_path), "--snapshot", str(snapshot))
     assert_one_line_error(result, snapshot.name, "10 classes", "9 classes", "--allow_partial")
-    shutil.copy(snapshot, tmp_path)
-    result = run("train.py", *flags(damaged, tmp_path), "--resume", "auto")
-    assert_one_line_error(result, "num_classes 10", "9")
-
-
-def test_other_class_names_than_in_the_checkpoint_are_one_line(
-    damaged: Path, trained: Path
-) -> None:
-    (damaged / "val" / "n00000003").rename(damaged / "val" / "n00000003b")
-    snapshot = str(next(trained.glob("last_checkpoint_ep*.pth")))
-    result = run("eval.py", "--snapshot", snapshot, "--set", f"DATASET.IMAGENET_DIR={damaged}")
-    assert_one_line_error(result, "other classes", "n00000003b")
 
 
 def test_an_empty_class_folder_stops_before_training(damaged: Path, tmp_path: Path) -> None:
@@ -217,10 +218,3 @@ def test_an_empty_class_folder_stops_before_training(damaged: Path, tmp_path: Pa
     result = run("train.py", *flags(damaged, tmp_path / "run"))
     assert_one_line_error(result, "train: n00000004 holds no picture")
     assert not list((tmp_path / "run").glob("*.pth"))
-
-
-def test_networks_of_the_other_task_are_one_line(pictures: Path, tmp_path: Path) -> None:
-    result = run("train.py", *flags(pictures, tmp_path), "--arch", SEGMENTER)
-    assert_one_line_error(result, f"{SEGMENTER} is no classifier", CLASSIFIER)
-    result = run("train.py", "--dataset", "synthetic", "--arch", CLASSIFIER)
-    assert_one_line_error(result, f"{CLASSIFIER} is a classifier", "--task classify")

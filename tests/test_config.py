@@ -13,6 +13,7 @@ import pytest
 import config
 import flags
 from config import Config, UserError
+from flags.from_run import adopt_run
 from tests.program import ROOT, environment
 
 
@@ -132,5 +133,5 @@ def test_a_run_gives_its_test_scale_and_one_of_an_earlier_version_nothing(tmp_pa
         run_file = {"flags": saved, "config": {**tree, "MODEL": {}, "DATASET": {}}}
         (tmp_path / "run.json").write_text(json.dumps(run_file))
         args, given = flags.read_flags(["--from_run", str(tmp_path), "--snapshot", "x"])
-        config.adopt_run(args, given)
+        adopt_run(args, given)
         assert args.test_scale == wanted and args.size_divisor == 1

@@ -86,10 +86,11 @@ def build(args: argparse.Namespace) -> torch.nn.Module:
 # Of families of alike recipes a few are tried every time, all of them in `make slow`.
 FAMILIES = re.compile(r"(eval_|test_ms_)?(segformer|hila)_")
 TRIED = {"segformer_b5_ade", "hila_b2_s234_city", "hila_swin_t_ade", "test_ms_segformer_ade"}
+LIKE_OTHERS = re.compile(r"hrvit_(eval_)?(segformer_b2|segformer_b3|segformer_city|upernet)")
 
 
 def often(recipe: str) -> bool:
-    return recipe in TRIED or FAMILIES.match(recipe) is None
+    return recipe in TRIED or not (FAMILIES.match(recipe) or LIKE_OTHERS.match(recipe))
 
 
 @pytest.mark.parametrize(
@@ -195,6 +196,49 @@ HANET_VALUES = {
     "submit_r101_os8": SUBMIT,
     "submit_cityscapes_resnext": SUBMIT,
 }  # fmt: skip
+
+
+ADE20K = {
+    "dataset": "ade20k", "img_scale": (2048, 512), "test_scale": (2048, 512), "bs_trn": 2,
+    "crop_size": (512, 512), "val_iters": 16000, "slide_crop": None, "grad_ckpt": False,
+}  # fmt: skip
+WINDOWS = {
+    "dataset": "cityscapes", "img_scale": (2048, 1024), "test_scale": (2048, 1024), "bs_trn": 1,
+    "crop_size": (1024, 1024), "val_iters": 4000, "slide_crop": (1024, 1024),
+    "slide_stride": (768, 768),
+}  # fmt: skip
+HRVIT = {
+    "optimizer": "adamw", "lr": 6e-5, "weight_decay": 0.01, "betas": (0.9, 0.999), "poly_exp": 1.0,
+    "lr_schedule": "poly", "min_lr": 0.0, "warmup_iters": 1500, "warmup_ratio": 1e-6,
+    "max_iter": 160000, "loss_average": "all", "augmentation": "mmseg", "syncbn": True,
+    "ocr_alpha": 0.4, "precision": "fp32", "clip_grad": None, "class_uniform_pct": 0.0,
+}  # fmt: skip
+HRVIT_RECIPES = {  # head and size, data set: drop-path, recomputation, head at ten times the rate
+    "segformer_b1_ade20k": (0.1, False, True),
+    "segformer_b2_ade20k": (0.2, False, True),
+    "segformer_b3_ade20k": (0.3, False, False),
+    "segformer_b1_cityscapes": (0.15, False, True),
+    "segformer_b2_cityscapes": (0.2, True, True),
+    "segformer_b3_cityscapes": (0.3, True, True),
+    "upernet_b1_ade20k": (0.1, False, True),
+    "upernet_b2_ade20k": (0.2, False, True),
+    "upernet_b3_ade20k": (0.3, False, True),  # published: that of b1
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(HRVIT_RECIPES))
+def test_the_published_values_of_hrvit_arrive(name: str, tmp_path: Path) -> None:
+    (line,) = printed_commands(f"hrvit_{name}", tmp_path)
+    args = parsed(received(line, tmp_path))
+    head, size, dataset = name.split("_")
+    drop_path, grad_ckpt, fast_head = HRVIT_RECIPES[name]
+    values = {**HRVIT, **(ADE20K if dataset == "ade20k" else WINDOWS)}
+    values |= {"drop_path": drop_path, "grad_ckpt": grad_ckpt}
+    values["arch"] = f"hrvit.{size}_{ {'segformer': 'SegFormer', 'upernet': 'UPerNet'}[head] }"
+    assert {key: getattr(args, key) for key in values} == values
+    rules = {(rule[0], rule[1], rule[2]) for rule in args.param_rules}
+    assert rules == {("norm", 1.0, 0.0), *({("head", 10.0, 1.0)} if fast_head else set())}
 
 
 def test_sweep_is_the_cross_product(tmp_path: Path) -> None:

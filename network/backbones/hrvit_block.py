@@ -8,11 +8,13 @@ Source: Gu et al., "Multi-Scale High-Resolution Vision Transformer for Semantic 
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from network.ops.conv import conv
 from network.ops.drop_path import DropPath
@@ -63,6 +65,16 @@ class CrossShapedAttention(nn.Module):
         mixed = F.hardswish(torch.cat([rows, columns], dim=3) + local)
         return to_tokens(self.attn_bn(to_image(self.to_out(mixed))))
 
+    def inference_form(self) -> nn.Module:
+        """The same with the batch norm inside the linear layer before it."""
+        form = copy.copy(self)
+        vars(form)["_modules"] = dict(self._modules)  # so that `self` keeps its own
+        linear = self.to_out[0]
+        assert isinstance(linear, nn.Linear)
+        form.to_out = nn.Sequential(fuse_linear_bn_eval(linear, self.attn_bn))
+        form.set_submodule("attn_bn", nn.Identity())
+        return form
+
     def published_macs(self, x: Tensor) -> int:
         """Multiply-adds by the published count: the scores are those of padded stripes."""
         batch, height, width, channels = x.shape
@@ -99,13 +111,28 @@ class DiversityShortcut(nn.Module):
         return mixed.reshape(x.shape)
 
     def _dense(self, x: Tensor) -> Tensor:
-        """The same by two products with Kronecker matrices C x C: more sums, one pass each."""
+        """The same by two products with matrices C x C: more sums, but one pass each."""
+        right, left = self._matrices()
+        return F.linear(F.gelu(F.linear(x, *right)), *left)
+
+    def _matrices(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Weight (C, C) and bias (C,) of either projection, applied to the whole token."""
         right, left = self.proj_right, self.proj_left
-        eye = torch.eye(max(self.rows, self.columns), dtype=right.weight.dtype, device=x.device)
+        eye = torch.eye(max(self.rows, self.columns)).to(right.weight)
         by_rows = torch.kron(eye[: self.rows, : self.rows], right.weight)
         by_columns = torch.kron(left.weight, eye[: self.columns, : self.columns])
-        mixed = F.gelu(F.linear(x, by_rows, right.bias.repeat(self.rows)))
-        return F.linear(mixed, by_columns, left.bias.repeat_interleave(self.columns))
+        right_bias = right.bias.repeat(self.rows)
+        return (by_rows, right_bias), (by_columns, left.bias.repeat_interleave(self.columns))
+
+    def inference_form(self) -> nn.Module:
+        """Where the matrices are worth it, two linear layers that hold them."""
+        channels = self.rows * self.columns
+        if channels > DENSE_SHORTCUT:
+            return self
+        layers = [nn.Linear(channels, channels) for _ in range(2)]
+        for layer, (weight, bias) in zip(layers, self._matrices(), strict=True):
+            layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
+        return nn.Sequential(layers[0], nn.GELU(), layers[1])
 
     def published_macs(self, x: Tensor) -> int:
         """Multiply-adds of the two small linear layers."""
@@ -122,11 +149,20 @@ class TwoScaleConv(nn.Module):
         self.conv_5 = conv(channels - half, channels - half, 5, bias=True, groups=channels - half)
 
     def forward(self, x: Tensor) -> Tensor:
-        # One 5x5 convolution, with zeros around the 3x3 kernels: no split, no concatenation.
+        return F.conv2d(x, *self._joint(), padding=2, groups=x.shape[1])
+
+    def _joint(self) -> tuple[Tensor, Tensor]:
+        """Kernels and bias of one 5x5 convolution that does both: zeros surround the 3x3 ones."""
         kernels = torch.cat([F.pad(self.conv_3.weight, (1, 1, 1, 1)), self.conv_5.weight])
         assert self.conv_3.bias is not None and self.conv_5.bias is not None
-        bias = torch.cat([self.conv_3.bias, self.conv_5.bias])
-        return F.conv2d(x, kernels, bias, padding=2, groups=x.shape[1])
+        return kernels, torch.cat([self.conv_3.bias, self.conv_5.bias])
+
+    def inference_form(self) -> nn.Module:
+        """The one convolution."""
+        kernels, bias = self._joint()
+        layer = conv(len(kernels), len(kernels), 5, bias=True, groups=len(kernels))
+        layer.weight, layer.bias = nn.Parameter(kernels), nn.Parameter(bias)
+        return layer
 
     def published_macs(self, x: Tensor) -> int:
         """Multiply-adds of the two convolutions and their biases."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A shallow branch that keeps detail, and what is learned about boundaries from it.
 
-Sources: Wang et al., "UN-EPT" (2021), section 3; Yuan et al., "SegFix: Model-Agnostic Boundary
+Sources: Zhu et al., "UN-EPT" (2021), section 3; Yuan et al., "SegFix: Model-Agnostic Boundary
 Refinement for Segmentation" (2020) for mask and direction.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Context by deformable attention: an encoder over feature levels, a decoder of pixel queries.
 
-Sources: Zhu et al., "Deformable DETR" (2021); Wang et al., "UN-EPT: Unified Efficient Pyramid
+Sources: Zhu et al., "Deformable DETR" (2021); Zhu et al., "UN-EPT: Unified Efficient Pyramid
 Transformer for Semantic Segmentation" (2021), section 3.
 """
 

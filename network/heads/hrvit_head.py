@@ -50,7 +50,7 @@ class HRViTHead(ClassScores):
         kernels, bias = self._products()
         total = F.conv2d(features[0], kernels[0], bias)
         for feature, kernel in zip(features[1:], kernels[1:], strict=True):
-            total = total + resize(F.conv2d(feature, kernel), size, self.align_corners)
+            total += resize(F.conv2d(feature, kernel), size, self.align_corners)
         _, norm, relu = self.fusion_conv
         feats = relu(norm(total))
         return self.scores(feats), feats

@@ -13,6 +13,8 @@ from torch import Tensor
 
 __all__ = ["row_stripe_attention"]
 
+SCORES_AT_ONCE = 2**18  # of attention in bfloat16 on the CPU: they should stay in its cache
+
 
 def row_stripe_attention(query: Tensor, value: Tensor, height: int, heads: int) -> Tensor:
     """softmax(Q V^T / sqrt(C / heads)) V inside every stripe of `height` full rows.
@@ -32,9 +34,28 @@ def row_stripe_attention(query: Tensor, value: Tensor, height: int, heads: int) 
 
 def _attend(query: Tensor, value: Tensor, height: int, heads: int) -> Tensor:
     """As `row_stripe_attention`, for `height` that divides H."""
-    key = _windows(value, height, heads)
-    result = F.scaled_dot_product_attention(_windows(query, height, heads), key, key)
+    windows, key = _windows(query, height, heads), _windows(value, height, heads)
+    if query.dtype == torch.bfloat16 and query.device.type == "cpu":
+        result = _by_products(windows, key)
+    else:
+        result = F.scaled_dot_product_attention(windows, key, key)
     return result.transpose(1, 2).reshape(query.shape)
+
+
+def _by_products(query: Tensor, key: Tensor) -> Tensor:
+    """Attention of (windows, heads, T, C) by matrix products, some windows at a time.
+
+    PyTorch's fused kernel gains nothing from a CPU's bfloat16 instructions; its products do.
+    """
+    heads = query.shape[1]
+    queries = (query * query.shape[-1] ** -0.5).flatten(0, 1)
+    keys = key.flatten(0, 1).contiguous()
+    at_once = max(1, SCORES_AT_ONCE // query.shape[2] ** 2)
+    parts = [
+        torch.bmm(torch.bmm(some, each.mT).softmax(-1), each)
+        for some, each in zip(queries.split(at_once), keys.split(at_once), strict=True)
+    ]
+    return (parts[0] if len(parts) == 1 else torch.cat(parts)).unflatten(0, (-1, heads))
 
 
 def _windows(x: Tensor, height: int, heads: int) -> Tensor:

@@ -98,6 +98,17 @@ def test_camvid_trainval_trains_on_val_and_validates_on_test(camvid_root: Path) 
     assert names(build.val_items(args, cfg)) == names(camvid.list_items(camvid_root, "test"))
 
 
+def test_parts_of_a_split_are_all_of_it(kitti_root: Path) -> None:
+    parts = []
+    for index in range(4):
+        argv = ("--eval", "val", "--split_count", "4", "--split_index", str(index))
+        parts.append(build.eval_items(*on("kitti", kitti_root, *argv)))
+    assert [len(part) for part in parts] == [5, 5, 5, 6]
+    assert sum(parts, []) == kitti.list_items(kitti_root, "val")
+    with pytest.raises(UserError, match="--split_count 30: there are only 21 images"):
+        build.eval_items(*on("kitti", kitti_root, "--eval", "val", "--split_count", "30"))
+
+
 def test_kitti_trainval_is_all_frames_twice(kitti_root: Path) -> None:
     args, cfg = on("kitti", kitti_root, "--city_mode", "trainval")
     assert len(build.train_items(args, cfg)) == len(build.val_items(args, cfg)) == 200

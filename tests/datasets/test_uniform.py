@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from datasets.uniform import epoch_list
+from datasets.uniform import EpochPlan, epoch_list
 
 
 def points(*counts: int) -> dict[int, list[tuple[int, int, int]]]:
@@ -66,3 +66,20 @@ def test_useless_settings_are_refused(arguments, message):
     fixed = {"pct": 0.5, "num_classes": 2, "seed": 0, "epoch": 0}
     with pytest.raises(ValueError, match=message):
         epoch_list(4, points(2, 2), **{**fixed, **arguments})
+
+
+def test_video_frames_are_drawn_until_max_cu_epoch_and_the_length_stays():
+    def of(count: int, *classes: int) -> dict[int, list[tuple[int, int, int]]]:
+        return {k: [(item, 1, 1) for item in range(count)] for k in classes}
+
+    plan = EpochPlan(
+        num_fine=6, fine=of(5, 0, 1), num_video=3, video=of(2, 0, 1), coarse=of(1, 1),
+        boost=(1,), max_cu_epoch=20, pct=0.5, num_classes=2, seed=0,
+    )  # fmt: skip
+    drawn = [plan(epoch) for epoch in range(20)]
+    assert {len(entries) for entries in drawn} == {6}
+    assert {item for entries in drawn for item, _ in entries} == set(range(10))
+    merged = plan.centroids(0)
+    assert [item for item, *_ in merged[0][5:]] == [6, 7]
+    assert [item for item, *_ in merged[1][5:]] == [6, 7, 9]
+    assert {item for item, _ in plan(20)} <= set(range(6))

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from config import UserError
-from engine.build import build_schedule, group_schedules
 from engine.hanet_groups import SCHEDULE, hanet_groups
+from engine.rates import build_schedule, group_schedules
 from tests.parity.core import FIXTURES
 
 POLY = json.loads((FIXTURES / "hanet" / "functions.json").read_text())["poly"]
@@ -73,7 +73,8 @@ def flags(**changes: object) -> Namespace:
     values = {
         "lr_by": "iter", "lr_schedule": "poly", "max_iter": 40000, "accum_steps": 1,
         "poly_exp": 0.9, "min_lr": 0.0, "warmup_iters": 0, "warmup_ratio": 1e-6, "lr": 0.01,
-        "hanet_poly_exp": 0.0, "rlx_off_iter": -1, "rescale": 1.0, "repoly": 1.5,
+        "hanet_poly_exp": 0.0, "test_mode": False,
+        "rlx_off_iter": -1, "rescale": 1.0, "repoly": 1.5,
     }  # fmt: skip
     return Namespace(**{**values, **changes})
 

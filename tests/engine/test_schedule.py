@@ -9,9 +9,6 @@ import pytest
 import torch
 from timm.scheduler import CosineLRScheduler
 
-import flags
-from config import Config
-from engine.build import build_schedule
 from engine.schedule import cosine, make_schedule, poly_iter, step_down, with_warmup
 
 
@@ -77,32 +74,6 @@ def test_steps_go_down_a_stair_by_epoch_and_by_iteration():
     assert [by_epoch(e) for e in (0, 3, 4, 8)] == [1, 1, 0.5, 0.25]
     warm = with_warmup(factor, 10, 0.5)
     assert [warm(i) for i in (0, 5, 10)] == [0.5, 0.75, 1]
-
-
-def rate_of(*argv: str):
-    """Learning rate from (step, epoch, base) as the flags describe it; ten steps an epoch."""
-    args, given = flags.read_flags(argv)
-    flags.resolve(args, given, Config())
-    return build_schedule(args, 10)
-
-
-def test_the_smallest_rate_is_absolute_whatever_the_base_of_a_group():
-    rate = rate_of("--lr_by", "iter", "--max_iter", "100", "--lr", "0.1", "--min_lr", "0.02")
-    assert [rate(i, 0, 0.1) for i in (0, 50, 100)] == pytest.approx([0.1, 0.06, 0.02])
-    assert [rate(i, 0, 1.0) for i in (0, 50, 100)] == pytest.approx([1.0, 0.51, 0.02])
-
-
-def test_steps_count_epochs_or_iterations():
-    by_step = ["--lr_schedule", "step", "--lr_step", "2", "--lr_gamma", "0.5"]
-    assert [rate_of(*by_step)(30 + e, e, 1.0) for e in (0, 1, 2, 4)] == [1, 1, 0.5, 0.25]
-    rate = rate_of(*by_step, "--lr_by", "iter", "--warmup_iters", "2", "--warmup_ratio", "0.5")
-    assert [rate(i, 0, 1.0) for i in (0, 1, 2, 3, 4)] == [0.5, 0.75, 0.5, 0.5, 0.25]
-
-
-def test_a_quick_check_has_no_warm_up_longer_than_itself():
-    rate = rate_of("--test_mode", "--lr_by", "iter", "--max_iter", "9999", "--warmup_iters", "1500",
-                   "--warmup_ratio", "0.1")  # fmt: skip
-    assert rate(0, 0, 1.0) == 1.0
 
 
 def test_cosine_warms_up_counts_from_epoch_zero_and_ends_at_its_lowest_rate():

@@ -21,25 +21,7 @@ from network.outputs import AUX, PRED, attn_key, pred_key
 from tests.loss.cases import IGNORE, logits_and_labels
 
 SPEC = SimpleNamespace(num_classes=5, ignore_label=IGNORE)
-FLAGS = {
-    "rmi_loss": False,
-    "img_wt_loss": False,
-    "batch_weighting": False,
-    "jointwtborder": False,
-    "strict_bdr_cls": None,
-    "rlx_off_epoch": -1,
-    "wt_bound": 1.0,
-    "ocr_alpha": 0.4,
-    "loss_average": "valid",
-    "ohem_threshold": None,
-    "ohem_min_kept": 100,
-    "log_accuracy": False,
-    "cls_wt_loss": False,
-    "attention_loss": 0.0,
-    "rlx_off_iter": -1,
-    "ocr_aux_loss_rmi": False,
-    "supervised_mscale_loss_wt": 0.0,
-}
+FLAGS = vars(read_flags([])[0])
 
 
 def two_scale_outputs():

@@ -62,7 +62,9 @@ def small_net(seed: int = 0, **options: Any) -> HANetDeepLab:
 def test_every_published_name_is_there_in_both_spellings() -> None:
     assert len(ARCHS) == 20
     for arch in ARCHS:
-        assert resolve_arch(f"network.deepv3.{arch.removeprefix('hanet.')}") == arch
+        published = f"network.deepv3.{arch.removeprefix('hanet.')}"
+        assert resolve_arch(published) == arch
+        assert resolve_arch(f"{published}_Mscale") == f"{arch}_Mscale"
 
 
 @pytest.mark.slow

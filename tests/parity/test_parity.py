@@ -15,7 +15,7 @@ from tests.parity.core import FIXTURES, checks_of, compare, find_check, fixture_
 RECORDED = [(path, name) for path in sorted(FIXTURES.iterdir()) for name in fixture_names(path)]
 # Networks of published size.
 HEAVY = (
-    *("ocrnet.", "deepv3.", "mscale", "attnscale.", "loss_total_mscale"),
+    *("ocrnet.", "deepv3.", "mscale", "attnscale.", "loss_total_mscale", "hila-b1", "hila-swin"),
     *("HRViT", "segformer_hrvit_b1_150", "segformer_hrvit_b2", "upernet_hrvit"),
     *("hila-b1", "hila-swin", "r50_os", "r101_os", "mobilenetv2_os", "evaluation_mobilenetv2"),
 )

@@ -6,9 +6,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.predict import Infer, slide
 from network.backbones.deit import resample_positions
 from network.build import build_net
 from network.heads.boundary import SpatialBranch
@@ -22,7 +25,7 @@ from network.heads.deformable import (
 from network.ops.deform_attn import deformable_attention, level_by_level
 from network.ops.resize import size_of
 from network.outputs import DIRECTION, MASK, PRED
-from tests.parity.core import Fixture, Row, compare
+from tests.parity.core import FIXTURES, Fixture, Row, compare, failure, load_fixture
 from tests.parity.hmsa_networks import compare_outputs, draw_image, load_recorded
 
 ARCHS = {"res50": "unept.R50", "deit": "unept.DeiT"}
@@ -210,11 +213,114 @@ def check_resize(fixture: Fixture) -> list[Row]:
     return [compare(fixture.name, got, fixture.arrays["pos_embed"], **header["tolerance"])]
 
 
+def published_loss(outputs: Mapping[str, Tensor], fixture: Fixture) -> Tensor:
+    """The recorded loss: no boundary logit is above 0.5 here, so the refinement moves nothing."""
+    label, distance, angle = (
+        torch.from_numpy(fixture.arrays[key].astype(np.int64))[:, 0]
+        for key in ("label", "distance", "angle")
+    )
+    mask, direction = (
+        F.interpolate(outputs[key], label.shape[-2:], mode="bilinear", align_corners=True)
+        for key in (MASK, DIRECTION)
+    )
+    assert float(mask.detach()[:, 1].max()) < 0.5
+    near = ((distance >= 0) & (distance <= 5)).long()
+    octant = torch.ceil((angle.double() + 180 - 22.5) / 45).long() % 8
+    octant[mask.softmax(1)[:, 1] <= 0.5] = -1
+
+    def balanced(logits: Tensor, target: Tensor) -> Tensor:
+        count = torch.bincount(target[target >= 0], minlength=logits.shape[1])
+        return F.cross_entropy(logits, target, (1 - count / count.sum()).float(), ignore_index=-1)
+
+    classes = F.cross_entropy(outputs[PRED], label, ignore_index=255, reduction="none").mean()
+    return 1.8 * classes + 5 * balanced(mask, near) + 0.6 * balanced(direction, octant)
+
+
+def misread(gradient: Tensor) -> Tensor:
+    """What torch's CPU batch norm made of the gradient of the spatial branch when it was recorded.
+
+    For one picture it took the memory of a (cells, channels) gradient for (channels, cells).
+    """
+    return gradient.flatten(2).transpose(1, 2).reshape(gradient.shape)
+
+
+def check_gradients(fixture: Fixture) -> list[Row]:
+    """Loss and length of the gradient of every parameter, in eval mode.
+
+    differs: below the spatial branch the recorded lengths are those of a misread gradient, while
+    ours is right; for the comparison it is misread too.
+    """
+    header, tolerance = fixture.header, fixture.header["tolerance"]
+    net = build(load_fixture(FIXTURES / "unept" / "res50_unept_ade20k_96.json"))
+    with watched({"spatial": net.spatial_branch}) as seen:
+        outputs = net(draw_image(header["input"]), return_all=True)
+    spatial = seen["spatial"]
+    spatial.retain_grad()
+    loss = published_loss(outputs, fixture)
+    loss.backward(retain_graph=True)
+    net.spatial_branch.zero_grad()
+    spatial.backward(misread(spatial.grad))
+    rows = [compare(fixture.name, loss.item(), header["loss"], rtol=tolerance["loss_rtol"])]
+    lengths = {name: float(item.grad.norm()) for name, item in net.named_parameters()}
+    if lengths.keys() != header["gradient_l2"].keys():
+        return [failure(fixture.name, "other parameters than recorded")]
+    limits = tolerance["gradient_atol"], tolerance["gradient_rtol"]
+    return rows + [
+        compare(f"{fixture.name}/{key}", lengths[key], want, *limits)
+        for key, want in header["gradient_l2"].items()
+    ]
+
+
+def toy(fixture: Fixture) -> Infer:
+    """The network of the sliding fixture: channels of the picture and ramps inside the window."""
+    classes, (height, width) = fixture.header["num_classes"], fixture.header["crop"]
+
+    def infer(images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
+        number = torch.arange(classes)[:, None, None]
+        row = torch.arange(images.shape[-2])[:, None] / height
+        column = torch.arange(images.shape[-1]) / width
+        ramp = (number + 1) * row - number * column
+        return {PRED: images[:, number[:, 0, 0] % 3] * (1 + 0.5 * number) + ramp}
+
+    return infer
+
+
+def check_slide(fixture: Fixture) -> list[Row]:
+    """Windows, their mean and number, and the mean of the passes' probabilities."""
+    header, tolerance = fixture.header, fixture.header["tolerance"]
+    original = torch.Size(header["original_size"])
+    crop, stride = as_size(header["crop"]), as_size(header["stride"])
+    overlap = crop[0] - stride[0], crop[1] - stride[1]
+    seen: list[int] = []
+
+    def counted(images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
+        seen.append(len(images))
+        return toy(fixture)(images, rows)
+
+    mean = torch.zeros(1, header["num_classes"], *original)
+    rows = []
+    for number, spec in enumerate(header["passes"]):
+        seen.clear()
+        scores = slide(counted, crop, overlap)(draw_image(spec))[PRED]
+        rows.append(compare(f"{fixture.name}/{number}.windows", sum(seen), spec["windows"]))
+        full = F.interpolate(scores, original, mode="bilinear").softmax(1)
+        full = full.flip(-1) if spec["mirrored"] else full
+        mean += full / len(header["passes"])
+        for key, value in (("window_mean", scores), ("probability", full)):
+            want = fixture.arrays[f"{number}.{key}"]
+            rows.append(compare(f"{fixture.name}/{number}.{key}", value[0], want, **tolerance))
+    rows.append(compare(f"{fixture.name}/average", mean[0], fixture.arrays["average"], **tolerance))
+    want = fixture.arrays["prediction"]
+    return [*rows, compare(f"{fixture.name}/prediction", mean.argmax(1)[0], want)]
+
+
 CHECKS = {
     "res50_unept_*": check_network,
     "deit_unept_*": check_network,
     "spatial_branch_*": check_spatial,
     "context_branch_*": check_branch,
+    "train_gradients_res50_96": check_gradients,
+    "slide_inference": check_slide,
     "op_ms_deform_attn": check_operator,
     "position_and_init": check_position,
     "deit_position_resize": check_resize,

@@ -126,3 +126,24 @@ def test_recomputation_keeps_fewer_tensors_for_the_backward_pass() -> None:
 def test_the_rate_of_drop_path_rises_to_the_last_block() -> None:
     rates = [m.rate for m in tiny_hrvit(drop_path=0.5).modules() if isinstance(m, DropPath)]
     assert rates[0] == 0 and rates[-1] == 0.5 and rates == sorted(rates)
+
+
+@pytest.mark.parametrize(
+    ("layer", "size"),
+    [
+        (CrossShapedAttention(16, 8, 2), (1, 5, 4, 16)),
+        (DiversityShortcut(48), (1, 5, 4, 48)),
+        (DiversityShortcut(128), (1, 5, 4, 128)),
+        (TwoScaleConv(10), (1, 10, 5, 4)),
+    ],
+    ids=["attention", "dense shortcut", "wide shortcut", "two convolutions"],
+)
+@torch.no_grad()
+def test_the_inference_form_gives_the_same(layer: nn.Module, size: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    enliven(layer.eval().double())
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    x = torch.randn(*size, dtype=torch.float64)
+    want, got = layer(x), layer.inference_form()(x)
+    assert torch.allclose(got, want, rtol=0, atol=1e-12) and want.any()
+    assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())

@@ -47,8 +47,11 @@ def test_a_gate_lies_in_0_to_1_at_any_height(layers: int, injection: int, height
 @pytest.mark.parametrize("maximum", [False, True])
 def test_pooling_is_adaptive_pooling_of_both_sides(size: tuple[int, int], maximum: bool) -> None:
     x = torch.randn(2, 4, *size)
+    last = x.contiguous(memory_format=torch.channels_last)
     pool = F.adaptive_max_pool2d if maximum else F.adaptive_avg_pool2d
-    torch.testing.assert_close(pooled(x, 16, maximum), pool(x, (16, 1))[..., 0])
+    want = pool(x, (16, 1))[..., 0]
+    torch.testing.assert_close(pooled(x, 16, maximum), want)
+    torch.testing.assert_close(pooled(last, 16, maximum), want)
 
 
 @pytest.mark.parametrize(("reduction", "hidden"), [(4, 6), (5, 5), (7, 4), (64, 1), (-2, 48)])
@@ -102,7 +105,13 @@ def test_dropout_drops_whole_channels_of_a_sample() -> None:
 
 def test_a_gate_multiplies_every_column_alike() -> None:
     x, gate = torch.randn(1, 2, 3, 4), torch.rand(1, 2, 3)
-    torch.testing.assert_close(gated(x, gate), x * gate[:, :, :, None].expand_as(x))
+    want = x * gate[:, :, :, None].expand_as(x)
+    torch.testing.assert_close(gated(x, gate), want)
+    last = x.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        got = gated(last, gate)
+    assert got is last
+    torch.testing.assert_close(got, want)
 
 
 @pytest.mark.parametrize(

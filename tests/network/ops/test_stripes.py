@@ -49,3 +49,16 @@ def test_columns_are_rows_of_the_turned_map() -> None:
     other[:, :, 2:] = 0
     again = row_stripe_attention(query.transpose(1, 2), other.transpose(1, 2), 2, heads=1)
     assert torch.equal(turned[:, :2], again[:, :2]) and not torch.equal(turned, again)
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_bfloat16_on_the_cpu_takes_another_way_to_the_same_result(
+    heads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("network.ops.stripes.SCORES_AT_ONCE", 300)  # several parts
+    torch.manual_seed(0)
+    query, value = torch.randn(2, 2, 7, 5, 12)
+    want = row_stripe_attention(query, value, 2, heads)
+    got = row_stripe_attention(query.bfloat16(), value.bfloat16(), 2, heads)
+    assert got.dtype == torch.bfloat16
+    assert torch.allclose(got.float(), want, rtol=0, atol=0.05)

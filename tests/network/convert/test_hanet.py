@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the weights of HANet blocks tell of the options they were trained with."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from network.convert.hanet import block_facts, misfit, official_name, our_name
+from network.heads.hanet import HANet, HANetSettings
+
+CHANNELS = {0: (1024, 2048), 1: (2048, 1280), 2: (1280, 256), 3: (304, 256), 4: (256, 19)}
+
+
+def state(places: tuple[int, ...] = (0, 1, 2, 3), prefix: str = "", **options: object) -> dict:
+    """The state dict of blocks at these places, without memory."""
+    found: dict[str, Tensor] = {}
+    with torch.device("meta"):
+        for place in places:
+            block = HANet(*CHANNELS[place], HANetSettings(**options))
+            found |= {f"{prefix}hanet{place}.{k}": v for k, v in block.state_dict().items()}
+    return {key: torch.zeros(()).expand(value.shape) for key, value in found.items()}
+
+
+@pytest.mark.parametrize("reduction", [1, 2, 3, 8, 16, 24, 32, 33, 64, 128, -2, -3])
+def test_the_reduction_named_gives_the_same_widths(reduction: int) -> None:
+    facts = block_facts(state(reduction=reduction, injection=0))
+    assert facts.switches == (1, 1, 1, 1, 0)
+    named = HANetSettings(reduction=facts.reduction)
+    for channels, _ in list(CHANNELS.values())[:4]:
+        assert named.hidden(channels) == HANetSettings(reduction=reduction).hidden(channels)
+    if reduction in (2, 8, 16, 32, 64, -2, -3):
+        assert facts.reduction == reduction
+
+
+@pytest.mark.parametrize("prefix", ["", "net."])
+@pytest.mark.parametrize(
+    ("options", "flags"),
+    [
+        (
+            {"kernel": 5, "layers": 2, "injection": 1, "row_steps": 4},
+            "--hanet_set 5 32 2 --hanet_pos 1 0 --pos_rfactor 4",
+        ),
+        ({"injection": 0}, "--hanet_set 3 32 3 --hanet_pos 0 0"),
+        ({"injection": 2}, "--hanet_set 3 32 3 --hanet_pos 2 0 --pos_rfactor 8"),
+    ],
+)
+def test_the_flags_named_build_the_blocks_of_the_file(
+    prefix: str, options: dict, flags: str
+) -> None:
+    facts = block_facts(state(places=(1, 4), prefix=prefix, **options))
+    assert facts.flags() == f"--hanet 0 1 0 0 1 {flags}"
+
+
+def test_a_fixed_code_is_known_by_its_first_row() -> None:
+    block = HANet(8, 4, HANetSettings(reduction=2))
+    weights = {f"hanet0.{key}": value for key, value in block.state_dict().items()}
+    assert block_facts(weights).flags().endswith("--hanet_pos 2 1 --pos_rfactor 8")
+
+
+def test_equal_blocks_and_none_at_all_are_no_misfit() -> None:
+    assert misfit(state(), state()) == "" and misfit({}, {}) == ""
+    assert "reduction 64" in misfit(state(), state(reduction=64))
+    assert "no HANet blocks" in misfit({}, state())
+    assert "leave --hanet out" in misfit(state(), {})
+
+
+@pytest.mark.parametrize(
+    "key", ["layer0.0.weight", "aspp.img_conv.0.weight", "hanet0.x", "dsn.0.bias"]
+)
+def test_names_go_there_and_back(key: str) -> None:
+    assert official_name(our_name(key)) == key
+    assert official_name("net." + our_name(key)) == key
+
+
+def test_the_rule_of_the_width_is_rounding_up() -> None:
+    assert HANetSettings(reduction=64).hidden(304) == math.ceil(304 / 64) == 5

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page about deformable attention: places, directions, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from network import unept
+from reports.deformable import PAGE, SamplingTap, main, make_page, query_of
+from reports.sampling import Sampling, direction_vectors, draw_directions, draw_sampling
+from tests.network.tiny import picture
+from tests.network.tiny_unept import TinyDeiT, tiny, tiny_context
+from tests.reports.chrome import Chrome
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`unept.DeiT` is the tiny network of the tests."""
+    monkeypatch.setattr(unept, "DeiTTrunk", TinyDeiT)
+    monkeypatch.setattr(unept, "ContextBranch", tiny_context)
+
+
+@pytest.fixture
+def street(tmp_path: Path) -> Path:
+    path = tmp_path / "street & <b>.png"
+    pixels = np.random.default_rng(0).integers(0, 255, (50, 70, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def official(tmp_path: Path) -> Path:
+    """Weights alone, as an official file has them."""
+    path = tmp_path / "iter_160000.pth"
+    torch.save({"state_dict": tiny().state_dict(), "meta": {"iter": 160000}}, path)
+    return path
+
+
+def a_look() -> Sampling:
+    places = np.full((2, 3, 4, 2), 0.75)
+    places[0, 2] = -0.5
+    weights = np.full((2, 3, 4), 1 / 12)
+    return Sampling(query=(0.25, 0.5), places=places, weights=weights)
+
+
+def test_shares_of_levels_and_of_the_outside_add_up() -> None:
+    look = a_look()
+    assert look.level_shares() == pytest.approx([1 / 3] * 3)
+    assert look.outside() == pytest.approx(1 / 6)
+
+
+def test_points_and_cross_are_drawn_where_they_are() -> None:
+    drawn = draw_sampling(np.zeros((480, 480, 3), np.uint8), a_look())
+    assert drawn[360, 360].any() and drawn[240, 120].tolist() == [255, 255, 255]
+    assert not drawn[:100].any()
+
+
+def test_directions_turn_clockwise_from_left() -> None:
+    vectors = direction_vectors(np.arange(8))
+    want = [(-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1), (0, 1), (-1, 1)]
+    for vector, (x, y) in zip(vectors, want, strict=True):
+        np.testing.assert_allclose(vector, np.array([x, y]) / np.hypot(x, y), atol=1e-12)
+
+
+def test_arrows_stand_only_in_cells_near_a_boundary() -> None:
+    near = np.zeros((6, 6))
+    near[2, 3] = 0.9
+    drawn = draw_directions(np.zeros((480, 480, 3), np.uint8), near, np.zeros((6, 6), np.int64))
+    rows, columns = np.nonzero(drawn.any(2))
+    assert (rows.min(), rows.max()) == (160, 239) and (columns.min(), columns.max()) == (240, 319)
+    arrow = drawn[..., 1] > 60
+    columns = np.nonzero(arrow)[1]
+    assert columns.min() < 250 and columns.max() > 300  # all along the cell
+    assert arrow[:, :280].sum() > 1.5 * arrow[:, 280:].sum()  # its head is at the left
+
+
+def test_the_tap_sees_what_the_network_samples() -> None:
+    net = tiny().eval()
+    attention = net.context_branch.decoder.layers[0].cross_attn
+    tap, seen = SamplingTap(attention), []
+    inner = attention.sampling
+    attention.sampling = lambda *inputs: seen.append(inner(*inputs)) or seen[-1]
+    with torch.inference_mode():
+        net(picture(64, 64))
+        look = tap.sampling(19)
+    places, weights = seen[0]
+    np.testing.assert_allclose(look.places, places[0, 19], atol=1e-5)
+    np.testing.assert_allclose(look.weights, weights[0, 19], atol=1e-5)
+    assert look.query == (3.5 / 8, 2.5 / 8)
+
+
+def test_a_pixel_chooses_the_query_of_its_cell() -> None:
+    assert query_of((15, 16), (40, 60), columns=8) == 2 * 8 + 1
+
+
+def test_the_program_writes_a_page_that_works(
+    narrow: None, street: Path, official: Path, tmp_path: Path, chrome: Chrome
+) -> None:
+    out = tmp_path / "looks"
+    flags = ["--arch", "unept.DeiT", "--snapshot", str(official), "--image", str(street)]
+    assert main([*flags, "--coords", "3,4", "69,49", "--threshold", "0.1", "--out", str(out)]) == 0
+    names = {path.name for path in out.iterdir()}
+    layers = {f"query_{place}_layer1.png" for place in ("3_4", "69_49")}
+    assert names == {PAGE, "directions.png", *layers}
+    drawn = cv2.imread(str(out / "query_3_4_layer1.png"))
+    assert min(drawn.shape[:2]) >= 400
+    chrome.open(out / PAGE, 1200)
+    assert chrome.run("[...document.images].every(i => i.complete && i.naturalWidth)")
+    assert "street & <b>.png" in chrome.run("document.title")
+    assert not chrome.problems
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"--coords": "70,3"}, "--coords 70,3 is outside of the picture of 70x50 pixels"),
+        ({"--arch": ""}, "does not say which network it holds: give --arch"),
+        ({"--arch": "unept.R51"}, "is no architecture; did you mean unept.R50?"),
+        ({"--query_grid": "7,9"}, "64 rows, the grid of this network is 7x9"),
+        ({"--image": "absent.png"}, "absent.png: image can not be read"),
+    ],
+)
+def test_what_does_not_fit_is_one_clear_line(
+    narrow: None,
+    street: Path,
+    official: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, str],
+    message: str,
+) -> None:
+    flags = {"--arch": "unept.DeiT", "--snapshot": str(official), "--image": str(street)}
+    flags |= {"--coords": "3,4", "--out": str(tmp_path / "looks"), **changes}
+    assert main([f"{name}={value}" for name, value in flags.items()]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_other_networks_are_refused(
+    street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "hrnet.pth"
+    torch.save({"state_dict": {"x": torch.zeros(1)}, "arch": "ocrnet.HRNet"}, path)
+    assert main(["--snapshot", str(path), "--image", str(street), "--coords", "1,1"]) == 2
+    assert "no weights of UN-EPT" in capsys.readouterr().err
+
+
+def test_pictures_go_where_they_belong(tmp_path: Path) -> None:
+    image = np.zeros((40, 64, 3), np.uint8)
+    page = make_page(tiny().eval(), image, [(0, 0)], tmp_path / "a" / "b", title="t")
+    assert page == tmp_path / "a" / "b" / PAGE and (page.parent / "directions.png").exists()

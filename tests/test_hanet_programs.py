@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""train.py and eval.py with HANet blocks: flags, positions, pictures of gates, refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.program import TINY, assert_one_line_error, run
+
+pytestmark = pytest.mark.slow
+HANET = [
+    "--hanet", "1", "1", "1", "1", "1", "--hanet_set", "3,16,3", "--hanet_pos", "2", "1",
+    "--pos_noise", "0.3", "--dropout", "0.1",
+]  # fmt: skip
+SMALL = ["--arch", "network.deepv3.DeepMobileNetV3PlusD_HANet", *HANET, "--aux_loss"]
+
+
+def data(root: Path, directory: Path) -> list[str]:
+    return [
+        "--dataset", "synthetic", "--set", f"DATASET.SYNTHETIC_DIR={root}", "--num_workers", "0",
+        "--set", f"DATASET.CENTROID_ROOT={directory}/centroids", "--result_dir", str(directory),
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(street_root: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A checkpoint of the mobile network after a few steps."""
+    directory = tmp_path_factory.mktemp("hanet")
+    result = run(
+        "train.py", *SMALL, *data(street_root, directory), "--class_uniform_tile", "64",
+        "--crop_size", "64,96", "--bs_trn", "2", "--max_iter", "4", "--lr_by", "iter",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "aux" in result.stdout
+    facts = json.loads((directory / "run.json").read_text())
+    assert facts["config"]["MODEL"]["hanet"] == [1, 1, 1, 1, 1]
+    return str(next(directory.glob("best_checkpoint_ep*.pth")))
+
+
+@pytest.mark.parametrize("program", [["eval.py"], ["train.py", "--eval", "val"]])
+def test_dump_attention_shows_every_block_in_folder_and_report(
+    program: list[str], trained: str, street_root: Path, tmp_path: Path
+) -> None:
+    result = run(
+        *program, "--snapshot", trained, *data(street_root, tmp_path), "--dump_attention",
+        "--dump_all_images", "--do_flip", "--test_mode",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    pictures = tmp_path / "best_images"
+    for block in range(5):
+        assert len(list(pictures.rglob(f"*_gate_{block}.png"))) == 4
+    page = (pictures / "index.html").read_text()
+    assert "Height attention" in page and "Gates 4" in page
+
+
+def test_a_wrong_reduction_is_one_line_that_names_the_right_one(
+    trained: str, street_root: Path, tmp_path: Path
+) -> None:
+    wrong = ["--hanet_set", "3", "64", "3"]
+    result = run("eval.py", "--snapshot", trained, *data(street_root, tmp_path), *wrong)
+    assert_one_line_error(
+        result, "trained with reduction 16", "--hanet_set 3 16 3", "this network has --hanet_set"
+    )
+
+
+def test_dump_attention_needs_a_block(street_root: Path, tmp_path: Path) -> None:
+    flags = [*TINY, *data(street_root, tmp_path), "--class_uniform_tile", "64"]
+    result = run("train.py", *flags, "--crop_size", "64,64", "--max_epoch", "1")
+    assert result.returncode == 0, result.stdout + result.stderr
+    snapshot = str(next(tmp_path.glob("best_checkpoint_ep*.pth")))
+    result = run("eval.py", *flags, "--snapshot", snapshot, "--dump_attention")
+    assert_one_line_error(result, "--dump_attention", "no HANet block")

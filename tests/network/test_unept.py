@@ -56,6 +56,12 @@ def test_a_ragged_picture_is_the_padded_one_cut_back() -> None:
     torch.testing.assert_close(net(image)["pred"], net(whole)["pred"][..., :50, :70])
 
 
+@torch.inference_mode()
+def test_maps_of_a_ragged_picture_have_a_cell_for_every_part() -> None:
+    maps = tiny().eval().maps(picture(50, 70))  # as the multi-scale form asks
+    assert maps.logits.shape == (1, NUM_CLASSES, 7, 9) and maps.feats.shape == (1, 16, 7, 9)
+
+
 def change_by_company(net: nn.Module) -> float:
     """How much the scores of a picture change with its companion in the batch."""
     first, second, third = (picture(64, 64, seed=seed) for seed in range(3))
@@ -124,8 +130,8 @@ def test_autocast_changes_little() -> None:
 
 
 def test_a_tiny_picture_is_one_clear_line() -> None:
-    with pytest.raises(UserError, match="20x64 pixels is too small for UN-EPT: 32x32 or more"):
-        tiny()(picture(20, 64))
+    with pytest.raises(UserError, match="12x64 pixels is too small for UN-EPT: 16x16 or more"):
+        tiny()(picture(12, 64))
 
 
 @pytest.mark.parametrize(

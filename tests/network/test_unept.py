@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from config import ModelConfig, UserError
+from engine.predict import slide, whole
 from network import unept
 from network.build import build_net
 from network.convert import load_official, load_trunk
@@ -84,6 +85,19 @@ def test_pictures_of_a_batch_are_alone_unless_asked(mix_batch: str) -> None:
 def test_one_picture_gets_the_same_scores_either_way() -> None:
     alone, mixed = (tiny(mix_batch=name).eval() for name in ("never", "always"))
     torch.testing.assert_close(alone(picture())["pred"], mixed(picture())["pred"])
+
+
+@torch.inference_mode()
+def test_windows_are_seen_once_and_score_alike_in_any_batch() -> None:
+    net, seen = tiny().eval(), []
+    net.register_forward_hook(lambda module, inputs, outputs: seen.append(len(inputs[0])))
+    image = picture(80, 112)
+    one, many = (
+        slide(whole(net), (64, 64), (32, 32), batch_windows=count)(image)["pred"]
+        for count in (1, 4)
+    )
+    assert seen == [1] * 6 + [4, 2]  # two rows of three windows
+    torch.testing.assert_close(one, many)
 
 
 def test_query_vectors_follow_the_shape_of_the_picture() -> None:

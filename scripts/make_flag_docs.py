@@ -70,6 +70,7 @@ def bounds(convert: Callable[[str], object]) -> str:
     name = {int: "integer", float: "number"}.get(kind) or SPELLINGS.get(convert.__name__, "text")
     if "count" in inside:
         count = inside["count"]
+        name = f"{bounds(kind)}," if inspect.isfunction(kind) else name
         return f"{name} list" if count is None else f"{count} {name}s"
     if "low" not in inside:
         return name
@@ -86,7 +87,8 @@ def accepted(action: argparse.Action) -> str:
         return ", ".join(f"`{choice}`" for choice in action.choices)
     if action.type is None:
         return str(action.metavar or "text")
-    return bounds(action.type) if callable(action.type) else "text"
+    text = bounds(action.type) if callable(action.type) else "text"
+    return f"{' '.join(action.metavar)}: {text}" if isinstance(action.metavar, tuple) else text
 
 
 def flag_table(group: argparse._ArgumentGroup) -> list[str]:

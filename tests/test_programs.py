@@ -217,6 +217,35 @@ def test_published_launcher_and_flags_still_work(street_root: Path, tmp_path: Pa
     assert "--syncbn: plain batch norm" in log
 
 
+def test_slices_of_hilas_tester_add_up_to_the_whole_set(
+    trained: Path, street_root: Path, tmp_path: Path
+) -> None:
+    """Boundary F, modified F and a distance crop larger than the pictures."""
+    found = {}
+    for name, flags in {
+        "whole": ["--eval_f1", "--eval_f1_th", "0.00088,3"],
+        "head": ["--eval_f1_start", "0", "--eval_f1_step_size", "1", "--eval_f1_th", "0.00088,3"],
+        "tail": ["--eval_f1_start", "1", "--eval_f1_th", "0.00088,3"],
+    }.items():
+        out = tmp_path / name
+        result = run(
+            "eval.py", "--dataset", "synthetic", "--set", f"DATASET.SYNTHETIC_DIR={street_root}",
+            "--snapshot", snapshot(trained), "--num_workers", "0", "--result_dir", str(out),
+            "--mod_f1", "--eval_distance_crop", "999", "40", *flags, *(["--eval_f1"]),
+        )  # fmt: skip
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert ("scores are of images" in result.stdout) == (name != "whole")
+        assert "F 0.00088" in result.stdout and "any two classes" in result.stdout
+        found[name] = json.loads((out / "results.json").read_text())
+    for key in ("boundary", "modified"):
+        parts = [np.array(found[name][key]["sums"]) for name in ("head", "tail")]
+        assert np.allclose(sum(parts), found["whole"][key]["sums"])
+    assert found["head"]["counts"]["images"] == 1
+    assert found["head"]["protocol"]["images"] == [0, 1]
+    pixels = [np.sum(found[name]["confusion"]) for name in ("head", "tail", "whole")]
+    assert pixels[0] > 0 and pixels[0] + pixels[1] == pixels[2]
+
+
 def test_worst_images_boundary_scores_and_multi_scale_previews_in_one_evaluation(
     trained: Path, street_root: Path, tmp_path: Path
 ) -> None:

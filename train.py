@@ -21,7 +21,9 @@ from config import cfg
 from flags import parse_or_exit
 
 if TYPE_CHECKING:
+    from engine.state import Progress
     from runtime.outcome import Outcome
+    from runtime.runlog import RunLog
 
 
 def main(args: argparse.Namespace, outcome: Outcome) -> int:
@@ -41,6 +43,7 @@ def main(args: argparse.Namespace, outcome: Outcome) -> int:
 def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
     """Build everything the flags describe and run the schedule to its end."""
     from engine import build, rates
+    from engine.loop import Trainer
     from engine.session import open_run, resume, write_run_facts
     from engine.task import open_task
     from runtime.outcome import DONE, StopFlag
@@ -64,9 +67,6 @@ def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
     net = build.place(args, net, world, log)
     state = build.build_state(args, net, task.header(), precision, world, log, snapshot)
     del snapshot
-
-    from engine.loop import Trainer
-
     trainer = Trainer(
         state=state,
         objective=task.objective(),
@@ -86,13 +86,17 @@ def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
     write_run_facts(args, cfg, world, log, task.fingerprint)
     resume(args, state, world, log)
     trainer.fit()
-    progress = state.progress
+    _report(state.progress, task.best_name, log)
+    return DONE
+
+
+def _report(progress: Progress, score: str, log: RunLog) -> None:
+    """The best score, to the log and status.json."""
     log.msg(
-        f"done: best {task.best_name} {100 * progress.best:.2f} in epoch {progress.best_epoch}, "
+        f"done: best {score} {100 * progress.best:.2f} in epoch {progress.best_epoch}, "
         f"step {progress.best_iteration}"
     )
     log.status("done", best=progress.best, epoch=progress.epoch, iteration=progress.iteration)
-    return DONE
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from config import DATASETS, FLAG_KEYS, Config, ModelConfig, UserError, near
 from datasets.spec import DatasetSpec
@@ -199,7 +199,7 @@ def build_state(
         log.msg(describe(optimizer.param_groups))
     ema = None
     if args.ema is not None:
-        ema = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(args.ema), use_buffers=True)
+        ema = AveragedModel(net, multi_avg_fn=optim.weight_average(args.ema), use_buffers=True)
     return TrainState(
         net=net,
         optimizer=optimizer,

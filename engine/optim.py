@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import Tensor, nn, optim
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from config import UserError
 
@@ -63,3 +64,22 @@ def make_optimizer(
     if name == "adamw":
         return optim.AdamW(params, amsgrad=amsgrad, **adaptive)
     raise ValueError(f"--optimizer {name} is unknown; there are {', '.join(OPTIMIZERS)}")
+
+
+AverageFunction = Callable[[Any, Any, Any], None]
+
+
+def weight_average(decay: float) -> AverageFunction:
+    """Moving average of weights and buffers for torch's `AveragedModel`, `decay` in 0..1.
+
+    Update number n uses min(decay, (1 + n) / (10 + n)): without this warm-up the average of a
+    short run still holds the batch-norm statistics of its first steps, which can be many times
+    larger than those of the trained network.
+    """
+
+    def average(averaged: Any, current: Any, updates: Any) -> None:
+        count = float(updates)
+        update = get_ema_multi_avg_fn(min(decay, (1 + count) / (10 + count)))
+        update(averaged, current, updates)
+
+    return average

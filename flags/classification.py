@@ -24,8 +24,9 @@ DEFAULTS: dict[str, object] = {
     "max_epoch": 300,
     "min_lr": 1e-5,
 }
-# Groups of flags that are about maps of classes, and those of their flags that are not.
-SEGMENTATION_GROUPS = ("data", "augmentation", "loss", "evaluation")
+# Groups of flags for both tasks (whether a network has an option, it says itself); of all other
+# groups only these flags are not about maps of classes.
+SHARED_GROUPS = ("options", "network", "optimisation", "run", "classification")
 SHARED = frozenset({"dataset", "num_workers", "bs_trn", "bs_val", "dump_augmentation_images"})
 SHARED |= {"eval"}
 EVAL_MODES = ("val", "trn")
@@ -67,10 +68,19 @@ def add_classification(add: Callable[..., object]) -> None:
     add("--train_only", metavar="TEXT,TEXT", help="train only weights whose name contains one")
 
 
-def flags_of(parser: argparse.ArgumentParser, *titles: str) -> set[str]:
-    """Names of the flags in the groups `titles`."""
-    groups = [group for group in parser._action_groups if group.title in titles]
-    return {action.dest for group in groups for action in group._group_actions}
+def flags_by_group(parser: argparse.ArgumentParser) -> dict[str, set[str]]:
+    """Names of the flags of each group, by its title."""
+    return {
+        str(group.title): {action.dest for action in group._group_actions}
+        for group in parser._action_groups
+    }
+
+
+def segmentation_flags(parser: argparse.ArgumentParser) -> set[str]:
+    """Names of the flags that `--task classify` does not use."""
+    groups = flags_by_group(parser)
+    foreign = [names for title, names in groups.items() if title not in SHARED_GROUPS]
+    return set().union(*foreign) - SHARED
 
 
 def apply_task(args: argparse.Namespace, given: set[str]) -> None:
@@ -84,14 +94,13 @@ def apply_task(args: argparse.Namespace, given: set[str]) -> None:
 def check_task(args: argparse.Namespace, given: set[str], parser: argparse.ArgumentParser) -> None:
     """Raise UserError for a flag of the other task, and for settings that do not fit together."""
     if args.task == "segment":
-        own = flags_of(parser, "classification") - {"task"}
+        own = flags_by_group(parser)["classification"] - {"task"}
         for name in sorted(own & given):
             raise UserError(f"--{name} belongs to classification: it needs --task classify")
         if args.dataset == DATASET:
             raise UserError(f"--dataset {DATASET} has no label maps: it needs --task classify")
         return
-    foreign = flags_of(parser, *SEGMENTATION_GROUPS) - SHARED
-    for name in sorted(foreign & given):
+    for name in sorted(segmentation_flags(parser) & given):
         raise UserError(f"--{name} belongs to segmentation: --task classify does not use it")
     if args.dataset != DATASET:
         raise UserError(f"--task classify reads --dataset {DATASET}, not {args.dataset}")

@@ -5,7 +5,7 @@
 
 | key | shape | when |
 |---|---|---|
-| `pred` | (B, K, H, W) | always: the scores that decide the class |
+| `pred` | (B, K, H, W), of a classifier (B, K) | always: the scores that decide the class |
 | `aux` | (B, K, H, W), HANet (B, K, h, w) | training, auxiliary prediction; joined over scales |
 | `pred_05x`, `pred_10x`, ... | (B, K, sH, sW) | multi-scale, in training and with `return_all` |
 | `attn_05x`, ... | (B, 1, sH, sW), in 0..1 | the same |

@@ -30,9 +30,20 @@ USED_OPTIONS = {name: OPTIONS for name in __all__}
 PUBLISHED = ModelConfig()
 
 STRIDE = 8  # of the queries
-SMALLEST = 32  # pixels a side
+SMALLEST = 16  # pixels a side: one patch of DeiT
 BATCH_ATTENTION = ("never", "training", "always")
 QUERIES = "query_embed.weight"
+
+
+def cells_of(size: Size) -> Size:
+    """Rows and columns of queries for a picture of `size`."""
+    height, width = size
+    return math.ceil(height / STRIDE), math.ceil(width / STRIDE)
+
+
+def cut(x: Tensor, size: Size) -> Tensor:
+    """The upper left part of (B, C, H, W)."""
+    return x[..., : size[0], : size[1]]
 
 
 class UNEPT(OneScale):
@@ -93,21 +104,23 @@ class UNEPT(OneScale):
         features: bool = True,
         boundary: bool = False,
     ) -> Maps:
-        """One pass at stride 8; sides must be multiples of `multiple`.
+        """One pass at stride 8: ceil(H / 8) x ceil(W / 8) cells.
 
         The boundary heads run in training, and in eval mode if `boundary` asks for them.
         """
+        cells = cells_of(size_of(images))
+        images = self.padded(images)
         levels = self.levels(images)
         spatial = contiguous_gradient(self.spatial_branch(images))
         grid = size_of(spatial)
         mixed = self.mix_batch == "always" or (self.mix_batch == "training" and self.training)
         refined = self.context_branch(levels, self.queries(spatial), grid, mixed)
         feats = refined.transpose(1, 2).unflatten(2, grid)
-        maps = Maps(logits=self.cls(feats), feats=feats)
+        maps = Maps(logits=cut(self.cls(feats), cells), feats=cut(feats, cells))
         if not self.training and not boundary:
             return maps
         mask, direction = self.mask_head(spatial), self.dir_head(spatial)
-        return dataclasses.replace(maps, mask=mask, direction=direction)
+        return dataclasses.replace(maps, mask=cut(mask, cells), direction=cut(direction, cells))
 
     def padded(self, images: Tensor) -> Tensor:
         """`images` with zeros (the mean colour) below and right, to a multiple in both sides."""
@@ -129,11 +142,9 @@ class UNEPT(OneScale):
         outputs = single_scale_outputs(
             maps, whole, training=self.training, align_corners=self.align_corners
         )
-        outputs[PRED] = outputs[PRED][..., :height, :width]
-        for key in {MASK, DIRECTION} & outputs.keys():
-            lines, columns = math.ceil(height / STRIDE), math.ceil(width / STRIDE)
-            outputs[key] = outputs[key][..., :lines, :columns]
-        return outputs
+        cells = cells_of((height, width))
+        sizes = {PRED: (height, width), MASK: cells, DIRECTION: cells}
+        return {key: cut(value, sizes[key]) for key, value in outputs.items()}
 
     def fit_file(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """`state` itself; UserError for query vectors of a grid that is not that of the network.

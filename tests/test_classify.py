@@ -55,8 +55,8 @@ def trained(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("trained")
     assert_done(
         run(
-            "train.py", *flags(pictures, directory), *QUIET, "--max_epoch", "20", "--drop_path",
-            "0", "--hflip", "0", "--val_freq", "4",
+            "train.py", *flags(pictures, directory), *QUIET, "--max_epoch", "16", "--drop_path",
+            "0", "--hflip", "0", "--val_freq", "8",
         )
     )  # fmt: skip
     return directory
@@ -106,8 +106,8 @@ def test_a_classifier_is_no_snapshot_of_a_segmenter(trained: Path, street_root: 
 
 def resumable(root: Path, directory: Path) -> list[str]:
     return flags(
-        root, directory, "--max_epoch", "3", "--ema", "0.9", "--save_iters", "1", "--clip_grad",
-        "1", "--drop_path", "0.2", "--deterministic", "--resume", "auto", "--val_freq", "3",
+        root, directory, "--max_epoch", "2", "--ema", "0.9", "--save_iters", "2", "--clip_grad",
+        "1", "--drop_path", "0.2", "--deterministic", "--resume", "auto", "--val_freq", "2",
     )  # fmt: skip
 
 

@@ -84,8 +84,9 @@ def build(args: argparse.Namespace) -> torch.nn.Module:
 
 
 # Of families of alike recipes a few are tried every time, all of them in `make slow`.
-FAMILIES = re.compile(r"(eval_|test_ms_)?(segformer|hila)_")
+FAMILIES = re.compile(r"(eval_|test_ms_)?(segformer|hila|unept)_")
 TRIED = {"segformer_b5_ade", "hila_b2_s234_city", "hila_swin_t_ade", "test_ms_segformer_ade"}
+TRIED |= {"unept_deit_pcontext", "test_ms_unept_ade20k"}
 LIKE_OTHERS = re.compile(r"hrvit_(eval_)?(segformer_b2|segformer_b3|segformer_city|upernet)")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from network.heads.classes import ClassScores
 from network.ops.conv import conv
@@ -66,6 +67,10 @@ class HRViTHead(ClassScores):
         ]
         return kernels, joint @ torch.cat([layer.get_parameter("bias") for layer in parts])
 
+    def inference_form(self) -> nn.Module:
+        """The same with the products stored and the batch norm inside them."""
+        return JoinedHead(self)
+
     def published_macs(self, features: Sequence[Tensor]) -> int:
         """Multiply-adds of the paper's form, with the concatenation at stride 4."""
         batch, _, height, width = features[0].shape
@@ -73,3 +78,34 @@ class HRViTHead(ClassScores):
         alone = sum((x.numel() + x.numel() // x.shape[1]) * outputs for x in features)
         joint = pixels * outputs * (len(features) * outputs + 2)
         return alone + joint + pixels * (outputs + 1) * self.conv_seg.out_channels
+
+
+class JoinedHead(nn.Module):
+    """`head` in eval mode as one convolution a map, ReLU and the classifier."""
+
+    def __init__(self, head: HRViTHead) -> None:
+        super().__init__()
+        self.feature_channels, self.align_corners = head.feature_channels, head.align_corners
+        _, norm, _ = head.fusion_conv
+        assert isinstance(norm, nn.BatchNorm2d)
+        assert norm.running_mean is not None and norm.running_var is not None
+        kernels, bias = head._products()
+        layers = []
+        for index, kernel in enumerate(kernels):
+            layer = conv(kernel.shape[1], kernel.shape[0], 1, bias=index == 0)
+            weights = fuse_conv_bn_weights(
+                kernel, bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+            )
+            layer.weight = weights[0]
+            if index == 0:
+                layer.bias = weights[1]
+            layers.append(layer)
+        self.convs, self.conv_seg = nn.ModuleList(layers), head.conv_seg
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        size = size_of(features[0])
+        total = self.convs[0](features[0])
+        for feature, layer in zip(features[1:], self.convs[1:], strict=True):
+            total += resize(layer(feature), size, self.align_corners)
+        feats = F.relu(total, inplace=True)
+        return self.conv_seg(feats), feats

@@ -13,6 +13,7 @@ from torch import nn
 from config import UserError
 from engine.hanet_groups import SCHEDULE, hanet_groups
 from engine.rates import build_schedule, group_schedules
+from flags import read_flags
 from tests.parity.core import FIXTURES
 
 POLY = json.loads((FIXTURES / "hanet" / "functions.json").read_text())["poly"]
@@ -70,13 +71,10 @@ def test_groups_survive_the_state_of_an_optimiser() -> None:
 
 
 def flags(**changes: object) -> Namespace:
-    values = {
-        "lr_by": "iter", "lr_schedule": "poly", "max_iter": 40000, "accum_steps": 1,
-        "poly_exp": 0.9, "min_lr": 0.0, "warmup_iters": 0, "warmup_ratio": 1e-6, "lr": 0.01,
-        "hanet_poly_exp": 0.0, "test_mode": False,
-        "rlx_off_iter": -1, "rescale": 1.0, "repoly": 1.5,
-    }  # fmt: skip
-    return Namespace(**{**values, **changes})
+    """Flags of a run of 40000 iterations with the poly schedule by iteration."""
+    args, _ = read_flags([])
+    fixed = {"lr_by": "iter", "max_iter": 40000, "poly_exp": 0.9, "lr": 0.01}
+    return Namespace(**{**vars(args), **fixed, **changes})
 
 
 @pytest.mark.parametrize("case", POLY, ids=[str(number) for number in range(len(POLY))])

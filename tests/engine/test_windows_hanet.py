@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from config import UserError
+from engine.predict import without_rows
 from engine.windows_hanet import (
     hanet_pooling,
     hanet_sliding,
@@ -119,6 +120,12 @@ def test_images_of_a_batch_stay_apart() -> None:
     together = infer(both, None)["pred"]
     assert torch.equal(together[:1], infer(both[:1], None)["pred"])
     assert torch.equal(together[1:], infer(both[1:], None)["pred"])
+
+
+def test_a_network_without_positions_never_sees_rows() -> None:
+    image, rows, probe = picture(20, 20), torch.from_numpy(row_positions(20))[None], Probe()
+    hanet_sliding(without_rows(probe), (1.0,), tile=(16, 16))(image, rows)
+    assert probe.batches and not probe.rows
 
 
 def test_wrong_numbers_are_refused() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 import flags
 from config import Config, UserError
-from flags.classification import DEFAULTS, SEGMENTATION_GROUPS, SHARED, flags_of
+from flags.classification import DEFAULTS, SHARED, flags_by_group, segmentation_flags
 
 CLASSIFY = ["--task", "classify", "--arch", "hrvit.b1_224"]
 
@@ -76,8 +76,13 @@ def test_an_odd_batch_may_be_evaluated_or_trained_unmixed() -> None:
     assert resolved(*CLASSIFY, "--bs_trn", "3", "--mixup", "0", "--cutmix", "0").bs_trn == 3
 
 
-def test_shared_flags_exist_in_the_groups_they_are_taken_from() -> None:
-    assert flags_of(flags.build_parser(), *SEGMENTATION_GROUPS) >= SHARED
+def test_every_flag_belongs_to_one_task_or_to_both() -> None:
+    parser = flags.build_parser()
+    groups = flags_by_group(parser)
+    assert set().union(*groups.values()) >= SHARED
+    foreign = segmentation_flags(parser)
+    assert groups["loss"] | groups["HANet training"] <= foreign
+    assert not foreign & (groups["classification"] | groups["optimisation"] | groups["run"])
 
 
 def test_a_checkpoint_can_turn_an_evaluation_into_one_of_a_classifier() -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from config import ModelConfig, UserError
+from engine.predict import slide, whole
 from network import unept
 from network.build import build_net
 from network.convert import load_official, load_trunk
@@ -56,6 +57,12 @@ def test_a_ragged_picture_is_the_padded_one_cut_back() -> None:
     torch.testing.assert_close(net(image)["pred"], net(whole)["pred"][..., :50, :70])
 
 
+@torch.inference_mode()
+def test_maps_of_a_ragged_picture_have_a_cell_for_every_part() -> None:
+    maps = tiny().eval().maps(picture(50, 70))  # as the multi-scale form asks
+    assert maps.logits.shape == (1, NUM_CLASSES, 7, 9) and maps.feats.shape == (1, 16, 7, 9)
+
+
 def change_by_company(net: nn.Module) -> float:
     """How much the scores of a picture change with its companion in the batch."""
     first, second, third = (picture(64, 64, seed=seed) for seed in range(3))
@@ -78,6 +85,19 @@ def test_pictures_of_a_batch_are_alone_unless_asked(mix_batch: str) -> None:
 def test_one_picture_gets_the_same_scores_either_way() -> None:
     alone, mixed = (tiny(mix_batch=name).eval() for name in ("never", "always"))
     torch.testing.assert_close(alone(picture())["pred"], mixed(picture())["pred"])
+
+
+@torch.inference_mode()
+def test_windows_are_seen_once_and_score_alike_in_any_batch() -> None:
+    net, seen = tiny().eval(), []
+    net.register_forward_hook(lambda module, inputs, outputs: seen.append(len(inputs[0])))
+    image = picture(80, 112)
+    one, many = (
+        slide(whole(net), (64, 64), (32, 32), batch_windows=count)(image)["pred"]
+        for count in (1, 4)
+    )
+    assert seen == [1] * 6 + [4, 2]  # two rows of three windows
+    torch.testing.assert_close(one, many)
 
 
 def test_query_vectors_follow_the_shape_of_the_picture() -> None:
@@ -124,8 +144,8 @@ def test_autocast_changes_little() -> None:
 
 
 def test_a_tiny_picture_is_one_clear_line() -> None:
-    with pytest.raises(UserError, match="20x64 pixels is too small for UN-EPT: 32x32 or more"):
-        tiny()(picture(20, 64))
+    with pytest.raises(UserError, match="12x64 pixels is too small for UN-EPT: 16x16 or more"):
+        tiny()(picture(12, 64))
 
 
 @pytest.mark.parametrize(

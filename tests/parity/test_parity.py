@@ -17,6 +17,7 @@ RECORDED = [(path, name) for path in sorted(FIXTURES.iterdir()) for name in fixt
 HEAVY = (
     *("ocrnet.", "deepv3.", "mscale", "attnscale.", "loss_total_mscale", "hila-b1", "hila-swin"),
     *("HRViT", "segformer_hrvit_b1_150", "segformer_hrvit_b2", "upernet_hrvit"),
+    *("res50_unept", "deit_unept", "train_gradients_res50"),
     *("hila-b1", "hila-swin", "r50_os", "r101_os", "mobilenetv2_os", "evaluation_mobilenetv2"),
 )
 

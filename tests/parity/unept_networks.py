@@ -290,7 +290,6 @@ def check_slide(fixture: Fixture) -> list[Row]:
     header, tolerance = fixture.header, fixture.header["tolerance"]
     original = torch.Size(header["original_size"])
     crop, stride = as_size(header["crop"]), as_size(header["stride"])
-    overlap = crop[0] - stride[0], crop[1] - stride[1]
     seen: list[int] = []
 
     def counted(images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
@@ -301,7 +300,7 @@ def check_slide(fixture: Fixture) -> list[Row]:
     rows = []
     for number, spec in enumerate(header["passes"]):
         seen.clear()
-        scores = slide(counted, crop, overlap)(draw_image(spec))[PRED]
+        scores = slide(counted, crop, stride)(draw_image(spec))[PRED]
         rows.append(compare(f"{fixture.name}/{number}.windows", sum(seen), spec["windows"]))
         full = F.interpolate(scores, original, mode="bilinear").softmax(1)
         full = full.flip(-1) if spec["mirrored"] else full

@@ -6,33 +6,32 @@ from __future__ import annotations
 import math
 
 import pytest
-import torch
 from torch import Tensor
 
 from network.convert.hanet import block_facts, misfit, official_name, our_name
 from network.heads.hanet import HANet, HANetSettings
 
-CHANNELS = {0: (1024, 2048), 1: (2048, 1280), 2: (1280, 256), 3: (304, 256), 4: (256, 19)}
+# an eighth of the published widths
+CHANNELS = {0: (128, 256), 1: (256, 160), 2: (160, 32), 3: (38, 32), 4: (32, 19)}
 
 
 def state(places: tuple[int, ...] = (0, 1, 2, 3), prefix: str = "", **options: object) -> dict:
-    """The state dict of blocks at these places, without memory."""
+    """The state dict of blocks with learned codes at these places."""
     found: dict[str, Tensor] = {}
-    with torch.device("meta"):
-        for place in places:
-            block = HANet(*CHANNELS[place], HANetSettings(**options))
-            found |= {f"{prefix}hanet{place}.{k}": v for k, v in block.state_dict().items()}
-    return {key: torch.zeros(()).expand(value.shape) for key, value in found.items()}
+    for place in places:
+        block = HANet(*CHANNELS[place], HANetSettings(sinusoid=False, **options))
+        found |= {f"{prefix}hanet{place}.{k}": v for k, v in block.state_dict().items()}
+    return found
 
 
-@pytest.mark.parametrize("reduction", [1, 2, 3, 8, 16, 24, 32, 33, 64, 128, -2, -3])
+@pytest.mark.parametrize("reduction", [1, 2, 3, 8, 16, 24, 32, 33, 64, 128, -2])
 def test_the_reduction_named_gives_the_same_widths(reduction: int) -> None:
     facts = block_facts(state(reduction=reduction, injection=0))
     assert facts.switches == (1, 1, 1, 1, 0)
     named = HANetSettings(reduction=facts.reduction)
     for channels, _ in list(CHANNELS.values())[:4]:
         assert named.hidden(channels) == HANetSettings(reduction=reduction).hidden(channels)
-    if reduction in (2, 8, 16, 32, 64, -2, -3):
+    if reduction in (2, 8, 16, 32, 64, -2):
         assert facts.reduction == reduction
 
 

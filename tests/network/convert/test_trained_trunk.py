@@ -15,9 +15,11 @@ from network.build import build_net
 
 PAIRS = [
     ("segformer.B0_224", "segformer.B0", {"stage_depths": (1, 1, 1, 1)}),
-    ("swin.T_224", "swin.T_UPerNet", {"stage_depths": (1, 1, 1, 1)}),
+    pytest.param(
+        "swin.T_224", "swin.T_UPerNet", {"stage_depths": (1, 1, 1, 1)}, marks=pytest.mark.slow
+    ),
     ("hila.B0_S3_224", "hila.B0_S3", {"stage_depths": (1, 1, 1, 1)}),
-    ("hrvit.b1_224", "hrvit.b1_SegFormer", {}),
+    pytest.param("hrvit.b1_224", "hrvit.b1_SegFormer", {}, marks=pytest.mark.slow),
 ]
 
 

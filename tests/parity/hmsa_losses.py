@@ -276,7 +276,7 @@ def check_boundary(fixture: Fixture) -> list[Row]:
         label = recipe.label(*size, classes, case["seed"])
         pred = np.roll(recipe.label(*size, classes, case["seed"], ignore=0), (2, 3), (0, 1))
         maps = pred.astype(np.uint8), label.astype(np.uint8)
-        f_score, precision, _ = boundary_f(*maps, classes, case["bound_th"])
+        f_score, precision, _ = boundary_f(*maps, classes, (case["bound_th"],))[0]
         got = np.stack((f_score, precision), axis=1)
         name = f"{fixture.name}/{size[0]}x{size[1]} th {case['bound_th']}"
         radius = boundary_radius(*size, case["bound_th"])

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Boundary supervision: where class boundaries are, which way is inside, scores moved there.
 
-Source: Guo et al., "UN-EPT: Unified Efficient Pyramid Transformer for Semantic Segmentation"
+Source: Zhu et al., "UN-EPT: Unified Efficient Pyramid Transformer for Semantic Segmentation"
 (2021), section 3.2; the directions are those of Yuan et al., "SegFix" (2020), section 3.2.
 """
 

@@ -17,7 +17,7 @@ LEVEL_COLOURS = ((255, 176, 0), (220, 38, 127), (100, 143, 255))  # told apart b
 QUERY_COLOUR, MASK_COLOUR, ARROW_COLOUR = (255, 255, 255), (220, 38, 127), (255, 255, 0)
 SHORTEST = 480  # pixels; smaller pictures are enlarged so that points can be told apart
 FADED = 0.45  # brightness of the picture below the points
-LARGEST_RADIUS = 0.02  # of the picture's longer side, of the point with the largest weight
+LARGEST_RADIUS = 0.012  # of the picture's longer side, of the point with the largest weight
 SHIFT = 4  # bits of a pixel's fraction that OpenCV draws with
 
 

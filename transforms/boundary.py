@@ -7,7 +7,7 @@ angle of the distance's gradient as (degrees + 180) / 2, so 0..180; an angle of 
 down, and all of them to the inside of the region. `NO_DIRECTION` (angle 0) where there is no
 region. Both are truncated to whole numbers.
 
-Source: the boundary supervision of UN-EPT (section 3.2 of Guo et al., "UN-EPT: Unified Efficient
+Source: the boundary supervision of UN-EPT (section 3.2 of Zhu et al., "UN-EPT: Unified Efficient
 Pyramid Transformer for Semantic Segmentation", 2021), in the format of SegFix (Yuan et al.,
 "SegFix: Model-Agnostic Boundary Refinement for Segmentation", 2020).
 """

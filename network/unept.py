@@ -52,6 +52,7 @@ class UNEPT(OneScale):
     `backbone` gives three maps; `grid` (rows, columns) is that of the learned query vectors,
     which are resampled for pictures with another number of cells. `mix_batch`: whether the
     pictures of a batch attend to each other, `never`, in `training` or `always`.
+    `trains_boundary`: the boundary heads take part in training; else they keep their weights.
     """
 
     own_boundary = True
@@ -65,8 +66,10 @@ class UNEPT(OneScale):
         grid: Size = (60, 60),
         mix_batch: str = "never",
         align_corners: bool = False,
+        trains_boundary: bool = False,
     ) -> None:
         super().__init__()
+        self.trains_boundary = trains_boundary
         width = context.level_embed.shape[1]
         self.feature_channels, self.align_corners = width, align_corners
         self.grid, self.mix_batch = grid, mix_batch
@@ -78,6 +81,8 @@ class UNEPT(OneScale):
         self.context_branch = context
         self.cls = conv(width, num_classes, 1, bias=True)
         self.mask_head, self.dir_head = mask_head(width), direction_head(width)
+        for head in (self.mask_head, self.dir_head):
+            head.requires_grad_(trains_boundary)  # parameters without gradient would stop DDP
 
     def query_vectors(self, size: Size) -> Tensor:
         """(rows * columns, C): the learned vectors for a grid of `size`, bilinear between."""
@@ -106,7 +111,7 @@ class UNEPT(OneScale):
     ) -> Maps:
         """One pass at stride 8: ceil(H / 8) x ceil(W / 8) cells.
 
-        The boundary heads run in training, and in eval mode if `boundary` asks for them.
+        The boundary heads run where they are trained, and in eval mode if `boundary` asks.
         """
         cells = cells_of(size_of(images))
         images = self.padded(images)
@@ -117,7 +122,7 @@ class UNEPT(OneScale):
         refined = self.context_branch(levels, self.queries(spatial), grid, mixed)
         feats = refined.transpose(1, 2).unflatten(2, grid)
         maps = Maps(logits=cut(self.cls(feats), cells), feats=cut(feats, cells))
-        if not self.training and not boundary:
+        if not (boundary or (self.training and self.trains_boundary)):
             return maps
         mask, direction = self.mask_head(spatial), self.dir_head(spatial)
         return dataclasses.replace(maps, mask=cut(mask, cells), direction=cut(direction, cells))
@@ -178,6 +183,7 @@ def _network(backbone: ResNetV1c | DeiTTrunk, num_classes: int, model: ModelConf
         grid=model.query_grid,
         mix_batch=model.batch_attention,
         align_corners=model.align_corners,
+        trains_boundary=model.boundary_heads,
     )
 
 

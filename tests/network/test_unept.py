@@ -34,12 +34,20 @@ def test_any_size_from_32_gives_scores_at_the_size_of_the_input(trunk: str) -> N
 
 @pytest.mark.parametrize("trunk", TRUNKS)
 def test_training_gives_boundary_logits_and_reaches_every_parameter(trunk: str) -> None:
-    net = tiny(trunk).train()
+    net = tiny(trunk, trains_boundary=True).train()
     outputs = net(picture(48, 72, batch=2))
     assert outputs["mask"].shape == (2, 2, 6, 9) and outputs["dir"].shape == (2, 8, 6, 9)
     sum(value.square().mean() for value in outputs.values()).backward()
     assert [name for name, item in net.named_parameters() if item.grad is None] == []
     assert all(bool(torch.isfinite(item.grad).all()) for item in net.parameters())
+
+
+def test_without_boundary_supervision_no_trained_parameter_lacks_a_gradient() -> None:
+    net = tiny().train()
+    outputs = net(picture(48, 72, batch=2))
+    assert set(outputs) == {"pred"}
+    outputs["pred"].square().mean().backward()
+    assert not [name for name, p in net.named_parameters() if p.requires_grad and p.grad is None]
 
 
 @torch.inference_mode()

@@ -34,7 +34,7 @@ from network.encoder_decoder import EncoderDecoder
 from network.heads.hrvit_head import HRViTHead
 from network.inference import prepare_for_inference
 
-REFERENCE, OURS, OURS_BF16 = "as the paper writes it", "ours", "ours, bfloat16"
+REFERENCE, OURS, OURS_BF16 = "the paper's steps", "ours", "ours, bfloat16"
 HIDDEN = -100.0  # added to the scores of padded tokens
 Size = tuple[int, int]
 

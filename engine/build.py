@@ -72,7 +72,7 @@ def adopt_snapshot(args: argparse.Namespace, cfg: Config, snapshot: Snapshot | N
             "leave --arch out, the file knows its own"
         )
     args.arch = facts["arch"]
-    if args.eval in ("val", "trn", "test") and "dataset" not in args.given and not args.from_run:
+    if args.eval and "dataset" not in args.given and not args.from_run:
         args.dataset = facts["dataset"] if facts["dataset"] in DATASETS else args.dataset
     known = {item.name for item in dataclasses.fields(ModelConfig)}
     options = {key: value for key, value in facts["model_options"].items() if key in known}

@@ -28,7 +28,7 @@ from network.convert import load_official, read_checkpoint
 from network.convert.checkpoint import split_weights
 from network.convert.position_tables import load_position_tables
 from network.heads.hanet_places import attention_blocks, record_gates
-from network.inference import prepare_for_inference
+from network.inference import compiled, prepare_for_inference
 from runtime.distributed import World
 from runtime.precision import Precision
 from runtime.runlog import RunLog
@@ -316,9 +316,7 @@ def build_settings(args: argparse.Namespace, best_by: str = "mean_iu") -> Settin
 def prepared(args: argparse.Namespace, net: nn.Module) -> nn.Module:
     """The network as evaluation runs it: batch norm folded, compiled when asked."""
     net = prepare_for_inference(net)
-    if args.compile:
-        net.compile()
-    return net
+    return compiled(net) if args.compile else net
 
 
 def build_infer(args: argparse.Namespace, net: nn.Module, return_all: bool) -> predict.Infer:

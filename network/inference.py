@@ -102,3 +102,16 @@ def prepare_for_inference(net: nn.Module) -> nn.Module:
         _replace_heads(prepared)
     _assert_same(want, prepared(probe)[PRED])
     return prepared
+
+
+def compiled(net: nn.Module, backend: str = "inductor") -> nn.Module:
+    """`net`, compiled in place by torch at its first call; parts marked `is_eager` run as written.
+
+    They are wrapped here and not where they are defined, since that alone loads the compiler,
+    a second at every start of a program.
+    """
+    for module in net.modules():
+        if getattr(module, "is_eager", False):
+            vars(module)["forward"] = torch.compiler.disable(module.forward)
+    net.compile(backend=backend)
+    return net

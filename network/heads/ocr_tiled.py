@@ -22,6 +22,8 @@ class TiledOCR(nn.Module):
     vector are applied to the class vectors instead of to every pixel.
     """
 
+    is_eager = True  # never compiled: it loops over tiles of many sizes
+
     def __init__(self, head: OCRHead, tile: int = 64) -> None:
         """`head`: in eval mode, batch norms folded; `tile`: side in pixels of its maps."""
         super().__init__()
@@ -45,7 +47,6 @@ class TiledOCR(nn.Module):
         self.join_bias = join.bias
         self.classify = _linear(head.cls_head)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # loops over tiles of many sizes
     def forward(self, branches: Sequence[Tensor], features: bool = True) -> Maps:
         """As OCRHead; without `features` the map `feats` is no use to anyone."""
         batch, _, height, width = branches[0].shape

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +14,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from network.build import build_net
-from network.inference import prepare_for_inference
+from network.inference import compiled, prepare_for_inference
 from tests.network.tiny import TINY, enliven, picture, tiny_net
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("arch", ["ocrnet.HRNet", "ocrnet.HRNet_Mscale", "ocrnet.HRNet18"])
@@ -85,3 +90,22 @@ def test_inference_makes_one_full_size_score_map_however_many_scales(prepared: b
     with torch.no_grad(), Sizes(9, size) as sizes:
         net(picture(*size))
     assert sizes.found == 1
+
+
+@pytest.mark.slow
+def test_compilation_changes_no_score_and_leaves_the_tiled_head_alone():
+    net = prepare_for_inference(tiny_net("ocrnet.HRNet_Mscale"))
+    images = picture(64, 96)
+    with torch.no_grad():
+        expected = net(images)["pred"]
+        got = compiled(net, backend="eager")(images)["pred"]
+    assert any(getattr(module, "is_eager", False) for module in net.modules())
+    torch.testing.assert_close(got, expected)
+
+
+def test_programs_start_without_the_compiler():
+    code = "import sys, engine.session, engine.task; print('torch._dynamo' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120
+    )
+    assert done.stdout.strip() == "False", done.stderr

@@ -2,11 +2,11 @@
 """A page that shows where UN-EPT looks, and the boundaries it predicts, on one picture.
 
     python -m reports.deformable --snapshot best_checkpoint.pth --image street.png \
-        --coords 120,80 300,200
+        --coords 120 80 --coords 300 200
     python -m reports.deformable --arch unept.R50 --snapshot iter_160000.pth --image a.jpg \
-        --coords 120,80 --out looks
+        --coords 120 80 --result_dir looks
 
-Every x,y in pixels of the picture chooses the query of its cell; for each of them the page has the
+Every X Y in pixels of the picture chooses the query of its cell; for each of them the page has the
 sampling points and weights of every decoder layer. A checkpoint of this program knows its network;
 for other files give --arch, and --query_grid if its grid of queries is not square.
 """
@@ -26,6 +26,8 @@ from torch import Tensor, nn
 
 from config import UserError
 from datasets.base import read_image
+from flags import Parser
+from flags.values import fraction
 from network.build import build_net
 from network.convert import load_official, read_checkpoint
 from network.convert.checkpoint import split_weights
@@ -93,7 +95,7 @@ def query_of(point: tuple[int, int], size: tuple[int, int], columns: int) -> int
     """Number of the query whose cell holds the pixel (x, y); UserError outside of the picture."""
     (x, y), (height, width) = point, size
     if not (0 <= x < width and 0 <= y < height):
-        raise UserError(f"--coords {x},{y} is outside of the picture of {width}x{height} pixels")
+        raise UserError(f"--coords {x} {y} is outside of the picture of {width}x{height} pixels")
     return y // STRIDE * columns + x // STRIDE
 
 
@@ -169,35 +171,50 @@ def _boundary(outputs: dict[str, Tensor]) -> tuple[Any, Any]:
     return near, outputs[DIRECTION][0].argmax(0).numpy()
 
 
-def _pair(text: str) -> tuple[int, int]:
-    first, _, second = text.partition(",")
-    try:
-        return int(first), int(second)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text}: two whole numbers wanted, as 120,80") from None
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser(
+        prog="python -m reports.deformable",
+        allow_abbrev=False,
+        description="where UN-EPT looks, and the boundary directions it predicts",
+    )
+    add = parser.add_argument
+    add("--snapshot", required=True, help="checkpoint of unept.R50 or unept.DeiT")
+    add("--image", type=Path, required=True, metavar="PICTURE", help="the picture")
+    add(
+        "--coords",
+        type=int,
+        nargs=2,
+        action="append",
+        required=True,
+        metavar=("X", "Y"),
+        help="pixel whose query is shown; may be given several times",
+    )
+    add("--arch", default="", help="for files that do not say it")
+    add(
+        "--query_grid",
+        type=int,
+        nargs=2,
+        metavar=("ROWS", "COLUMNS"),
+        help="for files without options",
+    )
+    add("--threshold", type=fraction, default=0.5, help="boundary probability shown")
+    add("--result_dir", type=Path, default=Path("deformable"), metavar="DIR", help="of the page")
+    return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the page; exit code 2 for a file, a network or a place that does not fit."""
-    parser = argparse.ArgumentParser(
-        prog="python -m reports.deformable",
-        description="where UN-EPT looks, and the boundary directions it predicts",
-    )
-    parser.add_argument("--snapshot", required=True, help="checkpoint of unept.R50 or unept.DeiT")
-    parser.add_argument("--image", type=Path, required=True, help="the picture")
-    parser.add_argument("--coords", type=_pair, nargs="+", required=True, help="x,y in pixels")
-    parser.add_argument("--arch", default="", help="for files that do not say it")
-    parser.add_argument("--query_grid", type=_pair, help="rows,columns, for files without options")
-    parser.add_argument("--threshold", type=float, default=0.5, help="boundary probability shown")
-    parser.add_argument("--out", type=Path, default=Path("deformable"), help="folder of the page")
-    args = parser.parse_args(argv)
     try:
+        args = _arguments(argv)
         image = read_image(args.image)
-        net = load_network(args.snapshot, args.arch, args.query_grid)
+        grid = None if args.query_grid is None else (args.query_grid[0], args.query_grid[1])
+        net = load_network(args.snapshot, args.arch, grid)
         title = f"Deformable attention: {args.image.name}"
-        page = make_page(net, image, args.coords, args.out, title=title, threshold=args.threshold)
+        points = [(x, y) for x, y in args.coords]
+        page = make_page(net, image, points, args.result_dir, title=title, threshold=args.threshold)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        for stream in (sys.stdout, sys.stderr):
+            print(f"error: {error}", file=stream)
         return 2
     print(f"page: {page}")
     return 0

@@ -76,7 +76,7 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     (
         "reports/deformable.py",  # builds a network to look into it
-        ("reports", "datasets.base", "network", "transforms.normalize"),
+        ("flags", "reports", "datasets.base", "network", "transforms.normalize"),
     ),
     (
         "reports/attention.py",

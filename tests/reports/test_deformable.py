@@ -108,7 +108,8 @@ def test_the_program_writes_a_page_that_works(
 ) -> None:
     out = tmp_path / "looks"
     flags = ["--arch", "unept.DeiT", "--snapshot", str(official), "--image", str(street)]
-    assert main([*flags, "--coords", "3,4", "69,49", "--threshold", "0.1", "--out", str(out)]) == 0
+    flags += ["--coords", "3", "4", "--coords", "69", "49", "--threshold", "0.1"]
+    assert main([*flags, "--result_dir", str(out)]) == 0
     names = {path.name for path in out.iterdir()}
     layers = {f"query_{place}_layer1.png" for place in ("3_4", "69_49")}
     assert names == {PAGE, "directions.png", *layers}
@@ -123,10 +124,11 @@ def test_the_program_writes_a_page_that_works(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"--coords": "70,3"}, "--coords 70,3 is outside of the picture of 70x50 pixels"),
+        ({"--coords": "70 3"}, "--coords 70 3 is outside of the picture of 70x50 pixels"),
         ({"--arch": ""}, "does not say which network it holds: give --arch"),
         ({"--arch": "unept.R51"}, "is no architecture; did you mean unept.R50?"),
-        ({"--query_grid": "7,9"}, "64 rows, the grid of this network is 7x9"),
+        ({"--query_grid": "7 9"}, "64 rows, the grid of this network is 7x9"),
+        ({"--coords": "here there"}, "argument --coords"),
         ({"--image": "absent.png"}, "absent.png: image can not be read"),
     ],
 )
@@ -140,8 +142,14 @@ def test_what_does_not_fit_is_one_clear_line(
     message: str,
 ) -> None:
     flags = {"--arch": "unept.DeiT", "--snapshot": str(official), "--image": str(street)}
-    flags |= {"--coords": "3,4", "--out": str(tmp_path / "looks"), **changes}
-    assert main([f"{name}={value}" for name, value in flags.items()]) == 2
+    flags |= {"--coords": "3 4", "--result_dir": str(tmp_path / "looks"), **changes}
+    pairs = ("--coords", "--query_grid")
+    words = [
+        word
+        for name, value in flags.items()
+        for word in (name, *(value.split() if name in pairs else [value]))
+    ]
+    assert main(words) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
 
@@ -151,7 +159,7 @@ def test_other_networks_are_refused(
 ) -> None:
     path = tmp_path / "hrnet.pth"
     torch.save({"state_dict": {"x": torch.zeros(1)}, "arch": "ocrnet.HRNet"}, path)
-    assert main(["--snapshot", str(path), "--image", str(street), "--coords", "1,1"]) == 2
+    assert main(["--snapshot", str(path), "--image", str(street), "--coords", "1", "1"]) == 2
     assert "no weights of UN-EPT" in capsys.readouterr().err
 
 

@@ -143,7 +143,7 @@ def test_a_real_sweep_of_two_rates_and_two_losses(street_root: Path, tmp_path: P
     recipe = tmp_path / "grid.yml"
     entries = [
         {**shared, "lr": [0.01, 0.05], "rmi_loss": [True, False]},
-        {"lr": 0.01, "rmi_loss": False, "arch": "ocrnet.NoSuchNet"},
+        {"lr": 0.01, "rmi_loss": False, "arch": "deepv3.DeepV3PlusR50"},
         {"lr": -1, "rmi_loss": False},
     ]
     recipe.write_text(yaml.safe_dump({"CMD": "python train.py", "HPARAMS": entries}))
@@ -159,7 +159,7 @@ def test_a_real_sweep_of_two_rates_and_two_losses(street_root: Path, tmp_path: P
     assert [run.status for run in runs[:4]] == ["done"] * 4, shown
     endings = {run.status: run.reason for run in runs[4:]}
     assert set(endings) == {"failed", "not started"}, shown
-    assert "NoSuchNet" in endings["failed"]
+    assert "hrnet_width=4 has no effect on deepv3.DeepV3PlusR50" in endings["failed"]
     tried = {(run.settings["lr"], run.settings["rmi_loss"]) for run in runs[:4]}
     assert tried == {(lr, rmi) for lr in ("0.01", "0.05") for rmi in ("true", sweep.MISSING)}
     assert all(run.best == run.last and run.seconds for run in runs[:4])

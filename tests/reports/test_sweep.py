@@ -159,7 +159,7 @@ def test_a_real_sweep_of_two_rates_and_two_losses(street_root: Path, tmp_path: P
     assert [run.status for run in runs[:4]] == ["done"] * 4, shown
     endings = {run.status: run.reason for run in runs[4:]}
     assert set(endings) == {"failed", "not started"}, shown
-    assert "hrnet_width=4 has no effect on deepv3.DeepV3PlusR50" in endings["failed"]
+    assert "segattn_bot_ch=8 has no effect on deepv3.DeepV3PlusR50" in endings["failed"]
     tried = {(run.settings["lr"], run.settings["rmi_loss"]) for run in runs[:4]}
     assert tried == {(lr, rmi) for lr in ("0.01", "0.05") for rmi in ("true", sweep.MISSING)}
     assert all(run.best == run.last and run.seconds for run in runs[:4])

@@ -135,6 +135,7 @@ def test_image_without_label_stops_before_training(streets: Path, tmp_path: Path
     assert not list((tmp_path / "run").glob("*.pth"))
 
 
+@pytest.mark.slow
 def test_label_of_another_size_is_named(streets: Path, tmp_path: Path) -> None:
     label = first(streets, "train/*/*_gtFine_labelIds.png")
     Image.fromarray(np.full((20, 30), 7, np.uint8)).save(label)
@@ -162,6 +163,7 @@ def test_truncated_file_is_named(streets: Path, tmp_path: Path, pattern: str) ->
     assert_one_line_error(result, path.name)
 
 
+@pytest.mark.slow
 def test_unwritable_result_dir_is_one_line(tmp_path: Path, street_root: Path) -> None:
     blocker = tmp_path / "file"
     blocker.write_text("not a directory")
@@ -185,6 +187,7 @@ def eval_flags(root: Path, snapshot: Path, result_dir: Path) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_checkpoint_of_another_arch_is_refused(
     trained: Path, street_root: Path, tmp_path: Path
 ) -> None:
@@ -253,6 +256,7 @@ def test_recipe_with_unknown_flag_fails_in_one_line(tmp_path: Path, street_root:
     assert "Traceback" not in result.stdout + result.stderr
 
 
+@pytest.mark.slow
 def test_disk_full_while_saving_leaves_the_previous_checkpoint(
     street_root: Path, tmp_path: Path
 ) -> None:

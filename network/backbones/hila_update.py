@@ -80,7 +80,20 @@ def refuse_reuse(found: Collection[str], parts: tuple[str, ...]) -> None:
         )
 
 
-class TopDownUpdate(nn.Module):
+class _Update(nn.Module):
+    """What both directions do with what a level has read from the other."""
+
+    info_weights: tuple[float, float]
+    drop_path: nn.Module
+
+    def _joined(self, own: Tensor, read: Tensor, norm: nn.Module, mlp: nn.Module) -> Tensor:
+        """Tokens (B, H, W, C) of a level, `read` added and mixed by `mlp` of the `norm`."""
+        kept, new = self.info_weights
+        own = own + self.drop_path(read)
+        return torch.add(kept * own, self.drop_path(mlp(norm(own))), alpha=new)
+
+
+class TopDownUpdate(_Update):
     """The bottom level reads the top level, then mixes within tokens."""
 
     def __init__(
@@ -106,14 +119,11 @@ class TopDownUpdate(nn.Module):
 
     def forward(self, bottom: Tensor, top: Tensor) -> Tensor:
         """Bottom (B, H, W, C_b) and top (B, h, w, C_t) -> the new bottom."""
-        kept, new = self.info_weights
         read = self.topdown_attn(self.norm1(bottom), self.norm2(top))
-        bottom = bottom + self.drop_path(read)
-        mixed = self.drop_path(self.bottom_mlp(self.norm3(bottom)))
-        return torch.add(kept * bottom, mixed, alpha=new)
+        return self._joined(bottom, read, self.norm3, self.bottom_mlp)
 
 
-class BottomUpUpdate(nn.Module):
+class BottomUpUpdate(_Update):
     """The top level reads the bottom level, then mixes within tokens."""
 
     def __init__(
@@ -139,8 +149,5 @@ class BottomUpUpdate(nn.Module):
 
     def forward(self, bottom: Tensor, top: Tensor) -> Tensor:
         """Bottom (B, H, W, C_b) and top (B, h, w, C_t) -> the new top."""
-        kept, new = self.info_weights
         read = self.bottomup_attn(self.norm4(top), self.norm5(bottom))
-        top = top + self.drop_path(read)
-        mixed = self.drop_path(self.top_mlp(self.norm6(top)))
-        return torch.add(kept * top, mixed, alpha=new)
+        return self._joined(top, read, self.norm6, self.top_mlp)

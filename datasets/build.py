@@ -16,7 +16,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from config import Config, UserError
-from datasets import cityscapes, dt_offset, folder, nullloader, uniform, verify
+from datasets import cityscapes, folder, nullloader, uniform, verify
 from datasets.base import ExtraMaps, SegmentationDataset
 from datasets.centroids import Centroids, Progress, load_or_build
 from datasets.loader import Batch, Source, make_loader
@@ -201,6 +201,8 @@ def boundary_source(
     """
     if args.dt_offset_wt == 0:
         return None
+    from datasets import dt_offset  # loads SciPy's file formats, which no other run needs
+
     turn_angles = not cfg.LOSS.BOUNDARY_OFFICIAL
     if args.dt_offset_source == "compute":
         return dt_offset.computed_maps(spec, turn_angles=turn_angles)

@@ -8,11 +8,8 @@ belongs to other inputs is never used.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +19,7 @@ import numpy as np
 
 from datasets.base import DataError, label_size, read_item_label
 from datasets.spec import DatasetSpec, Item
+from runtime.files import write_atomic
 
 VERSION = 1  # of the computation and of the file; a new one makes all caches stale
 
@@ -199,20 +197,10 @@ def _checksum(centroids: Mapping[str, object]) -> str:
 
 
 def _save(path: Path, key: str, centroids: Centroids, log: Log) -> None:
-    """Write the cache under a temporary name, flush it to the disk, then rename it."""
+    """Write the cache, whole or not at all; `log` says so where that fails."""
     texts: dict[str, object] = {str(class_id): points for class_id, points in centroids.items()}
     record = {"key": key, "sum": _checksum(texts), "centroids": texts}
-    temporary = ""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump(record, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        write_atomic(path, json.dumps(record).encode(), sync=True)
     except OSError as error:
         log(f"{path}: centroids are not cached: {error.strerror}")
-        if temporary:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)

@@ -35,6 +35,7 @@ from datasets import registry
 from datasets.base import DataError, ExtraMaps, label_size, read_item_label, size_text
 from datasets.spec import DatasetSpec, Item
 from flags import Parser
+from runtime.files import write_atomic
 from transforms.boundary import ANGLE, DEGREES_PER_STEP, DEPTH, FIXED_ANGLE, boundary_maps
 
 FOLDER = "dt_offset"
@@ -106,13 +107,7 @@ def write_maps(path: Path, maps: Maps) -> None:
     buffer = io.BytesIO()
     content = {"depth": maps[0], "dir_deg": maps[1], "deg_reduce": DEGREES_PER_STEP}
     savemat(buffer, content, do_compression=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(buffer.getvalue())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomic(path, buffer.getvalue())
 
 
 def computed_maps(spec: DatasetSpec, *, turn_angles: bool = True) -> ExtraMaps:

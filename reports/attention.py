@@ -32,7 +32,7 @@ from network.build import list_archs
 from network.convert.checkpoint import split_weights
 from network.topdown import topdown_stages, topdown_weights
 from reports.attention_page import TokenViews, View, write_attention_page
-from reports.files import encode_png, write_atomic
+from reports.files import encode_png
 from reports.token_hierarchy import (
     Grid,
     Picture,
@@ -45,6 +45,7 @@ from reports.token_hierarchy import (
     window_box,
 )
 from runtime import distributed
+from runtime.files import write_atomic
 from runtime.precision import resolve_precision
 from runtime.runlog import RunLog
 from transforms.normalize import to_tensor

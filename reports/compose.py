@@ -17,9 +17,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from datasets.spec import DatasetSpec
-from reports.files import encode_png, grey, safe_name, write_atomic
+from reports.files import encode_png, grey, safe_name
 from reports.height_gates import block_of, gate_facts, gate_picture
 from reports.journal import ImageRow, Journal, score_image
+from runtime.files import write_atomic
 
 if TYPE_CHECKING:
     from engine.result import Gather, Result

@@ -34,9 +34,10 @@ from network.convert.checkpoint import split_weights
 from network.heads.deformable import DeformableAttention
 from network.outputs import DIRECTION, MASK
 from network.unept import QUERIES, STRIDE, UNEPT
-from reports.files import encode_png, write_atomic
+from reports.files import encode_png
 from reports.render import write_html
 from reports.sampling import LEVEL_COLOURS, Sampling, draw_directions, draw_sampling
+from runtime.files import write_atomic
 from transforms.normalize import to_tensor
 
 PAGE = "deformable.html"

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that appear complete or not at all, and safe paths made from image names."""
+"""Pictures as bytes, and safe paths made from image names."""
 
 from __future__ import annotations
 
 import base64
 import io
-import os
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -15,18 +14,6 @@ from PIL import Image
 
 PNG_LEVEL = 2  # zlib level: a third of the time of the usual 6 for files 5 % larger
 JPEG_QUALITY = 90
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write to a hidden name beside `path`, then rename; no half file is left on an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.parent / f".{path.name}.{os.getpid()}.partial"
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def encode_png(pixels: npt.NDArray[Any], palette: list[int] | None = None) -> bytes:

@@ -22,9 +22,10 @@ from PIL import Image
 
 from config import UserError
 from datasets.spec import DatasetSpec, Item
-from reports.files import encode_png, safe_name, write_atomic
+from reports.files import encode_png, safe_name
 from reports.journal import ImageRow, Journal
 from reports.rawids import to_raw_ids
+from runtime.files import write_atomic
 
 if TYPE_CHECKING:
     from engine.result import Gather, Result

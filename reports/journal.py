@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reports.files import write_atomic
+from runtime.files import write_atomic
 
 
 @dataclass(frozen=True, kw_only=True)

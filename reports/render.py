@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from reports.files import write_atomic
+from runtime.files import write_atomic
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 from datasets.spec import DatasetSpec
 from metrics.boundary_scores import BoundaryScores
 from metrics.confusion import Scores
-from reports.files import write_atomic
+from runtime.files import write_atomic
 
 if TYPE_CHECKING:
     from engine.result import EvalSummary

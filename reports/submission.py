@@ -21,9 +21,10 @@ from PIL import Image, UnidentifiedImageError
 
 from config import UserError
 from datasets.spec import DatasetSpec, Item
-from reports.files import encode_png, safe_name, write_atomic
+from reports.files import encode_png, safe_name
 from reports.journal import ImageRow, Journal
 from reports.rawids import image_size, to_raw_ids, to_size
+from runtime.files import write_atomic
 
 if TYPE_CHECKING:
     from engine.result import Gather, Result

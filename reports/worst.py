@@ -24,8 +24,9 @@ import numpy as np
 
 from datasets.spec import DatasetSpec
 from reports.compose import error_mask
-from reports.files import encode_png, grey, safe_name, write_atomic
+from reports.files import encode_png, grey, safe_name
 from reports.render import write_html
+from runtime.files import write_atomic
 
 if TYPE_CHECKING:
     from engine.result import Gather, Result

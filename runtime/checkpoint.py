@@ -13,6 +13,8 @@ from typing import Any, BinaryIO
 
 import torch
 
+from runtime.files import write_atomic
+
 LAST, BEST = "last_checkpoint_ep", "best_checkpoint_ep"
 
 
@@ -20,31 +22,16 @@ class SaveError(ValueError):
     """A file could not be written; what was there before is intact."""
 
 
-def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let `write(file)` fill a temporary file beside `path`, fsync it, rename it to `path`.
+def save(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Let `write(file)` write the file `path` to the disk, whole or not at all.
 
     Raises SaveError (disk full, no permission); `path` then still holds its old content.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_directory(path.parent)
+        write_atomic(path, write, sync=True)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
-        temporary.unlink(missing_ok=True)
         reason = " ".join(str(error).split())[:200]
         raise SaveError(f"{path} could not be written ({reason}); free some space") from error
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _epoch_of(path: Path) -> int:
@@ -61,7 +48,7 @@ def _files(directory: Path, prefix: str) -> list[Path]:
 def save_last(directory: Path, state: dict[str, Any], epoch: int) -> Path:
     """Write `last_checkpoint_ep{epoch}.pth`, then remove the older ones."""
     path = directory / f"{LAST}{epoch}.pth"
-    write_atomic(path, lambda file: torch.save(state, file))
+    save(path, lambda file: torch.save(state, file))
     for old in _files(directory, LAST):
         if old != path:
             old.unlink(missing_ok=True)

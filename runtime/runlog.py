@@ -22,7 +22,7 @@ import torch
 from runx.logx import logx
 from tqdm import tqdm
 
-from runtime.checkpoint import write_atomic
+from runtime.checkpoint import save
 
 PROGRESS_SECONDS = 5.0
 
@@ -40,9 +40,9 @@ def plain(value: Any) -> Any:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `content` as indented JSON, atomically."""
+    """Write `content` as indented JSON, atomically. Raises SaveError."""
     text = json.dumps(plain(content), indent=2) + "\n"
-    write_atomic(path, lambda file: file.write(text.encode()))
+    save(path, lambda file: file.write(text.encode()))
 
 
 def git_revision(root: Path) -> str | None:

@@ -26,7 +26,7 @@ import torch
 from config import UserError
 from network.convert import read_checkpoint
 from network.convert.checkpoint import HEADER_KEY, split_weights
-from runtime.checkpoint import SaveError, write_atomic
+from runtime.files import write_atomic
 
 
 def plain_entries(facts: dict[str, Any]) -> dict[str, Any]:
@@ -59,9 +59,9 @@ def convert(source: Path, target: Path, trust: bool) -> dict[str, Any]:
     tensors = {key: value.detach().clone().contiguous() for key, value in state.items()}
     content = safetensors.torch.save(tensors, metadata={HEADER_KEY: json.dumps(header)})
     try:
-        write_atomic(target, lambda file: file.write(content))
-    except (SaveError, OSError) as error:
-        raise UserError(str(error)) from error
+        write_atomic(target, content, sync=True)
+    except OSError as error:
+        raise UserError(f"{target} could not be written ({error})") from error
     return header
 
 

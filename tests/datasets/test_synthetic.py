@@ -17,6 +17,7 @@ from datasets import cityscapes, synthetic
 from datasets.base import SegmentationDataset, read_ids
 from datasets.synthetic import auto_label, coarse_label, main, write_synthetic
 from datasets.synthetic_scene import render
+from tests.full_disk import REASON, full_after
 
 
 def digests(root: Path) -> dict[str, str]:
@@ -181,14 +182,8 @@ def test_folder_with_other_files_is_left_alone(tmp_path: Path, force: bool) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
 
 
-def test_interrupted_writing_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(path: Path, picture: np.ndarray) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(synthetic, "_save", full)
-    with pytest.raises(UserError, match="No space left"):
+def test_interrupted_writing_leaves_nothing(tmp_path: Path) -> None:
+    with full_after(100), pytest.raises(UserError, match=REASON):
         write_synthetic(tmp_path / "set", size=(32, 32), train=1, val=1, test=1)
     assert list(tmp_path.iterdir()) == []
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from reports.compose import DumpSink
+from tests.full_disk import REASON, full_after
 from tests.reports.cases import SPEC, alone, make_result, read
 
 
@@ -134,20 +135,11 @@ def test_ranks_continue_each_others_work_and_share_their_rows(tmp_path: Path) ->
     assert [row.name for row in first.rows] == ["n0", "n1"]
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_partial_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_leaves_the_old_file_and_no_partial_one(tmp_path: Path) -> None:
     sink = DumpSink(tmp_path, SPEC)
     sink.add(make_result("x", 1))
     before = (tmp_path / "x_input.png").read_bytes()
-
-    def no_space(path: Path, content: bytes) -> int:
-        with path.open("wb") as file:
-            file.write(content[:10])
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", no_space)
-    with pytest.raises(OSError, match="No space"):
+    with full_after(10), pytest.raises(OSError, match=REASON):
         sink.add(make_result("x", 2))
     assert (tmp_path / "x_input.png").read_bytes() == before
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(".partial")]

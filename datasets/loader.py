@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -172,12 +174,21 @@ def _start_worker(worker: int) -> None:
 
     Ctrl-C, Slurm and torchrun signal every process of a run: a worker that died of it would take
     the run down before it has saved. So SIGINT is the main process's affair, and SIGTERM ends a
-    worker only `GRACE_SECONDS` later.
+    worker only `GRACE_SECONDS` later, unless the main process itself sent it.
     """
     del worker
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE_SECONDS))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_await_end, args=(os.getppid(),), daemon=True).start()
+
+
+def _await_end(main_process: int) -> None:
+    """Take every SIGTERM of a worker process; only here the kernel tells who sent it."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main_process:
+        signal.alarm(GRACE_SECONDS)
+    os._exit(0)
 
 
 def stop_workers(loader: DataLoader[Any]) -> None:

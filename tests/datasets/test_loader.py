@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import subprocess
 from pathlib import Path
 
 import cv2
@@ -12,7 +14,7 @@ import torch
 
 from datasets import cityscapes
 from datasets.base import DataError, SegmentationDataset
-from datasets.loader import collate, make_loader
+from datasets.loader import GRACE_SECONDS, collate, make_loader, stop_workers
 from datasets.samplers import EvalSampler
 from datasets.spec import Item
 from datasets.views import make_resizer
@@ -94,8 +96,10 @@ def test_every_image_arrives_once_with_its_number(cities: Path) -> None:
 def test_broken_image_ends_training_with_one_line(cities: Path, workers: int) -> None:
     path = first_image(cities)
     path.write_bytes(path.read_bytes()[:60])
+    loader = loader_of(cities, workers, False)
     with pytest.raises(DataError) as raised:
-        list(loader_of(cities, workers, False))
+        list(loader)
+    stop_workers(loader)
     text = one_line(raised.value)
     assert text.startswith(str(path))
     assert "\n" not in text
@@ -106,12 +110,28 @@ def test_broken_image_ends_training_with_one_line(cities: Path, workers: int) ->
 def test_broken_image_is_reported_and_the_rest_goes_on(cities: Path, workers: int) -> None:
     path = first_image(cities)
     path.write_bytes(b"")
-    batches = list(loader_of(cities, workers, True))
+    loader = loader_of(cities, workers, True)
+    batches = list(loader)
+    stop_workers(loader)
     assert [len(batch.names) for batch in batches] == [1, 2]
     ((name, message),) = batches[0].failed
     assert name == "alba/alba_000000_000019_leftImg8bit"
     assert "empty" in message
     assert batches[0].indices == [1]
+
+
+def test_a_worker_outlives_the_signal_of_others_and_ends_at_that_of_its_program(
+    cities: Path,
+) -> None:
+    loader = loader_of(cities, 1, False)
+    list(loader)
+    (worker,) = multiprocessing.active_children()
+    subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)
+    assert len(list(loader)) == 2
+    worker.terminate()
+    worker.join(timeout=GRACE_SECONDS / 2)
+    assert worker.exitcode == 0
+    loader._iterator = None
 
 
 def test_batch_of_broken_images_is_empty(cities: Path) -> None:

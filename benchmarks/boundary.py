@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.morphology import dilation, disk
 
-from benchmarks.alternate import print_table, time_alternately
+from benchmarks.measure import print_table, time_in_turn
 from metrics.boundary import boundary_f, boundary_radius, outline
 from metrics.boundary_scores import HMSA_THRESHOLD, BoundaryScores
 
@@ -57,11 +57,11 @@ def dilated_precision(pred: Bytes, label: Bytes, threshold: float) -> list[float
 
 def compare(pred: Bytes, label: Bytes, threshold: float) -> None:
     """Equal precision, and the time of both; the baseline runs once, which is slow enough."""
-    start = time.perf_counter()
+    start = time.process_time()
     want = dilated_precision(pred, label, threshold)
-    seconds = {"skimage dilation": time.perf_counter() - start}
+    seconds = {"skimage dilation": time.process_time() - start}
     assert boundary_f(pred, label, NUM_CLASSES, (threshold,))[0, 1].tolist() == want
-    seconds |= time_alternately(
+    seconds |= time_in_turn(
         {"ours": lambda: boundary_f(pred, label, NUM_CLASSES, (threshold,))}, rounds=3
     )
     radius = boundary_radius(*SIZE, threshold)
@@ -76,7 +76,7 @@ def stream(name: str, pred: Bytes, label: Bytes) -> None:
         "HMSA's 19 px": BoundaryScores(NUM_CLASSES, (HMSA_THRESHOLD,)),
         "modified, 3 px": BoundaryScores(NUM_CLASSES, modified=True),
     }
-    seconds = time_alternately(
+    seconds = time_in_turn(
         {way: partial(scores.update, pred, label) for way, scores in ways.items()},
         rounds=7,
     )

@@ -14,8 +14,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import center_of_mass
 
-from benchmarks.alternate import print_table
-from benchmarks.measure import time_in_turn
+from benchmarks.measure import print_table, time_in_turn
 from datasets.centroids import Points, label_centroids
 
 HEIGHT, WIDTH, TILE, NUM_CLASSES = 1024, 2048, 1024, 19

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.alternate import print_table, time_alternately
+from benchmarks.measure import print_table, time_in_turn
 from metrics.confusion import confusion_matrix
 
 HEIGHT, WIDTH, NUM_CLASSES = 1024, 2048, 19
@@ -52,7 +52,7 @@ def main() -> None:
         ours = pred.to(dtype), label.to(dtype)
         assert np.array_equal(confusion_matrix(*ours, NUM_CLASSES).numpy(), want)
         baseline = partial(masked_bincount, pred.numpy(), label.numpy(), NUM_CLASSES)
-        seconds = time_alternately(
+        seconds = time_in_turn(
             {
                 "masked NumPy bincount, int64": baseline,
                 f"ours, {dtype}": partial(confusion_matrix, *ours, NUM_CLASSES),

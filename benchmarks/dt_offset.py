@@ -14,8 +14,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import correlate, distance_transform_edt
 
-from benchmarks.alternate import print_table
-from benchmarks.measure import time_in_turn
+from benchmarks.measure import print_table, time_in_turn
 from transforms.boundary import (
     COLUMN_KERNEL,
     MAX_DEPTH,

@@ -16,11 +16,12 @@ import argparse
 import copy
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.measure import Measured, print_table, time_in_turn
+from benchmarks.measure import print_table, time_in_turn
 from network.build import build_net
 from network.heads.hanet_places import HANetPlaces, attention_blocks
 from network.inference import prepare_for_inference
@@ -89,7 +90,7 @@ def shares(net: HANetPlaces, call: Callable[[], object], rounds: int) -> tuple[f
     return inside, whole
 
 
-def measure(net: HANetPlaces, size: tuple[int, int], rounds: int) -> dict[str, Measured]:
+def measure(net: HANetPlaces, size: tuple[int, int], rounds: int) -> dict[str, float]:
     """Forward with and without blocks, and the time inside the gates."""
     device = next(net.parameters()).device
     image = torch.randn(1, 3, *size, device=device).contiguous(memory_format=torch.channels_last)
@@ -102,14 +103,10 @@ def measure(net: HANetPlaces, size: tuple[int, int], rounds: int) -> dict[str, M
 
     plain = without_blocks(net)
     run(plain)
-    seconds = time_in_turn(
-        {"DeepLabV3+": lambda: run(plain), "with four blocks": lambda: run(net)}, rounds
-    )
-    inside, _ = shares(net, lambda: run(net), rounds)
-    return {
-        **{name: Measured(seconds=value) for name, value in seconds.items()},
-        "inside the gates": Measured(seconds=inside),
-    }
+    sides = {"DeepLabV3+": partial(run, plain), "with four blocks": partial(run, net)}
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
+    inside, _ = shares(net, partial(run, net), rounds)
+    return {**time_in_turn(sides, rounds, clock), "inside the gates": inside}
 
 
 def main() -> None:
@@ -132,7 +129,7 @@ def main() -> None:
     with torch.inference_mode():
         rows = measure(net, (height, width), args.rounds)
     print_table(f"{arch}, {height}x{width}, reduction {args.reduction}, {args.device}", rows)
-    share = rows["inside the gates"].seconds / rows["DeepLabV3+"].seconds
+    share = rows["inside the gates"] / rows["DeepLabV3+"]
     print(f"blocks: {100 * share:.2f} % of the forward ", end="")
     print(f"(limit {100 * LIMIT:.0f} % for ResNet-101 at 512x1024), ", end="")
     print(f"{count:,} of {total:,} parameters ({100 * count / total:.2f} %)")

@@ -231,26 +231,23 @@ def measure_bfloat16(arch: str, size: Size, num_classes: int, rounds: int) -> No
         OURS: partial(ours, net, False, image),
         OURS_BF16: partial(ours, net, True, image),
     }
-    seconds = time_in_turn(sides, rounds)
-    rows = {name: Measured(seconds=value) for name, value in seconds.items()}
-    print_table(f"hrvit.{arch}, {num_classes} classes, {size[0]}x{size[1]}, one thread", rows)
+    title = f"hrvit.{arch}, {num_classes} classes, {size[0]}x{size[1]}, one thread"
+    print_table(title, time_in_turn(sides, rounds))
 
 
 def measure_gpu(arch: str, size: Size, num_classes: int, rounds: int) -> None:
     """Seconds a picture on a CUDA device, float32 without TF32 against bfloat16."""
     net = prepare_for_inference(build(arch, num_classes).cuda())
     image = draw(size).cuda().repeat(8, 1, 1, 1)
-    found = {}
-    for name, bfloat16 in ((OURS, False), (OURS_BF16, True)):
-        best = math.inf
-        for _ in range(rounds + 3):
-            torch.cuda.synchronize()
-            start = time.perf_counter()
-            ours(net, bfloat16, image)
-            torch.cuda.synchronize()
-            best = min(best, time.perf_counter() - start)
-        found[name] = Measured(seconds=best / len(image))
-    print_table(f"hrvit.{arch}_SegFormer, {size[0]}x{size[1]}, GPU, batch {len(image)}", found)
+
+    def run(bfloat16: bool) -> None:
+        ours(net, bfloat16, image)
+        torch.cuda.synchronize()
+
+    sides = {OURS: partial(run, False), OURS_BF16: partial(run, True)}
+    seconds = time_in_turn(sides, rounds + 3, time.perf_counter)
+    title = f"hrvit.{arch}_SegFormer, {size[0]}x{size[1]}, GPU, batch {len(image)}"
+    print_table(title, {name: value / len(image) for name, value in seconds.items()})
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 MIB = 2**20
+M_MMAP_THRESHOLD = -3  # of glibc's mallopt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,18 +29,23 @@ class Measured:
     peak_bytes: int | None = None
 
 
-def time_in_turn(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """CPU seconds of the fastest of `rounds` calls of each side; nothing is warmed up.
+def time_in_turn(
+    sides: Mapping[str, Callable[[], object]],
+    rounds: int,
+    clock: Callable[[], float] = time.process_time,
+) -> dict[str, float]:
+    """Seconds of the fastest of `rounds` calls of each side.
 
-    CPU time of this process, so other load on the machine disturbs little; equal to wall time
-    for a single thread on an idle machine.
+    CPU time of this process unless another `clock` is given (a GPU needs `time.perf_counter`), so
+    other load on the machine disturbs little; equal to wall time for a single thread on an idle
+    machine.
     """
     best = dict.fromkeys(sides, float("inf"))
     for _ in range(rounds):
         for name, call in sides.items():
-            start = time.process_time()
+            start = clock()
             call()
-            best[name] = min(best[name], time.process_time() - start)
+            best[name] = min(best[name], clock() - start)
     return best
 
 
@@ -54,8 +60,11 @@ def _status(field: str) -> int:
 def peak_of_call(call: Callable[[], object]) -> int:
     """Bytes by which the resident set grew at its highest during `call()` (Linux, glibc)."""
     gc.collect()
-    # Memory that was freed but not given back would be used again and so not be counted.
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    libc = ctypes.CDLL("libc.so.6")
+    # Memory that was freed but not given back would be used again and so not be counted: what is
+    # free goes back now, and from here on every tensor is a mapping that goes back at once.
+    libc.malloc_trim(0)
+    libc.mallopt(M_MMAP_THRESHOLD, 2**16)
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
     before = _status("VmRSS")
     result = call()
@@ -83,14 +92,18 @@ def peak_in_new_process(module: str, function: str, *arguments: Any) -> int:
     return peak
 
 
-def print_table(title: str, rows: Mapping[str, Measured]) -> None:
-    """One line a side; ratios are to the first."""
-    first = next(iter(rows.values()))
-    print(title)
-    print(f"  {'':24}{'seconds':>10}{'ratio':>8}{'peak MiB':>10}{'ratio':>8}")
-    for name, row in rows.items():
-        line = f"  {name:24}{row.seconds:10.3f}{row.seconds / first.seconds:8.3f}"
-        if row.peak_bytes is not None and first.peak_bytes:
-            ratio = row.peak_bytes / first.peak_bytes
-            line += f"{row.peak_bytes / MIB:10.0f}{ratio:8.3f}"
+def print_table(
+    title: str, rows: Mapping[str, Measured | float], limit: float | None = None
+) -> None:
+    """One line a side, seconds or `Measured`; ratios are to the first, `limit` is the promise."""
+    sides = {
+        n: row if isinstance(row, Measured) else Measured(seconds=row) for n, row in rows.items()
+    }
+    first = next(iter(sides.values()))
+    print(title if limit is None else f"{title} (limit {limit:g})")
+    for name, side in sides.items():
+        line = f"  {name:32}{1e3 * side.seconds:10.2f} ms  x {side.seconds / first.seconds:.3f}"
+        if side.peak_bytes is not None and first.peak_bytes:
+            ratio = side.peak_bytes / first.peak_bytes
+            line += f"{side.peak_bytes / MIB:10.0f} MiB  x {ratio:.3f}"
         print(line, flush=True)

@@ -24,8 +24,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from skimage.filters import gaussian
 
-from benchmarks.alternate import print_table
-from benchmarks.measure import time_in_turn
+from benchmarks.measure import print_table, time_in_turn
 from benchmarks.mmseg_procedure import CROP as MMSEG_CROP
 from benchmarks.mmseg_procedure import IMG_SCALE, mmseg_sample
 from datasets.base import SegmentationDataset

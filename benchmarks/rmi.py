@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.alternate import print_table, time_alternately
+from benchmarks.measure import print_table, time_in_turn
 from loss.rmi import RMILoss
 
 SHAPE = (2, 19, 256, 256)
@@ -78,12 +78,11 @@ def main() -> None:
     exact = step(direct_rmi_loss, logits.double(), labels)
     largest = (step(ours, logits, labels) - exact).abs().max() / exact.abs().max()
     print(f"relative difference: value {value:.1e}, gradient {float(largest):.1e} (limit 1e-6)")
-    seconds = time_alternately(
-        {
-            "direct formula": lambda: step(direct_rmi_loss, logits, labels),
-            "ours": lambda: step(ours, logits, labels),
-        }
-    )
+    sides = {
+        "direct formula": lambda: step(direct_rmi_loss, logits, labels),
+        "ours": lambda: step(ours, logits, labels),
+    }
+    seconds = time_in_turn(sides, rounds=15)
     print_table("RMI forward + backward, 2x19x256x256", seconds, limit=0.4)
 
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.alternate import print_table
+from benchmarks.measure import print_table, time_in_turn
 from engine.predict import Infer, whole
 from engine.windows_hanet import hanet_sliding
 from network.build import build_net
@@ -68,13 +69,7 @@ def compare(
     one, many = (run(infer) for infer in sides.values())
     torch.testing.assert_close(many, one, rtol=1e-3, atol=1e-4 * float(one.abs().max()))
     clock = time.perf_counter if device == "cuda" else time.process_time
-    best = dict.fromkeys(sides, float("inf"))
-    for _ in range(rounds):
-        for name, infer in sides.items():
-            start = clock()
-            run(infer)
-            best[name] = min(best[name], clock() - start)
-    return best
+    return time_in_turn({name: partial(run, infer) for name, infer in sides.items()}, rounds, clock)
 
 
 def main() -> None:

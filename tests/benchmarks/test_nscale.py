@@ -39,4 +39,10 @@ def test_sides_take_turns() -> None:
 def test_ratios_are_to_the_first_side(capsys: pytest.CaptureFixture[str]) -> None:
     rows = {"first": Measured(seconds=2.0, peak_bytes=400), "second": Measured(seconds=1.0)}
     print_table("title", rows)
-    assert capsys.readouterr().out.splitlines()[-1].split() == ["second", "1.000", "0.500"]
+    assert capsys.readouterr().out.splitlines()[-1].split() == [
+        "second",
+        "1000.00",
+        "ms",
+        "x",
+        "0.500",
+    ]

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.measure import Measured, peak_in_new_process, print_table, time_in_turn
+from benchmarks.measure import measure, print_table
 from network.build import build_net
 from network.heads.segformer import SegFormerHead
 from network.ops.inter_level import BottomUpAttention, TopDownAttention
@@ -152,13 +152,7 @@ def main() -> None:
     args = parser.parse_args()
     side = 128 if args.quick else args.side
     print(f"largest difference {compare():.1e} of the largest score")
-    sides = {name: make_side(name, side) for name in SIDES}
-    seconds = time_in_turn(sides, args.rounds)
-    del sides
-    peaks = {
-        name: peak_in_new_process("benchmarks.hila", "make_side", name, side) for name in SIDES
-    }
-    rows = {name: Measured(seconds=seconds[name], peak_bytes=peaks[name]) for name in SIDES}
+    rows = measure(make_side, SIDES, side, rounds=args.rounds)
     print_table(f"B1 and HILA B1 S(2,3,4), {side}x{side}, one thread (limits 1.6 and 1)", rows)
 
 

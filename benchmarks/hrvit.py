@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.measure import Measured, peak_in_new_process, print_table, time_in_turn
+from benchmarks.measure import measure, print_table, time_in_turn
 from network.backbones.hrvit import Fusion, HRViT, Stage
 from network.backbones.hrvit_block import Block, CrossShapedAttention, DiversityShortcut
 from network.build import build_net
@@ -204,20 +204,14 @@ def multiplies_bfloat16() -> bool:
 def measure_cpu(arch: str, size: Size, num_classes: int, rounds: int) -> None:
     """The table of one network on one thread."""
     names = [REFERENCE, OURS, *([OURS_BF16] if multiplies_bfloat16() else [])]
-    sides = {name: make_side(name, arch, size, num_classes) for name in names}
-    compare(sides[REFERENCE](), sides[OURS]())
-    seconds = time_in_turn(sides, rounds)
-    del sides
-    peaks = {
-        name: peak_in_new_process("benchmarks.hrvit", "make_side", name, arch, size, num_classes)
-        for name in names
-    }
-    rows = {name: Measured(seconds=seconds[name], peak_bytes=peaks[name]) for name in names}
+    compare(*(make_side(name, arch, size, num_classes)() for name in (REFERENCE, OURS)))
+    rows = measure(make_side, names, arch, size, num_classes, rounds=rounds)
     title = f"hrvit.{arch}_SegFormer, {num_classes} classes, {size[0]}x{size[1]}, one thread"
     print_table(title + " (limits 1 and 0.8)", rows)
     if OURS_BF16 in rows:
         for name in (REFERENCE, OURS):
-            print(f"  bfloat16 is {seconds[name] / seconds[OURS_BF16]:.2f} times as fast as {name}")
+            gain = rows[name].seconds / rows[OURS_BF16].seconds
+            print(f"  bfloat16 is {gain:.2f} times as fast as {name}")
     else:
         print("  bfloat16 not measured: this CPU has no instructions for it")
 

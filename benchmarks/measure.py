@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import importlib
 import multiprocessing
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,16 +72,15 @@ def peak_of_call(call: Callable[[], object]) -> int:
     return peak
 
 
-def _child(connection: Any, module: str, function: str, arguments: tuple[Any, ...]) -> None:
-    call = getattr(importlib.import_module(module), function)(*arguments)
-    connection.send(peak_of_call(call))
+def _child(connection: Any, make: Callable[..., Callable[[], object]], *arguments: Any) -> None:
+    connection.send(peak_of_call(make(*arguments)))
 
 
-def peak_in_new_process(module: str, function: str, *arguments: Any) -> int:
-    """`peak_of_call` of what `module.function(*arguments)` returns, in a fresh process."""
+def peak_in_new_process(make: Callable[..., Callable[[], object]], *arguments: Any) -> int:
+    """`peak_of_call` of what `make(*arguments)` returns, in a fresh process."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=_child, args=(there, module, function, arguments))
+    process = context.Process(target=_child, args=(there, make, *arguments))
     process.start()
     there.close()
     try:
@@ -90,6 +88,16 @@ def peak_in_new_process(module: str, function: str, *arguments: Any) -> int:
     finally:
         process.join()
     return peak
+
+
+def measure(
+    make: Callable[..., Callable[[], object]], names: Iterable[str], *arguments: Any, rounds: int
+) -> dict[str, Measured]:
+    """Time and memory of the calls that `make(name, *arguments)` gives for every name."""
+    sides = {name: make(name, *arguments) for name in names}
+    seconds = time_in_turn(sides, rounds)
+    peaks = {name: peak_in_new_process(make, name, *arguments) for name in sides}
+    return {name: Measured(seconds=seconds[name], peak_bytes=peaks[name]) for name in sides}
 
 
 def print_table(

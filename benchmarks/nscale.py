@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.measure import Measured, peak_in_new_process, print_table, time_in_turn
+from benchmarks.measure import measure, print_table
 from network.build import build_net
 from network.inference import prepare_for_inference
 from network.multiscale import MultiScale
@@ -135,15 +135,8 @@ def main() -> None:
         args.size, args.width = "128,256", 18
     height, width = (int(side) for side in args.size.split(","))
     size = (height, width)
-    sides = {name: make_side(name, args.width, size) for name in (REFERENCE, OURS)}
-    compare(*(side() for side in sides.values()))
-    seconds = time_in_turn(sides, args.rounds)
-    del sides
-    peaks = {
-        name: peak_in_new_process("benchmarks.nscale", "make_side", name, args.width, size)
-        for name in (REFERENCE, OURS)
-    }
-    rows = {name: Measured(seconds=seconds[name], peak_bytes=peaks[name]) for name in seconds}
+    compare(*(make_side(name, args.width, size)() for name in (REFERENCE, OURS)))
+    rows = measure(make_side, (REFERENCE, OURS), args.width, size, rounds=args.rounds)
     # Weights and what importing costs are there before; all that a prediction needs is counted.
     title = f"HRNet_Mscale W{args.width}, {height}x{width}, scales 0.5, 1, 2, one thread"
     print_table(title + " (limits 0.6 and 0.5)", rows)

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.measure import Measured, peak_in_new_process, print_table, time_in_turn
+from benchmarks.measure import measure, print_table
 from network.backbones.mit import HEADS, REDUCTIONS, SIZES
 from network.build import build_net
 from network.outputs import OneScale
@@ -162,17 +162,8 @@ def main() -> None:
     side = 128 if args.quick else args.side
     print(f"largest difference {compare(args.size):.1e} of the largest score")
     for title, limit, maker in (("forward", 0.9, make_forward), ("training step", 1.0, make_step)):
-        sides = {name: maker(name, args.size, side) for name in (REFERENCE, OURS)}
-        seconds = time_in_turn(sides, args.rounds)
-        del sides
-        peaks = {
-            name: peak_in_new_process("benchmarks.segformer", maker.__name__, name, args.size, side)
-            for name in (REFERENCE, OURS)
-        }
-        rows = {name: Measured(seconds=seconds[name], peak_bytes=peaks[name]) for name in seconds}
-        print_table(
-            f"SegFormer-{args.size} {title}, {side}x{side}, one thread (limit {limit})", rows
-        )
+        rows = measure(maker, (REFERENCE, OURS), args.size, side, rounds=args.rounds)
+        print_table(f"SegFormer-{args.size} {title}, {side}x{side}, one thread", rows, limit)
 
 
 if __name__ == "__main__":

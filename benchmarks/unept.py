@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.measure import Measured, peak_in_new_process, print_table, time_in_turn
+from benchmarks.measure import measure, print_table
 from network.build import build_net
 from network.heads import deformable
 from network.ops.deform_attn import deformable_attention
@@ -118,17 +118,9 @@ def report(
     title: str, function: Callable[[str, int], Callable[[], Tensor]], size: int, rounds: int
 ) -> None:
     """Compare the results of both sides, measure time and memory, print."""
-    sides = {name: function(name, size) for name in OPERATORS}
-    want, got = (side() for side in sides.values())
+    want, got = (function(name, size)() for name in OPERATORS)
     print(f"largest difference {float((want - got).abs().max()):.1e}")
-    seconds = time_in_turn(sides, rounds)
-    del sides
-    peaks = {
-        name: peak_in_new_process("benchmarks.unept", function.__name__, name, size)
-        for name in OPERATORS
-    }
-    rows = {name: Measured(seconds=seconds[name], peak_bytes=peaks[name]) for name in OPERATORS}
-    print_table(title, rows)
+    print_table(title, measure(function, OPERATORS, size, rounds=rounds))
 
 
 def main() -> None:

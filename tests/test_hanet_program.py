@@ -50,6 +50,11 @@ def test_training_has_three_groups_and_all_terms(trained: Path) -> None:
     assert rates == pytest.approx([3**-0.9, 3**-2, 3**-0.9])
     log = (trained.parent / "logging.log").read_text()
     assert "aux " in log and "rows " in log and "parameter groups" in log
+    assert "[lr 0.00372041, lr hanet 0.00222222, lr backbone 0.000372041]" in log
+    assert log.count("class-uniform sampling, fine images: the labels (96x64) are smaller") == 1
+    row = (trained.parent / "metrics.csv").read_text().split(",")
+    shown = {name: float(row[row.index(name) + 1]) for name in ("lr", "lr_hanet", "lr_backbone")}
+    assert list(shown.values()) == [group["lr"] for group in groups]
 
 
 @pytest.mark.slow

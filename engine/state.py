@@ -102,6 +102,11 @@ class TrainState:
             raise ValueError(
                 "--resume: --param_rules must be given as in the run that wrote the file"
             )
+        positions = self.facts.get("positions")
+        if content.get("positions", positions) != positions:
+            raise ValueError(
+                "--resume: --no_pos_dataset must be given as in the run that wrote the file"
+            )
         if content["world_size"] != self.world_size:
             raise ValueError(
                 f"--resume: the checkpoint was written by {content['world_size']} processes, "

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from datasets.spec import DatasetSpec
+from datasets.spec import Color, DatasetSpec
 from reports.files import encode_png, grey, safe_name
-from reports.height_gates import block_of, gate_facts, gate_picture
+from reports.height_gates import CLASS_BLOCK, block_of, gate_facts, gate_picture
 from reports.journal import ImageRow, Journal, score_image
 from runtime.files import write_atomic
 
@@ -102,8 +102,14 @@ class DumpSink:
         if self.gates:
             for kind, gate in sorted(result.gates.items()):
                 title = f"{result.name}  hanet{block_of(kind)}"
-                pictures[kind] = encode_png(gate_picture(result.image, gate, title))
+                classes = self._classes() if block_of(kind) == CLASS_BLOCK else ()
+                picture = gate_picture(result.image, gate, title, classes)
+                pictures[kind] = encode_png(picture)
         return pictures
+
+    def _classes(self) -> list[tuple[str, Color]]:
+        """Names and colours."""
+        return list(zip(self.spec.class_names, self.spec.palette, strict=True))
 
     def _maps(self, result: Result, palette: list[int]) -> dict[str, bytes]:
         """Confidence, errors, attention and single scales."""

@@ -129,6 +129,7 @@ class LossConfig:
     CLASS_WEIGHTS: tuple[float, ...] | None = None  # of plain cross entropy, one a class
     HANET_WEIGHTS: bool = False  # --img_wt_loss: class weights of each image unless with
     #                              --batch_weighting; --jointwtborder: mean over the images
+    IMAGE_MEAN: bool = False  # --img_wt_loss: mean over the images of a batch, published: sum
     BATCH_BORDER_WEIGHTS: bool = False  # --jointwtborder as published: every image of a batch is
     #                                     divided by the border weights of all of them
 

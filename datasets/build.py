@@ -8,7 +8,7 @@ import contextlib
 import fcntl
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from config import Config, UserError
 from datasets import cityscapes, folder, nullloader, uniform, verify
 from datasets.base import ExtraMaps, SegmentationDataset
-from datasets.centroids import Centroids, Progress, load_or_build
+from datasets.centroids import Centroids, Log, Progress, load_or_build
 from datasets.loader import Batch, Source, make_loader
 from datasets.registry import data_root, dataset_spec, split_items
 from datasets.samplers import Draw, EvalSampler, TrainSampler
@@ -27,6 +27,7 @@ from transforms.pipeline import Blur, eval_pipeline, mmseg_train_pipeline, train
 from transforms.sample import Transform
 
 AUTO_FLAGS = ("custom_coarse_dropout_classes", "custom_coarse_prob", "mask_out_cityscapes")
+SET_TITLES = ("fine images", "video frames", "coarse images")
 WITH_COARSE = ("cityscapes", "synthetic")
 NUM_DUMPED = 32
 ENLARGED = 2.0  # --scf
@@ -213,11 +214,12 @@ def boundary_source(
 
 
 def make_train_loader(
-    args: argparse.Namespace, cfg: Config, rank: int, world: int, seed: int
+    args: argparse.Namespace, cfg: Config, rank: int, world: int, seed: int, log: Log = print
 ) -> tuple[DataLoader[Batch], TrainSampler, DatasetSpec]:
     """Loader and sampler of the training set, class-uniform as the flags say.
 
-    Every label is checked before the first batch. Raises UserError for data that does not fit.
+    `log` gets lines about the set, on the first rank. Every label is checked before the first
+    batch. Raises UserError for data that does not fit.
     """
     spec, items = dataset_spec(args, cfg), train_items(args, cfg)
     video, coarse = video_items(args, cfg, items), coarse_items(args, cfg, spec)
@@ -228,7 +230,7 @@ def make_train_loader(
             raise UserError("--dataset nullloader has no labels; add --class_uniform_pct 0")
         dataset = nullloader.NullDataset(items, args.crop_size)
     else:
-        found = _checked_centroids(args, cfg, spec, (items, video, coarse), rank)
+        found = _checked_centroids(args, cfg, spec, (items, video, coarse), rank, log)
         every = [*items, *video, *coarse]
         extra_maps = boundary_source(args, cfg, spec, every)
         transform = train_transform(args, spec)
@@ -258,6 +260,7 @@ def _checked_centroids(
     spec: DatasetSpec,
     sets: tuple[list[Item], ...],
     rank: int,
+    log: Log,
 ) -> list[Centroids]:
     """Check all labels, then the centroids of fine images, video frames and coarse images.
 
@@ -265,19 +268,18 @@ def _checked_centroids(
     """
     cache = _cache_dir(cfg)
     workers = max(args.num_workers, 1)
-    log: Callable[[str], None] = _silent if rank else _say
+    tile, own_log = args.class_uniform_tile, log if rank == 0 else _silent
     found: list[Centroids] = []
     with _alone(cache):
         verify.verify_items([*sets[0], *val_items(args, cfg)], spec, cache, workers)
         for items in filter(None, sets[1:]):
             verify.verify_items(items, spec, cache, workers)
-        for items in sets:
+        for items, title in zip(sets, SET_TITLES, strict=True):
             if args.class_uniform_pct == 0 or not items:
                 found.append({})
                 continue
             progress = None if rank else _progress("centroids")
-            tile = args.class_uniform_tile
-            found.append(load_or_build(items, spec, tile, cache, workers, progress, log))
+            found.append(load_or_build(items, spec, tile, cache, workers, progress, own_log, title))
     return found
 
 
@@ -300,10 +302,6 @@ def _alone(folder_path: Path) -> Iterator[None]:
         yield
 
 
-def _say(text: str) -> None:
-    print(text, flush=True)
-
-
 def _silent(text: str) -> None:
     del text
 
@@ -319,7 +317,7 @@ def _progress(title: str) -> Progress:
             print(f"\r{title}: {done}/{total}", end="\n" if done == total else "", flush=True)
         elif time.monotonic() - last > PROGRESS_SECONDS:
             last = time.monotonic()
-            _say(f"{title}: {done}/{total}")
+            print(f"{title}: {done}/{total}", flush=True)
 
     return report
 

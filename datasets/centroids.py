@@ -79,8 +79,12 @@ def load_or_build(
     workers: int,
     progress: Progress | None = None,
     log: Log = print,
+    title: str = "images",
 ) -> Centroids:
     """Centroids of all labels of `items` as (index of the item, x, y) per class, cached.
+
+    `log` gets a line, with `title` for the set, where the labels are smaller than the tile and
+    where classes have no pixel.
 
     Items without a label give nothing. With several ranks, call it on one rank first: the
     others then read the file. A cache directory that can not be written costs one log line and
@@ -91,11 +95,11 @@ def load_or_build(
     centroids = _load(path, key, len(items), spec.num_classes, log)
     if centroids is None:
         centroids = _build(items, spec, tile, workers, progress)
-        _report_clipped(items, tile, log)
         _save(path, key, centroids, log)
+    _report_clipped(items, tile, log, title)
     absent = [name for index, name in enumerate(spec.class_names) if index not in centroids]
     if absent:
-        log(f"class-uniform sampling: no pixel of {', '.join(absent)} in the training labels")
+        log(f"class-uniform sampling, {title}: no pixel of {', '.join(absent)} in the labels")
     return centroids
 
 
@@ -148,7 +152,7 @@ def _build(
     return dict(sorted(found.items()))
 
 
-def _report_clipped(items: Iterable[Item], tile: int, log: Log) -> None:
+def _report_clipped(items: Iterable[Item], tile: int, log: Log, title: str) -> None:
     """One line when the first label is smaller than the tile."""
     first = next((item.label for item in items if item.label is not None), None)
     if first is None:
@@ -156,7 +160,8 @@ def _report_clipped(items: Iterable[Item], tile: int, log: Log) -> None:
     height, width = label_size(first)
     if min(height, width) < tile:
         log(
-            f"class_uniform_tile {tile} is larger than the labels ({width}x{height}): "
+            f"class-uniform sampling, {title}: the labels ({width}x{height}) are smaller than "
+            f"--class_uniform_tile {tile}: "
             f"tiles of {min(width, tile)}x{min(height, tile)} are used"
         )
 

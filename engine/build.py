@@ -26,6 +26,7 @@ from engine.state import Progress, TrainState
 from network.build import build_net, list_classifiers, resolve_arch
 from network.convert import load_official, read_checkpoint
 from network.convert.checkpoint import split_weights
+from network.convert.hanet import AUXILIARY
 from network.convert.position_tables import load_position_tables
 from network.heads.hanet_places import attention_blocks, record_gates
 from network.inference import compiled, prepare_for_inference
@@ -34,6 +35,7 @@ from runtime.precision import Precision
 from runtime.runlog import RunLog
 
 TEST_MODE_STEPS, TEST_MODE_IMAGES = 11, 7
+UNUSED_IN_EVALUATION = (AUXILIARY,)  # weights that only training runs
 
 
 @dataclasses.dataclass
@@ -74,6 +76,8 @@ def adopt_snapshot(args: argparse.Namespace, cfg: Config, snapshot: Snapshot | N
     args.arch = facts["arch"]
     if args.eval and "dataset" not in args.given and not args.from_run:
         args.dataset = facts["dataset"] if facts["dataset"] in DATASETS else args.dataset
+    if args.eval and not facts.get("positions", True):
+        args.no_pos_dataset = True
     known = {item.name for item in dataclasses.fields(ModelConfig)}
     options = {key: value for key, value in facts["model_options"].items() if key in known}
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
@@ -117,8 +121,13 @@ def build_network(
     if snapshot:
         _check_task_of(snapshot, args.task)
         partial = tuple(item for item in args.allow_partial.split(",") if item)
-        report = load_official(net, snapshot.content, partial=partial, title=snapshot.path)
+        optional = UNUSED_IN_EVALUATION if args.eval else ()
+        report = load_official(
+            net, snapshot.content, partial, title=snapshot.path, optional=optional
+        )
         log.msg(f"{snapshot.path}: {report}")
+        if args.eval and args.no_pos_dataset and attention_blocks(net):
+            log.msg("HANet blocks get no row positions, as with --no_pos_dataset")
     elif args.eval:
         raise UserError("an evaluation needs weights: --snapshot FILE or --from_run DIR")
     elif model.pretrained:
@@ -179,6 +188,7 @@ def checkpoint_header(
         "palette": [list(color) for color in spec.palette],
         "train_id_to_id": list(spec.train_id_to_id),
         "ignore_label": spec.ignore_label,
+        "positions": not args.no_pos_dataset,
         "seed": args.seed,
         "command": " ".join(sys.argv),
     }
@@ -378,5 +388,6 @@ def protocol(args: argparse.Namespace, model: ModelConfig) -> dict[str, Any]:
         else None,
         "boundary_labels": args.eval_f1_labels,
         "precision": args.precision,
+        **({"positions": False} if args.no_pos_dataset else {}),
         **hanet_protocol(args),
     }

@@ -31,8 +31,9 @@ def hanet_groups(
 ) -> list[dict[str, Any]]:
     """torch's groups: the rest, the blocks with hanet_lr > 0, layer0 and layer1 with backbone_lr.
 
-    Each has `lr`, `initial_lr` and `weight_decay`; that of the blocks a `schedule`, the name of
-    the schedule that the loop looks for. Raises UserError for a rate of parts that are not there.
+    Each has `lr`, `initial_lr` and `weight_decay`, the last two a `name` for the log, that of the
+    blocks a `schedule`, the name of the schedule that the loop looks for. Raises UserError for a
+    rate of parts that are not there.
     """
     rest: list[nn.Parameter] = []
     blocks: list[nn.Parameter] = []
@@ -55,9 +56,10 @@ def hanet_groups(
         )
     groups = [_group(rest, lr, weight_decay)]
     if blocks:
-        groups.append({**_group(blocks, hanet_lr, hanet_wd), "schedule": SCHEDULE})
+        own = {"name": "hanet", "schedule": SCHEDULE}
+        groups.append({**_group(blocks, hanet_lr, hanet_wd), **own})
     if early:
-        groups.append(_group(early, backbone_lr, weight_decay))
+        groups.append({**_group(early, backbone_lr, weight_decay), "name": "backbone"})
     return groups
 
 

@@ -200,7 +200,7 @@ class Trainer:
         first_step, images = progress.step, 0
         batches = iter(self.loader)
         for group in self._groups(batches, self.steps_per_epoch - progress.step):
-            rate = self._set_rate(epoch)
+            self._set_rates(epoch)
             self.objective.set_iteration(progress.iteration)
             meter.add(self._step(group))
             progress.step += len(group)
@@ -212,7 +212,7 @@ class Trainer:
                 done = progress.step - first_step
                 left = (now - started) / done * self._steps_left()
                 speed = images / (now - started)
-                self._report(epoch, meter, rate, speed, left)
+                self._report(epoch, meter, speed, left)
                 meter = Meter()
             if self._finished():
                 break
@@ -243,12 +243,11 @@ class Trainer:
         if every and self.state.progress.iteration % every == 0:
             self._save(epoch, is_best=False)
 
-    def _set_rate(self, epoch: int) -> float:
+    def _set_rates(self, epoch: int) -> None:
         iteration = self.state.progress.iteration
         for group in self.state.optimizer.param_groups:
             schedule = self.schedules.get(group.get("schedule", ""), self.schedule)
             group["lr"] = schedule(iteration, epoch, group["initial_lr"])
-        return float(self.state.optimizer.param_groups[0]["lr"])
 
     def _step(self, group: list[Batch]) -> LossTerms:
         """Forward and backward over `group`, then one update unless the gradient is not finite."""
@@ -320,8 +319,9 @@ class Trainer:
                 "diverged; lower --lr, or use --precision bf16 or fp32"
             )
 
-    def _report(self, epoch: int, meter: Meter, rate: float, speed: float, left: float) -> None:
-        means, progress = meter.means(), self.state.progress
+    def _report(self, epoch: int, meter: Meter, speed: float, left: float) -> None:
+        means, progress, rates = meter.means(), self.state.progress, self.state.rates
+        shown = ", ".join(f"{name.replace('_', ' ')} {rate:.6g}" for name, rate in rates.items())
         terms = " ".join(f"{name} {value:.6f}" for name, value in means.items())
         terms += "".join(f" {name} {value}" for name, value in self.objective.counters().items())
         memory = ""
@@ -330,9 +330,9 @@ class Trainer:
         self.log.msg(
             f"[epoch {epoch}], [iter {progress.step} / {self.steps_per_epoch}]"
             f"{self._total()}, {terms} "
-            f"[lr {rate:.6g}] {speed:.2f} images/s, {left / 60:.1f} min left{memory}"
+            f"[{shown}] {speed:.2f} images/s, {left / 60:.1f} min left{memory}"
         )
-        self.log.metric("train", {**means, "lr": rate}, progress.iteration)
+        self.log.metric("train", {**means, **rates}, progress.iteration)
         self.log.status(
             "running",
             epoch=epoch,

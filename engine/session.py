@@ -155,7 +155,7 @@ class Validation:
             "acc_cls": scores.acc_cls,
             "acc": scores.acc,
         }
-        self.log.metric("val", values, number)
+        self.log.metric("val", {**values, **self.state.rates}, number)
         best = max(self.state.progress.best, scores.mean_iu)
         self.log.msg(scores.table())
         self.log.msg(scores.summary())

@@ -54,6 +54,13 @@ class TrainState:
         """The network whose scores count: the weight average when there is one."""
         return self.net if self.ema is None else self.ema.module
 
+    @property
+    def rates(self) -> dict[str, float]:
+        """The learning rates of now: `lr`, and `lr_NAME` of every parameter group with a name."""
+        groups = self.optimizer.param_groups
+        named = {f"lr_{group['name']}": group["lr"] for group in groups if "name" in group}
+        return {"lr": float(groups[0]["lr"]), **named}
+
     def pack(self) -> dict[str, Any]:
         """The checkpoint; collective, call it on every rank.
 
@@ -94,6 +101,11 @@ class TrainState:
         if content.get("param_rules", []) != self.facts.get("param_rules", []):
             raise ValueError(
                 "--resume: --param_rules must be given as in the run that wrote the file"
+            )
+        positions = self.facts.get("positions")
+        if content.get("positions", positions) != positions:
+            raise ValueError(
+                "--resume: --no_pos_dataset must be given as in the run that wrote the file"
             )
         if content["world_size"] != self.world_size:
             raise ValueError(

@@ -94,7 +94,7 @@ class Segmentation:
         """Crops of this rank, class-uniform as the flags say; all labels are checked first."""
         world, seed = self.world, self.args.seed
         loader, sampler, _ = data.make_train_loader(
-            self.args, self.cfg, world.rank, world.size, seed
+            self.args, self.cfg, world.rank, world.size, seed, self.log.msg
         )
         return loader, sampler
 

@@ -28,7 +28,7 @@ from transforms.normalize import denormalize, to_tensor
 from transforms.resample import Filter, resample_image, resample_rows, whole
 
 PUBLISHED_TILE = (1024, 1024)  # pixels at scale 1 and below
-OneView = Callable[[Tensor, Tensor | None, float], Tensor]  # picture, rows, scale -> scores
+OneView = Callable[[Tensor, Tensor | None], Tensor]  # a scaled picture, its rows -> scores
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,8 @@ def window_boxes(size: tuple[int, int], tile: tuple[int, int], overlap: float) -
     return [Box(top, left, bottom, right) for left, right in columns for top, bottom in rows]
 
 
-def true_count(boxes: Sequence[Box], size: tuple[int, int], num_classes: int) -> Tensor:
+def true_count(boxes: Sequence[Box], size: tuple[int, int]) -> Tensor:
     """Number of windows that saw each pixel: (1, H, W) float32."""
-    del num_classes
     count = torch.zeros(1, *size)
     for box in boxes:
         count[0, box.top : box.bottom, box.left : box.right] += 1
@@ -87,18 +86,14 @@ def official_count(boxes: Sequence[Box], size: tuple[int, int], num_classes: int
     return count
 
 
-Count = Callable[[Sequence[Box], tuple[int, int], int], Tensor]
-
-
 def _tiled(
-    infer: Infer, tile: tuple[int, int], overlap: float, batch_windows: int, count: Count
+    infer: Infer, tile: tuple[int, int], overlap: float, batch_windows: int, official: bool
 ) -> OneView:
-    """Scores of one scaled picture: logits summed over its windows, divided by `count`."""
+    """Scores of one scaled picture: logits summed over its windows, divided by their number."""
 
-    def one_view(picture: Tensor, rows: Tensor | None, scale: float) -> Tensor:
+    def one_view(picture: Tensor, rows: Tensor | None) -> Tensor:
         size = picture.shape[-2], picture.shape[-1]
-        grown = max(scale, 1.0)
-        boxes = window_boxes(size, (int(tile[0] * grown), int(tile[1] * grown)), overlap)
+        boxes = window_boxes(size, tile, overlap)
         total: Tensor | None = None
         for first in range(0, len(boxes), batch_windows):
             part = boxes[first : first + batch_windows]
@@ -108,7 +103,9 @@ def _tiled(
             for box, window in zip(part, scores, strict=True):
                 total[0, :, box.top : box.bottom, box.left : box.right] += window
         assert total is not None
-        return total.div_(count(boxes, size, total.shape[1]).to(total.device))
+        num_classes = total.shape[1]
+        count = official_count(boxes, size, num_classes) if official else true_count(boxes, size)
+        return total.div_(count.to(total.device))
 
     return one_view
 
@@ -126,8 +123,7 @@ def _cut(
 def _one_pass(infer: Infer) -> OneView:
     """Scores of one scaled picture in a single pass."""
 
-    def one_view(picture: Tensor, rows: Tensor | None, scale: float) -> Tensor:
-        del scale
+    def one_view(picture: Tensor, rows: Tensor | None) -> Tensor:
         return infer(picture, rows)[PRED]
 
     return one_view
@@ -136,23 +132,24 @@ def _one_pass(infer: Infer) -> OneView:
 class ScaledPictures:
     """Mean of the scores of resized and mirrored pictures, each picture of a batch alone.
 
+    `views` has one entry a scale: the scale, and what gives the scores of a picture of that size.
     Pictures are made again from the network input and resized as 8 bit, so the input must be a
     normalised 8-bit picture, as all loaders give.
     """
 
     def __init__(
         self,
-        one_view: OneView,
-        scales: Sequence[float],
+        views: Sequence[tuple[float, OneView]],
         *,
         flip: bool,
         kernel: Filter,
         average: Average,
         out_size: tuple[int, int] | None = None,
     ) -> None:
+        scales = tuple(scale for scale, _ in views)
         if not scales or any(scale <= 0 for scale in scales):
-            raise ValueError(f"scales {tuple(scales)}: one or more positive numbers wanted")
-        self.one_view, self.scales, self.flip = one_view, tuple(scales), flip
+            raise ValueError(f"scales {scales}: one or more positive numbers wanted")
+        self.views, self.flip = tuple(views), flip
         self.kernel: Filter = kernel
         self.average: Average = average
         self.out_size = out_size
@@ -169,7 +166,7 @@ class ScaledPictures:
         size = self.out_size or (image.shape[-2], image.shape[-1])
         picture = denormalize(image[0])
         total: Tensor | None = None
-        for scale in self.scales:
+        for scale, one_view in self.views:
             height, width = picture.shape[:2]
             window = whole(max(int(height * scale), 1), max(int(width * scale), 1))
             scaled = to_tensor(resample_image(picture, window, self.kernel, "pillow"))[None]
@@ -179,13 +176,13 @@ class ScaledPictures:
                 positions = torch.from_numpy(resample_rows(rows.cpu().numpy(), window))
                 own_rows = positions[None].to(image.device)
             for mirrored in (False, True) if self.flip else (False,):
-                scores = self.one_view(scaled.flip(-1) if mirrored else scaled, own_rows, scale)
+                scores = one_view(scaled.flip(-1) if mirrored else scaled, own_rows)
                 if total is None:
                     total = scores.new_zeros(1, scores.shape[1], *size)
                 accumulate_(total, scores, mirrored, self.average)
                 del scores
         assert total is not None
-        return mean_(total, len(self.scales) * (2 if self.flip else 1), self.average)
+        return mean_(total, len(self.views) * (2 if self.flip else 1), self.average)
 
 
 def hanet_sliding(
@@ -206,9 +203,11 @@ def hanet_sliding(
     """
     if not 0 <= overlap < 1:
         raise ValueError(f"overlap {overlap:g} is outside 0..1, 1 excluded")
-    count = official_count if official else true_count
-    one_view = _tiled(infer, tile, overlap, batch_windows, count)
-    return ScaledPictures(one_view, scales, flip=flip, kernel="bilinear", average="logits")
+    views = []
+    for scale in scales:
+        grown = int(tile[0] * max(scale, 1.0)), int(tile[1] * max(scale, 1.0))
+        views.append((scale, _tiled(infer, grown, overlap, batch_windows, official)))
+    return ScaledPictures(views, flip=flip, kernel="bilinear", average="logits")
 
 
 def hanet_pooling(
@@ -223,6 +222,5 @@ def hanet_pooling(
     out_size: (H, W) at which they are averaged and returned, by default that of the picture.
     # differs: the published size is 1024 x 2048 whatever the picture.
     """
-    return ScaledPictures(
-        _one_pass(infer), scales, flip=flip, kernel="bicubic", average="probs", out_size=out_size
-    )
+    views = [(scale, _one_pass(infer)) for scale in scales]
+    return ScaledPictures(views, flip=flip, kernel="bicubic", average="probs", out_size=out_size)

@@ -62,6 +62,37 @@ def add_hanet_evaluation(add: Callable[..., object]) -> None:
     add("--exp_name", metavar="NAME", help="see --ckpt_path")
 
 
+# Published defaults at which a flag does nothing; scripts may spell them out.
+SPELLED_OUT: dict[str, object] = {
+    "rlx_off_epoch": -1,
+    "rlx_off_iter": -1,
+    "strict_bdr_cls": (),
+    "wt_bound": 1.0,
+    "rescale": 1.0,
+    "repoly": 1.5,
+    "hanet_lr": 0.0,
+    "hanet_poly_exp": 0.0,
+    "hanet_wd": 1e-4,
+    "backbone_lr": 0.0,
+    "maxSkip": 0,
+    "split_index": 0,
+    "split_count": 1,
+}
+
+
+def spelled_out(args: argparse.Namespace, flag: str) -> bool:
+    """Whether `flag` stands at the published default at which it does nothing."""
+    return flag in SPELLED_OUT and getattr(args, flag) == SPELLED_OUT[flag]
+
+
+def drop_own_rate(args: argparse.Namespace) -> list[str]:
+    """Without any block `--hanet_lr` has nothing to act on: 0, in place, and a line to log."""
+    if args.hanet_lr == 0 or any(args.hanet):
+        return []
+    args.hanet_lr = 0.0
+    return ["--hanet_lr: no HANet block, --lr is used for all parameters"]
+
+
 def averages(args: argparse.Namespace) -> bool:
     """Whether HANet's own averaging over scales and mirrored pictures is asked for."""
     return args.inference_mode in (SLIDING, POOLING)

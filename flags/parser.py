@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from config import Config, UserError, cfg, configure, near
 from flags import classification, data, evaluation, hanet, network, training
 from flags.from_run import adopt_run
-from flags.rules import check_flags
+from flags.rules import can_go_by_iteration, check_flags, reads_extras
 from flags.values import Parser
 
 # Accepted for old command lines; the replacement is named in one warning line.
@@ -101,6 +101,11 @@ def _apply_aliases(args: argparse.Namespace, given: set[str]) -> None:
     hanet.apply_hanet_aliases(args, given, notes)
     if args.local_rank is None:
         args.local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    if args.lr_by is None:
+        by_iteration = args.max_iter is not None and can_go_by_iteration(args)
+        args.lr_by = "iter" if by_iteration else "epoch"
+        if by_iteration:
+            notes.append("--max_iter: the learning rate goes by iteration, as with --lr_by iter")
     if args.test_mode:
         args.max_epoch, args.max_iter = 2, None
         args.val_iters = None
@@ -148,6 +153,9 @@ def resolve(args: argparse.Namespace, given: set[str], target: Config) -> None:
     configure(args, given, target)
     classification.check_task(args, given, build_parser())
     check_flags(args, given)
+    args.notes += hanet.drop_own_rate(args)
+    if "max_cu_epoch" in given and not reads_extras(args):
+        args.notes.append("--max_cu_epoch: there are no extra images whose draws it could end")
     args.given = sorted(given)
     args.result_dir = os.path.abspath(target.expand(args.result_dir))
     for name in ("snapshot", "snapshot_pe", "eval_folder", "pretrained"):

@@ -30,6 +30,20 @@ def _reads_coarse(args: argparse.Namespace) -> bool:
     return bool(args.coarse_boost_classes) or args.only_coarse
 
 
+def reads_extras(args: argparse.Namespace) -> bool:
+    """Whether training draws from coarse images or video frames too."""
+    return bool(_reads_coarse(args) or args.maxSkip)
+
+
+def _stops_extras(args: argparse.Namespace) -> bool:
+    """Whether --max_cu_epoch ends draws of extra images, or is too late to end anything.
+
+    How many epochs --max_iter makes is not known here.
+    """
+    late = args.max_iter is not None or args.max_cu_epoch >= args.max_epoch
+    return bool(reads_extras(args) or late)
+
+
 def _averages(args: argparse.Namespace) -> bool:
     return args.do_flip or args.multi_scale_inference
 
@@ -127,7 +141,7 @@ NEEDS: Needs = {
     **{flag: (_mmseg, "--augmentation mmseg") for flag in PIPELINE_FLAGS["mmseg"]},
     "coarse_boost_classes": (_draws_coarse, COARSE_NEEDS),
     "only_coarse": (_draws_coarse, COARSE_NEEDS),
-    "max_cu_epoch": (lambda a: _reads_coarse(a) or a.maxSkip, f"{COARSE_FLAGS} or --maxSkip"),
+    "max_cu_epoch": (_stops_extras, f"{COARSE_FLAGS} or --maxSkip"),
     "custom_coarse_dropout_classes": (_reads_coarse, COARSE_FLAGS),
     "custom_coarse_prob": (
         lambda a: _reads_coarse(a) or a.dump_for_auto_labelling,
@@ -150,7 +164,11 @@ REFUSED_TOGETHER = (
 
 
 def check_flags(args: argparse.Namespace, given: set[str]) -> None:
-    """Raise UserError for a setting that could have no effect, or contradicts another."""
+    """Raise UserError for a setting that could have no effect, or contradicts another.
+
+    A published default that is spelled out counts as left out.
+    """
+    given = {flag for flag in given if not hanet.spelled_out(args, flag)}
     for flag in sorted(given & NEEDS.keys()):
         holds, needed = NEEDS[flag]
         if not holds(args):
@@ -181,10 +199,14 @@ def check_flags(args: argparse.Namespace, given: set[str]) -> None:
             raise UserError("--no_metrics without any --dump_... flag would do nothing")
 
 
+def can_go_by_iteration(args: argparse.Namespace) -> bool:
+    """Whether `--lr_schedule` is defined for iterations."""
+    return args.lr_schedule in ("poly", "step") or args.rlx_off_iter >= 0
+
+
 def _check_schedule(args: argparse.Namespace) -> None:
     name = args.lr_schedule
-    by_iteration = name in ("poly", "step") or args.rlx_off_iter >= 0
-    if args.lr_by == "iter" and not by_iteration:
+    if args.lr_by == "iter" and not can_go_by_iteration(args):
         raise UserError(f"--lr_schedule {name} goes by epoch; --lr_by iter takes poly or step")
     if args.max_iter is not None and name == "cosine":
         raise UserError("--max_iter: --lr_schedule cosine goes by epoch, its length is --max_epoch")

@@ -26,7 +26,7 @@ def add_loss(add: Callable[..., object]) -> None:
     add("--img_wt_loss", action="store_true", help="class-weighted cross entropy a batch")
     add("--batch_weighting", action="store_true", help="class weights of the batch, not of images")
     add("--jointwtborder", action="store_true", help="boundary label relaxation")
-    add("--strict_bdr_cls", type=listed(int, low=0), help="classes without relaxation")
+    add("--strict_bdr_cls", type=listed(int, low=0, empty=True), help="classes without relaxation")
     add("--rlx_off_epoch", type=int, default=-1, help="epoch that ends the relaxation, -1 never")
     add("--wt_bound", "-wb", type=non_negative, default=1.0, help="bound of the class weights")
     add("--dt_offset_wt", type=non_negative, default=0.0, help="weight of boundary supervision")
@@ -88,7 +88,11 @@ def add_optimisation(add: Callable[..., object]) -> None:
     add("--warmup_lr", type=non_negative, default=1e-6, help="cosine: rate of epoch 0 under it")
     add("--cooldown_epochs", type=non_negative_int, help="cosine: then at min_lr; max_epoch/30")
     add("--lr_batch", type=positive_int, help="images a step that --lr is meant for: it is scaled")
-    add("--lr_by", default="epoch", choices=("epoch", "iter"), help="when the schedule steps")
+    add(
+        "--lr_by",
+        choices=("epoch", "iter"),
+        help="when the schedule steps; iter with --max_iter where it can, else epoch",
+    )
     add("--lr_step", type=positive_int, help="step: epochs (or iterations) of one rate")
     add("--lr_gamma", type=fraction, default=0.1, help="step: factor from one to the next")
     add(

@@ -38,15 +38,23 @@ def number(kind: type, low: float, high: float, open_low: bool = False) -> Calla
 
 
 def listed(
-    kind: Callable[[str], float], count: int | None = None, low: float = -math.inf
+    kind: Callable[[str], float],
+    count: int | None = None,
+    low: float = -math.inf,
+    empty: bool = False,
 ) -> Callable[[str], tuple[float, ...]]:
-    """A converter of comma-separated values from `low` on, exactly `count` of them when given."""
+    """A converter of comma-separated values from `low` on, exactly `count` of them when given.
+
+    `empty`: an empty text means no value at all.
+    """
 
     def convert(text: str) -> tuple[float, ...]:
         try:
             values = tuple(kind(part) for part in text.split(",") if part.strip())
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text} is not a comma list of numbers") from None
+        if empty and not text.strip():
+            return ()
         if not values or (count is not None and len(values) != count):
             wanted = "at least one value" if count is None else f"{count} values"
             raise argparse.ArgumentTypeError(f"{text}: {wanted} wanted")

@@ -62,7 +62,8 @@ def build_criterion(args: argparse.Namespace, cfg: Config, spec: LabelSet) -> Cr
     if args.img_wt_loss:
         # in HMSA --batch_weighting changes nothing: its weights are the batch's either way
         per_image = cfg.LOSS.HANET_WEIGHTS and not args.batch_weighting
-        return ImageWeightedCrossEntropy(spec.ignore_label, args.wt_bound, per_image)
+        mean = cfg.LOSS.IMAGE_MEAN
+        return ImageWeightedCrossEntropy(spec.ignore_label, args.wt_bound, per_image, mean)
     if args.jointwtborder:
         strict = tuple(args.strict_bdr_cls or ())
         unknown = [k for k in strict if not 0 <= k < spec.num_classes]

@@ -106,11 +106,12 @@ class CrossEntropy(nn.Module):
 
 
 class ImageWeightedCrossEntropy(nn.Module):
-    """Cross entropy with rare classes of the batch weighted up, summed over the images.
+    """Cross entropy with rare classes of the batch weighted up, one term an image.
 
     Weight of class k: 1 + bound * (1 - share of k among the labelled pixels of the whole
     batch) where k occurs, else 1. Each image gives the weighted mean of its pixels. `per_image`:
-    the share is that among the pixels of the image instead.
+    the share is that among the pixels of the image instead. The images are summed, as published,
+    so that the loss grows with their number; `mean_of_images` takes their mean.
 
     Source: NVIDIA semantic-segmentation, `--img_wt_loss`; weights over the batch with or
     without `--batch_weighting`, as recorded. Per image without that flag in HANet's program.
@@ -120,11 +121,15 @@ class ImageWeightedCrossEntropy(nn.Module):
     # class K-1; here it is never counted. Sets that ignore 255 are not affected.
 
     def __init__(
-        self, ignore_label: int = 255, bound: float = 1.0, per_image: bool = False
+        self,
+        ignore_label: int = 255,
+        bound: float = 1.0,
+        per_image: bool = False,
+        mean_of_images: bool = False,
     ) -> None:
         super().__init__()
         self.ignore_label = ignore_label
-        self.bound, self.per_image = bound, per_image
+        self.bound, self.per_image, self.mean_of_images = bound, per_image, mean_of_images
 
     def class_weights(self, target: Tensor, num_classes: int) -> Tensor:
         """Weights (K,) float32 from labels in which `IGNORED` marks what does not count."""
@@ -140,7 +145,7 @@ class ImageWeightedCrossEntropy(nn.Module):
         """
         if self.per_image and len(logits) > 1:
             images = zip(logits.split(1), labels.split(1), strict=True)
-            return torch.stack([self(*image) for image in images]).sum()
+            return self._together(torch.stack([self(*image) for image in images]))
         num_classes = logits.shape[1]
         target = mask_labels(labels, num_classes, self.ignore_label)
         weights = self.class_weights(target, num_classes)
@@ -149,4 +154,8 @@ class ImageWeightedCrossEntropy(nn.Module):
         )
         own = torch.where(target == IGNORED, 0.0, weights[target.clamp_min(0)])
         norm = own.sum((1, 2))
-        return (loss.sum((1, 2)) / torch.where(norm > 0, norm, 1.0)).sum()
+        return self._together(loss.sum((1, 2)) / torch.where(norm > 0, norm, 1.0))
+
+    def _together(self, terms: Tensor) -> Tensor:
+        """The loss of a batch from those (B,) of its images."""
+        return terms.mean() if self.mean_of_images else terms.sum()

@@ -154,6 +154,7 @@ def build_net(arch: str, num_classes: int, **options: Any) -> nn.Module:
     if model.boundary_heads:
         _add_boundary_heads(net, name)
     report = load_trunk(net, cfg.expand(model.pretrained)) if model.pretrained else None
-    # For messages about this network: its name, and what became of the ImageNet file.
+    # For messages about this network: its name and options, and what became of the ImageNet file.
     vars(net).update(arch=name, num_classes=num_classes, trunk_report=report)
+    vars(net).update(model_options=dataclasses.asdict(model))
     return net

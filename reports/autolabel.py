@@ -22,7 +22,8 @@ import numpy.typing as npt
 from datasets.spec import DatasetSpec, Item
 from reports.autolabel_page import NUM_STEPS, write_autolabel_page
 from reports.files import encode_png, safe_name
-from reports.journal import ImageRow, Journal
+from reports.journal import ImageRow
+from reports.journal_sink import JournalSink
 from reports.rawids import image_size, to_raw_ids, to_size
 from runtime.files import write_atomic
 
@@ -70,11 +71,11 @@ def _start_worker() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-class AutoLabelSink:
+class AutoLabelSink(JournalSink):
     """Writes ids and confidences of every image under `out_dir`, at the size of its file.
 
-    `items` are the images of the data set. `key` as in DumpSink. `workers` processes encode and
-    write while the network goes on; with 0 this one does.
+    `items` are the images of the data set. `workers` processes encode and write while the network
+    goes on; with 0 this one does.
     """
 
     needs = frozenset({"prob"})
@@ -89,19 +90,11 @@ class AutoLabelSink:
         rank: int = 0,
         workers: int = 0,
     ) -> None:
-        self.out_dir, self.spec = Path(out_dir), spec
+        super().__init__(out_dir, spec, "autolabel", key, rank)
         self.images = {item.name: item.image for item in items}
-        self.journal = Journal(self.out_dir, "autolabel", key, rank)
-        self.rows: list[ImageRow] = []
         self.workers = workers
         self._pool: ProcessPoolExecutor | None = None
         self._pending: deque[tuple[Future[Kept], dict[str, Any]]] = deque()
-
-    def wants(self, index: int) -> bool:
-        return True
-
-    def done(self, name: str) -> bool:
-        return name in self.journal
 
     def add(self, result: Result) -> None:
         """Have both files of one image written, then note it as stored."""
@@ -142,7 +135,7 @@ class AutoLabelSink:
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
-        self.rows = self.journal.merge(gather(self.journal.rows))
+        super().close(rank, world, gather)
 
     def finish(self, threshold: float | None, run: dict[str, Any]) -> Path:
         """Write the page about what the labels keep at `threshold`; its path."""

@@ -16,26 +16,25 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from datasets.spec import DatasetSpec
+from datasets.spec import Color, DatasetSpec
 from reports.files import encode_png, grey, safe_name
-from reports.height_gates import block_of, gate_facts, gate_picture
-from reports.journal import ImageRow, Journal, score_image
+from reports.height_gates import CLASS_BLOCK, block_of, gate_facts, gate_picture
+from reports.journal import ImageRow, score_image
+from reports.journal_sink import JournalSink
 from runtime.files import write_atomic
 
 if TYPE_CHECKING:
-    from engine.result import Gather, Result
+    from engine.result import Result
 
 BLEND = 0.4  # weight of the class colours in the composited picture
 COMPOSITE = "composited"
 
 
-class DumpSink:
+class DumpSink(JournalSink):
     """Writes the pictures of every `every`-th image of the data set under `out_dir`.
 
     `assets` adds confidence, error, attention and per-scale maps, `gates` the height gates of
-    HANet blocks. `key` names the evaluation
-    (checkpoint, procedure, data): a dump with the same key continues, any other starts anew.
-    After `close`, `rows` holds the stored images of all ranks in data set order.
+    HANet blocks.
     """
 
     def __init__(
@@ -50,11 +49,9 @@ class DumpSink:
         rank: int = 0,
     ) -> None:
         assert every >= 1
-        self.out_dir, self.spec, self.every, self.assets = Path(out_dir), spec, every, assets
-        self.gates = gates
         whole_key = f"{key} {assets=} {gates=}" if key else ""  # a dump without maps does not count
-        self.journal = Journal(self.out_dir, "dump", whole_key, rank)
-        self.rows: list[ImageRow] = []
+        super().__init__(out_dir, spec, "dump", whole_key, rank)
+        self.every, self.assets, self.gates = every, assets, gates
 
     @property
     def needs(self) -> frozenset[str]:
@@ -63,9 +60,6 @@ class DumpSink:
 
     def wants(self, index: int) -> bool:
         return index % self.every == 0
-
-    def done(self, name: str) -> bool:
-        return name in self.journal
 
     def add(self, result: Result) -> None:
         """Write the pictures of one image, then note it as stored."""
@@ -84,10 +78,6 @@ class DumpSink:
         )
         self.journal.add(row)
 
-    def close(self, rank: int, world: int, gather: Gather) -> None:
-        """Collect the rows of all ranks."""
-        self.rows = self.journal.merge(gather(self.journal.rows))
-
     def _pictures(self, result: Result) -> dict[str, bytes]:
         """Kind -> PNG, in the order of the page."""
         assert result.image is not None
@@ -102,8 +92,14 @@ class DumpSink:
         if self.gates:
             for kind, gate in sorted(result.gates.items()):
                 title = f"{result.name}  hanet{block_of(kind)}"
-                pictures[kind] = encode_png(gate_picture(result.image, gate, title))
+                classes = self._classes() if block_of(kind) == CLASS_BLOCK else ()
+                picture = gate_picture(result.image, gate, title, classes)
+                pictures[kind] = encode_png(picture)
         return pictures
+
+    def _classes(self) -> list[tuple[str, Color]]:
+        """Names and colours."""
+        return list(zip(self.spec.class_names, self.spec.palette, strict=True))
 
     def _maps(self, result: Result, palette: list[int]) -> dict[str, bytes]:
         """Confidence, errors, attention and single scales."""

@@ -23,21 +23,21 @@ from PIL import Image
 from config import UserError
 from datasets.spec import DatasetSpec, Item
 from reports.files import encode_png, safe_name
-from reports.journal import ImageRow, Journal
+from reports.journal import ImageRow
+from reports.journal_sink import JournalSink
 from reports.rawids import to_raw_ids
 from runtime.files import write_atomic
 
 if TYPE_CHECKING:
-    from engine.result import Gather, Result
+    from engine.result import Result
 
 WHITE = 255
 
 
-class FourFoldersSink:
+class FourFoldersSink(JournalSink):
     """Writes the four pictures of every image.
 
-    `items` are the images of the split: UserError when two of them share a file name. `key` as in
-    DumpSink: an interrupted dump of the same evaluation continues.
+    `items` are the images of the split: UserError when two of them share a file name.
     """
 
     needs: frozenset[str] = frozenset({"image"})
@@ -51,7 +51,7 @@ class FourFoldersSink:
         key: str = "",
         rank: int = 0,
     ) -> None:
-        self.out_dir, self.spec = Path(out_dir), spec
+        super().__init__(out_dir, spec, "four", key, rank)
         counts = Counter(safe_name(item.name).name for item in items)
         twice = sorted(name for name, count in counts.items() if count > 1)
         if twice:
@@ -59,13 +59,6 @@ class FourFoldersSink:
                 f"--dump_images: {counts[twice[0]]} images are named {twice[0]}; use "
                 "--dump_all_images, which keeps folders"
             )
-        self.journal = Journal(self.out_dir, "four", key, rank)
-
-    def wants(self, index: int) -> bool:
-        return True
-
-    def done(self, name: str) -> bool:
-        return name in self.journal
 
     def add(self, result: Result) -> None:
         """Write the pictures of one image, then note it as stored."""
@@ -76,10 +69,6 @@ class FourFoldersSink:
             write_atomic(self.out_dir / files[kind], content)
         size = (int(result.pred.shape[0]), int(result.pred.shape[1]))
         self.journal.add(ImageRow(name=result.name, index=result.index, size=size, files=files))
-
-    def close(self, rank: int, world: int, gather: Gather) -> None:
-        """Wait until all ranks have written their images."""
-        self.journal.merge(gather(self.journal.rows))
 
     def _pictures(self, result: Result) -> dict[str, tuple[str, bytes]]:
         """Folder -> end of the file name, PNG."""

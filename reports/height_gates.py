@@ -2,7 +2,8 @@
 """Pictures of HANet's gates: how much every channel is let through at every height.
 
 For each block and image one picture: the image, the mean gate of each row as a curve beside it,
-and the gate of all channels, rows aligned with those of the image. The report page also gets the
+and the gate of all channels, rows aligned with those of the image. The channels of the fifth block
+are the classes: they stand in their order, with names and colours. The report page also gets the
 mean curves over all dumped images.
 
 Source: Choi, Kim, Choo, "Cars Can't Fly up in the Sky" (2020), figure 6, shows such gates.
@@ -18,14 +19,18 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from datasets.spec import Color
 from reports.journal import ImageRow
 
 KIND = "gate_"  # kind of file of block N: gate_N
 CURVE_POINTS = 32  # heights at which mean curves are kept
 PANEL = (512, 320)  # largest width and height of the image panel, pixels
-CURVE_WIDTH, MAP_WIDTH, GAP, HEAD = 96, 512, 12, 22
+CURVE_WIDTH, MAP_WIDTH, GAP, HEAD, FOOT, AXIS = 96, 512, 12, 22, 22, 48
+SWATCH, NAME_WIDTH = 8, 11  # height of a class colour; least width of a column with a name
+CLASS_BLOCK = "4"  # it gates the scores
 INK, FAINT, PAPER = (32, 33, 36), (218, 220, 224), (255, 255, 255)
 CURVE_COLOR = (26, 115, 232)
+FONT = ImageFont.load_default()
 SVG_COLORS = ("#1a73e8", "#d93025", "#188038", "#e37400", "#8430ce")
 
 
@@ -47,24 +52,71 @@ def _stretched(values: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.fl
 
 
 def gate_picture(
-    image: npt.NDArray[np.uint8], gate: npt.NDArray[np.float32], title: str
+    image: npt.NDArray[np.uint8],
+    gate: npt.NDArray[np.float32],
+    title: str,
+    classes: Sequence[tuple[str, Color]] = (),
 ) -> npt.NDArray[np.uint8]:
     """Image (H, W, 3) and gate (C, h) in 0..1 side by side, (height, width, 3).
 
     Channels are sorted by the height at which they are open, so that neighbours look alike.
+    `classes`: names and colours of the channels, which then keep their order.
     """
+    assert len(classes) in (0, len(gate))
     photo = _fitted(image)
     height, width = photo.shape[:2]
-    curve_left, map_left = width + GAP, width + 2 * GAP + CURVE_WIDTH
-    canvas = Image.new("RGB", (map_left + MAP_WIDTH, HEAD + height), PAPER)
+    curve_left = width + AXIS
+    map_left = curve_left + CURVE_WIDTH + GAP
+    foot = _class_foot(classes) if classes else _plain_foot()
+    canvas = Image.new("RGB", (map_left + MAP_WIDTH, HEAD + height + foot.height), PAPER)
     canvas.paste(Image.fromarray(photo), (0, HEAD))
-    canvas.paste(Image.fromarray(_heat_map(gate, height)), (map_left, HEAD))
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default()
-    draw.text((2, 5), title, INK, font)
-    draw.text((curve_left, 5), "0   mean gate   1", INK, font)
-    draw.text((map_left, 5), f"gates of {len(gate)} channels, dark 0, bright 1", INK, font)
+    canvas.paste(Image.fromarray(_heat_map(gate, height, bool(classes))), (map_left, HEAD))
+    canvas.paste(foot, (map_left, HEAD + height))
+    draw, what = ImageDraw.Draw(canvas), "classes" if classes else "channels"
+    draw.text((2, 5), title, INK, FONT)
+    draw.text((curve_left, 5), "mean gate", INK, FONT)
+    draw.text((map_left, 5), f"gates of {len(gate)} {what}, dark 0, bright 1", INK, FONT)
+    _draw_axes(draw, (curve_left, HEAD, height))
     _draw_curve(draw, gate, (curve_left, HEAD, height))
     return np.asarray(canvas)
+
+
+def _plain_foot() -> Image.Image:
+    """What stands under channels without a name."""
+    foot = Image.new("RGB", (MAP_WIDTH, FOOT), PAPER)
+    text = "channels, those open at the top of the picture first"
+    ImageDraw.Draw(foot).text((0, 5), text, INK, FONT)
+    return foot
+
+
+def _class_foot(classes: Sequence[tuple[str, Color]]) -> Image.Image:
+    """Colours under the columns of the classes, names upwards where they are wide enough."""
+    column = MAP_WIDTH / len(classes)
+    named = column >= NAME_WIDTH
+    longest = max(round(FONT.getlength(name)) for name, _ in classes) if named else 0
+    foot = Image.new("RGB", (MAP_WIDTH, max(SWATCH + GAP // 2 + longest, FOOT)), PAPER)
+    draw = ImageDraw.Draw(foot)
+    for index, (name, color) in enumerate(classes):
+        left, right = round(index * column), round((index + 1) * column)
+        draw.rectangle((left, 2, right - 1, SWATCH), color)
+        if named:
+            length = round(FONT.getlength(name)) + 1
+            text = Image.new("RGB", (length, NAME_WIDTH), PAPER)
+            ImageDraw.Draw(text).text((0, 0), name, INK, FONT)
+            turned = text.transpose(Image.Transpose.ROTATE_90)
+            foot.paste(turned, ((left + right - NAME_WIDTH) // 2, SWATCH + GAP // 3))
+    return foot
+
+
+def _draw_axes(draw: ImageDraw.ImageDraw, place: tuple[int, int, int]) -> None:
+    """Height in percent left of the curve, values of the mean gate under it."""
+    left, top, height = place
+    bottom = top + height
+    for share in (0.0, 0.5, 1.0):
+        draw.text((left - 5, top + share * (height - 1)), f"{share:.0%}", INK, FONT, "rm")
+        anchor = {0.0: "la", 0.5: "ma", 1.0: "ra"}[share]
+        draw.text((left + share * CURVE_WIDTH, bottom + 5), f"{share:g}", INK, FONT, anchor)
+    draw.text((left - 5, bottom + 5), "height", INK, FONT, "ra")
 
 
 def _fitted(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -74,10 +126,14 @@ def _fitted(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.asarray(cv2.resize(image, size, interpolation=method))
 
 
-def _heat_map(gate: npt.NDArray[np.float32], height: int) -> npt.NDArray[np.uint8]:
+def _heat_map(
+    gate: npt.NDArray[np.float32], height: int, keep_order: bool
+) -> npt.NDArray[np.uint8]:
     """(C, h) -> (height, MAP_WIDTH, 3), rows down, channels to the right."""
-    centres = (gate * np.arange(gate.shape[1])).sum(1) / np.maximum(gate.sum(1), 1e-6)
-    ordered = gate[np.argsort(centres, kind="stable")].T.astype(np.float32)
+    if not keep_order:
+        centres = (gate * np.arange(gate.shape[1])).sum(1) / np.maximum(gate.sum(1), 1e-6)
+        gate = gate[np.argsort(centres, kind="stable")]
+    ordered = gate.T.astype(np.float32)
     method = cv2.INTER_AREA if ordered.shape[1] > MAP_WIDTH else cv2.INTER_NEAREST
     columns = cv2.resize(ordered, (MAP_WIDTH, ordered.shape[0]), interpolation=method)
     shades = np.clip(_stretched(np.asarray(columns, np.float32), height), 0, 1)

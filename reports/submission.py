@@ -22,12 +22,13 @@ from PIL import Image, UnidentifiedImageError
 from config import UserError
 from datasets.spec import DatasetSpec, Item
 from reports.files import encode_png, safe_name
-from reports.journal import ImageRow, Journal
+from reports.journal import ImageRow
+from reports.journal_sink import JournalSink
 from reports.rawids import image_size, to_raw_ids, to_size
 from runtime.files import write_atomic
 
 if TYPE_CHECKING:
-    from engine.result import Gather, Result
+    from engine.result import Result
 
 CITYSCAPES_NAMES = r"[A-Za-z-]+_\d{6}_\d{6}.*\.png", "city_000000_000000.png"
 PASCAL_NAMES = r"\d{4}_\d{6}\.png", "2008_000002.png"
@@ -39,15 +40,16 @@ SERVER_NAMES = {  # data set -> pattern of its file names, and an example
     "pascal_context": PASCAL_NAMES,
     "pascal_context_59": PASCAL_NAMES,
 }
+SUBMIT = "submit"  # folder of the files
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # fixed, so that equal predictions give equal archives
 NUM_LISTED = 5
 
 
-class SubmissionSink:
+class SubmissionSink(JournalSink):
     """Writes the raw ids of every image under `out_dir`/submit; `finish` checks and zips.
 
     `items` are the images of the split. UserError when two of them would share a file name
-    or a name is not one the server accepts. `key` as in DumpSink.
+    or a name is not one the server accepts.
     """
 
     needs: frozenset[str] = frozenset()
@@ -61,17 +63,10 @@ class SubmissionSink:
         key: str = "",
         rank: int = 0,
     ) -> None:
-        self.out_dir, self.spec = Path(out_dir), spec
-        self.directory = self.out_dir / "submit"
+        super().__init__(out_dir, spec, "submission", key, rank, inside=SUBMIT)
+        self.directory = self.out_dir / SUBMIT
         self.images = {item.name: item.image for item in items}
-        self.journal = Journal(self.directory, "submission", key, rank)
         _check_names(sorted(map(file_name, self.images)), spec.name)
-
-    def wants(self, index: int) -> bool:
-        return True
-
-    def done(self, name: str) -> bool:
-        return name in self.journal
 
     def add(self, result: Result) -> None:
         """Write one image, then note it as stored."""
@@ -80,10 +75,6 @@ class SubmissionSink:
         files = {"ids": file_name(result.name)}
         write_atomic(self.directory / files["ids"], encode_png(ids))
         self.journal.add(ImageRow(name=result.name, index=result.index, size=size, files=files))
-
-    def close(self, rank: int, world: int, gather: Gather) -> None:
-        """Wait until all ranks have written their images."""
-        self.journal.merge(gather(self.journal.rows))
 
     def finish(self) -> Path:
         """Check every file and write submission.zip; call it on one rank, after `close`.

@@ -7,7 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from network.convert.hanet import official_name
 from tests.program import TINY, assert_one_line_error, run
 
 pytestmark = pytest.mark.slow
@@ -62,8 +64,53 @@ def test_a_wrong_reduction_is_one_line_that_names_the_right_one(
     wrong = ["--hanet_set", "3", "64", "3"]
     result = run("eval.py", "--snapshot", trained, *data(street_root, tmp_path), *wrong)
     assert_one_line_error(
-        result, "trained with reduction 16", "--hanet_set 3 16 3", "this network has --hanet_set"
+        result, "trained with reduction 16", "file: --hanet_set 3 16 3, network: --hanet_set 3 64 3"
     )
+
+
+def published(trained: str, path: Path, *, with_head: bool) -> str:
+    """The weights in the layout of the published files, with or without the auxiliary head."""
+    state = torch.load(trained, weights_only=True)["state_dict"]
+    named = {f"module.{official_name(key)}": value for key, value in state.items()}
+    kept = {key: value for key, value in named.items() if with_head or ".dsn." not in key}
+    torch.save({"state_dict": kept}, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("with_head", [True, False])
+def test_an_evaluation_asks_for_no_auxiliary_head(
+    trained: str, street_root: Path, tmp_path: Path, with_head: bool
+) -> None:
+    file = published(trained, tmp_path / "file.pth", with_head=with_head)
+    net = SMALL[:-1] if with_head else SMALL
+    flags = [*net, "--snapshot", file, *data(street_root, tmp_path)]
+    result = run("eval.py", *flags, "--test_mode")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert ("9 dropped (dsn." if with_head else "8 missing (dsn.") in result.stdout
+    flags += ["--class_uniform_tile", "64", "--crop_size", "64,96"]
+    hint = "--aux_loss builds the auxiliary head" if with_head else "--allow_partial dsn"
+    assert_one_line_error(run("train.py", *flags), hint)
+
+
+def test_a_network_without_positions_stays_without_them(street_root: Path, tmp_path: Path) -> None:
+    flags = [
+        *SMALL[:-1], *data(street_root, tmp_path), "--class_uniform_tile", "64",
+        "--crop_size", "64,96", "--bs_trn", "2", "--max_iter", "1",
+    ]  # fmt: skip
+    result = run("train.py", *flags, "--no_pos_dataset")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert_one_line_error(run("train.py", *flags, "--resume", "auto"), "--no_pos_dataset")
+    snapshot = str(next(tmp_path.glob("best_checkpoint_ep*.pth")))
+    content, old = torch.load(snapshot, weights_only=True), str(tmp_path / "old.pth")
+    assert content.pop("positions") is False
+    torch.save(content, old)  # as written before that entry was kept
+    for file in (snapshot, old):
+        evaluation = [*data(street_root, tmp_path / "eval"), "--test_mode"]
+        result = run("eval.py", "--snapshot", file, *evaluation)
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert ("blocks get no row positions" in result.stdout) == (file == snapshot)
+        protocol = json.loads((tmp_path / "eval" / "results.json").read_text())["protocol"]
+        assert ("positions" in protocol) == (file == snapshot)
 
 
 def test_dump_attention_needs_a_block(street_root: Path, tmp_path: Path) -> None:

@@ -42,6 +42,83 @@ EVALUATION = (
 )
 
 
+# the command lines of HANet's eleven scripts
+COMMON = (
+    "--lr_schedule poly --lr 0.01 --poly_exp 0.9 --hanet_lr 0.01 --hanet_poly_exp 0.9 "
+    "--max_cu_epoch 10000 --class_uniform_pct 0.5 --class_uniform_tile 1024 --syncbn --sgd "
+    "--scale_min 0.5 --scale_max 2.0 --rrotate 0 --color_aug 0.25 --gblur --hanet_pos 2 1 "
+    "--dropout 0.1 --date 0101 --ckpt ./logs/ --tb_path ./logs/ --exp"
+)
+CITY, FOUR = "--dataset cityscapes --city_mode", "--pos_rfactor 8 --aux_loss --hanet 1 1 1 1 0"
+BOOST, R101 = "--coarse_boost_classes 14,15,16,3,12,17,4", "--arch network.deepv3.DeepR101V3PlusD"
+X101 = "--arch network.deepv3.DeepResNext101V3PlusD_HANet_OS8"
+LARGE = "--crop_size 864 --max_iter 90000"
+SCRIPTS = {
+    "train_m_os16": f"{COMMON} m {CITY} train --arch network.deepv3.DeepMobileNetV3PlusD_HANet "
+    f"{FOUR} --hanet_set 3 16 3 --pos_noise 0.3 --bs_mult 8 --crop_size 768 --max_iter 40000",
+    "train_r101_os16": f"{COMMON} r {CITY} train {R101}_HANet {FOUR} --hanet_set 3 32 3 "
+    "--pos_noise 0.5 --bs_mult 4 --crop_size 768 --max_iter 40000",
+    "train_r101_os8": f"{COMMON} r {CITY} train {R101}_HANet_OS8 {FOUR} --hanet_set 3 64 3 "
+    "--pos_noise 0.5 --bs_mult 4 --crop_size 768 --max_iter 40000",
+    "train_r101_os8_best": f"{COMMON} b {CITY} trainval {R101}_HANet_OS8 {FOUR} "
+    f"--hanet_set 3 64 3 --pos_noise 0.5 --bs_mult 3 --cls_wt_loss {LARGE}",
+    "train_resnext_pretrain": f"{COMMON} p --dataset mapillary {X101} --no_pos_dataset "
+    "--hanet 0 0 0 0 0 --hanet_set 3 64 3 --img_wt_loss --bs_mult 2 --crop_size 864 "
+    "--max_iter 200000",
+    "train_resnext_fr_pretrain": f"{COMMON} f {CITY} trainval {X101} {FOUR} {BOOST} "
+    f"--hanet_set 3 64 3 --pos_noise 0.5 --bs_mult 2 --cls_wt_loss {LARGE} --snapshot F.pth",
+}
+SCORED = f"--inference_mode sliding --scales 0.5,1.0,2.0 --cv_split 0 {FOUR} --hanet_set 3 64 3"
+SCORED += " --hanet_pos 2 1 --dataset cityscapes --snapshot F.pth --ckpt_path OUT"
+SCRIPTS |= {
+    "eval_r101_os8": f"--split val {SCORED} {R101}_HANet_OS8",
+    "eval_resnext_os8": f"--split val {SCORED} {X101}",
+    "eval_resnext_os4": f"--split val {SCORED} {X101[:-1]}4",
+    "submit_r101_os8": f"--split test --dump_images {SCORED} {R101}_HANet_OS8",
+    "submit_cityscapes_resnext": f"--split test --dump_images {SCORED} {X101}",
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_published_command_lines_run_verbatim(script: str) -> None:
+    args = parsed(*SCRIPTS[script].split())
+    assert args.eval or args.lr_by == "iter"
+    assert args.hanet_lr == (0.01 if script.startswith("train") and any(args.hanet) else 0)
+    idle = [note for note in args.notes if "no HANet block" in note]
+    assert len(idle) == (script == "train_resnext_pretrain")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--rlx_off_iter", "-1", "--rlx_off_epoch", "-1", "--strict_bdr_cls", ""],
+        ["--hanet_wd", "1e-4", "--hanet_poly_exp", "0", "--backbone_lr", "0", "--wt_bound", "1"],
+        ["--max_cu_epoch", "180"],
+    ],
+)
+def test_published_defaults_may_be_spelled_out(argv: list[str]) -> None:
+    plain = vars(parsed())
+    args = vars(parsed(*argv))
+    own = {flag.removeprefix("--") for flag in argv} | {"given", "notes"}
+    assert {name: args[name] for name in plain if name not in own} == {
+        name: plain[name] for name in plain if name not in own
+    }
+
+
+@pytest.mark.parametrize(
+    ("argv", "unit"),
+    [
+        ([], "epoch"),
+        (["--max_iter", "9"], "iter"),
+        (["--max_iter", "9", "--lr_by", "epoch"], "epoch"),
+        (["--max_iter", "9", "--lr_schedule", "poly2"], "epoch"),
+        (["--max_iter", "9", "--test_mode"], "iter"),
+    ],
+)
+def test_the_rate_goes_by_iteration_where_the_length_does(argv: list[str], unit: str) -> None:
+    assert parsed(*argv).lr_by == unit
+
+
 @pytest.mark.parametrize("published", [TRAINING, EVALUATION], ids=["train.py", "eval.py"])
 def test_every_published_flag_is_accepted(published: str) -> None:
     known = {name for action in flags.build_parser()._actions for name in action.option_strings}
@@ -107,6 +184,8 @@ def test_run_directories_follow_the_published_folders(tmp_path: Path) -> None:
         (["--rlx_off_iter", "5"], ["--rlx_off_iter", "--jointwtborder"]),
         (["--lr_by", "iter", "--lr_schedule", "poly2"], ["--lr_schedule poly2"]),
         (["--max_cu_epoch", "9"], ["--max_cu_epoch", "--maxSkip"]),
+        (["--max_cu_epoch", "179", "--max_epoch", "180"], ["--max_cu_epoch", "--maxSkip"]),
+        (["--hanet_wd", "5e-4"], ["--hanet_wd", "--hanet_lr"]),
         (["--dump_images"], ["--dump_images", "--eval"]),
         (["--exp_name", "x", "--eval", "val"], ["--exp_name", "--snapshot"]),
     ],

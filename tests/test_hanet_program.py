@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.program import assert_one_line_error, run
+from tests.program import run
 
 NET = ["--arch", "network.deepv3.DeepMNASNet05V3PlusD_HANet", "--hanet_set", "3", "32", "3"]
 BLOCKS = ["--hanet", "1", "1", "1", "1", "1", "--dropout", "0.1", "--pos_noise", "0.3"]
@@ -50,6 +50,11 @@ def test_training_has_three_groups_and_all_terms(trained: Path) -> None:
     assert rates == pytest.approx([3**-0.9, 3**-2, 3**-0.9])
     log = (trained.parent / "logging.log").read_text()
     assert "aux " in log and "rows " in log and "parameter groups" in log
+    assert "[lr 0.00372041, lr hanet 0.00222222, lr backbone 0.000372041]" in log
+    assert log.count("class-uniform sampling, fine images: the labels (96x64) are smaller") == 1
+    row = (trained.parent / "metrics.csv").read_text().split(",")
+    shown = {name: float(row[row.index(name) + 1]) for name in ("lr", "lr_hanet", "lr_backbone")}
+    assert list(shown.values()) == [group["lr"] for group in groups]
 
 
 @pytest.mark.slow
@@ -76,7 +81,13 @@ def test_evaluation_writes_bands_and_the_four_folders(
 
 
 @pytest.mark.slow
-def test_rates_of_blocks_that_are_off_are_one_line(camvid_root: Path, tmp_path: Path) -> None:
-    argv = recipe(camvid_root, tmp_path / "run")
-    argv[argv.index("--hanet") + 1 : argv.index("--hanet") + 6] = ["0"] * 5
-    assert_one_line_error(run("train.py", *argv), "--hanet_lr 0.02", "no HANet block")
+def test_without_blocks_one_rate_covers_everything(camvid_root: Path, tmp_path: Path) -> None:
+    argv = camvid(
+        camvid_root, *NET, "--hanet", "0", "0", "0", "0", "0", "--hanet_lr", "0.02",
+        "--hanet_poly_exp", "0.9", "--max_iter", "1", "--bs_mult", "2", "--crop_size", "64",
+        "--result_dir", str(tmp_path / "run"),
+    )  # fmt: skip
+    done = run("train.py", *argv)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "no HANet block, --lr is used for all parameters" in done.stdout
+    assert "parameter groups" not in done.stdout

@@ -171,6 +171,7 @@ HANET_TRAIN = {
     "weight_decay": 5e-4, "lr_by": "iter", "class_uniform_pct": 0.5, "class_uniform_tile": 1024,
     "syncbn": True, "optimizer": "sgd", "color_aug": 0.25, "gblur": True, "dropout": 0.1,
     "pos_noise": 0.5, "crop_size": (768, 768), "max_iter": 40000, "bs_trn": 4,
+    "max_cu_epoch": 10000,
 }  # fmt: skip
 LARGE = {"crop_size": (864, 864), "max_iter": 90000, "city_mode": "trainval", "cls_wt_loss": True}
 HANET_EVAL = {
@@ -186,10 +187,10 @@ HANET_VALUES = {
     "train_resnext_pretrain": {
         "dataset": "mapillary", "crop_size": (864, 864), "max_iter": 200000, "bs_trn": 2,
         "hanet": (0, 0, 0, 0, 0), "no_pos_dataset": True, "img_wt_loss": True, "aux_loss": False,
+        "max_cu_epoch": 10000,
     },
     "train_resnext_fr_pretrain": {
         **HANET_TRAIN, **LARGE, "bs_trn": 2, "coarse_boost_classes": (14, 15, 16, 3, 12, 17, 4),
-        "max_cu_epoch": 10000,
     },
     "eval_r101_os8": {**HANET_EVAL, "arch": "hanet.DeepR101V3PlusD_HANet_OS8"},
     "eval_resnext_os8": {**HANET_EVAL, "arch": "hanet.DeepResNext101V3PlusD_HANet_OS8"},

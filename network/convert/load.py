@@ -107,7 +107,9 @@ def _refusal(net: nn.Module, source: str, facts: Mapping[str, Any], report: Load
         names = getattr(report, what)
         if names:
             parts.append(f"{len(names)} {what} ({shortened(names)})")
-    return text + "; ".join(parts) + "; --allow_partial PREFIX,... names what may be left out"
+    text += "; ".join(parts) + "; --allow_partial PREFIX,... names what may be left out"
+    hint = hanet.auxiliary_hint(report.missing, report.unexpected)
+    return f"{text}; {hint}" if hint else text
 
 
 def _copy(net: nn.Module, found: Mapping[str, Tensor]) -> None:
@@ -122,14 +124,16 @@ def load_official(
     partial: Sequence[str] = (),
     trust: bool = False,
     title: str = "the state dict",
+    optional: Sequence[str] = (),
 ) -> LoadReport:
     """Load a file, or the dictionary in one, into `net`; nothing is copied unless all fits.
 
     `title` is what errors call a dictionary.
 
     `partial` names prefixes of weights that may be absent or of another shape and then keep
-    their present value, in our spelling or the official one (`ocr.cls_head`). `trust` lets a
-    pickle run code. Raises UserError for unreadable files and for anything left over.
+    their present value, in our spelling or the official one (`ocr.cls_head`); `optional` those
+    that this use of the network does without, in the file or in the network. `trust` lets a pickle
+    run code. Raises UserError for unreadable files and for anything left over.
     """
     named = isinstance(source, str | Path)
     content = read_checkpoint(source, trust) if isinstance(source, str | Path) else dict(source)
@@ -138,11 +142,13 @@ def load_official(
     if not state:
         raise UserError(f"{title} holds no weights")
     state = fitted(net, strip_saved_prefix(state), title)
-    found, report = _plan(net, state, partial, detect(state, facts))
     _check_prefixes(net, state, partial)
+    partial = [*partial, *optional]
+    found, report = _plan(net, state, partial, detect(state, facts))
     names = [*report.missing, *(text.split(" ", 1)[0] for text in report.mismatched)]
     if report.unexpected or not all(_allowed(name, partial) for name in names):
-        hint = hanet.misfit(net.state_dict(), state)
+        options = getattr(net, "model_options", None), facts.get("model_options")
+        hint = hanet.misfit(net.state_dict(), state, *options)
         if hint and all("hanet" in name for name in (*names, *report.unexpected)):
             raise UserError(f"{title} does not fit {_title(net)}: {hint}")
         other_stages = hila.misfit(title, net.state_dict(), state)

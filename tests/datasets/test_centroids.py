@@ -193,17 +193,16 @@ def test_an_unwritable_folder_costs_one_line(build, tmp_path):
     assert sum("not cached" in line for line in build.lines) == 1
 
 
-def test_absent_classes_are_named_once(build):
-    build()
-    assert sum("ghost" in line for line in build.lines) == 1
-    assert not any("road" in line for line in build.lines)
-
-
-def test_a_clipped_tile_is_named_once(build):
-    build(tile=1024)
-    assert [line for line in build.lines if "class_uniform_tile" in line] == [
-        "class_uniform_tile 1024 is larger than the labels (64x48): tiles of 64x48 are used"
-    ]
+def test_every_start_names_the_set_its_absent_classes_and_a_clipped_tile_once(build):
+    for _ in ("cold cache", "warm cache"):
+        build.lines.clear()
+        build(tile=1024, title="coarse images")
+        assert build.lines == [
+            "class-uniform sampling, coarse images: the labels (64x48) are smaller than "
+            "--class_uniform_tile 1024: tiles of 64x48 are used",
+            "class-uniform sampling, coarse images: no pixel of ghost in the labels",
+        ]
+    assert len(build.reads) == 3
 
 
 def test_progress_counts_every_item(build):

@@ -122,14 +122,17 @@ def test_cityscapes_trainval_trains_on_every_city(cities: Path) -> None:
 
 @pytest.mark.parametrize("dataset", ["bdd100k", "camvid"])
 def test_default_tile_larger_than_the_images_gives_centroids_and_a_line(
-    dataset: str, bdd_root: Path, camvid_root: Path, capsys: pytest.CaptureFixture, tmp_path: Path
+    dataset: str, bdd_root: Path, camvid_root: Path, tmp_path: Path
 ) -> None:
     root = bdd_root if dataset == "bdd100k" else camvid_root
     args, cfg = on(dataset, root, "--set", f"DATASET.CENTROID_ROOT={tmp_path}/new")
     assert args.class_uniform_tile == 1024
-    _, sampler, spec = build.make_train_loader(args, cfg, 0, 1, 0)
-    assert len(sampler._plan.fine) >= spec.num_classes // 2
-    assert "1024" in capsys.readouterr().out
+    for _ in ("cold cache", "warm cache"):
+        lines: list[str] = []
+        _, sampler, spec = build.make_train_loader(args, cfg, 0, 1, 0, lines.append)
+        assert len(sampler._plan.fine) >= spec.num_classes // 2
+        clipped = [line for line in lines if "--class_uniform_tile 1024" in line]
+        assert len(clipped) == 1 and "fine images" in clipped[0]
 
 
 def video_root(cities: Path, root: Path, skip: int) -> Path:

@@ -13,6 +13,7 @@ from torch import nn
 from config import UserError
 from engine.hanet_groups import SCHEDULE, hanet_groups
 from engine.rates import build_schedule, group_schedules
+from engine.state import Progress, TrainState
 from flags import read_flags
 from tests.parity.core import FIXTURES
 
@@ -41,6 +42,16 @@ def test_blocks_have_their_rate_decay_and_schedule() -> None:
     assert (rest["initial_lr"], rest["weight_decay"], "schedule" in rest) == (0.01, 5e-4, False)
     assert (blocks["initial_lr"], blocks["weight_decay"]) == (0.02, 1e-4)
     assert blocks["schedule"] == SCHEDULE
+
+
+def test_rates_of_named_groups_stand_beside_that_of_the_rest() -> None:
+    net = Net()
+    optimizer = torch.optim.SGD(groups(net, hanet_lr=0.02, backbone_lr=0.001), lr=0.01)
+    scaler, progress = torch.amp.GradScaler("cpu", enabled=False), Progress()
+    state = TrainState(
+        net=net, optimizer=optimizer, scaler=scaler, ema=None, progress=progress, facts={}
+    )
+    assert state.rates == {"lr": 0.01, "lr_hanet": 0.02, "lr_backbone": 0.001}
 
 
 def test_early_stages_have_their_rate_and_the_decay_of_the_rest() -> None:

@@ -88,7 +88,7 @@ def test_windows_see_the_positions_of_their_rows_at_every_scale() -> None:
 
 def test_overlap_is_counted_truly_unless_the_published_count_is_asked_for() -> None:
     boxes = window_boxes((16, 24), (16, 16), 1 / 3)
-    true = true_count(boxes, (16, 24), CLASSES)
+    true = true_count(boxes, (16, 24))
     assert true[0, 0].tolist() == [1] * 8 + [2] * 3 + [2] * 5 + [1] * 8
     official = official_count(boxes, (16, 24), CLASSES)
     assert official.shape == (CLASSES, 16, 1)

@@ -151,6 +151,19 @@ def test_published_border_weights_are_a_configuration_key() -> None:
         assert criterion.batch_border_weights is expected
 
 
+@pytest.mark.parametrize("per_image", ["true", "false"])
+def test_image_weighted_loss_adds_images_up_unless_their_mean_is_configured(per_image) -> None:
+    spec, values = SimpleNamespace(num_classes=5, ignore_label=IGNORE), []
+    logits, labels = logits_and_labels((2, 5, 8, 8))
+    for mean in ("false", "true"):
+        target = Config()
+        entries = f"LOSS.HANET_WEIGHTS={per_image}", f"LOSS.IMAGE_MEAN={mean}"
+        args, given = read_flags(["--img_wt_loss", "--set", entries[0], "--set", entries[1]])
+        resolve(args, given, target)
+        values.append(build_objective(args, target, spec).criterion(logits, labels).item())
+    assert values[1] == pytest.approx(values[0] / 2)
+
+
 def test_mmseg_flags_reach_the_cross_entropy() -> None:
     argv = ["--loss_average", "all", "--ohem_threshold", "0.7", "--ohem_min_kept", "50"]
     argv += ["--aux_weight", "0.3", "--log_accuracy", "--set", "LOSS.CLASS_WEIGHTS=1,2,0.5"]

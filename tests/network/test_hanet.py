@@ -277,17 +277,45 @@ def test_a_wrong_hanet_set_names_the_one_the_file_was_trained_with(
     kernel, reduction, layers = trained
     with pytest.raises(UserError) as error:
         load_official(small_net(hanet_set=(3, 32, 3), hanet=(1, 1, 1, 1, 0)), state)
-    text = str(error.value)
-    assert f"trained with reduction {reduction} " in text
-    assert "this network has --hanet_set 3 32 3" in text
-    wanted = f"--hanet 1 1 1 1 0 --hanet_set {kernel} {reduction} {layers} --hanet_pos 1 0"
-    assert f"{wanted} --pos_rfactor 8" in text
-    assert "\n" not in text
+    wanted = f"--hanet_set {kernel} {reduction} {layers} --hanet_pos 1 0"
+    assert str(error.value).endswith(
+        f"its HANet blocks were trained with reduction {reduction} (file: {wanted}, "
+        "network: --hanet_set 3 32 3 --hanet_pos 2 1)"
+    )
+
+
+def test_only_what_differs_is_named_and_options_settle_what_weights_leave_open() -> None:
+    one = {"hanet": (0, 0, 0, 1, 0), "hanet_set": (3, 60, 3)}
+    source, net = small_net(**one), small_net(**one, pos_rfactor=4)
+    with pytest.raises(
+        UserError, match=r"differ \(file: --pos_rfactor 8, network: --pos_rfactor 4"
+    ):
+        load_official(net, official_state(source))
+    options = {"hanet_set": [3, 60, 3], "pos_rfactor": 8}
+    own = {"state_dict": source.state_dict(), "model_options": options}
+    for content, reduction in (own, "60"), (official_state(source), "51..60"):
+        with pytest.raises(UserError, match=f"were trained with reduction {reduction} "):
+            load_official(small_net(hanet=one["hanet"], hanet_set=(3, 16, 3)), content)
+
+
+def test_an_evaluation_does_without_the_auxiliary_head_in_file_or_network() -> None:
+    source, plain = small_net(seed=1, aux_loss=True), small_net(seed=2)
+    state = official_state(source)
+    report = load_official(plain, state, optional=["dsn"])
+    assert len(report.dropped) == 9 and all("dsn." in name for name in report.dropped)
+    report = load_official(source, official_state(plain), optional=["dsn"])
+    assert len(report.missing) == 8 and all("dsn." in name for name in report.missing)
+    with pytest.raises(UserError, match="--aux_loss builds the auxiliary head the file has"):
+        load_official(plain, state)
+    with pytest.raises(UserError, match="no auxiliary head: --allow_partial dsn starts one anew"):
+        load_official(source, official_state(plain))
 
 
 def test_a_file_with_blocks_does_not_go_into_the_baseline_nor_the_other_way() -> None:
     blocks, plain = small_net(), small_net(hanet=(0,) * 5)
-    with pytest.raises(UserError, match="trained with reduction 16 .* has no HANet blocks"):
+    with pytest.raises(
+        UserError, match="has no HANet blocks; .* wants --hanet 1 1 1 1 1 .* 3 16 3"
+    ):
         load_official(plain, official_state(blocks))
     with pytest.raises(UserError, match="leave --hanet out"):
         load_official(blocks, official_state(plain))

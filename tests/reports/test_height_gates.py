@@ -12,7 +12,9 @@ from PIL import Image
 
 from reports.compose import DumpSink
 from reports.height_gates import (
+    AXIS,
     CURVE_WIDTH,
+    FOOT,
     GAP,
     HEAD,
     MAP_WIDTH,
@@ -44,15 +46,16 @@ def test_the_curve_is_the_mean_over_the_channels_from_the_top() -> None:
 def test_image_curve_and_gate_stand_side_by_side(channels: int, size: tuple[int, int]) -> None:
     image = np.full((*size, 3), 77, np.uint8)
     picture = gate_picture(image, step_gate(channels), "a hanet0")
-    height = picture.shape[0] - HEAD
-    width = picture.shape[1] - 2 * GAP - CURVE_WIDTH - MAP_WIDTH
+    height = picture.shape[0] - HEAD - FOOT
+    width = picture.shape[1] - AXIS - GAP - CURVE_WIDTH - MAP_WIDTH
     assert width <= 512 and height <= 320
     assert width / height == pytest.approx(size[1] / size[0], rel=0.05)
-    photo, gates = picture[HEAD:, :width], picture[HEAD:, -MAP_WIDTH:].astype(int)
+    shown = picture[HEAD:-FOOT]
+    photo, gates = shown[:, :width], shown[:, -MAP_WIDTH:].astype(int)
     assert (photo == 77).all()
     # dark at the top, bright below
     assert gates[: height // 3].sum(2).max() < gates[-(height // 3) :].sum(2).min()
-    curve = picture[HEAD:, width + GAP : width + GAP + CURVE_WIDTH].astype(int)
+    curve = shown[:, width + AXIS : width + AXIS + CURVE_WIDTH].astype(int)
     blue = np.abs(curve - BLUE).sum(2) == 0
     assert blue[: height // 3, : CURVE_WIDTH // 4].any()
     assert not blue[: height // 3, CURVE_WIDTH // 2 :].any()
@@ -62,9 +65,32 @@ def test_image_curve_and_gate_stand_side_by_side(channels: int, size: tuple[int,
 def test_channels_are_sorted_by_the_height_at_which_they_are_open() -> None:
     gate = np.eye(8, dtype=np.float32)[[5, 2, 7, 0, 1, 6, 3, 4]]
     picture = gate_picture(np.zeros((80, 80, 3), np.uint8), gate, "")
-    bright = picture[HEAD:, -MAP_WIDTH:].astype(int).sum(2)
-    columns = [bright[:, (2 * k + 1) * MAP_WIDTH // 16].argmax() for k in range(8)]
-    assert columns == sorted(columns) and columns[0] < columns[-1]
+    assert brightest(picture) == sorted(brightest(picture))
+    assert brightest(picture)[0] < brightest(picture)[-1]
+    axis = picture[HEAD:, -MAP_WIDTH - GAP - CURVE_WIDTH - AXIS : -MAP_WIDTH]
+    assert (axis[:-FOOT, : AXIS - 5] < 100).any(), "no heights beside the curve"
+    assert (axis[-FOOT:, AXIS:] < 100).any(), "no values under the curve"
+    assert (picture[-FOOT:, -MAP_WIDTH:] < 100).any(), "no text under the gates"
+
+
+def brightest(picture: np.ndarray) -> list[int]:
+    """The row of the largest gate of each of eight channels."""
+    bright = picture[HEAD : HEAD + 320, -MAP_WIDTH:].astype(int).sum(2)
+    return [int(bright[:, (2 * k + 1) * MAP_WIDTH // 16].argmax()) for k in range(8)]
+
+
+def test_channels_that_are_classes_keep_their_order_over_names_and_colours() -> None:
+    order = [5, 2, 7, 0, 1, 6, 3, 4]
+    gate = np.eye(8, dtype=np.float32)[order]
+    image, classes = np.zeros((80, 80, 3), np.uint8), [(f"class {k}", (k, 9, 9)) for k in range(8)]
+    picture = gate_picture(image, gate, "", classes)
+    assert [round(row / 320 * 8 - 0.5) for row in brightest(picture)] == order
+    swatches = picture[HEAD + 320 + 5, -MAP_WIDTH:][MAP_WIDTH // 16 :: MAP_WIDTH // 8]
+    assert swatches.tolist() == [[k, 9, 9] for k in range(8)]
+    assert len(picture) > HEAD + 320 + FOOT, "no names"
+    many = [("x", (9, 9, 9))] * 150
+    picture = gate_picture(image, step_gate(150), "", many)
+    assert len(picture) == HEAD + 320 + FOOT
 
 
 def dumped(folder: Path, gates: bool) -> DumpSink:

@@ -18,6 +18,7 @@ import dataclasses
 import difflib
 import math
 import os
+import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -37,6 +38,13 @@ DATASETS = (
 
 class UserError(ValueError):
     """The user's input is wrong: shown as one line, exit code 2, never a traceback."""
+
+
+def wrong_input(error: object) -> int:
+    """Show one line on stdout and stderr (runx shows that late); returns the exit code, 2."""
+    for stream in (sys.stdout, sys.stderr):
+        print(f"error: {error}", file=stream, flush=True)
+    return 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,12 +231,11 @@ class Config:
 cfg = Config()
 
 
-def near(name: str, known: Iterable[str]) -> str:
+def near(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """A `; did you mean X?` for the known name nearest to `name`, or an empty string."""
-    names = list(known)
-    lower = {candidate.lower(): candidate for candidate in names}
-    match = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.6)
-    return f"; did you mean {lower[match[0]]}?" if match else ""
+    plain = {each.lower().lstrip("-"): each for each in known}  # "--" is no likeness of flags
+    match = difflib.get_close_matches(name.lower().lstrip("-"), list(plain), n=1, cutoff=cutoff)
+    return f"; did you mean {plain[match[0]]}?" if match else ""
 
 
 def known_keys() -> list[str]:

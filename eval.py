@@ -38,8 +38,7 @@ def evaluate_run(args: argparse.Namespace, outcome: Outcome) -> int:
     world, precision, log = open_run(args, outcome)
     snapshot = build.read_snapshot(args)
     facts = snapshot.facts if snapshot else {}
-    if facts.get("task") == "classify" and "task" not in args.given:
-        adopt_task(args, "classify")
+    adopt_task(args, facts.get("task"))
     model = build.adopt_snapshot(args, cfg, snapshot)
     build.check_arch(args)
     kind = ClassEvaluation if args.task == "classify" else Evaluation

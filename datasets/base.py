@@ -30,7 +30,11 @@ ExtraMaps = Callable[[Item, Picture], dict[str, np.ndarray]]
 BROKEN = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 ID_MODES = {"L", "P", "1", "I", "I;16", "I;16B", "I;16L", "I;16N"}
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
-JPEG_START, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+TURNED = cv2.IMREAD_COLOR  # OpenCV looks at EXIF, unless told otherwise
+AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+JPEG_START, JPEG_END, JPEG_SCAN = b"\xff\xd8\xff", b"\xff\xd9", b"\xff\xda"
+# What follows a byte 255 in the last scan of a JPEG: stuffing, fill, restarts, the end.
+SCAN_MARKERS = np.isin(np.arange(256), [0x00, 0xFF, *range(0xD0, 0xD8), JPEG_END[1]])
 
 
 class DataError(UserError):
@@ -50,42 +54,49 @@ def _read_bytes(path: Path, what: str) -> bytes:
         raise DataError(f"{path}: {what} can not be read: {reason}") from error
 
 
-def read_image(path: Path) -> Picture:
+def read_image(path: Path, *, turned: bool = True) -> Picture:
     """A picture as uint8 (H, W, 3) RGB.
 
-    Turned as its EXIF orientation says; grey is repeated, 16 bit scaled to 8, the colours under
-    an alpha channel are kept and the channel dropped, of an animation the first frame is taken.
+    `turned` as its EXIF orientation says, else as stored; grey is repeated, 16 bit scaled to 8, the
+    colours under an alpha channel are kept and the channel dropped, of an animation the first frame
+    is taken.
     Raises DataError for a missing, truncated or unreadable file.
     """
     data = _read_bytes(path, "image")
     if _is_whole(data):
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), TURNED if turned else AS_STORED)
         if decoded is not None:
             cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, dst=decoded)
             return np.asarray(decoded, np.uint8)
     try:
-        return _decode_with_pillow(data)
+        return _decode_with_pillow(data, turned)
     except BROKEN as error:
         raise DataError(f"{path}: image can not be read: {_reason(error, data)}") from error
 
 
 def _is_whole(data: bytes) -> bool:
-    """Whether `data` is a JPEG or PNG with its end: OpenCV fills up truncated ones in silence."""
+    """Whether `data` is a JPEG or PNG with its end, and has no marker inside the last JPEG scan.
+
+    OpenCV fills up what is truncated or broken in silence; Pillow decides about all others.
+    """
     if data.startswith(PNG_START):
         return PNG_END in data[-64:]
-    return data.startswith(JPEG_START) and JPEG_END in data[-64:]
+    if not data.startswith(JPEG_START) or JPEG_END not in data[-64:]:
+        return False
+    scan = np.frombuffer(data, np.uint8)[data.rfind(JPEG_SCAN) + len(JPEG_SCAN) :]
+    return bool(SCAN_MARKERS[scan[1:][scan[:-1] == 0xFF]].all())
 
 
-def _decode_with_pillow(data: bytes) -> Picture:
+def _decode_with_pillow(data: bytes, turned: bool) -> Picture:
     with Image.open(io.BytesIO(data)) as picture:
         picture.load()
-        turned = ImageOps.exif_transpose(picture)
-    if turned.mode.startswith("I"):
-        values = np.asarray(turned).astype(np.int64)
+        decoded = ImageOps.exif_transpose(picture) if turned else picture.copy()
+    if decoded.mode.startswith("I"):
+        values = np.asarray(decoded).astype(np.int64)
         is_deep = values.max(initial=0) > 255
         grey = np.clip(values >> 8 if is_deep else values, 0, 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
-    return np.asarray(turned.convert("RGB"), np.uint8).copy()
+    return np.asarray(decoded.convert("RGB"), np.uint8).copy()
 
 
 def _reason(error: BaseException, data: bytes) -> str:

@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from config import Config, UserError, configure
+from config import Config, UserError, configure, wrong_input
 from datasets import build, registry
 from datasets.base import (
     DataError,
@@ -256,9 +256,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return 2 if run(argv) else 0
     except UserError as error:
-        for stream in (sys.stdout, sys.stderr):
-            print(f"error: {error}", file=stream)
-        return 2
+        return wrong_input(error)
 
 
 if __name__ == "__main__":

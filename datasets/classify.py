@@ -63,7 +63,8 @@ class PictureDataset(Dataset[Labelled]):
         return len(self.pictures)
 
     def _read(self, index: int) -> Tensor:
-        return self.transform(read_image(self.pictures.path(index)))
+        # not turned by EXIF: the published scores are of the pictures as they are stored
+        return self.transform(read_image(self.pictures.path(index), turned=False))
 
     def _labelled(
         self, index: int, image: Tensor | None, failed: list[tuple[str, str]]

@@ -30,7 +30,7 @@ from scipy.io import loadmat, savemat
 from scipy.io.matlab import MatReadError
 from tqdm import tqdm
 
-from config import Config, UserError, configure
+from config import Config, UserError, configure, wrong_input
 from datasets import registry
 from datasets.base import DataError, ExtraMaps, label_size, read_item_label, size_text
 from datasets.spec import DatasetSpec, Item
@@ -234,9 +234,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run(argv)
     except UserError as error:
-        for stream in (sys.stdout, sys.stderr):
-            print(f"error: {error}", file=stream)
-        return 2
+        return wrong_input(error)
     except KeyboardInterrupt:
         return 130
     return 0

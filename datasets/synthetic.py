@@ -31,7 +31,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from config import UserError
+from config import UserError, wrong_input
 from datasets import cityscapes
 from datasets.spec import Item
 from datasets.synthetic_canvas import smooth_noise
@@ -246,9 +246,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         write_synthetic(**args)
     except UserError as error:
-        for stream in (sys.stdout, sys.stderr):
-            print(f"error: {error}", file=stream)
-        return 2
+        return wrong_input(error)
     return 0
 
 

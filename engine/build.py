@@ -157,7 +157,7 @@ def place(args: argparse.Namespace, net: nn.Module, world: World, log: RunLog) -
         if world.device.type == "cuda" and world.size > 1:
             net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
         else:
-            log.msg("--syncbn: plain batch norm with one CUDA process or on the CPU")
+            log.msg("--syncbn has no effect here: it needs several CUDA processes")
     net = net.to(world.device)
     return net.to(memory_format=torch.channels_last) if args.channels_last else net
 
@@ -229,6 +229,8 @@ def build_optimizer(
     Vectors and biases of a classifier are not decayed. UserError for a rule without any
     parameter, and for a saved state of other groups.
     """
+    if args.ocr_alpha == 0:
+        optim.freeze_auxiliary(net)
     if args.train_only:
         optim.freeze_others(net, tuple(text for text in args.train_only.split(",") if text))
     rules = [ParamRule(key=key, lr=lr, decay=decay) for key, lr, decay in args.param_rules or ()]
@@ -296,10 +298,17 @@ def _saved_optimizer(args: argparse.Namespace, snapshot: Snapshot | None) -> dic
 
 def learning_rate(args: argparse.Namespace, world: World) -> float:
     """The base rate of this run: `--lr`, scaled to its images a step where --lr_batch is given."""
-    rate = float(args.lr)
     if args.lr_batch is None:
-        return rate
-    return rate * args.bs_trn * world.size * args.accum_steps / args.lr_batch
+        return float(args.lr)
+    step = args.bs_trn * world.size * args.accum_steps
+    rate = float(args.lr) * step / args.lr_batch
+    falls_to_it = args.lr_schedule == "cosine" or args.lr_by == "iter"
+    if falls_to_it and args.min_lr > rate:
+        raise UserError(
+            f"--min_lr {args.min_lr:g} is above the rate of this run, --lr {args.lr:g} x "
+            f"{step}/{args.lr_batch} = {rate:.2g} (--lr_batch); give a smaller --min_lr"
+        )
+    return rate
 
 
 def build_settings(args: argparse.Namespace, best_by: str = "mean_iu") -> Settings:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from datasets.loader import Batch
 from engine.mixing import UnreadableLog
-from engine.result import Gather
+from engine.result import Gather, refuse_unread
 from loss.soft_target import SoftTargetCrossEntropy
 from metrics.topk import ClassScores, TopCounts
 from network.outputs import PRED
@@ -85,7 +85,7 @@ def evaluate_classifier(
     """Score every picture of `loader` once; `net` is in eval mode.
 
     `all_reduce` sums a tensor over the ranks, `gather` collects objects. Files that can not be
-    read are logged, listed and left out of the scores.
+    read are logged, listed and left out of the scores; UserError if that leaves none.
     """
     start = time.monotonic()
     counts, unreadable = TopCounts(num_classes, device), UnreadableLog(log, "left out")
@@ -105,13 +105,15 @@ def evaluate_classifier(
                 progress(number, total)
     summed = all_reduce(counts.counts)
     images = int(summed[:, 0].sum())
-    lines = [f"{name}: {reason}" for name, reason in unreadable.lines.items()]
+    own = [f"{name}: {reason}" for name, reason in unreadable.lines.items()]
+    lines = sorted(line for part in gather(own) for line in part)
+    refuse_unread(images, lines)
     return ClassSummary(
         scores=ClassScores.of(summed),
         loss=float(all_reduce(loss_sum)) / max(images, 1),
         num_images=images,
         seconds=time.monotonic() - start,
-        unreadable=sorted(line for part in gather(lines) for line in part),
+        unreadable=lines,
     )
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from datasets.loader import Batch
 from datasets.spec import DatasetSpec
 from engine.predict import Infer, Inputs, scores_of
-from engine.result import EvalSummary, Gather, Result, Sink
+from engine.result import EvalSummary, Gather, Result, Sink, refuse_unread
 from metrics.bands import BANDS, band_confusion, band_scores
 from metrics.confusion import Scores
 from metrics.distance_crop import distance_window
@@ -82,8 +82,8 @@ def evaluate(
     `val_loss(scores, labels)` sees float32 (B, K, H, W) and int64 (B, H, W) outside of
     `autocast`. `all_reduce` sums a tensor over the ranks, `gather` collects objects: the loop
     is the same on one rank and on many, and collective on many. A file that could not be read
-    is logged and listed, never an error. `progress(batches done, batches or None)` is called
-    after every batch. With `metrics=False` a sink is not given what it has already, and images
+    is logged and listed, UserError if none could be. `progress(batches done, batches or None)`
+    follows each batch. With `metrics=False` a sink is not given what it has already, and images
     that all sinks have do not go through the network; with metrics all are stored anew.
     `crop` (H, W): only the `distance_window` is scored; loss and sinks get the whole image.
     """
@@ -283,6 +283,7 @@ def _summarise(
     pixels, labelled, images, skipped = all_reduce(torch.tensor(counts, device=device)).tolist()
     loss_sum = float(all_reduce(torch.tensor(tally.loss_sum, dtype=torch.float64, device=device)))
     unreadable = sorted(line for lines in gather(tally.unreadable) for line in lines)
+    refuse_unread(images + skipped, unreadable)
     scored = metrics and labelled
     return EvalSummary(
         scores=Scores.of(bands.sum(0), spec.class_names) if scored else None,

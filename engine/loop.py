@@ -116,6 +116,7 @@ class Trainer:
             net.compile()
         if self.world.size == 1:
             return net
+        distributed.keep_layouts(net)
         devices = [self.world.local_rank] if self.world.device.type == "cuda" else None
         return DistributedDataParallel(net, device_ids=devices)
 

@@ -12,7 +12,18 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from config import UserError
 
 OPTIMIZERS = ("sgd", "adam", "radam", "adamw")
+AUXILIARY_HEADS = ("auxiliary_head", "dsn")  # parts of networks, as published files call them
 Parameters = Iterable[Tensor] | Iterable[dict[str, Any]]
+
+
+def freeze_auxiliary(net: nn.Module) -> None:
+    """Leave the heads that only the auxiliary loss trains as they are, in place.
+
+    Without that loss they would have no gradient, for which DistributedDataParallel waits in vain.
+    """
+    for name, part in net.named_modules():
+        if name.rpartition(".")[2] in AUXILIARY_HEADS:
+            part.requires_grad_(False)
 
 
 def freeze_others(net: nn.Module, texts: tuple[str, ...]) -> None:

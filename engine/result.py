@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from config import UserError
 from metrics.confusion import Scores
 
 Gather = Callable[[Any], list[Any]]
@@ -58,6 +59,16 @@ class EvalSummary:
     def headline(self) -> dict[str, float | None]:
         """The score for status.json."""
         return {"mean_iu": None if self.scores is None else self.scores.mean_iu}
+
+
+def refuse_unread(num_images: int, unreadable: list[str]) -> None:
+    """UserError for an evaluation without a single image: its scores would mean nothing.
+
+    `num_images` is the number of images that were read, `unreadable` as in a summary.
+    """
+    if unreadable and not num_images:
+        count = len(unreadable)
+        raise UserError(f"none of the {count} images could be read, the first: {unreadable[0]}")
 
 
 class Sink(Protocol):

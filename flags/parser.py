@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from config import Config, UserError, cfg, configure, near
+from config import Config, UserError, cfg, configure, near, wrong_input
 from flags import classification, data, evaluation, hanet, network, training
 from flags.from_run import adopt_run
 from flags.rules import can_go_by_iteration, check_flags, reads_extras
@@ -135,7 +135,7 @@ def read_flags(
     args, unknown = parser.parse_known_args(argv)
     if unknown:
         flag = unknown[0].split("=")[0]
-        raise UserError(f"unknown argument {unknown[0]}{near(flag, names)}")
+        raise UserError(f"unknown argument {unknown[0]}{near(flag, names, cutoff=0.76)}")
     given = _given(build_parser(prog), argv)
     if args.eval is None:
         args.eval = eval_default
@@ -151,7 +151,8 @@ def resolve(args: argparse.Namespace, given: set[str], target: Config) -> None:
     if args.dt_offset_wt > 0 and not args.eval:
         args.set = [*(args.set or []), "MODEL.boundary_heads=true"]
     configure(args, given, target)
-    classification.check_task(args, given, build_parser())
+    if not _file_names_task(args, given):
+        classification.check_task(args, given, build_parser())
     check_flags(args, given)
     args.notes += hanet.drop_own_rate(args)
     if "max_cu_epoch" in given and not reads_extras(args):
@@ -164,10 +165,20 @@ def resolve(args: argparse.Namespace, given: set[str], target: Config) -> None:
             setattr(args, name, target.expand(value))
 
 
-def adopt_task(args: argparse.Namespace, task: str) -> None:
-    """Make parsed flags those of `task`, as a checkpoint tells it; UserError for foreign flags."""
+def _file_names_task(args: argparse.Namespace, given: set[str]) -> bool:
+    """Whether this is an evaluation whose checkpoint may know its task: see `adopt_task`."""
+    return bool(args.eval and args.snapshot and not args.from_run and "task" not in given)
+
+
+def adopt_task(args: argparse.Namespace, task: str | None) -> None:
+    """Make parsed flags those of `task`, as a checkpoint tells it, None for one that does not.
+
+    Nothing happens where `--task` or `--from_run` decide. UserError for flags of the other task.
+    """
     given = set(args.given)
-    args.task = task
+    if not _file_names_task(args, given):
+        return
+    args.task = task or args.task
     classification.apply_task(args, given)
     classification.check_task(args, given, build_parser())
 
@@ -190,6 +201,4 @@ def parse_or_exit(prog: str = "train.py", eval_default: str | None = None) -> ar
     try:
         return parse_args(None, prog, eval_default)
     except UserError as error:
-        for stream in (sys.stdout, sys.stderr):
-            print(f"error: {error}", file=stream, flush=True)
-        sys.exit(2)
+        sys.exit(wrong_input(error))

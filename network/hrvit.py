@@ -47,7 +47,12 @@ CLASSIFIER_DROP_PATH, HEAD_DROP = 0.1, 0.1
 
 
 class HRViTClassifier(HRViTBody):
-    """The trunk with a classifier on it: images (B, 3, H, W) of any size to `pred` (B, K)."""
+    """The trunk with a classifier on it: images (B, 3, H, W) of any size to `pred` (B, K).
+
+    It is its own trunk for `--pretrained`, of which the head takes nothing.
+    """
+
+    fresh_groups = (("head.",),)
 
     def __init__(
         self,

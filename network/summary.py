@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from config import UserError
+from config import UserError, wrong_input
 from network.build import build_net, list_classifiers, resolve_arch
 from network.count import Macs, count_macs
 
@@ -100,8 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         print("\n".join(report(args)))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return wrong_input(error)
     return 0
 
 

@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 from torch import nn
 
-from config import UserError, cfg
+from config import UserError, cfg, wrong_input
 from datasets.base import read_image
 from engine import build
 from flags import parse_args
@@ -198,9 +198,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         own, args = read_arguments(argv)
         page = draw(own, args, RunLog(Path(args.result_dir), is_main=True))
     except UserError as error:
-        print(f"error: {error}")
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return wrong_input(error)
     print(f"pictures: {page.parent / FOLDER}\npage: {page}")
     return 0
 

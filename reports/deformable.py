@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from config import UserError
+from config import UserError, wrong_input
 from datasets.base import read_image
 from flags import Parser
 from flags.values import fraction
@@ -214,9 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         points = [(x, y) for x, y in args.coords]
         page = make_page(net, image, points, args.result_dir, title=title, threshold=args.threshold)
     except UserError as error:
-        for stream in (sys.stdout, sys.stderr):
-            print(f"error: {error}", file=stream)
-        return 2
+        return wrong_input(error)
     print(f"page: {page}")
     return 0
 

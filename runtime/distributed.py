@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass
 from datetime import timedelta
@@ -88,6 +89,26 @@ def gather_objects(value: Any) -> list[Any]:
     values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def keep_layouts(module: torch.nn.Module) -> None:
+    """Give every gradient of `module` the strides of its parameter; no number changes.
+
+    The convolutions of torch choose strides of their own along sides of length 1, such as the
+    kernels (C, 1, K, K) of depthwise ones. Memory is the same either way, but to
+    DistributedDataParallel it is another layout than that of its buckets, and it warns.
+    """
+    for parameter in module.parameters():
+        if parameter.requires_grad and 1 in parameter.shape:
+            parameter.register_hook(functools.partial(_in_strides, parameter.stride()))
+
+
+def _in_strides(strides: tuple[int, ...], gradient: torch.Tensor) -> torch.Tensor:
+    """`gradient` with `strides` if they differ along sides of length 1 only, else itself."""
+    pairs = zip(gradient.shape, gradient.stride(), strides, strict=True)
+    if all(own == wanted for side, own, wanted in pairs if side > 1):
+        return gradient.as_strided(gradient.shape, strides)
+    return gradient
 
 
 def broadcast_buffers(module: torch.nn.Module) -> None:

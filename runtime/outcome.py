@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import re
 import signal
-import sys
 import traceback
 from collections.abc import Callable
 from types import FrameType
 from typing import ClassVar
 
+from config import wrong_input
 from runtime import distributed
 from runtime.runlog import RunLog
 
-DONE, WRONG_INPUT, FAILED, INTERRUPTED = 0, 2, 3, 130
+DONE, FAILED, INTERRUPTED = 0, 3, 130
 
 
 class Interrupted(Exception):
@@ -78,9 +78,7 @@ def run(main: Callable[[Outcome], int]) -> int:
     except ValueError as error:
         reason = one_line(error)
         outcome.report("failed", reason)
-        for stream in (sys.stdout, sys.stderr):
-            print(f"error: {reason}", file=stream, flush=True)
-        return WRONG_INPUT
+        return wrong_input(reason)
     except Exception as error:
         if StopFlag.current is not None and StopFlag.current.is_set:
             # The signal reached worker processes too, and ended one while something else than

@@ -23,7 +23,7 @@ if __package__ in (None, ""):
 import safetensors.torch
 import torch
 
-from config import UserError
+from config import UserError, wrong_input
 from network.convert import read_checkpoint
 from network.convert.checkpoint import HEADER_KEY, split_weights
 from runtime.files import write_atomic
@@ -75,9 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         header = convert(args.source, args.target, args.trust)
     except UserError as error:
-        print(f"error: {error}")
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return wrong_input(error)
     print(f"{args.source} sha256 {header['source_sha256']}")
     print(f"{args.target} sha256 {sha256(args.target)}")
     print(f"metadata: {', '.join(sorted(header))}")

@@ -4,7 +4,8 @@
     bash scripts/train_imagenet.sh 4 8 NODE_RANK --data DIR --model HRViT_b1_224 -b 32 ...
 
 NODES, GPUS and NODE_RANK come first. Published flags are translated by the tables below, flags
-of `train.py` are passed on as they are. `--dry_run` prints the command instead of starting it.
+of `train.py` are passed on as they are. Whatever `train.py` would refuse is refused here, before
+anything starts. `--dry_run` prints the command instead of starting it.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from config import UserError
-from flags import Parser
+from config import Config, UserError, wrong_input
+from flags import Parser, build_parser, read_flags, resolve
 
 MASTER_PORT = "29500"
 
@@ -49,6 +51,8 @@ RENAMED = {
     "workers": "num_workers",
     "output": "result_dir",
 }
+# Published defaults that train.py refuses as without effect.
+IDLE_DEFAULTS = {"color-jitter": "0.4"}
 PAIRS = {
     "scale": "scale",
     "ratio": "ratio",
@@ -62,49 +66,57 @@ SWITCHES = {
     "channels-last": "channels_last",
     "with-cp": "grad_ckpt",
 }
-# What train.py does anyway; accepted.
-ALWAYS = ("pin-mem", "use-multi-epochs-loader", "no-prefetcher")
+# Never had an effect, or train.py does it anyway: accepted with a line that says so.
+WITHOUT_EFFECT = {
+    **dict.fromkeys(("gp", "drop", "drop-block"), "it never reached the model"),
+    **dict.fromkeys(("bn-tf", "bn-momentum", "bn-eps"), "it never reached the model"),
+    "drop-connect": "it never reached the model; --drop-path does",
+    "local_rank": "the launcher sets it",
+    "pin-mem": "loaders always do what the device needs",
+    "use-multi-epochs-loader": "workers always stay from epoch to epoch",
+    "no-prefetcher": "there is no prefetcher",
+}
+# Accepted with the values that hold here anyway, the published default first; else refused: why,
+# or what to use.
+FIXED: dict[str, tuple[tuple[str, ...], str]] = {
+    "in-channels": (("3",), "pictures have three channels"),
+    "num-classes": (("1000",), "the folders of --data say it"),
+    "mean": (("0.485 0.456 0.406",), "pictures are normalised with ImageNet's mean"),
+    "std": (("0.229 0.224 0.225",), "pictures are normalised with ImageNet's deviation"),
+    "lr-noise-pct": (("0.67",), "--sched cosine has no noise here"),
+    "lr-noise-std": (("1",), "--sched cosine has no noise here"),
+    "lr-cycle-mul": (("1",), "--sched cosine has one cycle here"),
+    "lr-cycle-limit": (("1",), "--sched cosine has one cycle here"),
+    "decay-epochs": (("30",), "it belongs to other schedules than cosine"),
+    "patience-epochs": (("10",), "it belongs to other schedules than cosine"),
+    "decay-rate": (("0.1",), "it belongs to other schedules than cosine"),
+    "aug-splits": (("0",), "augmentation splits are not part of the recipe"),
+    "dist-bn": (("", "broadcast"), "every validation takes the statistics of the first process"),
+    "log-interval": (("50",), "lines come every few seconds"),
+    "num-gpu": (("1",), "GPUS is the second argument"),
+    "eval-metric": (("top1",), "top-1 decides which checkpoint is best"),
+    "tta": (("0",), "pictures are scored once"),
+}
+# Accepted with the value of the positional argument that says the same.
+POSITIONAL = {
+    "machine-rank": ("node_rank", "it is the third argument"),
+    "num-machines": ("nodes", "it is the first argument"),
+    "ngpus-per-node": ("gpus", "it is the second argument"),
+}
 # What can not be had, and why or what to use.
 REFUSED = {
     "config": "use a recipe, scripts/imagenet_*.yml",
-    "machine-rank": "it is the third argument",
-    "num-machines": "it is the first argument",
-    "ngpus-per-node": "it is the second argument",
-    "local_rank": "the launcher sets it",
     "no-resume-opt": "--initial-checkpoint FILE starts anew from the weights of a file",
-    "in-channels": "pictures have three channels",
-    "num-classes": "the folders of --data say it",
-    "gp": "it never reached the model",
-    "mean": "pictures are normalised with ImageNet's mean",
-    "std": "pictures are normalised with ImageNet's deviation",
     "lr-noise": "--sched cosine has no noise here",
-    "lr-noise-pct": "--sched cosine has no noise here",
-    "lr-noise-std": "--sched cosine has no noise here",
-    "lr-cycle-mul": "--sched cosine has one cycle here",
-    "lr-cycle-limit": "--sched cosine has one cycle here",
-    "decay-epochs": "it belongs to other schedules than cosine",
-    "patience-epochs": "it belongs to other schedules than cosine",
-    "decay-rate": "it belongs to other schedules than cosine",
     "no-aug": "--aa none --reprob 0 --mixup 0 --cutmix 0 leaves crops and mirroring",
-    "aug-splits": "augmentation splits are not part of the recipe",
     "jsd": "augmentation splits are not part of the recipe",
     "resplit": "augmentation splits are not part of the recipe",
-    "drop": "it never reached the model",
-    "drop-connect": "it never reached the model; --drop-path does",
-    "drop-block": "it never reached the model",
-    "bn-tf": "it never reached the model",
-    "bn-momentum": "it never reached the model",
-    "bn-eps": "it never reached the model",
-    "dist-bn": "every validation takes the statistics of the first process",
     "split-bn": "augmentation splits are not part of the recipe",
     "model-ema-force-cpu": "the average stays on the device",
-    "log-interval": "lines come every few seconds",
-    "num-gpu": "GPUS is the second argument",
     "save-images": "--dump_augmentation_images writes augmented pictures",
     "apex-amp": "--amp is native mixed precision",
-    "eval-metric": "top-1 decides which checkpoint is best",
-    "tta": "pictures are scored once",
 }
+MODELS = ("HRViT_b1_224", "HRViT_b2_224", "HRViT_b3_224")
 
 
 def parser() -> Parser:
@@ -129,25 +141,51 @@ def parser() -> Parser:
         add(f"--{name}", *(["-j"] if name == "workers" else []))
     for name in PAIRS:
         add(f"--{name}", nargs="+")
-    for name in (*SWITCHES, *ALWAYS):
+    for name in SWITCHES:
         add(f"--{name}", action="store_true")
-    for name in REFUSED:
+    for name in (*WITHOUT_EFFECT, *FIXED, *POSITIONAL, *REFUSED):
         add(f"--{name}", *(["-c"] if name == "config" else []), nargs="*")
     return made
 
 
 def arch_of(model: str) -> str:
     """`HRViT_b1_224` -> `hrvit.b1_224`; names of this program stay."""
-    match = re.fullmatch(r"HRViT_(b[123]_224)", model)
-    return f"hrvit.{match.group(1)}" if match else model
+    if model.startswith("HRViT_") and model not in MODELS:
+        raise UserError(f"--model {model} is none of the published {', '.join(MODELS)}")
+    return model.replace("HRViT_", "hrvit.")
+
+
+def _same(text: str, wanted: str) -> bool:
+    """Whether two values mean the same: 0 and 0.0 do."""
+    try:
+        return [float(part) for part in text.split()] == [float(part) for part in wanted.split()]
+    except ValueError:
+        return text == wanted
+
+
+def check_published(args: argparse.Namespace) -> list[str]:
+    """One line for each flag without effect; UserError for a value that can not be had."""
+    given = {
+        name.replace("_", "-"): " ".join(value) if isinstance(value, list) else value
+        for name, value in vars(args).items()
+        if value is not None
+    }
+    for name in sorted(given.keys() & REFUSED.keys()):
+        raise UserError(f"--{name} is not supported: {REFUSED[name]}")
+    fixed = dict(FIXED)
+    for name, (position, reason) in POSITIONAL.items():
+        fixed[name] = ((str(getattr(args, position)),), reason)
+    for name in sorted(given.keys() & fixed.keys()):
+        values, reason = fixed[name]
+        if not any(_same(given[name], value) for value in values):
+            raise UserError(f"--{name} {given[name]} is not supported: {reason}")
+    ignored = [name for name in WITHOUT_EFFECT if name.replace("_", "-") in given]
+    return [f"--{name} has no effect: {WITHOUT_EFFECT[name]}" for name in ignored]
 
 
 def translated(args: argparse.Namespace) -> list[str]:
     """The flags of train.py that published ones stand for."""
     given = {name.replace("_", "-"): value for name, value in vars(args).items()}
-    for name, reason in REFUSED.items():
-        if given[name.replace("_", "-")] is not None:
-            raise UserError(f"--{name} is not supported: {reason}")
     out = ["--task", "classify", "--dataset", "imagenet", "--arch", arch_of(args.model)]
     out += ["--bs_trn", str(args.batch_size), "--seed", args.seed]
     out += ["--bs_val", str(args.batch_size * args.validation_batch_size_multiplier)]
@@ -158,7 +196,7 @@ def translated(args: argparse.Namespace) -> list[str]:
     if args.model_ema:
         out += ["--ema", args.model_ema_decay]
     for name, own in RENAMED.items():
-        if given[name] is not None:
+        if given[name] and not (name in IDLE_DEFAULTS and _same(given[name], IDLE_DEFAULTS[name])):
             out += [f"--{own}", given[name]]
     for name, own in PAIRS.items():
         if given[name] is not None:
@@ -197,24 +235,50 @@ def launcher(args: argparse.Namespace) -> list[str]:
     return [*run, f"--master_addr={address}", f"--master_port={port}"]
 
 
-def build_command(argv: Sequence[str] | None = None) -> tuple[list[str], bool]:
-    """The arguments of `python`, and whether they are only to be shown; UserError if wrong."""
+class Launch(NamedTuple):
+    """What to start: the arguments of `python`; `notes` are lines to show first."""
+
+    command: list[str]
+    notes: list[str]
+    is_dry: bool
+
+
+def check_own(argv: list[str]) -> None:
+    """UserError for a command line that train.py would refuse."""
+    published, known = (set(each._option_string_actions) for each in (parser(), build_parser()))
+    for text in argv:
+        flag, _, _ = text.partition("=")
+        spelled = flag.replace("_", "-")
+        if flag not in known and spelled in published:
+            raise UserError(f"unknown argument {flag}; did you mean {spelled}?")
+    args, given = read_flags(argv)
+    resolve(args, given, Config())
+    if args.arch not in map(arch_of, MODELS):
+        from engine.build import check_arch  # takes seconds
+
+        check_arch(args)
+
+
+def plan(argv: Sequence[str] | None = None) -> Launch:
+    """What the command line asks for; UserError if it is wrong."""
     args, passed_on = parser().parse_known_args(argv)
+    notes = check_published(args)
     own = translated(args) + ([] if "--result_dir" in passed_on else result_dir(args))
-    return [*launcher(args), "train.py", *own, *passed_on], args.dry_run
+    run = launcher(args)
+    check_own([*own, *passed_on])
+    return Launch([*run, "train.py", *own, *passed_on], notes, args.dry_run)
 
 
 def main(execute: Callable[[str, list[str]], object] = os.execv) -> int:
     """Become the launcher; exit code 2 and one line for a wrong command line."""
     try:
-        command, is_dry = build_command()
+        launch = plan()
     except UserError as error:
-        for stream in (sys.stdout, sys.stderr):
-            print(f"error: {error}", file=stream, flush=True)
-        return 2
-    print(shlex.join(["python", *command]), flush=True)
-    if not is_dry:
-        execute(sys.executable, [sys.executable, *command])
+        return wrong_input(error)
+    for line in [*launch.notes, shlex.join(["python", *launch.command])]:
+        print(line, flush=True)
+    if not launch.is_dry:
+        execute(sys.executable, [sys.executable, *launch.command])
     return 0
 
 

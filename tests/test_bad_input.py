@@ -47,6 +47,7 @@ def first(root: Path, pattern: str) -> Path:
         (["--crop_size", "16"], ["--crop_size", "at least 32"]),
         (["--dataset", "cityscape"], ["--dataset", "cityscape"]),
         (["--bs_trm", "2"], ["unknown argument --bs_trm", "--bs_trn"]),
+        (["--workers", "2"], ["unknown argument --workers; did you mean --num_workers?"]),
         (["--set", "MODEL.HRNET_WITH=4"], ["unknown key", "MODEL.hrnet_width"]),
         (["--set", "MODEL.hrnet_width=wide"], ["MODEL.hrnet_width=wide", "int"]),
         (["--set", "MODEL.hrnet_width=9999"], ["outside"]),
@@ -115,6 +116,12 @@ def test_wrong_flag_is_one_line(argv: list[str], words: list[str]) -> None:
     assert "\n" not in str(error.value)
     for word in words:
         assert word in str(error.value)
+
+
+def test_a_flag_like_no_other_gets_no_suggestion() -> None:
+    for flag in ("--num_classes", "--lr_rate", "--model", "--data"):
+        with pytest.raises(UserError, match=f"^unknown argument {flag}$"):
+            flags.read_flags([flag, "1"])
 
 
 def test_unknown_arch_names_the_nearest(tmp_path: Path, street_root: Path) -> None:

@@ -199,6 +199,24 @@ def test_corrupt_pictures_are_skipped_counted_and_listed(
     assert broken[1].name in json.loads((tmp_path / "eval" / "status.json").read_text())["files"][0]
 
 
+def test_a_validation_without_a_readable_picture_is_one_line(
+    damaged: Path, trained: Path, tmp_path: Path
+) -> None:
+    for path in (damaged / "val").rglob("*.JPEG"):
+        break_picture(path)
+    snapshot = str(next(trained.glob("last_checkpoint_ep*.pth")))
+    data = ["--set", f"DATASET.IMAGENET_DIR={damaged}", "--num_workers", "0"]
+    result = run(
+        "eval.py", "--snapshot", snapshot, *data, "--img_size", "48",  # the file knows its task
+        "--result_dir", str(tmp_path / "eval"),
+    )  # fmt: skip
+    assert_one_line_error(result, "none of the 40 images could be read", "n00000000_0.JPEG")
+    run_dir = tmp_path / "run"
+    result = run("train.py", *flags(damaged, run_dir), "--max_epoch", "1", *QUIET)
+    assert_one_line_error(result, "none of the 40 images could be read", "n00000000_0.JPEG")
+    assert not list(run_dir.glob("best_checkpoint*"))
+
+
 def test_another_number_of_classes_than_in_the_checkpoint_is_one_line(
     damaged: Path, trained: Path, tmp_path: Path
 ) -> None:

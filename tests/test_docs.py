@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 import config
-from network.build import list_archs
+from network.build import build_net, list_archs, list_classifiers
 from scripts.make_flag_docs import render
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -88,6 +89,16 @@ def test_every_architecture_is_described() -> None:
     text = (ROOT / "docs" / "archs.md").read_text(encoding="utf-8")
     table = set(re.findall(r"^\| `([\w.]+)` \|", text, re.MULTILINE))
     assert table == set(list_archs())
+
+
+@pytest.mark.slow
+def test_classifiers_have_the_parameters_of_the_table() -> None:
+    text = (ROOT / "docs" / "archs.md").read_text(encoding="utf-8")
+    for arch in list_classifiers():
+        with torch.device("meta"):
+            net = build_net(arch, 1000)
+        count = sum(item.numel() for item in net.parameters())
+        assert f"| `{arch}` | {count:,} |" in text
 
 
 def test_the_file_tree_of_the_readme_is_true() -> None:

@@ -32,6 +32,7 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("benchmarks/*", tuple(OWN - {"tests", "scripts", "train", "eval"})),
     ("scripts/convert_checkpoint.py", ("config", "network", "runtime")),
     ("scripts/demo_summary.py", ("metrics",)),
+    ("scripts/train_imagenet.py", ("config", "flags", "engine.build")),
     ("scripts/*", ("config", "flags")),
     # assembly: from the flags to the parts of a run
     ("datasets/build.py", ("config", "datasets", "transforms")),
@@ -105,8 +106,8 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("transforms/*", ("transforms",)),
 )
 
-# Read by anyone: the error type and the types of the sections, never the values.
-TYPES_OF_CONFIG = {"UserError", "ModelConfig", "near"}
+# Read by anyone: the error type with its helpers, the types of the sections, never the values.
+TYPES_OF_CONFIG = {"UserError", "ModelConfig", "near", "wrong_input"}
 READS_CFG = (
     "train.py",
     "eval.py",

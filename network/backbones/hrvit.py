@@ -192,6 +192,8 @@ class HRViTBody(nn.Module):
     block. Layers start as PyTorch has them, except that attention starts at zero.
     """
 
+    file_names = {"head.": None}  # the part of a classifier that a trunk drops
+
     def __init__(
         self, variant: Variant, *, drop_path: float = 0.0, grad_ckpt: bool = False
     ) -> None:
@@ -219,7 +221,6 @@ class HRViT(HRViTBody):
     """(B, 3, H, W) -> the four maps of `encode`, of any H, W; linear layers start small."""
 
     strides = (4, 8, 16, 32)
-    file_names = {"head.": None}  # the part of a classifier that a trunk drops
 
     def __init__(
         self, variant: Variant, *, drop_path: float = 0.0, grad_ckpt: bool = False

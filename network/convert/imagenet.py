@@ -92,11 +92,13 @@ def _trunk_names(
 def load_trunk(net: nn.Module, path: str) -> LoadReport:
     """Load the ImageNet file `path` into the backbone of `net` (wrapped or not).
 
+    A classifier may be its own trunk: it has `file_names`, and a head among its `fresh_groups`.
     Keys of the classifier are dropped and reported; anything else must fit, up to what the trunk
     says that such files may lack. Raises UserError.
     """
-    backbone = getattr(getattr(net, "net", net), "backbone", None)
-    if not isinstance(backbone, nn.Module):
+    core = getattr(net, "net", net)
+    backbone = getattr(core, "backbone", core)
+    if backbone is core and not hasattr(core, "file_names"):
         raise UserError(f"--pretrained {path}: this architecture has no trunk to load it into")
     state, facts = split_weights(read_checkpoint(path))
     state = strip_saved_prefix(state)

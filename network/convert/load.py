@@ -17,15 +17,18 @@ from network.convert.fit import fitted
 from network.convert.nvidia import BACKBONE_PREFIX, official_name, strip_saved_prefix, to_wanted
 from network.convert.report import LoadReport, shortened
 
+HRVIT_START = "stem.conv1.weight"  # of a classifier, which has no group around its trunk
 COUNTER = "num_batches_tracked"  # absent from files of old torch versions; not a weight
 
 
 def detect(state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
-    """Name of the key layout: `hiseg`, `nvidia`, `hanet` or `imagenet`."""
+    """Name of the key layout: `hiseg`, `nvidia`, `hanet`, `hrvit` or `imagenet`."""
     if "model_options" in facts:
         return "hiseg"
     if imagenet.is_trunk(state):
         return "imagenet"
+    if HRVIT_START in state:
+        return "hrvit"
     return "hanet" if hanet.is_hanet(state) else "nvidia"
 
 

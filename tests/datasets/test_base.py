@@ -77,6 +77,8 @@ def test_exif_rotation_is_applied(
     assert image.shape == wanted.shape
     assert np.abs(image - wanted).mean() < 5
     assert image_size(path) == wanted.shape[:2]
+    stored = read_image(path, turned=False).astype(int)
+    assert stored.shape == smooth.shape and np.abs(stored - smooth).mean() < 5
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp", "bmp"])
@@ -85,6 +87,17 @@ def test_truncated_image_is_named(tmp_path: Path, ending: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert str(path) in error_of(read_image, path)
+
+
+def test_jpeg_overwritten_before_its_end_is_named_where_pillow_refuses_it(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    path = tmp_path / "o.jpg"
+    noise = rng.integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path, quality=90)
+    data, block = path.read_bytes(), rng.integers(0, 256, 4096, dtype=np.uint8).tobytes()
+    assert read_image(path).shape == noise.shape
+    path.write_bytes(data[:9000] + block + data[9000 + len(block) :])
     assert str(path) in error_of(read_image, path)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from datasets.base import DataError
 from datasets.classify import PictureDataset, PictureDraw, PictureSampler, eval_loader, train_loader
@@ -34,6 +35,19 @@ def test_a_draw_gives_the_same_picture_whatever_was_drawn_before(pictures: Pictu
     assert torch.equal(first, dataset[draw].image)
     other = dataset[PictureDraw(index=5, seed=(0, 3, 18))].image
     assert not torch.equal(first, other)
+
+
+def test_pictures_are_scored_as_they_are_stored_not_turned_by_exif(pictures: PictureList) -> None:
+    plain = PictureDataset(pictures, PLAIN)
+    before = plain[0].image
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data, entry = pictures.path(0).read_bytes(), exif.tobytes()
+    header = b"\xff\xe1" + (len(entry) + 2).to_bytes(2, "big")
+    pictures.path(0).write_bytes(data[:2] + header + entry + data[2:])
+    with Image.open(pictures.path(0)) as picture:
+        assert picture.getexif()[0x0112] == 6
+    assert torch.equal(plain[0].image, before)
 
 
 def test_reading_leaves_the_global_random_states_alone(pictures: PictureList) -> None:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from config import UserError
 from datasets.loader import Batch
 from datasets.spec import DatasetSpec
 from engine.evaluate import evaluate, largest_probability
@@ -164,6 +165,11 @@ def test_unreadable_files_are_logged_once_each_and_listed() -> None:
     assert summary.unreadable == ["a: no image", "z: truncated"]
     assert lines == ["not read: z: truncated", "not read: a: no image"]
     assert summary.num_images == 6
+    with pytest.raises(UserError, match="none of the 2 images could be read, the first: a: no im"):
+        run([nothing])
+    sinks = [Keep(stored=("city/0",))]
+    stored = [nothing, *batches(1, slice(0, 1))]
+    assert run(stored, sinks=sinks, metrics=False).skipped == 1  # an earlier run has read it
 
 
 def test_stored_images_are_not_computed_again_without_metrics() -> None:

@@ -10,7 +10,18 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from config import UserError
-from engine.optim import OPTIMIZERS, freeze_others, make_optimizer, weight_average
+from engine.optim import (
+    OPTIMIZERS,
+    freeze_auxiliary,
+    freeze_others,
+    make_optimizer,
+    weight_average,
+)
+from loss.cross_entropy import CrossEntropy
+from loss.objective import Objective
+from network.build import build_net
+from tests.network.test_hrvit import tiny
+from tests.network.tiny import NUM_CLASSES, picture
 
 LR, DECAY = 0.01, 0.1
 
@@ -110,3 +121,35 @@ def test_a_short_average_forgets_the_start_and_a_long_one_keeps_its_decay():
     net.running_var.fill_(2.0)
     average.update_parameters(net)
     assert average.module.running_var.item() == pytest.approx(seen[-1] * 0.99 + 0.02)
+
+
+def test_without_auxiliary_loss_everything_that_trains_has_a_gradient():
+    net = tiny("hrvit.b1_UPerNet").train()
+    names = list(net.state_dict())
+    freeze_auxiliary(net)
+    objective = Objective(
+        CrossEntropy(255), num_classes=NUM_CLASSES, ignore_label=255, ocr_alpha=0.0
+    )
+    labels = torch.zeros(2, 40, 52, dtype=torch.int64)
+    objective(net(picture(40, 52, batch=2)), labels).total.backward()
+    silent = [name for name, item in net.named_parameters() if item.grad is None]
+    assert silent and all(name.startswith("auxiliary_head.") for name in silent)
+    assert not any(net.get_parameter(name).requires_grad for name in silent)
+    assert list(net.state_dict()) == names  # files fit as before
+
+
+def test_the_auxiliary_heads_of_other_families_are_known_by_their_names():
+    with torch.device("meta"):
+        nets = [
+            build_net(arch, NUM_CLASSES, **options)
+            for arch, options in (
+                ("swin.T_UPerNet", {"stage_depths": (1, 1, 1, 1)}),
+                ("hanet.DeepR50V3PlusD_HANet", {"aux_loss": True}),
+            )
+        ]
+    for net in nets:
+        freeze_auxiliary(net)
+        frozen = {
+            name.split(".")[0] for name, item in net.named_parameters() if not item.requires_grad
+        }
+        assert len(frozen) == 1 and frozen < {"auxiliary_head", "dsn"}

@@ -93,3 +93,17 @@ def test_two_ranks_train_like_one_with_twice_the_batch(tmp_path: Path) -> None:
         states.append(checkpoint(directory)["state_dict"])
     for key, one in states[0].items():
         torch.testing.assert_close(states[1][key], one, rtol=1e-4, atol=1e-6, msg=key)
+
+
+def test_two_ranks_train_without_the_auxiliary_loss(street_root: Path, tmp_path: Path) -> None:
+    """The head stays in the checkpoint; gradients of depthwise convolutions fit their buckets."""
+    directory = tmp_path / "run"
+    result = run(
+        "train.py", "--dataset", "synthetic", "--set", f"DATASET.SYNTHETIC_DIR={street_root}",
+        "--arch", "hrvit.b1_UPerNet", "--aux_weight", "0", "--class_uniform_pct", "0",
+        "--crop_size", "64,64", "--bs_trn", "2", "--num_workers", "0", "--max_epoch", "1",
+        "--result_dir", str(directory), ranks=2,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "Grad strides" not in result.stderr
+    assert any(name.startswith("auxiliary_head.") for name in checkpoint(directory)["state_dict"])

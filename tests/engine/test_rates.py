@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 import flags
-from config import Config
+from config import Config, UserError
+from engine.build import learning_rate
 from engine.rates import build_schedule
+from runtime.distributed import World
 
 
 def rate_of(*argv: str):
@@ -34,3 +37,15 @@ def test_a_quick_check_has_no_warm_up_longer_than_itself():
     rate = rate_of("--test_mode", "--lr_by", "iter", "--max_iter", "9999", "--warmup_iters", "1500",
                    "--warmup_ratio", "0.1")  # fmt: skip
     assert rate(0, 0, 1.0) == 1.0
+
+
+def test_a_rate_scaled_below_the_smallest_names_the_product():
+    argv = ["--task", "classify", "--bs_trn", "8", "--lr_batch", "512"]
+    args, given = flags.read_flags(argv)
+    flags.resolve(args, given, Config())
+    alone = World(rank=0, size=1, local_rank=0, device=torch.device("cpu"))
+    wanted = r"--min_lr 1e-05 is above .*--lr 0\.0005 x 8/512 = 7\.8e-06 \(--lr_batch\)"
+    with pytest.raises(UserError, match=wanted):
+        learning_rate(args, alone)
+    args.bs_trn = 64
+    assert learning_rate(args, alone) == pytest.approx(0.0005 / 8)

@@ -92,3 +92,15 @@ def test_a_checkpoint_can_turn_an_evaluation_into_one_of_a_classifier() -> None:
     args = resolved("--snapshot", "FILE", "--dump_assets", eval_default="val")
     with pytest.raises(UserError, match="--dump_assets belongs to segmentation"):
         flags.adopt_task(args, "classify")
+
+
+def test_an_evaluation_leaves_the_task_to_its_checkpoint() -> None:
+    argv = ("--snapshot", "FILE", "--img_size", "96")
+    args = resolved(*argv, eval_default="val")
+    flags.adopt_task(args, "classify")
+    assert (args.task, args.img_size) == ("classify", 96)
+    for task in ("segment", None):  # of a file that says so, and of one that says nothing
+        with pytest.raises(UserError, match="--img_size belongs to classification"):
+            flags.adopt_task(resolved(*argv, eval_default="val"), task)
+    with pytest.raises(UserError, match="--img_size belongs to classification"):
+        resolved(*argv)  # a training has its own task

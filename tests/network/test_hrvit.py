@@ -15,6 +15,7 @@ from config import UserError
 from network import hrvit
 from network.build import build_net, list_archs, list_classifiers
 from network.convert import load_official
+from network.convert.load import detect
 from network.heads.hrvit_head import HRViTHead
 from network.inference import prepare_for_inference
 from network.ops.resize import concat_resized
@@ -152,6 +153,23 @@ def test_a_published_classifier_file_becomes_the_trunk(tmp_path: Path, entry: st
     for name, value in net.backbone.state_dict().items():
         assert torch.equal(value, weights[name]), name
     assert len(net.trunk_report.loaded) == len(net.backbone.state_dict())
+
+
+def test_a_classifier_starts_from_the_trunk_of_another_and_with_a_head_of_its_own(
+    tmp_path: Path,
+) -> None:
+    weights = tiny("hrvit.b1_224", seed=1).state_dict()
+    weights["head.classifier.weight"] = torch.zeros(NUM_CLASSES + 1, 2048)
+    assert detect(weights, {}) == "hrvit"
+    for facts in ({}, {"model_options": {}}):  # a published file, and one of this program
+        torch.save({"state_dict": weights, **facts}, tmp_path / "other.pth")
+        net = tiny("hrvit.b1_224", pretrained=str(tmp_path / "other.pth"))
+        report = net.trunk_report
+        for names in (report.dropped, report.fresh):
+            assert {name.split(".")[0] for name in names} == {"head"}
+        assert {name.split(".")[0] for name in report.loaded} == {"stem", "features"}
+        for name, value in net.state_dict().items():
+            assert name.startswith("head.") or torch.equal(value, weights[name]), name
 
 
 def test_a_file_of_another_size_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 import flags
 from config import Config, UserError
-from scripts.train_imagenet import PAIRS, REFUSED, RENAMED, SWITCHES, build_command
+from scripts.train_imagenet import FIXED, PAIRS, REFUSED, RENAMED, SWITCHES, WITHOUT_EFFECT, plan
 from tests.program import ROOT, environment
 
 PUBLISHED = [
@@ -50,7 +51,7 @@ def parsed(command: list[str]):
 
 def test_default_command_line_as_published(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MASTER_ADDR", "first")
-    command, is_dry = build_command(["4", "8", "3", *PUBLISHED])
+    command, notes, is_dry = plan(["4", "8", "3", *PUBLISHED])
     assert command[: command.index("train.py")] == [
         "-m", "torch.distributed.run", "--nproc_per_node=8", "--nnodes=4", "--node_rank=3",
         "--master_addr=first", "--master_port=29500",
@@ -70,11 +71,11 @@ def test_default_command_line_as_published(monkeypatch: pytest.MonkeyPatch) -> N
     }  # fmt: skip
     assert tree.DATASET.IMAGENET_DIR == "/data/imagenet"
     assert args.result_dir.endswith("output/train/hrvit.b1_224")
-    assert not is_dry
+    assert not is_dry and not notes
 
 
 def test_one_machine_finds_itself() -> None:
-    command, _ = build_command(["1", "2", "0", "--data", "D"])
+    command = plan(["1", "2", "0", "--data", "D"]).command
     assert command[:4] == ["-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
 
 
@@ -86,7 +87,7 @@ def test_every_translated_flag_is_one_of_train_py(monkeypatch: pytest.MonkeyPatc
 def test_values_of_two_numbers_switches_and_own_flags() -> None:
     argv = "--data D --scale 0.2 1 --model-ema --vb 3 --with-cp -j 3 --mixup 0.5 --resume auto"
     argv = argv.replace("--vb", "-vb").split()
-    args, _ = parsed(build_command(["1", "1", "0", *argv])[0])
+    args, _ = parsed(plan(["1", "1", "0", *argv]).command)
     assert (args.scale, args.ema, args.bs_val, args.grad_ckpt) == ((0.2, 1.0), 0.99992, 192, True)
     assert (args.num_workers, args.mixup, args.resume) == (3, 0.5, "auto")
 
@@ -97,8 +98,16 @@ def test_values_of_two_numbers_switches_and_own_flags() -> None:
         (["4", "8", "0"], "MASTER_ADDR=HOST"),
         (["2", "8", "2"], "NODE_RANK 2"),
         (["1", "8", "0", "--dist-url", "here"], "--dist-url here: .*tcp://HOST:PORT"),
-        (["1", "8", "0", "--num-classes", "10"], "--num-classes is not supported: the folders"),
-        (["1", "8", "0", "--gp", "avg"], "--gp is not supported: it never reached the model"),
+        (["1", "8", "0", "--num-classes", "10"], "--num-classes 10 is not supported: the folders"),
+        (["1", "8", "0", "--dist-bn", "reduce"], "--dist-bn reduce is not supported: every valid"),
+        (["1", "8", "0", "--machine-rank", "1"], "--machine-rank 1 is .*: it is the third arg"),
+        (["1", "8", "0", "--split-bn"], "--split-bn is not supported: augmentation splits"),
+        (["1", "8", "0", "--model", "HRViT_b4_224"], "HRViT_b1_224, HRViT_b2_224, HRViT_b3_224"),
+        (["1", "8", "0", "--model", "resnet50"], "--arch resnet50 is no architecture"),
+        (["1", "8", "0", "--model", "segformer.B0"], "did you mean segformer.B0_224"),
+        (["1", "8", "0", "--batch_size", "32"], "--batch_size; did you mean --batch-size?"),
+        (["1", "8", "0", "--no-such", "3"], "^unknown argument --no-such$"),
+        (["1", "8", "0", "-b", "31"], "--bs_trn 31: mixup and cutmix pair"),
         (["1", "8"], "node_rank"),
         (["one", "8", "0"], "invalid int"),
     ],
@@ -108,12 +117,53 @@ def test_what_can_not_be_had_is_one_line(
 ) -> None:
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     with pytest.raises(UserError, match=message) as error:
-        build_command(argv)
+        plan(argv)
     assert "\n" not in str(error.value)
 
 
-def test_refused_flags_name_a_reason() -> None:
-    assert all(REFUSED.values())
+PUBLISHED_DEFAULTS = shlex.split("""
+    --machine-rank 0 --num-machines 1 --ngpus-per-node 8 --dist-url auto --local_rank 0 --data D
+    --model HRViT_b1_224 --initial-checkpoint= --resume= --eval_checkpoint= --in-channels 3
+    --num-classes 1000 --img-size 224 -b 64 -vb 1 --opt adamw --momentum 0.9 --weight-decay 0.05
+    --sched cosine --lr 5e-4 --lr-noise-pct 0.67 --lr-noise-std 1.0 --lr-cycle-mul 1.0
+    --lr-cycle-limit 1 --warmup-lr 1e-6 --min-lr 1e-5 --epochs 300 --decay-epochs 30
+    --warmup-epochs 20 --cooldown-epochs 10 --patience-epochs 10 --decay-rate 0.1 --scale 0.08 1.0
+    --ratio 0.75 1.3333 --hflip 0.5 --vflip 0 --color-jitter 0.4 --aa rand-m9-mstd0.5-inc1
+    --aug-splits 0 --reprob 0.25 --remode pixel --recount 1 --mixup 0.8 --cutmix 1.0 --mixup-prob 1
+    --mixup-switch-prob 0.5 --mixup-mode batch --mixup-off-epoch 0 --smoothing 0.1
+    --train-interpolation random --drop 0.0 --drop-path 0.1 --head-drop 0.1 --dist-bn=
+    --model-ema-decay 0.99992 --seed 42 --log-interval 50 --recovery-interval 0 -j 8 --num-gpu 1
+    --output= --eval-metric top1 --tta 0
+""")
+
+
+def test_published_flags_at_their_defaults_change_nothing() -> None:
+    command, notes, _ = plan(["1", "8", "0", *PUBLISHED_DEFAULTS])
+    args, target = parsed(command)
+    bare, _ = parsed(plan(["1", "8", "0", "--data", "D"]).command)
+    assert [line.split()[0] for line in notes] == ["--drop", "--local_rank"]
+    spelled = {"given", "ratio", "warmup_epochs", "cooldown_epochs", "drop_path", "head_drop"}
+    spelled |= {"save_iters", "num_workers"}
+    for name, value in vars(bare).items():
+        got = getattr(args, name)
+        assert name in spelled or got == value or not (got or value), name
+    assert (args.warmup_epochs, args.cooldown_epochs, args.num_workers) == (20, 10, 8)
+
+
+def test_flags_that_never_had_an_effect_are_one_line_each() -> None:
+    harmless = "--gp avg --bn-momentum 0.1 --bn-tf --pin-mem --dist-bn broadcast --decay-epochs 30"
+    command, notes, _ = plan(["1", "8", "0", *harmless.split()])
+    assert notes == [
+        "--gp has no effect: it never reached the model",
+        "--bn-tf has no effect: it never reached the model",
+        "--bn-momentum has no effect: it never reached the model",
+        "--pin-mem has no effect: loaders always do what the device needs",
+    ]
+    assert not {"--gp", "--pin-mem", "--dist-bn"} & set(command)
+
+
+def test_every_flag_without_a_translation_has_a_reason() -> None:
+    assert all((*REFUSED.values(), *WITHOUT_EFFECT.values(), *(why for _, why in FIXED.values())))
 
 
 def test_the_shell_script_shows_the_command() -> None:

@@ -52,6 +52,8 @@ def convert(source: Path, target: Path, trust: bool) -> dict[str, Any]:
     """Write `target`; returns its metadata. Raises UserError for a useless source or target."""
     if target.suffix != ".safetensors":
         raise UserError(f"{target}: the output must be named *.safetensors")
+    if not target.parent.is_dir():
+        raise UserError(f"{target}: the folder {target.parent} does not exist")
     state, facts = split_weights(read_checkpoint(source, trust))
     if not state:
         raise UserError(f"{source} holds no weights")

@@ -37,6 +37,7 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("datasets/build.py", ("config", "datasets", "transforms")),
     ("datasets/classify_build.py", ("config", "datasets", "transforms")),
     ("datasets/registry.py", ("config", "datasets")),
+    ("datasets/arguments.py", ("config", "flags", "datasets")),
     ("datasets/dt_offset.py", ("config", "flags", "datasets", "transforms")),
     ("datasets/check.py", ("config", "flags", "datasets")),
     ("network/build.py", ("config", "network")),

@@ -120,6 +120,7 @@ NEEDS: Needs = {
     "eval_f1_start": (_scored, LABELLED),
     "eval_f1_step_size": (lambda a: a.eval_f1_start >= 0, "--eval_f1_start N"),
     "dump_attention": (lambda a: a.eval, "--eval"),
+    "refine_boundaries": (lambda a: a.eval, "--eval"),
     "eval_folder": (lambda a: a.eval == "folder", "--eval folder"),
     "pre_size": (lambda a: _hmsa(a) or a.eval, "--augmentation hmsa, in training"),
     "size_divisor": (lambda a: a.test_scale is not None, "--test_scale"),

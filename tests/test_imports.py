@@ -46,6 +46,7 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("engine/dumps.py", ("engine", "datasets.spec", "reports", "runtime")),
     ("engine/task.py", ("config", "engine", "datasets", "loss", "runtime")),
     ("engine/classify_run.py", ("config", "engine", "datasets", "loss", "runtime")),
+    ("engine/refinement.py", ("loss.boundary", "network.outputs")),
     ("engine/classify.py", ("engine", "metrics", "loss.soft_target", "network.outputs", *BATCHES)),
     ("engine/mixing.py", ("transforms.imagenet", *BATCHES)),
     (

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from config import Config, UserError, cfg, configure, near
 from flags import classification, data, evaluation, hanet, network, training
 from flags.from_run import adopt_run
-from flags.rules import check_flags
+from flags.rules import check_flags, check_settings
 from flags.values import Parser
 
 # Accepted for old command lines; the replacement is named in one warning line.
@@ -148,6 +148,7 @@ def resolve(args: argparse.Namespace, given: set[str], target: Config) -> None:
     configure(args, given, target)
     classification.check_task(args, given, build_parser())
     check_flags(args, given)
+    check_settings(args, target)
     args.given = sorted(given)
     args.result_dir = os.path.abspath(target.expand(args.result_dir))
     for name in ("snapshot", "snapshot_pe", "eval_folder", "pretrained"):

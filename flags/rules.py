@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from config import UserError
+from config import Config, LossConfig, UserError
 from flags import hanet
 
 
@@ -180,6 +180,21 @@ def check_flags(args: argparse.Namespace, given: set[str]) -> None:
         dumps = args.dump_assets, args.dump_all_images, args.dump_images, args.dump_for_submission
         if not any((*dumps, args.dump_for_auto_labelling, args.dump_attention)):
             raise UserError("--no_metrics without any --dump_... flag would do nothing")
+
+
+def check_settings(args: argparse.Namespace, cfg: Config) -> None:
+    """Raise UserError for a key of the configuration that training would not read."""
+    if args.eval or args.task != "segment":
+        return
+    default = LossConfig()
+    for name in ("BOUNDARY_WEIGHTS", "BOUNDARY_OFFICIAL"):
+        if args.dt_offset_wt == 0 and getattr(cfg.LOSS, name) != getattr(default, name):
+            raise UserError(f"LOSS.{name} has no effect without --dt_offset_wt above 0")
+    if cfg.MODEL.batch_attention == "training" and args.bs_trn == 1 and not args.resume:
+        raise UserError(
+            "MODEL.batch_attention=training has no effect with --bs_trn 1: pictures attend to "
+            "the others of their own process, and there are none; take --bs_trn 2 or leave it out"
+        )
 
 
 def _check_schedule(args: argparse.Namespace) -> None:

@@ -77,22 +77,21 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
             *BATCHES,
         ),
     ),
-    (
-        "reports/deformable.py",  # builds a network to look into it
-        ("flags", "reports", "datasets.base", "network", "transforms.normalize"),
-    ),
-    (
-        "reports/attention.py",
-        (
-            "config",
-            "flags",
-            "engine",
-            "network",
-            "datasets.base",
-            "reports",
-            "runtime",
-            "transforms",
-        ),
+    *(
+        (  # build a network to look into it
+            f"reports/{name}.py",
+            (
+                "config",
+                "flags",
+                "engine",
+                "network",
+                "datasets.base",
+                "reports",
+                "runtime",
+                "transforms",
+            ),
+        )
+        for name in ("looking", "deformable", "attention")
     ),
     ("reports/*", ("reports", "datasets.spec", "metrics", "transforms.normalize", *RESULTS)),
     ("network/ops/*", ("network.ops",)),
@@ -116,7 +115,7 @@ READS_CFG = (
     "*/build.py",
     "datasets/check.py",
     "benchmarks/*",
-    "reports/attention.py",
+    "reports/looking.py",
 )
 
 FILES = sorted(

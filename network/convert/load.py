@@ -107,7 +107,16 @@ def _refusal(net: nn.Module, source: str, facts: Mapping[str, Any], report: Load
         names = getattr(report, what)
         if names:
             parts.append(f"{len(names)} {what} ({shortened(names)})")
-    return text + "; ".join(parts) + "; --allow_partial PREFIX,... names what may be left out"
+    way = "--allow_partial PREFIX,... names what may be left out"
+    if all(_allowed(name, ["boundary"]) for name in (*_misfits(report), *report.unexpected)):
+        fate = "are left out" if report.unexpected else "start from random weights"
+        way = f"add --allow_partial boundary: the heads of --dt_offset_wt {fate}"
+    return text + "; ".join(parts) + f"; {way}"
+
+
+def _misfits(report: LoadReport) -> list[str]:
+    """Names of the network that found nothing in the file, or another shape."""
+    return [*report.missing, *(text.split(" ", 1)[0] for text in report.mismatched)]
 
 
 def _copy(net: nn.Module, found: Mapping[str, Tensor]) -> None:
@@ -140,7 +149,7 @@ def load_official(
     state = fitted(net, strip_saved_prefix(state), title)
     found, report = _plan(net, state, partial, detect(state, facts))
     _check_prefixes(net, state, partial)
-    names = [*report.missing, *(text.split(" ", 1)[0] for text in report.mismatched)]
+    names = _misfits(report)
     if report.unexpected or not all(_allowed(name, partial) for name in names):
         hint = hanet.misfit(net.state_dict(), state)
         if hint and all("hanet" in name for name in (*names, *report.unexpected)):

@@ -189,6 +189,7 @@ RANGES: dict[str, tuple[float, float]] = {  # inclusive
     "MODEL.pos_noise": (0, 16),
     "LOSS.OCR_ALPHA": (0, 100),
     "LOSS.SUPERVISED_MSCALE_WT": (0, 100),
+    "LOSS.BOUNDARY_WEIGHTS": (0, 1000),
 }
 
 
@@ -297,8 +298,9 @@ class _Overlay:
         kind = str if not section else typing.get_type_hints(SECTIONS[section])[leaf]
         converted = _convert(value, kind, where)
         low, high = RANGES.get(known, (-math.inf, math.inf))
-        if isinstance(converted, int | float) and not low <= converted <= high:
-            raise UserError(f"{where}={converted} is outside {low:g}..{high:g}")
+        for part in converted if isinstance(converted, tuple) else (converted,):
+            if isinstance(part, int | float) and not low <= part <= high:
+                raise UserError(f"{where}: {part} is outside {low:g}..{high:g}")
         self.values[known] = converted
 
     def apply(self, target: Config) -> None:

@@ -20,7 +20,7 @@ from datasets import cityscapes, folder, nullloader, uniform, verify
 from datasets.base import ExtraMaps, SegmentationDataset
 from datasets.centroids import Centroids, Log, Progress, load_or_build
 from datasets.loader import Batch, Source, make_loader
-from datasets.registry import data_root, dataset_spec, split_items
+from datasets.registry import data_root, dataset_spec, label_root, split_items
 from datasets.samplers import Draw, EvalSampler, TrainSampler
 from datasets.spec import AutoLabel, DatasetSpec, Item
 from transforms.pipeline import Blur, eval_pipeline, mmseg_train_pipeline, train_pipeline
@@ -198,7 +198,7 @@ def boundary_source(
 ) -> ExtraMaps | None:
     """Where boundary supervision takes its maps from; None without it.
 
-    Raises UserError for an item without its file, if files are wanted.
+    Raises UserError for an item whose file is missing or does not fit, if files are wanted.
     """
     if args.dt_offset_wt == 0:
         return None
@@ -207,9 +207,10 @@ def boundary_source(
     turn_angles = not cfg.LOSS.BOUNDARY_OFFICIAL
     if args.dt_offset_source == "compute":
         return dt_offset.computed_maps(spec, turn_angles=turn_angles)
-    root = data_root(args.dataset, cfg)
+    root, cache = label_root(args.dataset, cfg), _cache_dir(cfg)
     out = dt_offset.offset_root(root, cfg)
-    dt_offset.check_stored(items, root, out)
+    with _alone(cache):
+        dt_offset.check_stored(items, root, out, cache, max(args.num_workers, 1))
     return dt_offset.stored_maps(root, out, turn_angles=turn_angles)
 
 

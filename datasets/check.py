@@ -24,8 +24,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from config import Config, UserError, configure, wrong_input
+from config import Config, UserError, wrong_input
 from datasets import build, registry
+from datasets.arguments import add_dataset_flags, configured
 from datasets.base import (
     DataError,
     ids_in_use,
@@ -39,7 +40,6 @@ from datasets.base import (
 from datasets.spec import NUM_RAW_IDS, DatasetSpec, Item, shifted_labels_text
 from flags import Parser
 
-SPLITS = ("train", "val", "test")
 MAX_LISTED = 20
 
 
@@ -125,7 +125,7 @@ def check_split(
         items = listing[name](args, cfg)
     except DataError as error:
         return SplitReport(name, error=str(error))
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         findings = list(pool.map(lambda item: inspect(item, spec), items))
     used = np.any([finding.used for finding in findings], axis=0)
     shifted = shifted_labels_text(used, spec)
@@ -218,31 +218,12 @@ def print_report(reports: Sequence[SplitReport], spec: DatasetSpec) -> int:
     return len(problems)
 
 
-def _split_names(text: str) -> list[str]:
-    names = text.split(",")
-    unknown = [name for name in names if name not in SPLITS]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]}: some of {','.join(SPLITS)} wanted")
-    return names
-
-
-def _parser() -> Parser:
-    parser = Parser(prog="datasets.check", allow_abbrev=False, description=__doc__.split("\n")[0])
-    parser.add_argument("--dataset", required=True, choices=sorted(registry.TABLE))
-    parser.add_argument("--split", type=_split_names, help="some of train,val,test; all without")
-    parser.add_argument("--workers", type=int, default=4, help="files read at the same time")
-    parser.add_argument("--cv", type=int, default=0, help="cross-validation fold of Cityscapes")
-    parser.add_argument("--city_mode", choices=("train", "trainval"), default="train")
-    parser.add_argument("--set_cityscapes_root", default="", metavar="DIR")
-    parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="any configuration key")
-    return parser
-
-
 def run(argv: Sequence[str] | None = None) -> int:
     """Check what the command line names; the number of problems. Raises UserError."""
-    args = _parser().parse_args(argv)
-    given = ["set_cityscapes_root"] if args.set_cityscapes_root else []
-    cfg = configure(args, given, Config())
+    parser = Parser(prog="datasets.check", allow_abbrev=False, description=__doc__.split("\n")[0])
+    add_dataset_flags(parser, splits=None)
+    args = parser.parse_args(argv)
+    cfg = configured(args)
     cv2.setNumThreads(0)
     spec = registry.dataset_spec(args, cfg)
     registry.data_root(args.dataset, cfg)

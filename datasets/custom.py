@@ -211,6 +211,11 @@ def make_spec(path: Path) -> DatasetSpec:
     return Description(path).spec()
 
 
+def root_of(path: Path) -> Path:
+    """The folder that the splits in the YAML file `path` are relative to."""
+    return Description(path).root()
+
+
 def list_items(path: Path, split: str) -> list[Item]:
     """The pictures of `split` that the YAML file `path` describes."""
     return Description(path).items(split)

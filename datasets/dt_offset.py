@@ -14,24 +14,26 @@ than its label and of its size is kept, so that an interrupted run goes on where
 from __future__ import annotations
 
 import argparse
+import hashlib
 import io
-import os
+import json
 import sys
 import zlib
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy.io import loadmat, savemat
+from scipy.io import loadmat, savemat, whosmat
 from scipy.io.matlab import MatReadError
 from tqdm import tqdm
 
-from config import Config, UserError, configure, wrong_input
-from datasets import registry
+from config import Config, UserError, wrong_input
+from datasets import registry, verify
+from datasets.arguments import add_dataset_flags, configured
 from datasets.base import DataError, ExtraMaps, label_size, read_item_label, size_text
 from datasets.spec import DatasetSpec, Item
 from flags import Parser
@@ -40,8 +42,6 @@ from transforms.boundary import ANGLE, DEGREES_PER_STEP, DEPTH, FIXED_ANGLE, bou
 
 FOLDER = "dt_offset"
 REPLACED_FOLDERS = ("annotations", "label")  # their place in a path is taken by `FOLDER`
-BACKGROUND = "background"  # a class of this name is no region with boundaries of its own
-SPLITS = ("train", "val", "test")
 NOT_MATLAB = (  # what SciPy raises for files of another kind, or torn ones
     ValueError,
     TypeError,
@@ -53,12 +53,12 @@ NOT_MATLAB = (  # what SciPy raises for files of another kind, or torn ones
     MatReadError,
 )
 
+MAP_NAMES = ("depth", "dir_deg")
+WAY_OUT = "write it again with python -m datasets.dt_offset"
+
 Maps = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
-
-
-def void_classes(spec: DatasetSpec) -> tuple[int, ...]:
-    """Train ids that make no region: the background of PASCAL-Context, as void of ADE20K."""
-    return tuple(i for i, name in enumerate(spec.class_names) if name == BACKGROUND)
+Kinds = dict[str, tuple[tuple[int, ...], str]]  # shape and type of the maps of a file
+Found = TypeVar("Found")
 
 
 def offset_path(root: Path, out: Path, label: Path) -> Path:
@@ -68,7 +68,7 @@ def offset_path(root: Path, out: Path, label: Path) -> Path:
     except ValueError:
         raise DataError(
             f"{label} is not below {root}, so there is no place for its boundary file; "
-            "leave --dt_offset_source files out"
+            "training with --dt_offset_source compute needs none"
         ) from None
     found = next((i for i, part in enumerate(parts) if part in REPLACED_FOLDERS), None)
     if found is None:
@@ -79,27 +79,51 @@ def offset_path(root: Path, out: Path, label: Path) -> Path:
 
 def read_maps(path: Path, size: tuple[int, int]) -> Maps:
     """`depth` and `direction` of a file; DataError unless it is whole and of `size` (H, W)."""
-    way_out = "write it again with python -m datasets.dt_offset"
-    try:
+
+    def read() -> tuple[int, Maps]:
         content = loadmat(path)
-        depth, direction = content["depth"], content["dir_deg"]
-        reduce = int(content["deg_reduce"].item())
+        return int(content["deg_reduce"].item()), (content["depth"], content["dir_deg"])
+
+    reduce, maps = _opened(path, read)
+    kinds = [(values.shape, str(values.dtype)) for values in maps]
+    _check_kinds(path, reduce, dict(zip(MAP_NAMES, kinds, strict=True)), size)
+    return maps
+
+
+def check_header(path: Path, size: tuple[int, int]) -> None:
+    """DataError unless `path` is a boundary file of `size` (H, W); its maps are not read."""
+
+    def read() -> tuple[int, Kinds]:
+        found = {name: (shape, kind) for name, shape, kind in whosmat(path)}
+        reduce = loadmat(path, variable_names=("deg_reduce",))["deg_reduce"]
+        return int(reduce.item()), {name: found[name] for name in MAP_NAMES}
+
+    _check_kinds(path, *_opened(path, read), size)
+
+
+def _opened(path: Path, read: Callable[[], Found]) -> Found:
+    """What `read()` finds in `path`; DataError where the file is missing or of another kind."""
+    try:
+        return read()
     except FileNotFoundError:
-        raise DataError(f"{path} is missing; {way_out}") from None
+        raise DataError(f"{path} is missing; {WAY_OUT}") from None
     except NOT_MATLAB as error:
-        raise DataError(f"{path} is no boundary file ({type(error).__name__}); {way_out}") from None
+        raise DataError(f"{path} is no boundary file ({type(error).__name__}); {WAY_OUT}") from None
+
+
+def _check_kinds(path: Path, reduce: int, kinds: Kinds, size: tuple[int, int]) -> None:
+    """Raise DataError for the first thing of a file that differs from what is wanted."""
     if reduce != DEGREES_PER_STEP:
         raise DataError(
             f"{path}: deg_reduce is {reduce}, but angles of {DEGREES_PER_STEP} degrees a step "
-            f"are wanted (another version of the format); {way_out}"
+            f"are wanted (another version of the format); {WAY_OUT}"
         )
-    for values in (depth, direction):
-        if values.shape != size or values.dtype != np.uint8:
-            raise DataError(
-                f"{path} is {size_text(*values.shape[:2])} of {values.dtype}, but its label is "
-                f"{size_text(*size)} and uint8 is wanted; {way_out}"
-            )
-    return depth, direction
+    for name, (shape, kind) in kinds.items():
+        if shape != size:
+            sizes = size_text(*shape[:2]), size_text(*size)
+            raise DataError(f"{path}: {name} is {sizes[0]}, but its label is {sizes[1]}; {WAY_OUT}")
+        if kind != "uint8":
+            raise DataError(f"{path}: {name} is of type {kind}, but uint8 is wanted; {WAY_OUT}")
 
 
 def write_maps(path: Path, maps: Maps) -> None:
@@ -112,10 +136,10 @@ def write_maps(path: Path, maps: Maps) -> None:
 
 def computed_maps(spec: DatasetSpec, *, turn_angles: bool = True) -> ExtraMaps:
     """Maps made from the label while training; see `_named` for `turn_angles`."""
-    void = void_classes(spec)
 
     def extra(item: Item, label: npt.NDArray[np.uint8]) -> dict[str, np.ndarray]:
-        return _named(boundary_maps(label, spec.num_classes, void), turn_angles)
+        maps = boundary_maps(label, spec.num_classes, spec.boundary_void)
+        return _named(maps, turn_angles)
 
     return extra
 
@@ -136,15 +160,29 @@ def _named(maps: Maps, turn_angles: bool) -> dict[str, np.ndarray]:
     return {DEPTH: maps[0], (ANGLE if turn_angles else FIXED_ANGLE): maps[1]}
 
 
-def check_stored(items: Sequence[Item], root: Path, out: Path) -> None:
-    """Raise DataError for the first item without a file, before a run starts."""
-    paths = [offset_path(root, out, item.label) for item in items if item.label is not None]
+def check_stored(
+    items: Sequence[Item], root: Path, out: Path, cache_dir: Path, workers: int
+) -> None:
+    """Raise DataError for the first item whose file is missing or does not fit its label.
+
+    Files that passed are not opened again while they and the labels stay as they are.
+    """
+    pairs = [(offset_path(root, out, item.label), item.label) for item in items if item.label]
+    paths = [path for path, _ in pairs]
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise DataError(
             f"{missing[0]} is missing ({len(missing)} of {len(paths)} are); write them with "
             "python -m datasets.dt_offset, or leave --dt_offset_source files out"
         )
+    stamps = [(str(path), verify.stamp(path), verify.stamp(label)) for path, label in pairs]
+    digest = hashlib.sha256(json.dumps(stamps).encode()).hexdigest()[:16]
+
+    def check() -> None:
+        checks = verify.in_threads(lambda p: check_header(p[0], label_size(p[1])), pairs, workers)
+        deque(checks, maxlen=0)
+
+    verify.once(cache_dir / f"{FOLDER}_verified_{digest}", check)
 
 
 def offset_root(root: Path, cfg: Config) -> Path:
@@ -165,44 +203,30 @@ def _make_one(item: Item, spec: DatasetSpec, path: Path) -> Outcome:
         except DataError:
             path.unlink()
     label = read_item_label(item, spec)
-    write_maps(path, boundary_maps(label, spec.num_classes, void_classes(spec)))
+    write_maps(path, boundary_maps(label, spec.num_classes, spec.boundary_void))
     return "one class" if label.min() == label.max() else "written"
-
-
-def _parser() -> Parser:
-    description = (__doc__ or "").split("\n", 1)[0]
-    parser = Parser(prog="datasets.dt_offset", allow_abbrev=False, description=description)
-    parser.add_argument("--dataset", required=True, choices=sorted(registry.TABLE))
-    parser.add_argument("--split", default="train", help="train,val: some of both")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="files at a time")
-    parser.add_argument("--cv", type=int, default=0, help="cross-validation fold")
-    parser.add_argument("--set_cityscapes_root", default="", metavar="DIR")
-    parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="any configuration key")
-    return parser
 
 
 def run(argv: Sequence[str] | None = None) -> dict[str, int]:
     """Write what the command line names; how many files were kept, written, without boundary.
 
-    Raises UserError for an unknown split, an image without label, a folder without permission.
+    Raises UserError for an image without label, and a folder without permission.
     """
-    args = _parser().parse_args(argv)
-    given = ["set_cityscapes_root"] if args.set_cityscapes_root else []
-    cfg = configure(args, given, Config())
+    description = (__doc__ or "").split("\n", 1)[0]
+    parser = Parser(prog="datasets.dt_offset", allow_abbrev=False, description=description)
+    add_dataset_flags(parser, splits=("train",))
+    args = parser.parse_args(argv)
+    cfg = configured(args)
     cv2.setNumThreads(0)
-    items = []
-    for split in args.split.split(","):
-        if split not in SPLITS:
-            raise UserError(f"--split {split}: some of {','.join(SPLITS)} wanted")
-        items += registry.split_items(args, cfg, split)
+    items = [item for split in args.split for item in registry.split_items(args, cfg, split)]
     unlabelled = [item for item in items if item.label is None]
     if unlabelled:
-        raise UserError(f"--split {args.split}: {unlabelled[0].image} has no label")
+        raise UserError(f"--split {','.join(args.split)}: {unlabelled[0].image} has no label")
     return _make_all(args, cfg, items)
 
 
 def _make_all(args: argparse.Namespace, cfg: Config, items: Sequence[Item]) -> dict[str, int]:
-    spec, root = registry.dataset_spec(args, cfg), registry.data_root(args.dataset, cfg)
+    spec, root = registry.dataset_spec(args, cfg), registry.label_root(args.dataset, cfg)
     out = offset_root(root, cfg)
 
     def make(item: Item) -> Outcome:
@@ -214,14 +238,9 @@ def _make_all(args: argparse.Namespace, cfg: Config, items: Sequence[Item]) -> d
             raise UserError(f"{path}: can not be written: {error.strerror}") from error
 
     counts = {"kept": 0, "written": 0, "one class": 0}
-    with ThreadPoolExecutor(max(args.workers, 1)) as pool:
-        results = pool.map(make, items)
-        try:
-            for outcome in tqdm(results, total=len(items), unit="file", file=sys.stdout):
-                counts[outcome] += 1
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    results = verify.in_threads(make, items, args.workers)
+    for outcome in tqdm(results, total=len(items), unit="file", file=sys.stdout):
+        counts[outcome] += 1
     written = counts["written"] + counts["one class"]
     print(f"{out}: {written} boundary files written, {counts['kept']} were there already")
     if counts["one class"]:

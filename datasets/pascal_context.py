@@ -28,7 +28,9 @@ SPLITS = ("train", "val")
 def _specs() -> tuple[DatasetSpec, DatasetSpec]:
     """The specs with 60 and with 59 classes."""
     every = read_spec_csv(LABELS_DIR / "pascal_context.csv", "pascal_context")
-    with_background = replace(every, id_to_train_id={**every.id_to_train_id, IGNORE: IGNORE})
+    with_background = replace(
+        every, id_to_train_id={**every.id_to_train_id, IGNORE: IGNORE}, boundary_void=(0,)
+    )
     without = DatasetSpec(
         name="pascal_context_59",
         class_names=every.class_names[1:],

@@ -36,13 +36,15 @@ class Entry:
     """One data set: the leaf of `cfg.DATASET` with its root, its classes, its items.
 
     `spec` is a function of the root where the classes stand in a file there. `list_items`
-    gets the root and the split, one of `splits`.
+    gets the root and the split, one of `splits`. `label_root` is a function of the root where
+    that is not the folder of the label files.
     """
 
     root_key: str
     spec: DatasetSpec | Callable[[Path], DatasetSpec]
     list_items: Listing
     splits: tuple[str, ...] = ("train", "val", "test")
+    label_root: Callable[[Path], Path] | None = None
 
 
 def _plain(list_items: Callable[[Path, str], list[Item]]) -> Listing:
@@ -105,7 +107,9 @@ TABLE: dict[str, Entry] = {
     "ade20k": Entry("ADE20K_DIR", ade20k.SPEC, _plain(ade20k.list_items)),
     "pascal_context": _pascal_context(pascal_context.SPEC),
     "pascal_context_59": _pascal_context(pascal_context.SPEC_59),
-    "custom": Entry("CUSTOM_YAML", custom.make_spec, _plain(custom.list_items)),
+    "custom": Entry(
+        "CUSTOM_YAML", custom.make_spec, _plain(custom.list_items), label_root=custom.root_of
+    ),
 }
 
 
@@ -133,6 +137,12 @@ def data_root(dataset: str, cfg: Config) -> Path:
             f"--dataset {dataset}: DATASET.{key} is {path}, which is not there; {where}"
         )
     return path
+
+
+def label_root(dataset: str, cfg: Config) -> Path:
+    """The folder that the label files of a data set lie below."""
+    root, find = data_root(dataset, cfg), _entry(dataset).label_root
+    return root if find is None else find(root)
 
 
 def dataset_spec(args: argparse.Namespace, cfg: Config) -> DatasetSpec:

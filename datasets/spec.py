@@ -72,7 +72,8 @@ class DatasetSpec:
     raw id of every class, as benchmark servers want it. zero_label: the files hold 0 for void
     and 1..K for the classes, see `zero_label_ids`. color_to_id: set where label files hold
     colours, the raw id of each; any other colour is `ignore_label`. Without it two classes may
-    share a colour: colours are for viewing.
+    share a colour: colours are for viewing. boundary_void: classes that are no objects with
+    boundaries of their own, which boundary supervision takes for void.
     Raises ValueError when the parts do not fit together.
     """
 
@@ -84,6 +85,7 @@ class DatasetSpec:
     train_id_to_id: tuple[int, ...]
     zero_label: bool = False
     color_to_id: Mapping[Color, int] | None = None
+    boundary_void: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         count = len(self.class_names)

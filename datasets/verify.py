@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,9 @@ from datasets.base import (
 )
 from datasets.spec import NUM_RAW_IDS, DatasetSpec, Item, shifted_labels_text
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 
 def fingerprint(items: Sequence[Item], spec: DatasetSpec) -> str:
     """SHA-256 over names, sizes and times of all files, and the id map.
@@ -38,13 +42,24 @@ def fingerprint(items: Sequence[Item], spec: DatasetSpec) -> str:
     """
     digest = hashlib.sha256(json.dumps(spec.lut().tolist()).encode())
     for item in items:
-        stamps = [_stamp(path) for path in (item.image, *item.label_files())]
+        stamps = [stamp(path) for path in (item.image, *item.label_files())]
         rules = [] if item.auto is None else [item.auto.rules()]
         digest.update(json.dumps([item.name, stamps, *rules]).encode())
     return digest.hexdigest()
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def in_threads(work: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[R]:
+    """`work` of all items in their order, `workers` at a time; the first error ends the rest."""
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            yield from pool.map(work, items)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """Size in bytes and time of a file; DataError where it is not there."""
     try:
         stat = path.stat()
     except OSError as error:
@@ -58,23 +73,26 @@ def verify_items(items: Sequence[Item], spec: DatasetSpec, cache_dir: Path, work
     Also raised for label files that are shifted already, which only the whole set can tell.
     A set that passed is not read again while its files stay as they are.
     """
-    marker = cache_dir / f"{spec.name}_verified_{fingerprint(items, spec)[:16]}"
+    name = f"{spec.name}_verified_{fingerprint(items, spec)[:16]}"
+    once(cache_dir / name, lambda: _verify(items, spec, workers))
+
+
+def once(marker: Path, check: Callable[[], None]) -> None:
+    """`check()` unless the file `marker` says that it went well before."""
     if marker.is_file():
         return
+    check()
+    with contextlib.suppress(OSError):  # a read-only place costs only the next start's time
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.touch()
 
+
+def _verify(items: Sequence[Item], spec: DatasetSpec, workers: int) -> None:
     used = np.zeros(NUM_RAW_IDS, bool)
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
-        try:
-            for values in pool.map(lambda item: _checked_ids(item, spec), items):
-                used |= values
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    for values in in_threads(lambda item: _checked_ids(item, spec), items, workers):
+        used |= values
     if shifted := shifted_labels_text(used, spec):
         raise DataError(f"{items[0].label}: {shifted}")
-    with contextlib.suppress(OSError):  # a read-only place costs only the next start's time
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        marker.touch()
 
 
 def _checked_ids(item: Item, spec: DatasetSpec) -> npt.NDArray[np.bool_]:

@@ -22,6 +22,7 @@ from engine.hanet_procedure import hanet_infer, hanet_protocol
 from engine.loop import Settings
 from engine.param_groups import ParamRule, check_rules, describe, make_groups
 from engine.rates import cosine_epochs
+from engine.refinement import refined, run_trained_heads
 from engine.state import Progress, TrainState
 from network.build import build_net, list_classifiers, resolve_arch
 from network.convert import load_official, read_checkpoint
@@ -128,6 +129,8 @@ def build_network(
         log.msg(f"{snapshot.path}: {report}")
         if args.eval and args.no_pos_dataset and attention_blocks(net):
             log.msg("HANet blocks get no row positions, as with --no_pos_dataset")
+        if args.refine_boundaries:
+            run_trained_heads(net, snapshot.path, snapshot.facts)
     elif args.eval:
         raise UserError("an evaluation needs weights: --snapshot FILE or --from_run DIR")
     elif model.pretrained:
@@ -341,7 +344,8 @@ def prepared(args: argparse.Namespace, net: nn.Module) -> nn.Module:
 def build_infer(args: argparse.Namespace, net: nn.Module, return_all: bool) -> predict.Infer:
     """The inference procedure the flags describe, as one callable."""
     whole_only = args.slide_crop or args.inference_mode != "whole"
-    infer = predict.whole(net, return_all=return_all and not whole_only)
+    refine = refined if args.refine_boundaries else None
+    infer = predict.whole(net, return_all and not whole_only, refine)
     if args.no_pos_dataset:
         infer = predict.without_rows(infer)
     if args.inference_mode != "whole":
@@ -388,6 +392,7 @@ def protocol(args: argparse.Namespace, model: ModelConfig) -> dict[str, Any]:
         "slide_crop": args.slide_crop,
         "slide_stride": args.slide_stride,
         "slide_pad": args.slide_pad,
+        "refine_boundaries": args.refine_boundaries,
         "test_scale": args.test_scale,
         "size_divisor": args.size_divisor,
         "pre_size": args.pre_size,

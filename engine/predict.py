@@ -31,6 +31,7 @@ from transforms.normalize import to_network
 Infer = Callable[[Tensor, Tensor | None], dict[str, Tensor]]
 Average = Literal["logits", "probs"]
 
+Refine = Callable[[dict[str, Tensor]], Tensor]  # outputs of the network -> scores
 Resizer = Callable[[Tensor, float], Tensor]  # pictures (B, H, W, 3) uint8 at another scale
 
 OUTSIDE_ROW = -1.0  # row position of padding, as in transforms.sample
@@ -71,8 +72,10 @@ def scores_of(infer: Infer, inputs: Inputs) -> dict[str, Tensor]:
     return outputs
 
 
-def whole(net: nn.Module, return_all: bool = False) -> Infer:
+def whole(net: nn.Module, return_all: bool = False, refine: Refine | None = None) -> Infer:
     """One forward pass of the whole image; with `return_all` also attention and scale maps.
+
+    `refine` makes the scores from all outputs of the pass; without it they are `pred`.
 
     `net` must be in eval mode. Extra score maps of the network are reduced to class ids at
     once; the prediction itself is repeated as `pred_10x` beside them.
@@ -81,7 +84,8 @@ def whole(net: nn.Module, return_all: bool = False) -> Infer:
     def infer(images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
         assert not net.training, "call net.eval() before inference"
         outputs = net(images, rows=rows, return_all=return_all)
-        scores = outputs.pop(PRED).float()
+        scores = (outputs[PRED] if refine is None else refine(outputs)).float()
+        del outputs[PRED]
         pictures = {}
         if return_all:
             for key in list(outputs):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,12 +93,13 @@ class TrainState:
         """
         if content.get("format") != FORMAT:
             raise ValueError("--resume needs a checkpoint of this program; use --snapshot instead")
-        for name in ("arch", "num_classes", "model_options", "seed"):
+        for name in ("arch", "num_classes", "seed"):
             if content[name] != self.facts[name]:
                 raise ValueError(
                     f"--resume: the checkpoint has {name} {content[name]}, "
                     f"this run {self.facts[name]}"
                 )
+        check_options(content["model_options"], self.facts["model_options"])
         if content.get("param_rules", []) != self.facts.get("param_rules", []):
             raise ValueError(
                 "--resume: --param_rules must be given as in the run that wrote the file"
@@ -122,3 +124,16 @@ class TrainState:
         self.scaler.load_state_dict(content["scaler"])
         self.progress = Progress(**content["progress"])
         seeds.set_random_state(content["random"][rank])
+
+
+def check_options(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """ValueError that names the options of the network that differ from those of a checkpoint."""
+    differ = [
+        f"{name} {saved.get(name)} (this run {own.get(name)})"
+        for name in sorted(saved.keys() | own.keys())
+        if saved.get(name) != own.get(name)
+    ]
+    if not differ:
+        return
+    way = "; boundary_heads follows --dt_offset_wt" if "boundary_heads" in " ".join(differ) else ""
+    raise ValueError(f"--resume: the checkpoint has {', '.join(differ)}{way}")

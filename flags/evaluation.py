@@ -18,6 +18,7 @@ from flags.values import (
 
 MISSING = "what a class in neither map of an image counts in boundary scores"
 LABELS = "raw: compare with label ids that are not shifted by the zero label, as HILA published"
+REFINE = "boundary pixels take the scores one step inside; after --dt_offset_wt or UN-EPT"
 START = "as HILA's tester: boundary F and all scores of the images from N on only; -1: of all"
 HILA_THRESHOLD = 0.00088  # of the boundary F-score, share of the diagonal: 3 px at 1024x2048
 EVAL_MODES = ("val", "trn", "folder", "test", "train_extra")
@@ -39,6 +40,7 @@ def add_evaluation(add: Callable[..., object]) -> None:
     add("--slide_crop", type=crop_size, help="evaluate in windows of N or H,W pixels")
     add("--slide_stride", type=stride, help="pixels from one window to the next, N or H,W")
     add("--slide_pad", action="store_true", help="zeros around images smaller than a window")
+    add("--refine_boundaries", action="store_true", help=REFINE)
     add("--bs_window", type=positive_int, default=4, help="windows in one forward pass")
     add("--efficient_test", action="store_true", help="accepted: evaluation always streams")
     add("--log_msinf_to_tb", action="store_true", help="its scores and previews to TensorBoard")

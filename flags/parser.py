@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from config import Config, UserError, cfg, configure, near, wrong_input
 from flags import classification, data, evaluation, hanet, network, training
 from flags.from_run import adopt_run
-from flags.rules import can_go_by_iteration, check_flags, reads_extras
+from flags.rules import can_go_by_iteration, check_flags, check_settings, reads_extras
 from flags.values import Parser
 
 # Accepted for old command lines; the replacement is named in one warning line.
@@ -157,6 +157,7 @@ def resolve(args: argparse.Namespace, given: set[str], target: Config) -> None:
     args.notes += hanet.drop_own_rate(args)
     if "max_cu_epoch" in given and not reads_extras(args):
         args.notes.append("--max_cu_epoch: there are no extra images whose draws it could end")
+    check_settings(args, target)
     args.given = sorted(given)
     args.result_dir = os.path.abspath(target.expand(args.result_dir))
     for name in ("snapshot", "snapshot_pe", "eval_folder", "pretrained"):

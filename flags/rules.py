@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from config import UserError
+from config import Config, LossConfig, UserError
 from flags import hanet
 
 
@@ -134,6 +134,7 @@ NEEDS: Needs = {
     "eval_f1_start": (_scored, LABELLED),
     "eval_f1_step_size": (lambda a: a.eval_f1_start >= 0, "--eval_f1_start N"),
     "dump_attention": (lambda a: a.eval, "--eval"),
+    "refine_boundaries": (lambda a: a.eval, "--eval"),
     "eval_folder": (lambda a: a.eval == "folder", "--eval folder"),
     "pre_size": (lambda a: _hmsa(a) or a.eval, "--augmentation hmsa, in training"),
     "size_divisor": (lambda a: a.test_scale is not None, "--test_scale"),
@@ -202,6 +203,21 @@ def check_flags(args: argparse.Namespace, given: set[str]) -> None:
 def can_go_by_iteration(args: argparse.Namespace) -> bool:
     """Whether `--lr_schedule` is defined for iterations."""
     return args.lr_schedule in ("poly", "step") or args.rlx_off_iter >= 0
+
+
+def check_settings(args: argparse.Namespace, cfg: Config) -> None:
+    """Raise UserError for a key of the configuration that training would not read."""
+    if args.eval or args.task != "segment":
+        return
+    default = LossConfig()
+    for name in ("BOUNDARY_WEIGHTS", "BOUNDARY_OFFICIAL"):
+        if args.dt_offset_wt == 0 and getattr(cfg.LOSS, name) != getattr(default, name):
+            raise UserError(f"LOSS.{name} has no effect without --dt_offset_wt above 0")
+    if cfg.MODEL.batch_attention == "training" and args.bs_trn == 1 and not args.resume:
+        raise UserError(
+            "MODEL.batch_attention=training has no effect with --bs_trn 1: pictures attend to "
+            "the others of their own process, and there are none; take --bs_trn 2 or leave it out"
+        )
 
 
 def _check_schedule(args: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ Source: Zhu et al., "UN-EPT: Unified Efficient Pyramid Transformer for Semantic 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from config import UserError
 from loss.cross_entropy import IGNORED
-from network.outputs import DIRECTION, MASK
+from network.outputs import DIRECTION, MASK, PRED
 from transforms.boundary import ANGLE, DEGREES_PER_STEP, DEPTH, FIXED_ANGLE, HALF_TURN
 
 BAND = 5  # pixels from the next class that count as boundary
@@ -41,9 +41,8 @@ def weighted_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     logits (B, K, H, W), target (B, H, W). Zero, with a gradient of zero, where every weight is:
     nothing to learn, or one class only.
     """
-    num_classes = logits.shape[1]
-    kept = target != IGNORED
-    counts = torch.bincount(target[kept], minlength=num_classes).to(logits.dtype)
+    # Sums of comparisons: unlike a mask or bincount they do not wait for the device.
+    counts = torch.stack([(target == k).sum() for k in range(logits.shape[1])]).to(logits.dtype)
     weights = 1 - counts / counts.sum().clamp_min(1)
     total = F.cross_entropy(logits, target, weights, ignore_index=IGNORED, reduction="sum")
     norm = (weights * counts).sum()
@@ -66,6 +65,25 @@ def moved_scores(scores: Tensor, mask_logits: Tensor, direction_logits: Tensor) 
     return scores.flatten(2).gather(2, index).view_as(scores)
 
 
+def enlarged(outputs: Mapping[str, Tensor], size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Mask and direction logits at `size` (H, W), float32.
+
+    Raises UserError for a network without boundary heads.
+    """
+    if MASK not in outputs or DIRECTION not in outputs:
+        raise UserError("this network has no boundary heads, which --dt_offset_wt trains")
+    mask, direction = (
+        F.interpolate(outputs[key].float(), tuple(size), mode="bilinear", align_corners=True)
+        for key in (MASK, DIRECTION)
+    )
+    return mask, direction
+
+
+def refined(outputs: Mapping[str, Tensor]) -> Tensor:
+    """`pred` of one pass with the scores of boundary pixels moved as its heads say."""
+    return moved_scores(outputs[PRED], *enlarged(outputs, outputs[PRED].shape[2:]))
+
+
 @dataclass(frozen=True)
 class BoundaryTargets:
     """What the boundary heads are to say: (B, H, W) int64, `IGNORED` where nobody knows.
@@ -82,7 +100,7 @@ class BoundaryLoss:
 
     official: void pixels and padding are supervised, as in the published code, which taught
     them to be boundaries whose inside lies on the right; otherwise both terms pass over them,
-    and the direction term also over classes too small to have one.
+    and over classes that make no region (background, classes too small), whose depth is 0.
     """
 
     def __init__(self, ignore_label: int, *, official: bool = False) -> None:
@@ -93,9 +111,9 @@ class BoundaryLoss:
         near = (depth <= BAND).long()
         direction = direction_classes(angle)
         if not self.official:
-            void = labels == self.ignore_label
-            near = near.masked_fill(void, IGNORED)
-            direction = direction.masked_fill(void | (depth == 0), IGNORED)
+            unknown = (labels == self.ignore_label) | (depth == 0)
+            near = near.masked_fill(unknown, IGNORED)
+            direction = direction.masked_fill(unknown, IGNORED)
         return BoundaryTargets(near, direction)
 
     def terms(
@@ -111,20 +129,6 @@ class BoundaryLoss:
             weighted_cross_entropy(mask, targets.near),
             weighted_cross_entropy(direction, wanted),
         )
-
-    def enlarged(self, outputs: Mapping[str, Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Mask and direction logits at the size of the labels.
-
-        Raises UserError for a network without boundary heads.
-        """
-        if MASK not in outputs or DIRECTION not in outputs:
-            raise UserError("--dt_offset_wt is set, but this network has no boundary heads")
-        size = labels.shape[1:]
-        mask, direction = (
-            F.interpolate(outputs[key].float(), size, mode="bilinear", align_corners=True)
-            for key in (MASK, DIRECTION)
-        )
-        return mask, direction
 
 
 def depth_and_angle(extras: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

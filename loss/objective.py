@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from config import UserError
-from loss.boundary import BoundaryLoss, depth_and_angle, moved_scores
+from loss.boundary import BoundaryLoss, depth_and_angle, enlarged, moved_scores
 from loss.height import row_loss
 from network.outputs import AUX, PRED, ROW_LOGITS, SCALE_PREFIX
 
@@ -171,7 +171,7 @@ class Objective:
         """The weighted sum of the boundary terms, and the terms."""
         assert self.boundary is not None
         depth, angle = depth_and_angle(extras)
-        mask, direction = self.boundary.enlarged(outputs, labels)
+        mask, direction = enlarged(outputs, labels.shape[1:])
         targets = self.boundary.targets(labels, depth, angle)
         mask_loss, direction_loss = self.boundary.terms(mask, direction, targets)
         moved = self.criterion(moved_scores(outputs[PRED], mask, direction), labels, do_rmi=False)

@@ -28,7 +28,7 @@ from network.heads.segmentation import start_kaiming
 from network.ops.conv import conv, conv_bn_relu
 from network.ops.resize import Size, resize, size_of
 from network.ops.rows import PAD, scaled_rows
-from network.outputs import AUX, Maps, single_scale_outputs
+from network.outputs import AUX, Maps, run_pass, single_scale_outputs
 
 __all__ = [
     "DeepMNASNet05V3PlusD_HANet",
@@ -100,7 +100,7 @@ class HANetDeepLab(HANetPlaces):
         self, images: Tensor, rows: Tensor | None = None, return_all: bool = False
     ) -> dict[str, Tensor]:
         """`pred`; in training `aux` at the size of the third map, where its labels are compared."""
-        maps = self.maps(images, rows, features=False)
+        maps = run_pass(self, images, rows, features=False)
         outputs = single_scale_outputs(
             dataclasses.replace(maps, aux=None), images, training=self.training, align_corners=True
         )

@@ -144,6 +144,7 @@ class MultiScale(nn.Module):
             return self._train_outputs(images, rows)
         passes = self.passes(images, rows, self.scales)
         outputs = {PRED: self._joint_by_classes(passes, size_of(images))}
+        outputs.update(self._boundary(passes))
         if return_all:
             outputs.update(self.single_scales(passes, size_of(images)))
         return outputs
@@ -190,8 +191,6 @@ class MultiScale(nn.Module):
     def single_scales(self, passes: list[ScalePass], size: Size) -> dict[str, Tensor]:
         """`pred_*` of every pass and `attn_*` where there is one, at the size of the pass.
 
-        `mask` and `dir` of the pass at 1.0, at the size they have.
-
         `size` is that of the image, for wrappers whose attention is no map of one scale.
         """
         outputs = {}
@@ -200,9 +199,12 @@ class MultiScale(nn.Module):
             if each.attention is not None:
                 attention = resize(each.attention, each.size, self.align_corners)
                 outputs[attn_key(each.scale)] = attention
-            if each.scale == 1.0:
-                outputs.update(boundary_outputs(each.mask, each.direction))
-        return outputs
+        return outputs | self._boundary(passes)
+
+    def _boundary(self, passes: list[ScalePass]) -> dict[str, Tensor]:
+        """`mask` and `dir` of the pass at 1.0, at the size they have, if they were made."""
+        plain = next(each for each in passes if each.scale == 1.0)
+        return boundary_outputs(plain.mask, plain.direction)
 
     def _train_outputs(self, images: Tensor, rows: Tensor | None) -> dict[str, Tensor]:
         # Nothing reads the attention at 1.0 here, but its batch norms must know this scale:

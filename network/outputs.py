@@ -9,7 +9,7 @@
 | `aux` | (B, K, H, W), HANet (B, K, h, w) | training, auxiliary prediction; joined over scales |
 | `pred_05x`, `pred_10x`, ... | (B, K, sH, sW) | multi-scale, in training and with `return_all` |
 | `attn_05x`, ... | (B, 1, sH, sW), in 0..1 | the same |
-| `mask` | (B, 2, h, w) | training and `return_all`, networks with boundary heads |
+| `mask` | (B, 2, h, w) | training, after `run_boundary_in_eval` always: boundary heads |
 | `dir` | (B, 8, h, w) | the same |
 | `row_logits` | (B, K, R) | training, networks with a fifth HANet block at one scale |
 
@@ -96,12 +96,14 @@ class OneScale(nn.Module, abc.ABC):
     """A network of one pass: its `maps` alone, or inside a multi-scale wrapper.
 
     A part named `boundary`, if there is one, is run on `feats` in training: heads for boundary
-    supervision of networks that have none of their own.
+    supervision of networks that have none of their own. With `boundary_in_eval` they, or those
+    that the network has itself, also run in eval mode.
     """
 
     feature_channels: int
     align_corners: bool
     own_boundary = False  # whether `maps` gives mask and direction in training by itself
+    boundary_in_eval = False
 
     @abc.abstractmethod
     def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
@@ -118,19 +120,32 @@ class OneScale(nn.Module, abc.ABC):
 
 
 def run_pass(net: nn.Module, images: Tensor, rows: Tensor | None, *, features: bool = True) -> Maps:
-    """`net.maps`, in training with what its boundary heads say, if it has them."""
-    wanted = net.training and getattr(net, "boundary", None) is not None
+    """`net.maps`, with what its boundary heads say where they run."""
+    wanted = _running_heads(net) is not None
     maps = net.maps(images, rows, features=features or wanted)  # type: ignore[operator]
     return with_boundary(net, maps)
 
 
 def with_boundary(net: nn.Module, maps: Maps) -> Maps:
-    """`maps` and, in training, the mask and direction that the boundary heads of `net` give."""
-    heads = getattr(net, "boundary", None)
-    if heads is None or not net.training:
+    """`maps` and the mask and direction that the boundary heads of `net` give, where they run."""
+    heads = _running_heads(net)
+    if heads is None:
         return maps
     mask, direction = heads(maps.feats)
     return replace(maps, mask=mask, direction=direction)
+
+
+def _running_heads(net: nn.Module) -> nn.Module | None:
+    """The boundary heads beside `net.maps`, None where there are none or they are silent."""
+    runs = net.training or getattr(net, "boundary_in_eval", False)
+    return getattr(net, "boundary", None) if runs else None
+
+
+def run_boundary_in_eval(net: nn.Module) -> None:
+    """Let the boundary heads of `net`, or of the network in its multi-scale wrapper, run always."""
+    for module in net.modules():
+        if isinstance(module, OneScale):
+            module.boundary_in_eval = True
 
 
 def boundary_outputs(mask: Tensor | None, direction: Tensor | None) -> dict[str, Tensor]:

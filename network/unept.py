@@ -111,7 +111,8 @@ class UNEPT(OneScale):
     ) -> Maps:
         """One pass at stride 8: ceil(H / 8) x ceil(W / 8) cells.
 
-        The boundary heads run where they are trained, and in eval mode if `boundary` asks.
+        The boundary heads run where they are trained, and in eval mode if `boundary` or
+        `boundary_in_eval` asks.
         """
         cells = cells_of(size_of(images))
         images = self.padded(images)
@@ -122,7 +123,9 @@ class UNEPT(OneScale):
         refined = self.context_branch(levels, self.queries(spatial), grid, mixed)
         feats = refined.transpose(1, 2).unflatten(2, grid)
         maps = Maps(logits=cut(self.cls(feats), cells), feats=cut(feats, cells))
-        if not (boundary or (self.training and self.trains_boundary)):
+        trained = self.training and self.trains_boundary
+        asked = boundary or (self.boundary_in_eval and not self.training)
+        if not (trained or asked):
             return maps
         mask, direction = self.mask_head(spatial), self.dir_head(spatial)
         return dataclasses.replace(maps, mask=cut(mask, cells), direction=cut(direction, cells))

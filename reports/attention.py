@@ -4,8 +4,8 @@
     python -m reports.attention --arch hila.B1_S234 --snapshot FILE --image PICTURE \\
         --coords 10 20 --coords 4 7 --result_dir DIR
 
-`--coords x y` is the row and the column of a token of the highest stage that has top-down
-attention, counted from 0; `--stage` starts lower. Other flags are those of eval.py: a checkpoint
+`--coords ROW COLUMN` is a token of the highest stage that has top-down attention, counted from 0
+and, as published, row first; `--stage` starts lower. Other flags are those of eval.py: a checkpoint
 of this program needs no `--arch`, `--set MODEL.hila_stages=2,4` fits other stage sets.
 
     DIR/topdown_attn/STEM_x10_y20_hierarchical_attn_stage{3to4,2to4,1to4}.png   as published
@@ -20,19 +20,23 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
-import numpy as np
 from torch import nn
 
-from config import UserError, cfg, wrong_input
-from datasets.base import read_image
+from config import UserError
 from engine import build
-from flags import parse_args
+from flags import Parser
 from network.build import list_archs
-from network.convert.checkpoint import split_weights
 from network.topdown import topdown_stages, topdown_weights
 from reports.attention_page import TokenViews, View, write_attention_page
 from reports.files import encode_png
+from reports.looking import (
+    announce,
+    load_network,
+    looking_parser,
+    read_arguments,
+    read_picture,
+    run_program,
+)
 from reports.token_hierarchy import (
     Grid,
     Picture,
@@ -52,70 +56,33 @@ from transforms.normalize import to_tensor
 
 FOLDER, PAGE = "topdown_attn", "attention.html"
 PUBLISHED_TOKEN = (1, 2)
-HEADS = ("linear_pred.weight", "conv_seg.weight")  # rows are classes, in files of other programs
 
 
-def read_arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, argparse.Namespace]:
-    """The flags of this program, and those it shares with eval.py, which fill `cfg`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m reports.attention",
-        description="pictures of HILA's top-down attention",
-        epilog="Flags of eval.py that choose network and device also count: --arch, --snapshot, "
-        "--allow_partial, --set, --device, --precision, --result_dir.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--image", type=Path, required=True, metavar="PICTURE")
+def arguments() -> Parser:
+    """The flags of this program alone."""
+    parser = looking_parser("reports.attention", "pictures of HILA's top-down attention")
     parser.add_argument(
         "--coords",
         type=int,
         nargs=2,
         action="append",
-        metavar=("X", "Y"),
-        help="row and column of a token, from 0; may stand several times; default 1 2",
+        metavar=("ROW", "COLUMN"),
+        help="token in the grid of its stage, from 0, row first as published (pixels of "
+        "reports.deformable are x first); may stand several times; default 1 2",
     )
     parser.add_argument("--stage", type=int, help="stage of the tokens; default the highest")
-    parser.add_argument("--max_side", type=int, help="shrink a larger picture to so many pixels")
-    own, shared = parser.parse_known_args(argv)
-    if own.max_side is not None and own.max_side < 1:
-        raise UserError(f"--max_side {own.max_side} must be at least 1")
-    folder = ["--eval", "folder", "--eval_folder", str(own.image.parent)]
-    return own, parse_args([*shared, *folder], prog=parser.prog)
+    return parser
 
 
 def build_network(args: argparse.Namespace, log: RunLog) -> nn.Module:
     """The network of the flags with its weights, in eval mode; UserError if it is no HILA."""
-    snapshot = build.read_snapshot(args)
-    model = build.adopt_snapshot(args, cfg, snapshot)
-    net = build.build_network(args, model, num_classes_of(snapshot), log, snapshot)
+    net = load_network(args, build.read_snapshot(args), log)
     if not topdown_stages(net):
         known = [name for name in list_archs() if name.startswith("hila.")]
         raise UserError(
             f"--arch {args.arch} has no inter-level attention to draw; {', '.join(known)} have"
         )
-    return net.eval()
-
-
-def num_classes_of(snapshot: build.Snapshot | None) -> int:
-    """The number of classes that a checkpoint was trained for, whoever wrote it."""
-    if snapshot is None:
-        return 1  # `build.build_network` says that weights are missing
-    if snapshot.facts:
-        return int(snapshot.facts["num_classes"])
-    state, _ = split_weights(snapshot.content)
-    rows = [value.shape[0] for name, value in state.items() if name.endswith(HEADS)]
-    if not rows:
-        raise UserError(f"--snapshot {snapshot.path} holds no classifier ({' or '.join(HEADS)})")
-    return int(rows[0])
-
-
-def read_picture(path: Path, max_side: int | None) -> Picture:
-    """The picture, RGB, shrunk to `max_side` where it is larger."""
-    image = read_image(path)
-    factor = 1.0 if max_side is None else max_side / max(image.shape[:2])
-    if factor >= 1:
-        return image
-    size = [max(round(factor * side), 1) for side in image.shape[1::-1]]
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return net
 
 
 def check_tokens(tokens: Sequence[Grid], grid: Grid, stage: int, image: Picture) -> None:
@@ -125,7 +92,7 @@ def check_tokens(tokens: Sequence[Grid], grid: Grid, stage: int, image: Picture)
             raise UserError(
                 f"--coords {row} {column} lies outside: stage {stage} of this "
                 f"{image.shape[1]}x{image.shape[0]} picture has rows 0..{grid[0] - 1} and columns "
-                f"0..{grid[1] - 1} (x is the row, y the column)"
+                f"0..{grid[1] - 1} (row first, then column)"
             )
 
 
@@ -171,6 +138,7 @@ def draw(own: argparse.Namespace, args: argparse.Namespace, log: RunLog) -> Path
     tokens = list(dict.fromkeys((x, y) for x, y in own.coords or [PUBLISHED_TOKEN]))
     image_size = image.shape[0], image.shape[1]
     check_tokens(tokens, grid_of(image_size, top), top, image)
+    announce(log, args.arch, image, world.device)
     with precision.autocast():
         weights = topdown_weights(net, to_tensor(image)[None].to(world.device))
     views = [views_of(image, weights, token, top, own.image.stem) for token in tokens]
@@ -194,13 +162,13 @@ def draw(own: argparse.Namespace, args: argparse.Namespace, log: RunLog) -> Path
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw everything; exit code 2 with one line when the input is wrong."""
-    try:
-        own, args = read_arguments(argv)
+
+    def work() -> str:
+        own, args = read_arguments(arguments(), argv)
         page = draw(own, args, RunLog(Path(args.result_dir), is_main=True))
-    except UserError as error:
-        return wrong_input(error)
-    print(f"pictures: {page.parent / FOLDER}\npage: {page}")
-    return 0
+        return f"pictures: {page.parent / FOLDER}\npage: {page}"
+
+    return run_program(work)
 
 
 if __name__ == "__main__":

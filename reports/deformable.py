@@ -6,17 +6,18 @@
     python -m reports.deformable --arch unept.R50 --snapshot iter_160000.pth --image a.jpg \
         --coords 120 80 --result_dir looks
 
-Every X Y in pixels of the picture chooses the query of its cell; for each of them the page has the
-sampling points and weights of every decoder layer. A checkpoint of this program knows its network;
-for other files give --arch, and --query_grid if its grid of queries is not square.
+Every X Y, a pixel of the picture counted from 0, column first, chooses the query of its cell; for
+each of them the page has the sampling points and weights of every decoder layer. Other flags are
+those of eval.py: a checkpoint of this program knows its network; for other files give --arch, and
+--set MODEL.query_grid=ROWS,COLUMNS if their grid of queries is not square.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +25,28 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from config import UserError, wrong_input
-from datasets.base import read_image
+from config import UserError
+from engine import build
 from flags import Parser
 from flags.values import fraction
-from network.build import build_net
-from network.convert import load_official, read_checkpoint
-from network.convert.checkpoint import split_weights
 from network.heads.deformable import DeformableAttention
 from network.outputs import DIRECTION, MASK
-from network.unept import QUERIES, STRIDE, UNEPT
+from network.unept import STRIDE, UNEPT
 from reports.files import encode_png
+from reports.looking import (
+    announce,
+    load_network,
+    looking_parser,
+    read_arguments,
+    read_picture,
+    run_program,
+)
 from reports.render import write_html
-from reports.sampling import LEVEL_COLOURS, Sampling, draw_directions, draw_sampling
+from reports.sampling import LEVEL_COLOURS, Picture, Sampling, draw_directions, draw_sampling
+from runtime import distributed
 from runtime.files import write_atomic
+from runtime.precision import resolve_precision
+from runtime.runlog import RunLog
 from transforms.normalize import to_tensor
 
 PAGE = "deformable.html"
@@ -62,34 +71,27 @@ class SamplingTap:
         x, y = references[query].tolist()
         return Sampling(
             query=(x, y),
-            places=places[0, 0].float().numpy(),
-            weights=weights[0, 0].float().numpy(),
+            places=places[0, 0].float().cpu().numpy(),
+            weights=weights[0, 0].float().cpu().numpy(),
         )
 
 
-def load_network(path: str, arch: str, grid: tuple[int, int] | None) -> UNEPT:
-    """The network of a checkpoint in eval mode; UserError for any other architecture."""
-    content = read_checkpoint(path)
-    state, facts = split_weights(content)
-    named = str(facts.get("arch", "")) or arch
-    if not named:
-        raise UserError(f"{path} does not say which network it holds: give --arch")
-    if arch and arch.removeprefix("network.") != named:
-        raise UserError(f"{path} holds {named}, not --arch {arch}; leave --arch out")
-    plain = {key.removeprefix("module."): value for key, value in state.items()}
-    if QUERIES not in plain or "cls.weight" not in plain:
-        raise UserError(f"{path}: no weights of UN-EPT ({QUERIES} is missing)")
-    options = {**facts.get("model_options", {}), "pretrained": ""}
-    side = math.isqrt(len(plain[QUERIES]))
-    if grid is not None or ("model_options" not in facts and side * side == len(plain[QUERIES])):
-        options["query_grid"] = grid or (side, side)
-    net = build_net(named, len(plain["cls.weight"]), **options)
+def load_unept(args: argparse.Namespace, log: RunLog) -> tuple[UNEPT, bool]:
+    """The network of the flags in eval mode, and whether its boundary heads were trained.
+
+    UserError for any other architecture.
+    """
+    snapshot = build.read_snapshot(args)
+    if snapshot is not None and not snapshot.facts and "arch" not in args.given:
+        raise UserError(f"{snapshot.path} does not say which network it holds: give --arch")
+    net = load_network(args, snapshot, log)
     if not isinstance(net, UNEPT):
         raise UserError(
-            f"--arch {named} has no deformable attention: unept.R50 and unept.DeiT have"
+            f"--arch {args.arch} has no deformable attention: unept.R50 and unept.DeiT have"
         )
-    load_official(net, content, title=path)
-    return net.eval()
+    facts = snapshot.facts if snapshot is not None else {}
+    options = facts.get("model_options", {"boundary_heads": True})  # published files: trained
+    return net, bool(options.get("boundary_heads", False))
 
 
 def query_of(point: tuple[int, int], size: tuple[int, int], columns: int) -> int:
@@ -104,55 +106,73 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def _layer(out: Path, name: str, title: str, image: Any, sampling: Sampling) -> dict[str, object]:
-    """Draw one query in one layer into `name`; what the page says about it."""
-    write_atomic(out / name, encode_png(draw_sampling(image, sampling)))
-    shares = [_percent(share) for share in sampling.level_shares()]
-    return {
-        "file": name,
-        "title": title,
-        "shares": shares,
-        "outside": _percent(sampling.outside()),
-        "largest": f"{100 * float(sampling.weights.max()):.1f} %",
-    }
+@dataclass(frozen=True, kw_only=True)
+class Canvas:
+    """The picture as the network sees it, black below and right, and how much of it is shown."""
 
+    whole: Picture
+    size: tuple[int, int]
+    out: Path
 
-def padded_image(image: Any, multiple: int) -> Any:
-    """The picture as the network sees it, black below and right up to a multiple."""
-    height, width = image.shape[:2]
-    return np.pad(image, ((0, -height % multiple), (0, -width % multiple), (0, 0)))
+    @classmethod
+    def of(cls, image: Picture, multiple: int, out: Path) -> Canvas:
+        """For a network that pads pictures to a multiple of so many pixels."""
+        height, width = image.shape[:2]
+        padding = ((0, -height % multiple), (0, -width % multiple), (0, 0))
+        return cls(whole=np.pad(image, padding), size=(height, width), out=out)
+
+    def layer(self, name: str, title: str, sampling: Sampling) -> dict[str, object]:
+        """Draw one query in one layer into the file `name`; what the page says about it."""
+        picture = draw_sampling(self.whole, sampling, self.size)
+        write_atomic(self.out / name, encode_png(picture))
+        return {
+            "file": name,
+            "title": title,
+            "shares": [_percent(share) for share in sampling.level_shares()],
+            "outside": _percent(sampling.outside()),
+            "largest": f"{100 * float(sampling.weights.max()):.1f} %",
+        }
+
+    def directions(self, outputs: dict[str, Tensor], threshold: float) -> dict[str, str]:
+        """Draw the predicted boundaries; what the page says about them."""
+        near = outputs[MASK][0].float().softmax(0)[1].cpu().numpy()
+        direction = outputs[DIRECTION][0].argmax(0).cpu().numpy()
+        picture = draw_directions(self.whole, near, direction, self.size, threshold)
+        write_atomic(self.out / "directions.png", encode_png(picture))
+        return {
+            "threshold": _percent(threshold),
+            "near": _percent(float((near > threshold).mean())),
+        }
 
 
 def make_page(
     net: UNEPT,
-    image: Any,
+    image: Picture,
     points: Sequence[tuple[int, int]],
     out: Path,
     *,
     title: str,
-    threshold: float = 0.5,
+    threshold: float | None = 0.5,
 ) -> Path:
-    """Run the network on `image`, uint8 (H, W, 3) RGB, and write pictures and page into `out`."""
+    """Run the network on `image`, uint8 (H, W, 3) RGB, and write pictures and page into `out`.
+
+    `threshold`: probability from which a boundary is shown; None leaves boundaries out.
+    """
     layers = [layer.cross_attn for layer in net.context_branch.decoder.layers]
     taps = [SamplingTap(layer) for layer in layers if isinstance(layer, DeformableAttention)]
-    whole = padded_image(image, net.multiple)
-    columns = whole.shape[1] // STRIDE
-    numbers = [query_of(point, image.shape[:2], columns) for point in points]
+    canvas = Canvas.of(image, net.multiple, out)
+    columns = canvas.whole.shape[1] // STRIDE
+    numbers = [query_of(point, canvas.size, columns) for point in points]
     with torch.inference_mode():
-        outputs = net(to_tensor(image)[None], return_all=True)
+        outputs = net(to_tensor(image)[None].to(net.cls.weight.device), return_all=True)
         looks = [[tap.sampling(number) for tap in taps] for number in numbers]
     queries = []
     for (x, y), samplings in zip(points, looks, strict=True):
         pictures = [
-            _layer(out, f"query_{x}_{y}_layer{n}.png", f"decoder layer {n}", whole, sampling)
+            canvas.layer(f"query_{x}_{y}_layer{n}.png", f"decoder layer {n}", sampling)
             for n, sampling in enumerate(samplings, 1)
         ]
-        queries.append({"title": f"Pixel {x}, {y}", "pictures": pictures})
-    near, direction = _boundary(outputs)
-    write_atomic(
-        out / "directions.png",
-        encode_png(draw_directions(whole, near, direction, threshold)),
-    )
+        queries.append({"title": f"Pixel x {x}, y {y}", "pictures": pictures})
     write_html(
         out / PAGE,
         "deformable.html.j2",
@@ -160,63 +180,64 @@ def make_page(
         subtitle=f"{len(points)} queries, a picture of {image.shape[1]}x{image.shape[0]} pixels",
         queries=queries,
         colours=[f"rgb{colour}" for colour in LEVEL_COLOURS],
-        threshold=_percent(threshold),
-        near=_percent(float((near > threshold).mean())),
+        boundary=None if threshold is None else canvas.directions(outputs, threshold),
     )
     return out / PAGE
 
 
-def _boundary(outputs: dict[str, Tensor]) -> tuple[Any, Any]:
-    """Probability of a boundary and direction class of every cell, (h, w)."""
-    near = outputs[MASK][0].softmax(0)[1].numpy()
-    return near, outputs[DIRECTION][0].argmax(0).numpy()
-
-
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(
-        prog="python -m reports.deformable",
-        allow_abbrev=False,
-        description="where UN-EPT looks, and the boundary directions it predicts",
+def arguments() -> Parser:
+    """The flags of this program alone."""
+    parser = looking_parser(
+        "reports.deformable", "where UN-EPT looks, and the boundary directions it predicts"
     )
-    add = parser.add_argument
-    add("--snapshot", required=True, help="checkpoint of unept.R50 or unept.DeiT")
-    add("--image", type=Path, required=True, metavar="PICTURE", help="the picture")
-    add(
+    parser.add_argument(
         "--coords",
         type=int,
         nargs=2,
         action="append",
         required=True,
         metavar=("X", "Y"),
-        help="pixel whose query is shown; may be given several times",
+        help="pixel whose query is shown, column first (tokens of reports.attention are row "
+        "first); may stand several times",
     )
-    add("--arch", default="", help="for files that do not say it")
-    add(
-        "--query_grid",
-        type=int,
-        nargs=2,
-        metavar=("ROWS", "COLUMNS"),
-        help="for files without options",
+    parser.add_argument(
+        "--threshold", type=fraction, default=0.5, help="boundary probability shown"
     )
-    add("--threshold", type=fraction, default=0.5, help="boundary probability shown")
-    add("--result_dir", type=Path, default=Path("deformable"), metavar="DIR", help="of the page")
-    return parser.parse_args(argv)
+    return parser
+
+
+def draw(own: argparse.Namespace, args: argparse.Namespace, log: RunLog) -> Path:
+    """Network, pictures and page; returns the page."""
+    image = read_picture(own.image, own.max_side)
+    world = distributed.join(args.device, args.local_rank)
+    net, has_boundaries = load_unept(args, log)
+    build.place(args, net, world, log)  # moves it in place
+    precision, note = resolve_precision(args.precision, world.device)
+    if note:
+        log.msg(note)
+    points = list(dict.fromkeys((x, y) for x, y in own.coords))
+    for point in points:
+        query_of(point, (image.shape[0], image.shape[1]), 1)  # before the long pass
+    announce(log, args.arch, image, world.device)
+    with precision.autocast():
+        return make_page(
+            net,
+            image,
+            points,
+            Path(args.result_dir),
+            title=f"Deformable attention: {own.image.name}",
+            threshold=own.threshold if has_boundaries else None,
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the page; exit code 2 for a file, a network or a place that does not fit."""
-    try:
-        args = _arguments(argv)
-        image = read_image(args.image)
-        grid = None if args.query_grid is None else (args.query_grid[0], args.query_grid[1])
-        net = load_network(args.snapshot, args.arch, grid)
-        title = f"Deformable attention: {args.image.name}"
-        points = [(x, y) for x, y in args.coords]
-        page = make_page(net, image, points, args.result_dir, title=title, threshold=args.threshold)
-    except UserError as error:
-        return wrong_input(error)
-    print(f"page: {page}")
-    return 0
+
+    def work() -> str:
+        own, args = read_arguments(arguments(), argv)
+        return f"page: {draw(own, args, RunLog(Path(args.result_dir), is_main=True))}"
+
+    return run_program(work)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ QUERY_COLOUR, MASK_COLOUR, ARROW_COLOUR = (255, 255, 255), (220, 38, 127), (255,
 SHORTEST = 480  # pixels; smaller pictures are enlarged so that points can be told apart
 FADED = 0.45  # brightness of the picture below the points
 LARGEST_RADIUS = 0.012  # of the picture's longer side, of the point with the largest weight
+RIM_COLOUR = (0, 0, 0)  # around each point, so that neighbours can be told apart
+GAP = 8  # pixels between panels
 SHIFT = 4  # bits of a pixel's fraction that OpenCV draws with
 
 
@@ -57,23 +59,39 @@ def _at(place: Floats | tuple[float, float], image: Picture) -> tuple[int, int]:
     return round((place[0] * width - 0.5) * scale), round((place[1] * height - 0.5) * scale)
 
 
-def draw_sampling(image: Picture, sampling: Sampling) -> Picture:
-    """The darkened picture with all points of all heads: colour is the level, area the weight.
+def draw_sampling(image: Picture, sampling: Sampling, size: tuple[int, int]) -> Picture:
+    """The darkened picture once a level, side by side, with the points of all heads on it.
 
-    The cross is the query. Points outside of the picture are not drawn.
+    A level has a panel and a colour of its own, since points of several levels may lie in the
+    same places; area is weight, on one scale for all panels. The cross is the query. Points
+    outside of the picture are not drawn. `size` (H, W): the part of `image` that is shown.
     """
     canvas = np.asarray(enlarged(image) * FADED, np.uint8)
+    panels = []
+    for level in range(sampling.weights.shape[1]):
+        panel = _shown(_draw_level(canvas.copy(), sampling, level), image, size)
+        panels += [np.full((panel.shape[0], GAP, 3), 255, np.uint8), panel]
+    return np.concatenate(panels[1:], axis=1)
+
+
+def _shown(canvas: Picture, image: Picture, size: tuple[int, int]) -> Picture:
+    """The part of a canvas made from `image` that shows its first `size` (H, W) pixels."""
+    factor = canvas.shape[0] // image.shape[0]
+    return canvas[: size[0] * factor, : size[1] * factor]
+
+
+def _draw_level(canvas: Picture, sampling: Sampling, level: int) -> Picture:
+    """`canvas` with the points of one level and the query."""
     largest = LARGEST_RADIUS * max(canvas.shape[:2])
     top = max(float(sampling.weights.max()), 1e-12)
-    order = np.argsort(-sampling.weights, axis=None)  # small points above large ones
-    for head, level, point in zip(*np.unravel_index(order, sampling.weights.shape), strict=True):
-        share = float(sampling.weights[head, level, point]) / top
-        radius = max(largest * share**0.5, 0.75)
-        colour = LEVEL_COLOURS[level % len(LEVEL_COLOURS)]
-        centre = _at(sampling.places[head, level, point], canvas)
-        cv2.circle(
-            canvas, centre, round(radius * (1 << SHIFT)), colour, -1, cv2.LINE_AA, shift=SHIFT
-        )
+    weights, places = sampling.weights[:, level], sampling.places[:, level]
+    colour = LEVEL_COLOURS[level % len(LEVEL_COLOURS)]
+    order = np.argsort(-weights, axis=None)  # small points above large ones
+    for head, point in zip(*np.unravel_index(order, weights.shape), strict=True):
+        radius = max(largest * (float(weights[head, point]) / top) ** 0.5, 0.75)
+        centre, extent = _at(places[head, point], canvas), round(radius * (1 << SHIFT))
+        cv2.circle(canvas, centre, extent, colour, -1, cv2.LINE_AA, shift=SHIFT)
+        cv2.circle(canvas, centre, extent, RIM_COLOUR, 1, cv2.LINE_AA, shift=SHIFT)
     x, y = (value >> SHIFT for value in _at(sampling.query, canvas))
     size = max(round(2 * largest), 9)
     for colour, width in (((0, 0, 0), 5), (QUERY_COLOUR, 2)):
@@ -88,11 +106,16 @@ def direction_vectors(classes: npt.NDArray[np.integer[Any]]) -> Floats:
 
 
 def draw_directions(
-    image: Picture, near: Floats, direction: npt.NDArray[np.integer[Any]], threshold: float = 0.5
+    image: Picture,
+    near: Floats,
+    direction: npt.NDArray[np.integer[Any]],
+    size: tuple[int, int],
+    threshold: float = 0.5,
 ) -> Picture:
     """Arrows to the inside of the object in the cells that are near a boundary, which are tinted.
 
-    near (h, w): probability that a cell is near one; direction (h, w) classes 0..7.
+    near (h, w): probability that a cell is near one; direction (h, w) classes 0..7. `size` (H, W):
+    the part of `image` that is shown.
     """
     canvas = np.asarray(enlarged(image) * FADED, np.uint8)
     height, width = canvas.shape[:2]
@@ -113,4 +136,4 @@ def draw_directions(
             cv2.LINE_AA,
             tipLength=0.4,
         )
-    return canvas
+    return _shown(canvas, image, size)

@@ -107,6 +107,15 @@ def first(root: Path, pattern: str) -> Path:
         (["--augmentation", "mmseg", "--cat_max_ratio", "0"], ["--cat_max_ratio", "above 0"]),
         (["--size_divisor", "32"], ["--size_divisor", "--test_scale"]),
         (["--test_scale", "64,32", "--pre_size", "64"], ["--test_scale", "--pre_size"]),
+        (["--set", "LOSS.BOUNDARY_WEIGHTS=1,-2,1,1"], ["BOUNDARY_WEIGHTS: -2.0", "0..1000"]),
+        (["--set", "LOSS.BOUNDARY_WEIGHTS=1,1,nan,1"], ["BOUNDARY_WEIGHTS: nan", "0..1000"]),
+        (["--set", "LOSS.BOUNDARY_WEIGHTS=1,1,2,1"], ["BOUNDARY_WEIGHTS", "--dt_offset_wt"]),
+        (["--set", "LOSS.BOUNDARY_OFFICIAL=true"], ["BOUNDARY_OFFICIAL", "--dt_offset_wt"]),
+        (
+            ["--set", "MODEL.batch_attention=training", "--bs_trn", "1"],
+            ["batch_attention=training has no effect", "--bs_trn 2"],
+        ),
+        (["--refine_boundaries"], ["--refine_boundaries", "--eval"]),
     ],
 )
 def test_wrong_flag_is_one_line(argv: list[str], words: list[str]) -> None:

@@ -38,6 +38,7 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("datasets/build.py", ("config", "datasets", "transforms")),
     ("datasets/classify_build.py", ("config", "datasets", "transforms")),
     ("datasets/registry.py", ("config", "datasets")),
+    ("datasets/arguments.py", ("config", "flags", "datasets")),
     ("datasets/dt_offset.py", ("config", "flags", "datasets", "transforms")),
     ("datasets/check.py", ("config", "flags", "datasets")),
     ("network/build.py", ("config", "network")),
@@ -46,6 +47,7 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("engine/dumps.py", ("engine", "datasets.spec", "reports", "runtime")),
     ("engine/task.py", ("config", "engine", "datasets", "loss", "runtime")),
     ("engine/classify_run.py", ("config", "engine", "datasets", "loss", "runtime")),
+    ("engine/refinement.py", ("loss.boundary", "network.outputs")),
     ("engine/classify.py", ("engine", "metrics", "loss.soft_target", "network.outputs", *BATCHES)),
     ("engine/mixing.py", ("transforms.imagenet", *BATCHES)),
     (
@@ -76,22 +78,21 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
             *BATCHES,
         ),
     ),
-    (
-        "reports/deformable.py",  # builds a network to look into it
-        ("flags", "reports", "datasets.base", "network", "transforms.normalize"),
-    ),
-    (
-        "reports/attention.py",
-        (
-            "config",
-            "flags",
-            "engine",
-            "network",
-            "datasets.base",
-            "reports",
-            "runtime",
-            "transforms",
-        ),
+    *(
+        (  # build a network to look into it
+            f"reports/{name}.py",
+            (
+                "config",
+                "flags",
+                "engine",
+                "network",
+                "datasets.base",
+                "reports",
+                "runtime",
+                "transforms",
+            ),
+        )
+        for name in ("looking", "deformable", "attention")
     ),
     ("reports/*", ("reports", "datasets.spec", "metrics", "transforms.normalize", *RESULTS)),
     ("network/ops/*", ("network.ops",)),
@@ -115,7 +116,7 @@ READS_CFG = (
     "*/build.py",
     "datasets/check.py",
     "benchmarks/*",
-    "reports/attention.py",
+    "reports/looking.py",
 )
 
 FILES = sorted(

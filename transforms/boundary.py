@@ -14,6 +14,7 @@ Pyramid Transformer for Semantic Segmentation", 2021), in the format of SegFix (
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import cv2
@@ -113,3 +114,28 @@ def _mirrored_angles() -> Map:
 
 
 _MIRRORED_ANGLES = _mirrored_angles()
+
+Linear = tuple[tuple[float, float], tuple[float, float]]  # rows of a 2x2 matrix on (x, y)
+
+
+def turned(name: str, values: np.ndarray, degrees: float) -> np.ndarray:
+    """The values of the extra map `name` after its picture was turned anticlockwise."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return regraded(name, values, ((cos, -sin), (sin, cos)))
+
+
+def regraded(name: str, values: np.ndarray, to_source: Linear) -> np.ndarray:
+    """The values of the extra map `name` after its picture went through a linear map.
+
+    `to_source` takes places of the new picture to those of the old one; the gradient of the
+    distance goes through its transpose. `ANGLE` alone has it; all else, and padding, stays.
+    """
+    if name != ANGLE or to_source == ((1, 0), (0, 1)):
+        return values
+    (xx, xy), (yx, yy) = to_source
+    middle = np.radians(DEGREES_PER_STEP * (np.arange(HALF_TURN + 1) + 0.5) - HALF_TURN)
+    x, y = np.cos(middle), np.sin(middle)
+    degrees = np.degrees(np.arctan2(xy * x + yy * y, xx * x + yx * y))
+    table = np.arange(256)
+    table[: HALF_TURN + 1] = (degrees + HALF_TURN) // DEGREES_PER_STEP
+    return np.asarray(cv2.LUT(np.ascontiguousarray(values), table.astype(np.uint8)))

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from transforms.boundary import mirrored
+from transforms.boundary import mirrored, turned
 from transforms.resample import (
     Filter,
     Resample,
@@ -197,13 +197,22 @@ class RandomRotate:
         return draws.uniform(-self.degrees, self.degrees)
 
     def apply(self, sample: Sample, angle: float) -> Sample:
-        """The turned sample; its centroid is dropped."""
-        label = sample.label
-        if label is not None:
-            picture = Image.fromarray(label)
-            label = np.array(picture.rotate(angle, fillcolor=self.ignore_label))
-        turned = Image.fromarray(sample.image).rotate(angle, Image.Resampling.BICUBIC)
-        return replace(sample, image=np.array(turned), label=label, centroid=None)
+        """The turned sample, with the angles of boundaries; its centroid is dropped."""
+
+        def turned_map(values: np.ndarray, fill: int) -> np.ndarray:
+            return np.array(Image.fromarray(values).rotate(angle, fillcolor=fill))
+
+        image = Image.fromarray(sample.image).rotate(angle, Image.Resampling.BICUBIC)
+        return replace(
+            sample,
+            image=np.array(image),
+            label=None if sample.label is None else turned_map(sample.label, self.ignore_label),
+            extras={
+                name: turned_map(turned(name, values, angle), EXTRA_PAD)
+                for name, values in sample.extras.items()
+            },
+            centroid=None,
+        )
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         return self.apply(sample, self.draw(GeneratorDraws(rng)))

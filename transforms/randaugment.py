@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
+from transforms.boundary import regraded
 from transforms.sample import EXTRA_PAD, PAD_ROW, Draws, GeneratorDraws, Sample
 
 Matrix = tuple[float, float, float, float, float, float]  # output (x, y, 1) -> source x, y
@@ -109,7 +110,10 @@ def apply_operation(sample: Sample, operation: Operation, ignore_label: int) -> 
         sample,
         image=np.array(moved),
         label=None if sample.label is None else moved_map(sample.label, ignore_label),
-        extras={name: moved_map(values, EXTRA_PAD) for name, values in sample.extras.items()},
+        extras={
+            name: moved_map(regraded(name, values, (affine[:2], affine[3:5])), EXTRA_PAD)
+            for name, values in sample.extras.items()
+        },
         rows=_moved_rows(sample.rows, affine, size[0]),
     )
 

@@ -34,7 +34,8 @@ class Sample:
     valid: (H, W) of the picture in the top left corner, where the rest is padding that the
     network sees as zero; None without such padding.
     extras: more (H, W) maps by name, uint8 or float32. They follow the label through all
-    geometry, nearest pixel, `EXTRA_PAD` outside the picture; their values are not touched.
+    geometry, nearest pixel, `EXTRA_PAD` outside the picture; of their values only the angles
+    of boundaries change (`transforms.boundary`).
     """
 
     image: np.ndarray

@@ -110,9 +110,17 @@ def _refusal(net: nn.Module, source: str, facts: Mapping[str, Any], report: Load
         names = getattr(report, what)
         if names:
             parts.append(f"{len(names)} {what} ({shortened(names)})")
-    text += "; ".join(parts) + "; --allow_partial PREFIX,... names what may be left out"
+    way = "--allow_partial PREFIX,... names what may be left out"
+    if all(_allowed(name, ["boundary"]) for name in (*_misfits(report), *report.unexpected)):
+        fate = "are left out" if report.unexpected else "start from random weights"
+        way = f"add --allow_partial boundary: the heads of --dt_offset_wt {fate}"
     hint = hanet.auxiliary_hint(report.missing, report.unexpected)
-    return f"{text}; {hint}" if hint else text
+    return text + "; ".join(parts) + f"; {way}" + (f"; {hint}" if hint else "")
+
+
+def _misfits(report: LoadReport) -> list[str]:
+    """Names of the network that found nothing in the file, or another shape."""
+    return [*report.missing, *(text.split(" ", 1)[0] for text in report.mismatched)]
 
 
 def _copy(net: nn.Module, found: Mapping[str, Tensor]) -> None:
@@ -148,7 +156,7 @@ def load_official(
     _check_prefixes(net, state, partial)
     partial = [*partial, *optional]
     found, report = _plan(net, state, partial, detect(state, facts))
-    names = [*report.missing, *(text.split(" ", 1)[0] for text in report.mismatched)]
+    names = _misfits(report)
     if report.unexpected or not all(_allowed(name, partial) for name in names):
         options = getattr(net, "model_options", None), facts.get("model_options")
         hint = hanet.misfit(net.state_dict(), state, *options)

@@ -3,17 +3,23 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from scipy.io import loadmat, savemat
 
-from datasets import dt_offset, registry
-from datasets.base import DataError
-from datasets.dt_offset import main, offset_path, read_maps, run
+import flags
+from config import Config
+from datasets import ade20k, build, custom, dt_offset, registry
+from datasets.base import DataError, read_item_label
+from datasets.dt_offset import check_header, main, offset_path, read_maps, run
+from tests.datasets.conftest import save
 from transforms.boundary import boundary_maps
 
 
@@ -75,9 +81,67 @@ def test_places(label: str, place: str) -> None:
     assert offset_path(Path("/root"), Path("/out"), Path("/root") / label) == Path("/out") / place
 
 
-def test_the_background_of_pascal_context_is_no_region(pascal_context_root: Path) -> None:
-    spec = registry.TABLE["pascal_context"].spec
-    assert dt_offset.void_classes(spec) == (0,)
+ROOTS = {
+    "cityscapes": "cities",
+    "synthetic": "cities",
+    "gtav": "gtav_root",
+    "bdd100k": "bdd_root",
+    "pascal_context_59": "pascal_context_root",
+    "custom": "harbour",
+}
+
+
+@pytest.fixture
+def harbour(tmp_path: Path) -> Path:
+    """A description that lies apart from its data."""
+    label = np.zeros((16, 20), np.uint8)
+    label[:, 9:] = 1
+    for part, pixels in (("i", np.stack([label] * 3, -1)), ("m", label)):
+        save(tmp_path / "far" / part / "a.png", pixels)
+    splits = {"train": {"images": "i", "labels": "m"}, "val": {"images": "i", "labels": "m"}}
+    tree = {"root": "far", "names": ["water", "background"], "splits": splits}
+    path = tmp_path / "harbour.yml"
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+@pytest.mark.parametrize("name", sorted(registry.TABLE))
+def test_files_of_every_data_set_are_written_and_fit_training(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    root = request.getfixturevalue(ROOTS.get(name, f"{name}_root"))
+    settings = {registry.TABLE[name].root_key: root, "DT_OFFSET_DIR": tmp_path / "out"}
+    argv = ["--dataset", name]
+    for key, value in {**settings, "CENTROID_ROOT": tmp_path / "cache"}.items():
+        argv += ["--set", f"DATASET.{key}={value}"]
+    written = run(argv)["written"]
+    assert written == len(list((tmp_path / "out").rglob("*.mat"))) > 0
+    cfg = Config()
+    args, given = flags.read_flags([*argv, "--dt_offset_wt", "1", "--dt_offset_source", "files"])
+    flags.resolve(args, given, cfg)
+    spec, items = registry.dataset_spec(args, cfg), registry.split_items(args, cfg, "train")
+    source = build.boundary_source(args, cfg, spec, items)
+    label = read_item_label(items[0], spec)
+    wanted = dt_offset.computed_maps(spec)(items[0], label)
+    for key, values in source(items[0], label).items():
+        assert np.array_equal(values, wanted[key])
+
+
+def test_a_label_beside_the_root_is_named_with_a_way_out(
+    harbour: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    harbour.write_text(harbour.read_text().replace("labels: m", f"labels: {harbour.parent}/far/m"))
+    harbour.write_text(harbour.read_text().replace("root: far", "root: far/i"))
+    harbour.write_text(harbour.read_text().replace("images: i", "images: ."))
+    assert main(["--dataset", "custom", "--set", f"DATASET.CUSTOM_YAML={harbour}"]) == 2
+    line = capsys.readouterr().err
+    assert "is not below" in line and "--dt_offset_source compute needs none" in line
+
+
+def test_only_the_background_of_pascal_context_is_no_region(harbour: Path) -> None:
+    assert registry.TABLE["pascal_context"].spec.boundary_void == (0,)
+    assert registry.TABLE["pascal_context_59"].spec.boundary_void == ()
+    assert custom.make_spec(harbour).boundary_void == ()  # whatever its classes are called
 
 
 def write(path: Path, **changes: object) -> Path:
@@ -90,15 +154,16 @@ def write(path: Path, **changes: object) -> Path:
     ("changes", "words"),
     [
         ({"deg_reduce": 4}, "another version"),
-        ({"depth": np.zeros((5, 6), np.uint8)}, "6x5"),
-        ({"dir_deg": np.zeros((4, 6), np.float32)}, "float32"),
+        ({"depth": np.zeros((5, 6), np.uint8)}, "depth is 6x5, but its label is 6x4; write"),
+        ({"dir_deg": np.zeros((4, 6), np.float32)}, "dir_deg is of type single|float32, but uint8"),
     ],
 )
 def test_files_that_do_not_fit_are_named(tmp_path: Path, changes: dict, words: str) -> None:
     path = write(tmp_path / "a.mat", **changes)
-    with pytest.raises(DataError, match=words) as caught:
-        read_maps(path, (4, 6))
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    for read in (read_maps, check_header):
+        with pytest.raises(DataError, match=words) as caught:
+            read(path, (4, 6))
+        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_what_is_no_matlab_file_is_named(tmp_path: Path) -> None:
@@ -106,6 +171,21 @@ def test_what_is_no_matlab_file_is_named(tmp_path: Path) -> None:
     path.write_text("nothing of that kind")
     with pytest.raises(DataError, match="no boundary file"):
         read_maps(path, (4, 6))
+
+
+def test_every_file_is_checked_once_before_training(ade: Path, tmp_path: Path) -> None:
+    run(ade_arguments(ade))
+    items = ade20k.list_items(ade, "train")
+    check = partial(dt_offset.check_stored, items, ade, ade, tmp_path / "cache", 2)
+    check()
+    last = files_of(ade)[-1]
+    stat, content = last.stat(), last.read_bytes()
+    last.write_bytes(b"0" * len(content))
+    os.utime(last, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    check()  # the files are taken for the same
+    write(last)
+    with pytest.raises(DataError, match=f"{last.name}: depth is 6x4, but its label is"):
+        check()
 
 
 def test_one_class_labels_are_counted(ade: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,5 +197,13 @@ def test_one_class_labels_are_counted(ade: Path, capsys: pytest.CaptureFixture[s
 
 def test_wrong_split_is_one_line(ade: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*ade_arguments(ade), "--split", "dev"]) == 2
-    wanted = "error: --split dev: some of train,val,test wanted"
+    wanted = "error: argument --split: dev: some of train,val,test wanted"
     assert capsys.readouterr().err.splitlines() == [wanted]
+
+
+@pytest.mark.parametrize("workers", ["0", "-3"])
+def test_no_workers_are_one_line(
+    ade: Path, capsys: pytest.CaptureFixture[str], workers: str
+) -> None:
+    assert main([*ade_arguments(ade), "--workers", workers]) == 2
+    assert capsys.readouterr().err == f"error: argument --workers: {workers} must be at least 1\n"

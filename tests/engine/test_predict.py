@@ -21,7 +21,11 @@ from engine.predict import (
     whole,
     window_starts,
 )
+from engine.refinement import refined
+from loss.boundary import moved_scores
+from network.outputs import run_boundary_in_eval
 from tests.engine.live_maps import LiveMaps
+from tests.network.tiny_unept import tiny
 from transforms.normalize import to_network
 
 CLASSES = 5
@@ -92,6 +96,35 @@ def test_flip_is_the_mean_of_both_directions(net: Net, images: Tensor, average: 
     else:
         want = (plain.softmax(1) + mirrored.softmax(1)) / 2
         torch.testing.assert_close(got.softmax(1), want)
+
+
+def test_each_window_of_each_view_is_refined_by_its_own_heads() -> None:
+    net = tiny(num_classes=CLASSES).eval()
+    run_boundary_in_eval(net)
+    with torch.no_grad():  # so that about every second pixel moves
+        net.mask_head[3].weight.normal_(0, 3)
+    image = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+
+    def moved(part: Tensor) -> Tensor:
+        outputs = net(part)
+        mask, direction = (
+            F.interpolate(outputs[key], part.shape[2:], mode="bilinear", align_corners=True)
+            for key in ("mask", "dir")
+        )
+        return moved_scores(outputs["pred"], mask, direction)
+
+    infer = flip(slide(whole(net, refine=refined), (64, 64), (64, 32)))
+    with torch.inference_mode():
+        plain = whole(net)(image)
+        assert set(plain) == {"pred"} and not torch.equal(plain["pred"], moved(image))
+        mean = torch.zeros(1, CLASSES, 64, 96)
+        for view, back in ((image, lambda x: x), (image.flip(-1), lambda x: x.flip(-1))):
+            whole_view = torch.zeros(1, CLASSES, 64, 96)
+            for left in (0, 32):
+                whole_view[..., left : left + 64] += moved(view[..., left : left + 64])
+            whole_view[..., 32:64] /= 2
+            mean += back(whole_view) / 2
+        torch.testing.assert_close(infer(image, None)["pred"], mean)
 
 
 @torch.no_grad()

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from config import UserError
+from datasets import pascal_context
+from datasets.base import map_ids
 from loss.boundary import (
     BoundaryLoss,
     direction_classes,
@@ -16,7 +19,7 @@ from loss.boundary import (
 from loss.cross_entropy import IGNORED, CrossEntropy
 from loss.objective import Objective
 from network.outputs import DIRECTION, MASK, PRED
-from transforms.boundary import ANGLE, DEPTH
+from transforms.boundary import ANGLE, DEPTH, boundary_maps
 
 VOID = 255
 
@@ -64,6 +67,24 @@ def test_void_teaches_nothing_unless_asked_for() -> None:
     assert torch.equal(*totals)
     official = [objective(official=True)(outputs, labels, each).total for each in (extras, other)]
     assert not torch.equal(*official)
+
+
+def test_background_and_small_classes_teach_no_boundary_with_60_classes_as_with_59() -> None:
+    raw = np.zeros((40, 50), np.uint8)  # background
+    raw[8:30, 10:40] = 7
+    raw[12:17, 15:20] = 9  # 25 pixels
+    found = []
+    for spec in (pascal_context.SPEC, pascal_context.SPEC_59):
+        label = map_ids(raw, spec)
+        depth, direction = boundary_maps(label, spec.num_classes, spec.boundary_void)
+        maps = (torch.from_numpy(each.astype(np.int64))[None] for each in (label, depth, direction))
+        labels, depths, angles = maps
+        found.append(BoundaryLoss(VOID).targets(labels, depths, 2 * angles - 180))
+    assert torch.equal(found[0].near, found[1].near)
+    assert torch.equal(found[0].direction, found[1].direction)
+    near = found[0].near[0].numpy()
+    assert (near[raw != 7] == IGNORED).all()
+    assert set(near[raw == 7]) == {0, 1} and near[8, 10] == 1 and near[24, 30] == 0
 
 
 def test_no_predicted_boundary_is_no_nan() -> None:

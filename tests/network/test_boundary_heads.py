@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from network.build import build_net
-from network.outputs import DIRECTION, MASK, PRED
+from network.outputs import DIRECTION, MASK, PRED, run_boundary_in_eval
 from tests.network.tiny import tiny_net
 
 FAMILIES = (
@@ -19,6 +19,7 @@ FAMILIES = (
     "mscale.DeepV3W38Fuse",
     "mscale2.HRNet",
     "attnscale.DeepV3R50",
+    "hanet.DeepMNASNet05V3PlusD_HANet",
 )
 
 
@@ -32,7 +33,12 @@ def test_heads_speak_in_training_and_are_silent_in_evaluation(arch: str) -> None
     missing = [n for n, p in net.named_parameters() if "boundary" in n and p.grad is None]
     assert not missing
     with torch.no_grad():
-        assert set(net.eval()(images)) == {PRED}
+        plain = net.eval()(images)
+        assert set(plain) == {PRED}
+        run_boundary_in_eval(net)
+        asked = net(images)
+        assert set(asked) == {PRED, MASK, DIRECTION}
+        assert torch.equal(asked[PRED], plain[PRED])
 
 
 def test_scores_do_not_depend_on_the_heads() -> None:

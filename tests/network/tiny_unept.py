@@ -30,11 +30,13 @@ def tiny_context() -> ContextBranch:
     return ContextBranch(16, heads=2, points=2, depth=1, hidden=16)
 
 
-def tiny(trunk: str = "DeiT", seed: int = 0, **options: Any) -> UNEPT:
+def tiny(
+    trunk: str = "DeiT", seed: int = 0, num_classes: int = NUM_CLASSES, **options: Any
+) -> UNEPT:
     """A narrow network with lively weights and a grid of 8x8 queries: pictures of 64x64."""
     torch.manual_seed(seed)
     backbone = ResNetV1c((1, 1, 1, 1)) if trunk == "R50" else TinyDeiT((4, 4))
-    net = UNEPT(backbone, NUM_CLASSES, tiny_context(), **{"grid": (8, 8), **options})
+    net = UNEPT(backbone, num_classes, tiny_context(), **{"grid": (8, 8), **options})
     enliven(net)
     for name, item in net.named_parameters():
         if "sampling_offsets" in name or "attention_weights" in name:

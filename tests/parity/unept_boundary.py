@@ -14,7 +14,8 @@ from loss.boundary import (
     STEPS,
     BoundaryLoss,
     direction_classes,
-    moved_scores,
+    enlarged,
+    refined,
 )
 from loss.cross_entropy import IGNORED
 from loss.objective import Objective
@@ -94,12 +95,11 @@ def measured(given: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     seg, mask, direction = (given[name].clone().requires_grad_() for name in names)
     loss = BoundaryLoss(VOID, official=True)
     outputs = {PRED: seg, MASK: mask, DIRECTION: direction}
-    big_mask, big_direction = loss.enlarged(outputs, labels)
+    big_mask, big_direction = enlarged(outputs, labels.shape[1:])
     targets = loss.targets(labels, depth, angle)
     mask_loss, direction_loss = loss.terms(big_mask, big_direction, targets)
     seen = big_mask.softmax(1)[:, 1] > 0.5
     wanted = torch.where(seen, targets.direction, -1)
-    refined = moved_scores(seg, big_mask, big_direction)
     step = torch.tensor(STEPS)[big_direction.argmax(1)] * (big_mask[:, 1] > 0.5)[..., None]
     criterion = AllPixels()
     objective = Objective(criterion, num_classes=seg.shape[1], ignore_label=VOID, boundary=loss)
@@ -115,9 +115,9 @@ def measured(given: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         "direction_weights": shares(torch.where(wanted < 0, IGNORED, wanted), 8),
         "direction_target": wanted,
         "offset": step,
-        "refined": refined,
+        "refined": refined(outputs),
         "seg_loss": criterion(seg, labels),
-        "refined_loss": criterion(refined, labels),
+        "refined_loss": criterion(refined(outputs), labels),
         "loss": total,
         "acc_seg": 100 * (seg.argmax(1) == labels).float().mean()[None],
         "grad_seg_logits": seg.grad,

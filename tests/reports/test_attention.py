@@ -44,7 +44,7 @@ def draw(files: Path, monkeypatch: pytest.MonkeyPatch) -> Draw:
 
     def call(out: Path, *flags: str) -> None:
         config = Config()
-        for module in ("flags.parser", "reports.attention", "network.build"):
+        for module in ("flags.parser", "reports.looking", "network.build"):
             monkeypatch.setattr(f"{module}.cfg", config)
         picture = str(files / "street.view.png")
         code = attention.main(["--image", picture, "--result_dir", str(out), *flags])
@@ -91,10 +91,11 @@ def test_a_checkpoint_of_this_program_needs_no_arch(
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--coords", "3", "0"], ["--coords 3 0", "rows 0..2", "columns 0..3"]),
+        (["--coords", "3", "0"], ["--coords 3 0", "rows 0..2", "columns 0..3 (row first"]),
         (["--coords", "0", "-1"], ["--coords 0 -1", "outside"]),
         (["--stage", "2"], ["--stage 2", "from stage 3, 4"]),
-        (["--max_side", "0"], ["--max_side 0"]),
+        (["--max_side", "0"], ["--max_side: 0 must be at least 1"]),
+        (["--result_dir", "/proc/nowhere"], ["--result_dir /proc/nowhere can not be written"]),
         (["--arch", "segformer.B0", "--snapshot", "segformer.B0.pth"],
          ["segformer.B0 has no inter-level attention", "hila.B0_S3"]),
         (["--image", "nowhere.png"], ["nowhere.png", "can not be read"]),

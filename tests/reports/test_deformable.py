@@ -13,8 +13,15 @@ from PIL import Image
 
 from network import unept
 from reports.deformable import PAGE, SamplingTap, main, make_page, query_of
-from reports.sampling import Sampling, direction_vectors, draw_directions, draw_sampling
-from tests.network.tiny import picture
+from reports.sampling import (
+    GAP,
+    LEVEL_COLOURS,
+    Sampling,
+    direction_vectors,
+    draw_directions,
+    draw_sampling,
+)
+from tests.network.tiny import TINY, picture, tiny_net
 from tests.network.tiny_unept import TinyDeiT, tiny, tiny_context
 from tests.reports.chrome import Chrome
 
@@ -60,9 +67,12 @@ def test_shares_of_levels_and_of_the_outside_add_up() -> None:
 
 
 def test_points_and_cross_are_drawn_where_they_are() -> None:
-    drawn = draw_sampling(np.zeros((480, 480, 3), np.uint8), a_look())
-    assert drawn[360, 360].any() and drawn[240, 120].tolist() == [255, 255, 255]
-    assert not drawn[:100].any()
+    drawn = draw_sampling(np.zeros((480, 480, 3), np.uint8), a_look(), (400, 480))
+    panels = [drawn[:, start : start + 480] for start in range(0, 3 * (480 + GAP), 480 + GAP)]
+    assert drawn.shape == (400, 3 * 480 + 2 * GAP, 3)
+    for level, panel in enumerate(panels):
+        assert panel[360, 360].tolist() == list(LEVEL_COLOURS[level])
+        assert panel[240, 120].tolist() == [255, 255, 255] and not panel[:100].any()
 
 
 def test_directions_turn_clockwise_from_left() -> None:
@@ -75,7 +85,9 @@ def test_directions_turn_clockwise_from_left() -> None:
 def test_arrows_stand_only_in_cells_near_a_boundary() -> None:
     near = np.zeros((6, 6))
     near[2, 3] = 0.9
-    drawn = draw_directions(np.zeros((480, 480, 3), np.uint8), near, np.zeros((6, 6), np.int64))
+    black, left = np.zeros((480, 480, 3), np.uint8), np.zeros((6, 6), np.int64)
+    drawn = draw_directions(black, near, left, (480, 480))
+    assert draw_directions(black, near, left, (100, 50)).shape == (100, 50, 3)
     rows, columns = np.nonzero(drawn.any(2))
     assert (rows.min(), rows.max()) == (160, 239) and (columns.min(), columns.max()) == (240, 319)
     arrow = drawn[..., 1] > 60
@@ -114,7 +126,9 @@ def test_the_program_writes_a_page_that_works(
     layers = {f"query_{place}_layer1.png" for place in ("3_4", "69_49")}
     assert names == {PAGE, "directions.png", *layers}
     drawn = cv2.imread(str(out / "query_3_4_layer1.png"))
-    assert min(drawn.shape[:2]) >= 400
+    factor = 8  # of enlarging the picture of 50x70; three panels, without the padding
+    assert drawn.shape == (50 * factor, 3 * 70 * factor + 2 * GAP, 3)
+    assert cv2.imread(str(out / "directions.png")).shape == (50 * factor, 70 * factor, 3)
     chrome.open(out / PAGE, 1200)
     assert chrome.run(ALL_DECODED) == 3
     assert "street & <b>.png" in chrome.run("document.title")
@@ -127,7 +141,10 @@ def test_the_program_writes_a_page_that_works(
         ({"--coords": "70 3"}, "--coords 70 3 is outside of the picture of 70x50 pixels"),
         ({"--arch": ""}, "does not say which network it holds: give --arch"),
         ({"--arch": "unept.R51"}, "is no architecture; did you mean unept.R50?"),
-        ({"--query_grid": "7 9"}, "64 rows, the grid of this network is 7x9"),
+        ({"--set": "MODEL.query_grid=7,9"}, "grid of this network is 7x9: use --set MODEL.query"),
+        ({"--result_dir": "/proc/nowhere"}, "--result_dir /proc/nowhere can not be written"),
+        ({"--max_side": "0"}, "--max_side: 0 must be at least 1"),
+        ({"--query_grid": "7"}, "unknown argument --query_grid"),
         ({"--coords": "here there"}, "argument --coords"),
         ({"--image": "absent.png"}, "absent.png: image can not be read"),
     ],
@@ -143,11 +160,11 @@ def test_what_does_not_fit_is_one_clear_line(
 ) -> None:
     flags = {"--arch": "unept.DeiT", "--snapshot": str(official), "--image": str(street)}
     flags |= {"--coords": "3 4", "--result_dir": str(tmp_path / "looks"), **changes}
-    pairs = ("--coords", "--query_grid")
     words = [
         word
         for name, value in flags.items()
-        for word in (name, *(value.split() if name in pairs else [value]))
+        if value
+        for word in (name, *(value.split() if name == "--coords" else [value]))
     ]
     assert main(words) == 2
     error = capsys.readouterr().err
@@ -158,9 +175,28 @@ def test_other_networks_are_refused(
     street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "hrnet.pth"
-    torch.save({"state_dict": {"x": torch.zeros(1)}, "arch": "ocrnet.HRNet"}, path)
-    assert main(["--snapshot", str(path), "--image", str(street), "--coords", "1", "1"]) == 2
-    assert "no weights of UN-EPT" in capsys.readouterr().err
+    net = tiny_net("ocrnet.HRNet")
+    torch.save({"state_dict": net.state_dict(), **own_facts("ocrnet.HRNet", **TINY)}, path)
+    flags = ["--snapshot", str(path), "--image", str(street), "--coords", "1", "1"]
+    assert main([*flags, "--result_dir", str(tmp_path / "o")]) == 2
+    assert "--arch ocrnet.HRNet has no deformable attention" in capsys.readouterr().err
+
+
+def own_facts(arch: str, **options: object) -> dict[str, object]:
+    return {"arch": arch, "num_classes": 3, "dataset": "camvid", "model_options": options}
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_boundaries_that_were_not_trained_are_not_shown(
+    narrow: None, street: Path, tmp_path: Path, trained: bool
+) -> None:
+    path, out = tmp_path / "own.pth", tmp_path / "out"
+    facts = own_facts("unept.DeiT", query_grid=[8, 8], boundary_heads=trained)
+    torch.save({"state_dict": tiny().state_dict(), **facts}, path)
+    flags = ["--snapshot", str(path), "--image", str(street), "--coords", "1", "1"]
+    assert main([*flags, "--max_side", "35", "--result_dir", str(out)]) == 0
+    assert (out / "directions.png").exists() == trained
+    assert ("trained without --dt_offset_wt" in (out / PAGE).read_text()) != trained
 
 
 def test_pictures_go_where_they_belong(tmp_path: Path) -> None:

@@ -3,7 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import cv2
 import numpy as np
+import pytest
 
 from transforms.boundary import (
     ANGLE,
@@ -14,8 +20,9 @@ from transforms.boundary import (
     NO_DIRECTION,
     boundary_maps,
 )
-from transforms.joint import HorizontalFlip
-from transforms.sample import Sample
+from transforms.joint import HorizontalFlip, RandomRotate
+from transforms.randaugment import Operation, apply_operation
+from transforms.sample import EXTRA_PAD, Sample
 
 VOID = 255
 
@@ -85,6 +92,38 @@ def test_a_mirrored_picture_has_the_maps_of_the_mirrored_label() -> None:
     assert np.mean(apart <= 1) > 0.97  # truncation goes down on both sides; ridges are noise
     unturned = np.abs(sample_with(ANGLE, label).extras[ANGLE][:, ::-1].astype(int) - direction)
     assert np.mean(np.minimum(unturned, 180 - unturned) <= 1) < 0.7
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda sample: RandomRotate(40, VOID).apply(sample, 31.0),
+        lambda sample: RandomRotate(40, VOID).apply(sample, -8.0),
+        *(
+            partial(apply_operation, operation=Operation(name, value), ignore_label=VOID)
+            for name, value in (("Rotate", 25.0), ("ShearX", 0.3), ("ShearY", -0.3))
+        ),
+    ],
+    ids=["rotate", "back", "Rotate", "ShearX", "ShearY"],
+)
+def test_a_moved_picture_has_the_angles_of_the_moved_label(
+    move: Callable[[Sample], Sample],
+) -> None:
+    label = np.zeros((90, 120), np.uint8)
+    label[25:60, 35:80] = 1
+    before = sample_with(ANGLE, label)
+    after = move(before)
+    depth, wanted = boundary_maps(after.label, 2)
+    near = cv2.dilate((after.label == 1).astype(np.uint8), np.ones((11, 11), np.uint8)) > 0
+    border = near & (depth <= 5) & (depth > 1)  # at the next pixel the steps of the line are seen
+    apart = np.abs(after.extras[ANGLE][border].astype(int) - wanted[border])
+    assert np.mean(np.minimum(apart, 180 - apart) <= 5) > 0.8
+    still = move(replace(before, extras={FIXED_ANGLE: before.extras[ANGLE]})).extras[FIXED_ANGLE]
+    apart = np.abs(still[border].astype(int) - wanted[border])
+    assert np.mean(np.minimum(apart, 180 - apart)) > 3
+    assert (after.extras[DEPTH] == EXTRA_PAD).any()
+    assert np.array_equal(after.extras[ANGLE] == EXTRA_PAD, after.extras[DEPTH] == EXTRA_PAD)
+    assert np.array_equal(after.label == VOID, after.extras[DEPTH] == EXTRA_PAD)
 
 
 def test_the_published_way_leaves_angles_as_they_were() -> None:

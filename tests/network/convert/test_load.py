@@ -118,6 +118,15 @@ def test_a_multi_scale_file_goes_into_the_single_scale_network_on_request() -> N
     assert all(name.startswith("scale_attn.") for name in report.dropped)
 
 
+def test_boundary_heads_come_and_go_with_a_prefix_that_the_refusal_names() -> None:
+    plain, heads = tiny_net(seed=1), tiny_net(seed=2, boundary_heads=True)
+    way = "; add --allow_partial boundary: the heads of --dt_offset_wt "
+    assert refused(heads, own_checkpoint(plain)).endswith(way + "start from random weights")
+    assert refused(plain, own_checkpoint(heads)).endswith(way + "are left out")
+    report = load_official(heads, own_checkpoint(plain), partial=("boundary",))
+    assert report.missing and all(".boundary." in name for name in report.missing)
+
+
 def test_another_class_count_is_named_and_loads_on_request() -> None:
     net = tiny_net(seed=2)
     source = build_net(ARCH, 5, **TINY, segattn_bot_ch=8)

@@ -101,6 +101,19 @@ def test_points_far_outside_give_zero_and_no_gradient() -> None:
     assert not output.any() and not locations.grad.any()
 
 
+@pytest.mark.parametrize("spoilt", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["value", "locations", "weights"])
+def test_what_is_no_number_gives_no_number_and_stops_nothing(spoilt: float, which: int) -> None:
+    inputs = draw(dtype=torch.float32)
+    inputs[which][(0,) * inputs[which].ndim] = spoilt  # of the first picture
+    value, locations, weights = (x.requires_grad_() for x in inputs)
+    output = deformable_attention(value, SHAPES, locations, weights)
+    gradients = torch.autograd.grad(output.sin().sum(), inputs)
+    is_far = which == 1 and math.isinf(spoilt)  # a place outside of the map, where all is zero
+    assert bool(output[1].isfinite().all()) and bool(output.isfinite().all()) == is_far
+    assert all(bool(each.isfinite().all()) for each in gradients) == is_far
+
+
 def test_the_locations_of_frozen_values_still_learn() -> None:
     value, locations, weights = draw()
     locations.requires_grad_()

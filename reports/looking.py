@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the programs that look into a network share: flags, picture, weights, the way they end."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from torch import nn
+
+from config import ModelConfig, UserError, cfg, wrong_input
+from datasets.base import read_image
+from engine import build
+from flags import Parser, parse_args
+from flags.values import positive_int
+from network.convert.checkpoint import split_weights
+from network.unept import QUERIES
+from reports.token_hierarchy import Picture
+from runtime.runlog import RunLog
+
+CLASSIFIERS = ("linear_pred.weight", "conv_seg.weight", "cls.weight")  # rows are classes
+SHARED_FLAGS = (
+    "Flags of eval.py that choose network, device and output also count: --arch, --snapshot, "
+    "--allow_partial, --set, --device, --precision, --result_dir."
+)
+
+
+def looking_parser(module: str, description: str) -> Parser:
+    """A parser with the flags of every such program."""
+    parser = Parser(
+        prog=f"python -m {module}",
+        description=description,
+        epilog=SHARED_FLAGS,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--image", type=Path, required=True, metavar="PICTURE")
+    parser.add_argument(
+        "--max_side", type=positive_int, help="shrink a larger picture to so many pixels"
+    )
+    return parser
+
+
+def read_arguments(
+    parser: Parser, argv: Sequence[str] | None
+) -> tuple[argparse.Namespace, argparse.Namespace]:
+    """The flags of `parser`, and those shared with eval.py, which fill `cfg`."""
+    own, shared = parser.parse_known_args(argv)
+    folder = ["--eval", "folder", "--eval_folder", str(own.image.parent)]
+    return own, parse_args([*shared, *folder], prog=parser.prog)
+
+
+def read_picture(path: Path, max_side: int | None) -> Picture:
+    """The picture, RGB, shrunk to `max_side` where it is larger."""
+    image = read_image(path)
+    factor = 1.0 if max_side is None else max_side / max(image.shape[:2])
+    if factor >= 1:
+        return image
+    size = [max(round(factor * side), 1) for side in image.shape[1::-1]]
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def load_network(
+    args: argparse.Namespace, snapshot: build.Snapshot | None, log: RunLog
+) -> nn.Module:
+    """The network of the flags with the weights of `snapshot`, in eval mode."""
+    model = build.adopt_snapshot(args, cfg, snapshot)
+    if snapshot is not None and not snapshot.facts:
+        model = with_square_grid(model, snapshot)
+    return build.build_network(args, model, num_classes_of(snapshot), log, snapshot).eval()
+
+
+def with_square_grid(model: ModelConfig, snapshot: build.Snapshot) -> ModelConfig:
+    """`model` with the grid of queries of an official UN-EPT file, which are square.
+
+    Another grid that the user chose stays, and so does that of files without queries.
+    """
+    state, _ = split_weights(snapshot.content)
+    found = [len(value) for name, value in state.items() if name.endswith(QUERIES)]
+    side = math.isqrt(found[0]) if found else 0
+    if not found or side * side != found[0] or model.query_grid != ModelConfig().query_grid:
+        return model
+    return dataclasses.replace(model, query_grid=(side, side))
+
+
+def num_classes_of(snapshot: build.Snapshot | None) -> int:
+    """The number of classes that a checkpoint was trained for, whoever wrote it."""
+    if snapshot is None:
+        return 1  # `build.build_network` says that weights are missing
+    if snapshot.facts:
+        return int(snapshot.facts["num_classes"])
+    state, _ = split_weights(snapshot.content)
+    rows = [value.shape[0] for name, value in state.items() if name.endswith(CLASSIFIERS)]
+    if not rows:
+        heads = " or ".join(CLASSIFIERS)
+        raise UserError(f"--snapshot {snapshot.path} holds no classifier ({heads})")
+    return int(rows[0])
+
+
+def announce(log: RunLog, arch: str, image: Picture, device: object) -> None:
+    """Say what the program is busy with: on a large picture it takes a while."""
+    log.msg(f"{arch}: one pass over {image.shape[1]}x{image.shape[0]} pixels on {device} ...")
+
+
+def run_program(main: Callable[[], str]) -> int:
+    """Print the lines that `main` returns; exit code 2 with one line when the input is wrong."""
+    try:
+        done = main()
+    except OSError as error:
+        return wrong_input(f"{error.filename}: can not be written: {error.strerror}")
+    except ValueError as error:  # UserError, and what the parts below raise for wrong input
+        return wrong_input(error)
+    print(done)
+    return 0

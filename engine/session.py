@@ -183,10 +183,11 @@ def run_evaluation(
     sinks: list[Sink] | None = None,
     metrics: bool = True,
     crop: tuple[int, int] | None = None,
+    skip_refused: bool = False,
 ) -> EvalSummary:
     """`evaluate` on this run's ranks, with progress lines in its log."""
     progress = log.progress("evaluate")
-    return evaluate(
+    summary = evaluate(
         infer,
         loader,
         spec,
@@ -198,11 +199,18 @@ def run_evaluation(
         all_reduce=distributed.all_reduce_sum,
         gather=distributed.gather_objects,
         crop=crop,
+        skip_refused=skip_refused,
         rank=world.rank,
         world=world.size,
         log=log.msg_any_rank,
         progress=progress,
     )
+    if summary.not_finite:
+        broken = f"{summary.not_finite} of {summary.num_images} images"
+        log.msg(f"warning: NaN or infinite scores in {broken}")
+    elif not math.isfinite(summary.loss or 0.0):
+        log.msg("warning: the loss is not finite although all largest scores are")
+    return summary
 
 
 class Evaluation:
@@ -259,6 +267,7 @@ class Evaluation:
             sinks=dumps.sinks,
             metrics=self.metrics,
             crop=self.args.eval_distance_crop,
+            skip_refused=self.args.eval == "folder",
         )
         if self.world.is_main:
             self._report(summary, protocol, dumps)

@@ -69,6 +69,14 @@ def test_any_size_trains_every_parameter(options: dict[str, Any]) -> None:
     assert [name for name, item in net.named_parameters() if item.grad is None] == []
 
 
+@torch.inference_mode()
+def test_pictures_smaller_than_a_patch_of_the_reduced_keys() -> None:
+    net = build_net("hila.B0_S34", 3, hila_stages=(2, 3, 4)).eval()
+    for size in ((4, 4), (5, 28), (70, 9)):
+        scores = net(picture(*size))["pred"]
+        assert scores.shape == (1, 3, *size) and bool(scores.isfinite().all())
+
+
 def test_recomputation_changes_nothing() -> None:
     torch.manual_seed(0)
     net = build_net("hila.B0_S3", 3, drop_path=0.0).train()

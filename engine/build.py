@@ -117,7 +117,14 @@ def build_network(
     if snapshot:
         _check_task_of(snapshot, args.task)
         partial = tuple(item for item in args.allow_partial.split(",") if item)
-        report = load_official(net, snapshot.content, partial=partial, title=snapshot.path)
+        report = load_official(
+            net,
+            snapshot.content,
+            partial=partial,
+            title=snapshot.path,
+            dataset=args.dataset,
+            offer_partial=not args.eval,
+        )
         log.msg(f"{snapshot.path}: {report}")
     elif args.eval:
         raise UserError("an evaluation needs weights: --snapshot FILE or --from_run DIR")

@@ -380,9 +380,6 @@ def protocol(args: argparse.Namespace, model: ModelConfig) -> dict[str, Any]:
         "size_divisor": args.size_divisor,
         "pre_size": args.pre_size,
         "distance_crop": args.eval_distance_crop,
-        "images": [args.eval_f1_start, args.eval_f1_start + args.eval_f1_step_size]
-        if args.eval_f1_start >= 0
-        else None,
         "boundary_labels": args.eval_f1_labels,
         "precision": args.precision,
         **hanet_protocol(args),

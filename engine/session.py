@@ -234,9 +234,15 @@ class Evaluation:
             self.spec = spec_from_checkpoint(facts)
         else:
             self.spec = registry.dataset_spec(args, cfg)
-        self.items = published_slice(args, data.eval_items(args, cfg))
+        every = data.eval_items(args, cfg)
+        self.items = published_slice(args, every)
         if args.test_mode:
             self.items = self.items[: build.TEST_MODE_IMAGES]
+        self.slice: list[int] | None = None
+        if args.eval_f1_start >= 0:
+            self.slice = [args.eval_f1_start, args.eval_f1_start + len(self.items)]
+            which = f"only, of {len(every)}" if len(self.items) < len(every) else "(all)"
+            log.msg(f"all scores are of images {self.slice[0]} to {self.slice[1] - 1} {which}")
         labelled = all(item.label is not None for item in self.items)
         self.metrics = labelled and not args.no_metrics
         for flag in ("dump_topn", "eval_f1", "mod_f1", "eval_distance_crop"):
@@ -248,7 +254,11 @@ class Evaluation:
         self.fingerprint: Callable[[], dict[str, object]] = lambda: data.fingerprint(args, cfg)
 
     def run(self, net: nn.Module, protocol: dict[str, Any]) -> EvalSummary:
-        """Evaluate, print the table, write results.json, dumps and the report page."""
+        """Evaluate, print the table, write results.json, dumps and the report page.
+
+        `protocol` says how; the images of `--eval_f1_start` are added here, [first, end).
+        """
+        protocol = {**protocol, "images": self.slice}
         key = evaluation_key(protocol, [item.name for item in self.items])
         dumps = open_dumps(
             self.args, self.spec, self.items, key=key, rank=self.world.rank, log=self.log

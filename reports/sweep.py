@@ -140,6 +140,7 @@ def _command_flags(path: Path) -> dict[str, Any]:
         if not word.startswith("--"):
             continue
         name, equals, value = word[2:].partition("=")
+        name = name.replace("-", "_")
         following = rest[position + 1 : position + 2]
         if not equals and following and not following[0].startswith("--"):
             value = following[0]

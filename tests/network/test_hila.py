@@ -108,6 +108,7 @@ def test_levels_that_do_not_exchange_stay_those_of_segformer() -> None:
     [
         ({"hila_stages": (1, 3)}, "hila_stages=1,3: some of 2,3,4 wanted"),
         ({"hila_stages": (3, 3)}, "hila_stages=3,3"),
+        ({"hila_stages": ()}, "hila_stages names no stage.*segformer.B0.*swin.T_UPerNet"),
         ({"hila_stride": (1, 1, 0, 1)}, "hila_stride=1,1,0,1"),
         ({"hila_patch": 5}, "hila_patch=5: 2, 4, 6 or 8 wanted"),
         ({"hila_heads": (1, 3, 1, 1)}, "hila_heads=1,3,1,1: 64 channels of stage 2"),

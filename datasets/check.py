@@ -128,7 +128,7 @@ def check_split(
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         findings = list(pool.map(lambda item: inspect(item, spec), items))
     used = np.any([finding.used for finding in findings], axis=0)
-    shifted = shifted_labels_text(used, spec)
+    shifted = shifted_labels_text(used, spec, len(findings))
     return SplitReport(name, findings, error=f"{name}: {shifted}" if shifted else "")
 
 

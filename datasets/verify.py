@@ -70,7 +70,7 @@ def verify_items(items: Sequence[Item], spec: DatasetSpec, cache_dir: Path, work
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    if shifted := shifted_labels_text(used, spec):
+    if shifted := shifted_labels_text(used, spec, len(items)):
         raise DataError(f"{items[0].label}: {shifted}")
     with contextlib.suppress(OSError):  # a read-only place costs only the next start's time
         cache_dir.mkdir(parents=True, exist_ok=True)

@@ -85,6 +85,8 @@ def read_arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, argp
 def build_network(args: argparse.Namespace, log: RunLog) -> nn.Module:
     """The network of the flags with its weights, in eval mode; UserError if it is no HILA."""
     snapshot = build.read_snapshot(args)
+    if snapshot is None:
+        raise UserError("pictures need weights: --snapshot FILE")
     model = build.adopt_snapshot(args, cfg, snapshot)
     net = build.build_network(args, model, num_classes_of(snapshot), log, snapshot)
     if not topdown_stages(net):
@@ -95,10 +97,8 @@ def build_network(args: argparse.Namespace, log: RunLog) -> nn.Module:
     return net.eval()
 
 
-def num_classes_of(snapshot: build.Snapshot | None) -> int:
+def num_classes_of(snapshot: build.Snapshot) -> int:
     """The number of classes that a checkpoint was trained for, whoever wrote it."""
-    if snapshot is None:
-        return 1  # `build.build_network` says that weights are missing
     if snapshot.facts:
         return int(snapshot.facts["num_classes"])
     state, _ = split_weights(snapshot.content)

@@ -3,10 +3,12 @@
 
     python -m datasets.check --dataset camvid --set DATASET.CAMVID_DIR=/data/camvid
     python -m datasets.check --dataset custom --set DATASET.CUSTOM_YAML=mine.yml --split train,val
+    python -m datasets.check --dataset imagenet --set DATASET.IMAGENET_DIR=/data/imagenet
 
 Problems, exit code 2: files that can not be read, labels of another size, with colours or with
 unknown ids, images that stand in two splits. Notes, exit code 0: classes that a split lacks,
 labels of only 0 and 255, images twice in one split. Then class frequencies, mean and deviation.
+Of class folders: pictures a class, files that can not be read, empty, missing or other folders.
 """
 
 from __future__ import annotations
@@ -36,11 +38,14 @@ from datasets.base import (
     read_image,
     unknown_ids_text,
 )
+from datasets.check_classes import ClassReport, check_class_folders, count_table
+from datasets.classify_build import imagenet_root
 from datasets.spec import NUM_RAW_IDS, DatasetSpec, Item, shifted_labels_text
 from flags import Parser
 
 SPLITS = ("train", "val", "test")
 MAX_LISTED = 20
+IMAGENET = "imagenet"
 
 
 @dataclass
@@ -199,6 +204,13 @@ def colour_line(report: SplitReport) -> str:
     )
 
 
+def print_class_report(reports: Sequence[ClassReport], classes: Sequence[str]) -> int:
+    """The same of class folders."""
+    print("\n".join(report.line() for report in reports))
+    print(f"\n{count_table(reports, classes)}")
+    return _print_lines([], [line for report in reports for line in report.problems])
+
+
 def print_report(reports: Sequence[SplitReport], spec: DatasetSpec) -> int:
     """Print everything; returns the number of problems."""
     for report in reports:
@@ -208,6 +220,11 @@ def print_report(reports: Sequence[SplitReport], spec: DatasetSpec) -> int:
     across, inside = duplicates(reports)
     remarks = [line for report in reports for line in notes(report, spec)] + inside
     problems = [line for report in reports for line in report.problems()] + across
+    return _print_lines(remarks, problems)
+
+
+def _print_lines(remarks: Sequence[str], problems: Sequence[str]) -> int:
+    """The first lines of both kinds and their numbers; returns that of the problems."""
     for title, lines in (("notes", remarks), ("problems", problems)):
         if lines:
             print(f"\n{title}:")
@@ -228,7 +245,7 @@ def _split_names(text: str) -> list[str]:
 
 def _parser() -> Parser:
     parser = Parser(prog="datasets.check", allow_abbrev=False, description=__doc__.split("\n")[0])
-    parser.add_argument("--dataset", required=True, choices=sorted(registry.TABLE))
+    parser.add_argument("--dataset", required=True, choices=sorted([*registry.TABLE, IMAGENET]))
     parser.add_argument("--split", type=_split_names, help="some of train,val,test; all without")
     parser.add_argument("--workers", type=int, default=4, help="files read at the same time")
     parser.add_argument("--cv", type=int, default=0, help="cross-validation fold of Cityscapes")
@@ -244,6 +261,9 @@ def run(argv: Sequence[str] | None = None) -> int:
     given = ["set_cityscapes_root"] if args.set_cityscapes_root else []
     cfg = configure(args, given, Config())
     cv2.setNumThreads(0)
+    if args.dataset == IMAGENET:
+        root = imagenet_root(cfg)
+        return print_class_report(*check_class_folders(root, args.split, args.workers))
     spec = registry.dataset_spec(args, cfg)
     registry.data_root(args.dataset, cfg)
     splits = args.split or registry.TABLE[args.dataset].splits

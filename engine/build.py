@@ -26,6 +26,7 @@ from engine.state import Progress, TrainState
 from network.build import build_net, list_classifiers, resolve_arch
 from network.convert import load_official, read_checkpoint
 from network.convert.checkpoint import split_weights
+from network.convert.fit import fitted
 from network.convert.position_tables import load_position_tables
 from network.heads.hanet_places import attention_blocks, record_gates
 from network.inference import compiled, prepare_for_inference
@@ -106,8 +107,13 @@ def build_network(
     num_classes: int,
     log: RunLog,
     snapshot: Snapshot | None,
+    resumed: Snapshot | None = None,
 ) -> nn.Module:
-    """The network of `--arch`, with the weights of `snapshot` when there is one."""
+    """The network of `--arch`, with the weights of `snapshot` when there is one.
+
+    Those of `resumed` come with all else that it holds, later; here only the sizes that a
+    network takes from its file, which the optimiser must see.
+    """
     net = build_net(args.arch, num_classes, **dataclasses.asdict(model))
     count = sum(item.numel() for item in net.parameters())
     log.msg(f"{args.arch}: {count:,} parameters, {num_classes} classes")
@@ -128,6 +134,8 @@ def build_network(
         log.msg(f"{snapshot.path}: {report}")
     elif args.eval:
         raise UserError("an evaluation needs weights: --snapshot FILE or --from_run DIR")
+    elif resumed and resumed.content.get("arch") == resolve_arch(args.arch):
+        fitted(net, split_weights(resumed.content)[0], f"--resume {resumed.path}")
     elif model.pretrained:
         log.msg(f"{model.pretrained}: {net.trunk_report}")
     elif model.hila_reuse_bottom:

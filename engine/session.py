@@ -83,10 +83,10 @@ def write_run_facts(
     runlog.write_json(log.directory / "run.json", content)
 
 
-def resume(args: argparse.Namespace, state: TrainState, world: World, log: RunLog) -> None:
-    """Go on from `--resume FILE|auto`; `auto` in an empty directory starts anew and says so."""
+def read_resumed(args: argparse.Namespace, log: RunLog) -> build.Snapshot | None:
+    """The file of `--resume FILE|auto`; `auto` in an empty directory starts anew and says so."""
     if not args.resume:
-        return
+        return None
     path = Path(args.resume)
     if args.resume == "auto":
         found = checkpoint.newest(log.directory)
@@ -97,12 +97,20 @@ def resume(args: argparse.Namespace, state: TrainState, world: World, log: RunLo
             )
         if found is None:
             log.msg(f"--resume auto: no checkpoint in {log.directory}, training starts anew")
-            return
+            return None
         path = found
-    state.unpack(checkpoint.load_plain(path), world.rank)
+    content = checkpoint.load_plain(path)
+    return build.Snapshot(str(path), content, content)
+
+
+def resume(file: build.Snapshot | None, state: TrainState, world: World, log: RunLog) -> None:
+    """Go on from `file`, if there is one."""
+    if file is None:
+        return
+    state.unpack(file.content, world.rank)
     progress = state.progress
     log.msg(
-        f"resumed {path} at epoch {progress.epoch}, step {progress.step} "
+        f"resumed {file.path} at epoch {progress.epoch}, step {progress.step} "
         f"({progress.iteration} steps in all)"
     )
 

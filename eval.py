@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 def evaluate_run(args: argparse.Namespace, outcome: Outcome) -> int:
     """One evaluation: network, loader, inference procedure, sinks, scores.
 
-    Exit code 3 when files of a folder could not be read; all others are done by then.
+    Exit code 3 when files of a folder could not be read or are refused by the network; all others
+    are done by then.
     """
     from engine import build
     from engine.classify_run import ClassEvaluation, class_protocol
@@ -50,7 +51,7 @@ def evaluate_run(args: argparse.Namespace, outcome: Outcome) -> int:
     protocol = class_protocol(args) if args.task == "classify" else build.protocol(args, model)
     summary = evaluation.run(build.prepared(args, net), protocol)
     if summary.unreadable:
-        reason = f"{len(summary.unreadable)} of the files could not be read"
+        reason = f"{len(summary.unreadable)} of the files could not be read or predicted"
         log.msg("\n".join([f"failed: {reason}:", *summary.unreadable]))
         log.status("failed", reason, files=summary.unreadable)
         return FAILED

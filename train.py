@@ -44,7 +44,7 @@ def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
     """Build everything the flags describe and run the schedule to its end."""
     from engine import build, rates
     from engine.loop import Trainer
-    from engine.session import open_run, resume, write_run_facts
+    from engine.session import open_run, read_resumed, resume, write_run_facts
     from engine.task import open_task
     from runtime.outcome import DONE, StopFlag
 
@@ -59,7 +59,8 @@ def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
     stop = StopFlag()
     loader, sampler = task.train_loader()
     snapshot = build.read_snapshot(args)
-    net = build.build_network(args, cfg.MODEL, task.num_classes, log, snapshot)
+    resumed = read_resumed(args, log)
+    net = build.build_network(args, cfg.MODEL, task.num_classes, log, snapshot, resumed)
     if args.summary:
         for name, part in net.named_children():
             log.msg(f"{name:<24}{sum(item.numel() for item in part.parameters()):>14,}")
@@ -84,7 +85,8 @@ def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
     trainer.schedule = rates.build_schedule(args, trainer.steps_per_epoch)
     trainer.schedules = rates.group_schedules(args, trainer.steps_per_epoch)
     write_run_facts(args, cfg, world, log, task.fingerprint)
-    resume(args, state, world, log)
+    resume(resumed, state, world, log)
+    del resumed
     trainer.fit()
     _report(state.progress, task.best_name, log)
     return DONE

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 
 from config import Config, configure
 from datasets import registry
@@ -13,11 +14,16 @@ from flags.values import positive_int
 SPLITS = ("train", "val", "test")
 
 
-def add_dataset_flags(parser: argparse.ArgumentParser, splits: tuple[str, ...] | None) -> None:
-    """All that the listings of the registry read; `splits` without --split, None: all there are."""
+def add_dataset_flags(
+    parser: argparse.ArgumentParser, splits: tuple[str, ...] | None, more: Sequence[str] = ()
+) -> None:
+    """All that the listings of the registry read; `splits` without --split, None: all there are.
+
+    `more` names sets that a program takes besides those of the registry.
+    """
     without = ",".join(splits) if splits else "all"
     add = parser.add_argument
-    add("--dataset", required=True, choices=sorted(registry.TABLE))
+    add("--dataset", required=True, choices=sorted([*registry.TABLE, *more]))
     add(
         "--split",
         type=_split_names,

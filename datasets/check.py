@@ -3,10 +3,12 @@
 
     python -m datasets.check --dataset camvid --set DATASET.CAMVID_DIR=/data/camvid
     python -m datasets.check --dataset custom --set DATASET.CUSTOM_YAML=mine.yml --split train,val
+    python -m datasets.check --dataset imagenet --set DATASET.IMAGENET_DIR=/data/imagenet
 
 Problems, exit code 2: files that can not be read, labels of another size, with colours or with
 unknown ids, images that stand in two splits. Notes, exit code 0: classes that a split lacks,
 labels of only 0 and 255, images twice in one split. Then class frequencies, mean and deviation.
+Of class folders: pictures a class, files that can not be read, empty, missing or other folders.
 """
 
 from __future__ import annotations
@@ -37,10 +39,13 @@ from datasets.base import (
     read_image,
     unknown_ids_text,
 )
+from datasets.check_classes import ClassReport, check_class_folders, count_table
+from datasets.classify_build import imagenet_root
 from datasets.spec import NUM_RAW_IDS, DatasetSpec, Item, shifted_labels_text
 from flags import Parser
 
 MAX_LISTED = 20
+IMAGENET = "imagenet"
 
 
 @dataclass
@@ -128,7 +133,7 @@ def check_split(
     with ThreadPoolExecutor(workers) as pool:
         findings = list(pool.map(lambda item: inspect(item, spec), items))
     used = np.any([finding.used for finding in findings], axis=0)
-    shifted = shifted_labels_text(used, spec)
+    shifted = shifted_labels_text(used, spec, len(findings))
     return SplitReport(name, findings, error=f"{name}: {shifted}" if shifted else "")
 
 
@@ -199,6 +204,13 @@ def colour_line(report: SplitReport) -> str:
     )
 
 
+def print_class_report(reports: Sequence[ClassReport], classes: Sequence[str]) -> int:
+    """The same of class folders."""
+    print("\n".join(report.line() for report in reports))
+    print(f"\n{count_table(reports, classes)}")
+    return _print_lines([], [line for report in reports for line in report.problems])
+
+
 def print_report(reports: Sequence[SplitReport], spec: DatasetSpec) -> int:
     """Print everything; returns the number of problems."""
     for report in reports:
@@ -208,6 +220,11 @@ def print_report(reports: Sequence[SplitReport], spec: DatasetSpec) -> int:
     across, inside = duplicates(reports)
     remarks = [line for report in reports for line in notes(report, spec)] + inside
     problems = [line for report in reports for line in report.problems()] + across
+    return _print_lines(remarks, problems)
+
+
+def _print_lines(remarks: Sequence[str], problems: Sequence[str]) -> int:
+    """The first lines of both kinds and their numbers; returns that of the problems."""
     for title, lines in (("notes", remarks), ("problems", problems)):
         if lines:
             print(f"\n{title}:")
@@ -221,10 +238,13 @@ def print_report(reports: Sequence[SplitReport], spec: DatasetSpec) -> int:
 def run(argv: Sequence[str] | None = None) -> int:
     """Check what the command line names; the number of problems. Raises UserError."""
     parser = Parser(prog="datasets.check", allow_abbrev=False, description=__doc__.split("\n")[0])
-    add_dataset_flags(parser, splits=None)
+    add_dataset_flags(parser, splits=None, more=[IMAGENET])
     args = parser.parse_args(argv)
     cfg = configured(args)
     cv2.setNumThreads(0)
+    if args.dataset == IMAGENET:
+        root = imagenet_root(cfg)
+        return print_class_report(*check_class_folders(root, args.split, args.workers))
     spec = registry.dataset_spec(args, cfg)
     registry.data_root(args.dataset, cfg)
     splits = args.split or registry.TABLE[args.dataset].splits

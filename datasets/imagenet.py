@@ -109,32 +109,45 @@ def list_split(root: Path, split: str, classes: tuple[str, ...]) -> PictureList:
     `classes` are the folders it must have. Raises UserError for an empty class folder, and for
     folders that are missing or not among the classes.
     """
-    _check_classes(root / split, list_classes(root, split), classes)
+    pictures, problems = scan_split(root, split, classes)
+    if problems:
+        raise UserError(problems[0])
+    return pictures
+
+
+def scan_split(root: Path, split: str, classes: tuple[str, ...]) -> tuple[PictureList, list[str]]:
+    """The pictures that `split` has of `classes`, and why these are not all, a line each.
+
+    Raises UserError where it has no class folders.
+    """
+    found = list_classes(root, split)
+    problems = _other_folders(root / split, found, classes)
+    present = set(found)
     names: list[bytes] = []
     counts, empty = [], []
     for wnid in classes:
-        _, pictures = _entries(root / split / wnid)
+        pictures = _entries(root / split / wnid)[1] if wnid in present else []
         names += [os.fsencode(f"{wnid}/{picture}") for picture in pictures]
         counts.append(len(pictures))
-        if not pictures:
+        if not pictures and wnid in present:
             empty.append(wnid)
     if empty:
-        raise UserError(
+        problems.append(
             f"{root / split}: {_listed(empty)} hold{'s' if len(empty) == 1 else ''} no picture "
             f"({', '.join(SUFFIXES)}); fill the folder, or remove it from train/ and val/"
         )
     targets = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
-    return PictureList(root=root / split, names=np.array(names), targets=targets)
+    listed = np.array(names, dtype=np.bytes_)
+    return PictureList(root=root / split, names=listed, targets=targets), problems
 
 
-def _check_classes(folder: Path, found: tuple[str, ...], wanted: tuple[str, ...]) -> None:
+def _other_folders(folder: Path, found: tuple[str, ...], wanted: tuple[str, ...]) -> list[str]:
+    """One line if the class folders are not the wanted ones."""
     missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
     parts = [f"{_listed(missing)} missing"] if missing else []
     parts += [f"{_listed(extra)} not among the {len(wanted)} classes"] if extra else []
-    if parts:
-        raise UserError(
-            f"{folder}: class folders differ from those of training: {'; '.join(parts)}"
-        )
+    text = f"{folder}: class folders differ from those of training: {'; '.join(parts)}"
+    return [text] if parts else []
 
 
 def _listed(names: list[str]) -> str:

@@ -35,7 +35,7 @@ class Batch:
     (H, W) that the predictions of each image are brought to, where labels have it too; that of
     `images` when left out. extras: (B, H, W) maps by name that every sample of the batch has.
     originals: uint8 (B, H, W, 3) at `sizes`, the pictures that `images` were resized from, None
-    where they were not; they stay on the host.
+    where they were not; they stay on the host. files: the paths of the pictures, if known.
     """
 
     images: Tensor
@@ -47,6 +47,7 @@ class Batch:
     sizes: list[tuple[int, int]] = field(default_factory=list)
     extras: dict[str, Tensor] = field(default_factory=dict)
     originals: Tensor | None = None
+    files: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not self.sizes:
@@ -78,6 +79,7 @@ class Loaded:
     index: int
     name: str
     sample: Sample | None
+    file: str
     error: str = ""
 
 
@@ -104,14 +106,15 @@ class _Numbered(Dataset[Loaded]):
 
     def __getitem__(self, draw: int | Draw) -> Loaded:
         index = draw.index if isinstance(draw, Draw) else draw
+        item = self.dataset.items[index]
+        file = str(item.image)
         try:
             sample = self.dataset[draw]
         except DataError as error:
             if not self.report_unreadable:
                 raise
-            name = self.dataset.items[index].name
-            return Loaded(index=index, name=name, sample=None, error=str(error))
-        return Loaded(index=index, name=sample.name, sample=sample)
+            return Loaded(index=index, name=item.name, sample=None, file=file, error=str(error))
+        return Loaded(index=index, name=sample.name, sample=sample, file=file)
 
 
 def collate(samples: Sequence[Sample], indices: Sequence[int] | None = None) -> Batch:
@@ -165,6 +168,7 @@ def _stack_labels(labels: Sequence[Any]) -> Tensor:
 def _collate_loaded(loaded: Sequence[Loaded]) -> Batch:
     good = [(item.sample, item.index) for item in loaded if item.sample is not None]
     batch = collate([sample for sample, _ in good], [index for _, index in good])
+    batch.files = [item.file for item in loaded if item.sample is not None]
     batch.failed = [(item.name, item.error) for item in loaded if item.sample is None]
     return batch
 

@@ -138,19 +138,23 @@ def zero_label_ids(num_classes: int) -> dict[int, int]:
     return {0: IGNORE, **classes, IGNORE: IGNORE}
 
 
-def shifted_labels_text(used: npt.NDArray[np.bool_], spec: DatasetSpec) -> str:
+FEW_LABELS = 10  # of so many files it may well be that every pixel is labelled
+
+
+def shifted_labels_text(used: npt.NDArray[np.bool_], spec: DatasetSpec, files: int) -> str:
     """Why the label files of a whole set seem to be shifted already, or an empty text.
 
     used: (256,) which raw values occur in any of them; only a spec with `zero_label` is judged.
-    Shifted once, void 0 is 255 and no file holds the last class any more; void that was lost
-    on the way leaves neither 0 nor 255.
+    files: how many they are. Shifted once, void 0 is 255 and no file holds the last class any
+    more; void that was lost on the way leaves neither 0 nor 255, which a few files may also do
+    without being wrong.
     """
     if not spec.zero_label or not used.any():
         return ""
     last = spec.num_classes
     if used[IGNORE] and not used[last]:
         seen = f"hold {IGNORE} but never {last}"
-    elif not used[0] and not used[IGNORE]:
+    elif not used[0] and not used[IGNORE] and files > FEW_LABELS:
         seen = f"never hold 0, nor {IGNORE}"
     else:
         return ""

@@ -91,7 +91,7 @@ def _verify(items: Sequence[Item], spec: DatasetSpec, workers: int) -> None:
     used = np.zeros(NUM_RAW_IDS, bool)
     for values in in_threads(lambda item: _checked_ids(item, spec), items, workers):
         used |= values
-    if shifted := shifted_labels_text(used, spec):
+    if shifted := shifted_labels_text(used, spec, len(items)):
         raise DataError(f"{items[0].label}: {shifted}")
 
 

@@ -27,6 +27,7 @@ from engine.state import Progress, TrainState
 from network.build import build_net, list_classifiers, resolve_arch
 from network.convert import load_official, read_checkpoint
 from network.convert.checkpoint import split_weights
+from network.convert.fit import fitted
 from network.convert.hanet import AUXILIARY
 from network.convert.position_tables import load_position_tables
 from network.heads.hanet_places import attention_blocks, record_gates
@@ -111,8 +112,13 @@ def build_network(
     num_classes: int,
     log: RunLog,
     snapshot: Snapshot | None,
+    resumed: Snapshot | None = None,
 ) -> nn.Module:
-    """The network of `--arch`, with the weights of `snapshot` when there is one."""
+    """The network of `--arch`, with the weights of `snapshot` when there is one.
+
+    Those of `resumed` come with all else that it holds, later; here only the sizes that a
+    network takes from its file, which the optimiser must see.
+    """
     net = build_net(args.arch, num_classes, **dataclasses.asdict(model))
     count = sum(item.numel() for item in net.parameters())
     log.msg(f"{args.arch}: {count:,} parameters, {num_classes} classes")
@@ -122,9 +128,14 @@ def build_network(
     if snapshot:
         _check_task_of(snapshot, args.task)
         partial = tuple(item for item in args.allow_partial.split(",") if item)
-        optional = UNUSED_IN_EVALUATION if args.eval else ()
         report = load_official(
-            net, snapshot.content, partial, title=snapshot.path, optional=optional
+            net,
+            snapshot.content,
+            partial=partial,
+            title=snapshot.path,
+            optional=UNUSED_IN_EVALUATION if args.eval else (),
+            dataset=args.dataset,
+            offer_partial=not args.eval,
         )
         log.msg(f"{snapshot.path}: {report}")
         if args.eval and args.no_pos_dataset and attention_blocks(net):
@@ -133,6 +144,8 @@ def build_network(
             run_trained_heads(net, snapshot.path, snapshot.facts)
     elif args.eval:
         raise UserError("an evaluation needs weights: --snapshot FILE or --from_run DIR")
+    elif resumed and resumed.content.get("arch") == resolve_arch(args.arch):
+        fitted(net, split_weights(resumed.content)[0], f"--resume {resumed.path}")
     elif model.pretrained:
         log.msg(f"{model.pretrained}: {net.trunk_report}")
     elif model.hila_reuse_bottom:
@@ -397,9 +410,6 @@ def protocol(args: argparse.Namespace, model: ModelConfig) -> dict[str, Any]:
         "size_divisor": args.size_divisor,
         "pre_size": args.pre_size,
         "distance_crop": args.eval_distance_crop,
-        "images": [args.eval_f1_start, args.eval_f1_start + args.eval_f1_step_size]
-        if args.eval_f1_start >= 0
-        else None,
         "boundary_labels": args.eval_f1_labels,
         "precision": args.precision,
         **({"positions": False} if args.no_pos_dataset else {}),

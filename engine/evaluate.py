@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from config import UserError
 from datasets.loader import Batch
 from datasets.spec import DatasetSpec
 from engine.predict import Infer, Inputs, scores_of
@@ -31,6 +32,7 @@ from network.outputs import GATE_PREFIX, PRED
 from transforms.normalize import denormalize
 
 ValLoss = Callable[[Tensor, Tensor], Tensor]
+Log = Callable[[str], None]
 
 __all__ = ["EvalSummary", "evaluate"]
 
@@ -45,7 +47,15 @@ class _Tally:
     labelled: int = 0
     images: int = 0
     skipped: int = 0
+    not_finite: int = 0
     unreadable: list[str] = field(default_factory=list)
+
+    def note(self, what: str, name: str, reason: str, log: Log | None) -> None:
+        """List a picture that is `what`: not read, not predicted."""
+        line = f"{name}: {reason}"
+        self.unreadable.append(line)
+        if log is not None:
+            log(f"{what}: {line}")
 
 
 def identity_reduce(tensor: Tensor) -> Tensor:
@@ -71,9 +81,10 @@ def evaluate(
     all_reduce: Callable[[Tensor], Tensor] = identity_reduce,
     gather: Gather = gather_alone,
     crop: tuple[int, int] | None = None,
+    skip_refused: bool = False,
     rank: int = 0,
     world: int = 1,
-    log: Callable[[str], None] | None = None,
+    log: Log | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> EvalSummary:
     """Evaluate every image of `loader` once; add each to the sinks and close them.
@@ -82,7 +93,8 @@ def evaluate(
     `val_loss(scores, labels)` sees float32 (B, K, H, W) and int64 (B, H, W) outside of
     `autocast`. `all_reduce` sums a tensor over the ranks, `gather` collects objects: the loop
     is the same on one rank and on many, and collective on many. A file that could not be read
-    is logged and listed, UserError if none could be. `progress(batches done, batches or None)`
+    is logged and listed, UserError if none could be; so, with `skip_refused`, is a picture that the
+    network refuses with a UserError, as too small. `progress(batches done, batches or None)`
     follows each batch. With `metrics=False` a sink is not given what it has already, and images
     that all sinks have do not go through the network; with metrics all are stored anew.
     `crop` (H, W): only the `distance_window` is scored; loss and sinks get the whole image.
@@ -93,13 +105,13 @@ def evaluate(
     total = len(loader) if isinstance(loader, Sized) else None
     with torch.inference_mode():
         for number, batch in enumerate(loader, 1):
-            _note_unreadable(batch, tally, log)
+            for name, reason in batch.failed:
+                tally.note("not read", name, reason, log)
             if not metrics:
                 batch = _pending(batch, sinks, tally)
-            if batch.names:
-                with autocast():
-                    outputs = scores_of(infer, _inputs(batch, device))
-                _count(batch, outputs, spec, tally, sinks, val_loss, metrics, crop)
+            outputs = _outputs(infer, batch, device, autocast, tally if skip_refused else None, log)
+            if outputs is not None:
+                _count(batch, outputs, spec, tally, sinks, val_loss, metrics, crop, log)
                 del outputs
             if progress is not None:
                 progress(number, total)
@@ -108,12 +120,33 @@ def evaluate(
     return _summarise(tally, spec, device, metrics, all_reduce, gather, start)
 
 
-def _note_unreadable(batch: Batch, tally: _Tally, log: Callable[[str], None] | None) -> None:
-    for name, reason in batch.failed:
-        line = f"{name}: {reason}"
-        tally.unreadable.append(line)
-        if log is not None:
-            log(f"not read: {line}")
+def _outputs(
+    infer: Infer,
+    batch: Batch,
+    device: torch.device,
+    autocast: Callable[[], AbstractContextManager[object]],
+    tally: _Tally | None,
+    log: Log | None,
+) -> dict[str, Tensor] | None:
+    """What `infer` gives; None for a batch without images, or with ones that it refuses.
+
+    Those are listed in `tally`; without one, they are a UserError with the file and its size.
+    """
+    if not batch.names:
+        return None
+    try:
+        with autocast():
+            return scores_of(infer, _inputs(batch, device))
+    except UserError as error:
+        reasons = [
+            f"{file} ({width}x{height} pixels): {error}"
+            for file, (height, width) in zip(batch.files or batch.names, batch.sizes, strict=True)
+        ]
+        if tally is None:
+            raise UserError(reasons[0]) from error
+    for name, reason in zip(batch.names, reasons, strict=True):
+        tally.note("not predicted", name, reason, log)
+    return None
 
 
 def _pending(batch: Batch, sinks: Sequence[Sink], tally: _Tally) -> Batch:
@@ -136,6 +169,7 @@ def _pending(batch: Batch, sinks: Sequence[Sink], tally: _Tally) -> Batch:
         sizes=[batch.sizes[position] for position in keep],
         extras={name: values[keep] for name, values in batch.extras.items()},
         originals=None if batch.originals is None else batch.originals[keep],
+        files=[batch.files[position] for position in keep] if batch.files else [],
     )
 
 
@@ -165,10 +199,12 @@ def _count(
     val_loss: ValLoss | None,
     metrics: bool,
     crop: tuple[int, int] | None,
+    log: Log | None,
 ) -> None:
     """Loss, confusion and results of one batch."""
     scores = outputs.pop(PRED)
     top, classes = scores.max(1)
+    _note_not_finite(top, batch, tally, log)
     pred = classes.to(torch.uint8)
     labels = batch.labels.to(scores.device) if batch.labels is not None and metrics else None
     if labels is not None and val_loss is not None:
@@ -199,6 +235,18 @@ def _count(
         )
         for sink in taken:
             sink.add(result)
+
+
+def _note_not_finite(top: Tensor, batch: Batch, tally: _Tally, log: Log | None) -> None:
+    """Count pictures whose largest scores (B, H, W) are NaN or infinite; a line for the first."""
+    broken = (~torch.isfinite(top).flatten(1).all(dim=1)).tolist()
+    if any(broken) and not tally.not_finite and log is not None:
+        name = batch.names[broken.index(True)]
+        log(
+            f"warning: {name}: the scores of the network are NaN or infinite, its classes mean "
+            "nothing; other weights, or --precision fp32, may help"
+        )
+    tally.not_finite += sum(broken)
 
 
 def _add_loss(
@@ -279,8 +327,9 @@ def _summarise(
 ) -> EvalSummary:
     """Sum over the ranks; every rank gets the same summary."""
     bands = all_reduce(tally.bands)
-    counts = [tally.pixels, tally.labelled, tally.images, tally.skipped]
-    pixels, labelled, images, skipped = all_reduce(torch.tensor(counts, device=device)).tolist()
+    counts = [tally.pixels, tally.labelled, tally.images, tally.skipped, tally.not_finite]
+    reduced: list[int] = all_reduce(torch.tensor(counts, device=device)).tolist()
+    pixels, labelled, images, skipped, not_finite = reduced
     loss_sum = float(all_reduce(torch.tensor(tally.loss_sum, dtype=torch.float64, device=device)))
     unreadable = sorted(line for lines in gather(tally.unreadable) for line in lines)
     refuse_unread(images + skipped, unreadable)
@@ -293,4 +342,5 @@ def _summarise(
         skipped=skipped,
         seconds=time.monotonic() - start,
         unreadable=unreadable,
+        not_finite=not_finite,
     )

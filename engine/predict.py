@@ -25,7 +25,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from network.outputs import ATTENTION_PREFIX, PRED, SCALE_PREFIX, pred_key, scaled_rows
+from network.outputs import (
+    ATTENTION_PREFIX,
+    PRED,
+    SCALE_PREFIX,
+    at_scale,
+    pred_key,
+    scaled_rows,
+)
 from transforms.normalize import to_network
 
 Infer = Callable[[Tensor, Tensor | None], dict[str, Tensor]]
@@ -156,7 +163,8 @@ class Averaged:
             if view.scale != scale:
                 scaled, scale = self._at(inputs, view.scale), view.scale
             images, rows = scaled
-            pictures = self.infer(images.flip(-1) if view.mirrored else images, rows)
+            with at_scale(scale):
+                pictures = self.infer(images.flip(-1) if view.mirrored else images, rows)
             scores = pictures.pop(PRED)
             if total is None:
                 total = scores.new_zeros(*scores.shape[:2], *size)

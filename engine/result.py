@@ -45,7 +45,8 @@ class EvalSummary:
     `scores` is None without metrics, and so is `bands`: the scores of the height bands by key,
     see `metrics.bands`; `loss` is the mean over all pixels that count, None
     without a loss or labels. `skipped` images were already stored by all sinks.
-    `unreadable` holds one line a file, "name: reason".
+    `unreadable` holds one line a file, "name: reason". `not_finite` images had NaN or infinite
+    scores.
     """
 
     scores: Scores | None
@@ -55,6 +56,7 @@ class EvalSummary:
     seconds: float
     unreadable: list[str]
     bands: dict[str, Scores] | None = None
+    not_finite: int = 0
 
     def headline(self) -> dict[str, float | None]:
         """The score for status.json."""

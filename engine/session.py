@@ -83,10 +83,10 @@ def write_run_facts(
     runlog.write_json(log.directory / "run.json", content)
 
 
-def resume(args: argparse.Namespace, state: TrainState, world: World, log: RunLog) -> None:
-    """Go on from `--resume FILE|auto`; `auto` in an empty directory starts anew and says so."""
+def read_resumed(args: argparse.Namespace, log: RunLog) -> build.Snapshot | None:
+    """The file of `--resume FILE|auto`; `auto` in an empty directory starts anew and says so."""
     if not args.resume:
-        return
+        return None
     path = Path(args.resume)
     if args.resume == "auto":
         found = checkpoint.newest(log.directory)
@@ -97,12 +97,20 @@ def resume(args: argparse.Namespace, state: TrainState, world: World, log: RunLo
             )
         if found is None:
             log.msg(f"--resume auto: no checkpoint in {log.directory}, training starts anew")
-            return
+            return None
         path = found
-    state.unpack(checkpoint.load_plain(path), world.rank)
+    content = checkpoint.load_plain(path)
+    return build.Snapshot(str(path), content, content)
+
+
+def resume(file: build.Snapshot | None, state: TrainState, world: World, log: RunLog) -> None:
+    """Go on from `file`, if there is one."""
+    if file is None:
+        return
+    state.unpack(file.content, world.rank)
     progress = state.progress
     log.msg(
-        f"resumed {path} at epoch {progress.epoch}, step {progress.step} "
+        f"resumed {file.path} at epoch {progress.epoch}, step {progress.step} "
         f"({progress.iteration} steps in all)"
     )
 
@@ -183,10 +191,11 @@ def run_evaluation(
     sinks: list[Sink] | None = None,
     metrics: bool = True,
     crop: tuple[int, int] | None = None,
+    skip_refused: bool = False,
 ) -> EvalSummary:
     """`evaluate` on this run's ranks, with progress lines in its log."""
     progress = log.progress("evaluate")
-    return evaluate(
+    summary = evaluate(
         infer,
         loader,
         spec,
@@ -198,11 +207,18 @@ def run_evaluation(
         all_reduce=distributed.all_reduce_sum,
         gather=distributed.gather_objects,
         crop=crop,
+        skip_refused=skip_refused,
         rank=world.rank,
         world=world.size,
         log=log.msg_any_rank,
         progress=progress,
     )
+    if summary.not_finite:
+        broken = f"{summary.not_finite} of {summary.num_images} images"
+        log.msg(f"warning: NaN or infinite scores in {broken}")
+    elif not math.isfinite(summary.loss or 0.0):
+        log.msg("warning: the loss is not finite although all largest scores are")
+    return summary
 
 
 class Evaluation:
@@ -226,9 +242,15 @@ class Evaluation:
             self.spec = spec_from_checkpoint(facts)
         else:
             self.spec = registry.dataset_spec(args, cfg)
-        self.items = published_slice(args, data.eval_items(args, cfg))
+        every = data.eval_items(args, cfg)
+        self.items = published_slice(args, every)
         if args.test_mode:
             self.items = self.items[: build.TEST_MODE_IMAGES]
+        self.slice: list[int] | None = None
+        if args.eval_f1_start >= 0:
+            self.slice = [args.eval_f1_start, args.eval_f1_start + len(self.items)]
+            which = f"only, of {len(every)}" if len(self.items) < len(every) else "(all)"
+            log.msg(f"all scores are of images {self.slice[0]} to {self.slice[1] - 1} {which}")
         labelled = all(item.label is not None for item in self.items)
         self.metrics = labelled and not args.no_metrics
         for flag in ("dump_topn", "eval_f1", "mod_f1", "eval_distance_crop"):
@@ -240,7 +262,11 @@ class Evaluation:
         self.fingerprint: Callable[[], dict[str, object]] = lambda: data.fingerprint(args, cfg)
 
     def run(self, net: nn.Module, protocol: dict[str, Any]) -> EvalSummary:
-        """Evaluate, print the table, write results.json, dumps and the report page."""
+        """Evaluate, print the table, write results.json, dumps and the report page.
+
+        `protocol` says how; the images of `--eval_f1_start` are added here, [first, end).
+        """
+        protocol = {**protocol, "images": self.slice}
         key = evaluation_key(protocol, [item.name for item in self.items])
         dumps = open_dumps(
             self.args, self.spec, self.items, key=key, rank=self.world.rank, log=self.log
@@ -259,6 +285,7 @@ class Evaluation:
             sinks=dumps.sinks,
             metrics=self.metrics,
             crop=self.args.eval_distance_crop,
+            skip_refused=self.args.eval == "folder",
         )
         if self.world.is_main:
             self._report(summary, protocol, dumps)

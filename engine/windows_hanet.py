@@ -23,7 +23,7 @@ from torch import Tensor
 
 from config import UserError
 from engine.predict import Average, Infer, accumulate_, mean_
-from network.outputs import PRED
+from network.outputs import PRED, at_scale
 from transforms.normalize import denormalize, to_tensor
 from transforms.resample import Filter, resample_image, resample_rows, whole
 
@@ -176,7 +176,9 @@ class ScaledPictures:
                 positions = torch.from_numpy(resample_rows(rows.cpu().numpy(), window))
                 own_rows = positions[None].to(image.device)
             for mirrored in (False, True) if self.flip else (False,):
-                scores = one_view(scaled.flip(-1) if mirrored else scaled, own_rows)
+                view = scaled.flip(-1) if mirrored else scaled
+                with at_scale(scale):
+                    scores = one_view(view, own_rows)
                 if total is None:
                     total = scores.new_zeros(1, scores.shape[1], *size)
                 accumulate_(total, scores, mirrored, self.average)

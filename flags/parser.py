@@ -44,7 +44,8 @@ REPLACED = {
     "efficient_test": "every evaluation streams: at most two full-size score maps, nothing stored",
 }
 
-DESCRIPTION = "The command line of `train.py` and `eval.py`: every flag with type, range and help."
+DESCRIPTION = "The command line of `train.py` and `eval.py`: every flag with type, range and help. "
+DESCRIPTION += "`--bs-trn` is the same as `--bs_trn`."
 
 GROUPS: dict[str, Callable[[Callable[..., object]], None]] = {
     "network": network.add_network,
@@ -119,10 +120,9 @@ def _published_slice(args: argparse.Namespace, given: set[str]) -> str:
     args.eval_f1 = args.eval_f1 or not args.mod_f1
     if "eval_f1_th" not in given:
         args.eval_f1_th = (evaluation.HILA_THRESHOLD,)
-    stop = args.eval_f1_start + args.eval_f1_step_size
     return (
-        f"--eval_f1_start: all scores are of images {args.eval_f1_start} to {stop - 1} only; "
-        "not needed for memory, images stream. The sums in results.json of several slices add up"
+        "--eval_f1_start is not needed for memory, images stream; the sums in results.json of "
+        "several slices add up"
     )
 
 

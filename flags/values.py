@@ -5,14 +5,30 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
-from typing import NoReturn
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from config import UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose errors are `UserError`s that name the nearest flag."""
+    """argparse whose errors are `UserError`s, and that takes `--bs-trn` for `--bs_trn`."""
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """As argparse does; hyphens inside the name of a flag stand for underscores."""
+        words = sys.argv[1:] if args is None else args
+        return super().parse_known_args([self._spelt(word) for word in words], namespace)
+
+    def _spelt(self, word: str) -> str:
+        """`word` with the flag in it as it was declared; what is no flag stays as it is."""
+        name, equals, value = word.partition("=")
+        declared = "--" + name[2:].replace("-", "_")
+        known = self._option_string_actions
+        is_other = name.startswith("--") and name not in known and declared in known
+        return declared + equals + value if is_other else word
 
     def error(self, message: str) -> NoReturn:
         raise UserError(message)

@@ -19,7 +19,7 @@ from network.heads.scale_attention import sigmoid_head
 from network.heads.segmentation import segmentation_head
 from network.multiscale import SingleScale
 from network.ops.conv import conv
-from network.ops.resize import Size, resize, scaled_size, size_of
+from network.ops.resize import Size, at_scale, resize, scaled_size, size_of
 from network.ops.rows import scaled_rows
 from network.outputs import (
     PRED,
@@ -111,7 +111,8 @@ class AllScales(nn.Module):
     def _run(self, images: Tensor, rows: Tensor | None, scale: float) -> _Pass:
         size = scaled_size(size_of(images), scale)
         image = resize(images, size, self.align_corners)
-        maps = run_pass(self.net, image, scaled_rows(rows, size[0]))
+        with at_scale(scale):
+            maps = run_pass(self.net, image, scaled_rows(rows, size[0]))
         return _Pass(
             scale=scale,
             size=size,

@@ -95,6 +95,11 @@ def hila_of(
     if set(stages) - {2, 3, 4} or len(set(stages)) != len(stages):
         text = ",".join(map(str, stages))
         raise UserError(f"hila_stages={text}: some of 2,3,4 wanted, each once")
+    if not stages:
+        raise UserError(
+            "hila_stages names no stage: some of 2,3,4 wanted; without inter-level attention the "
+            "networks are segformer.B0 to B5, swin.T_UPerNet and swin.S_UPerNet"
+        )
     for name in ("hila_stride", "hila_heads", "hila_mlp_ratios"):
         values = getattr(model, name)
         if values is not None and min(values) < 1:

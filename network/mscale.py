@@ -23,7 +23,7 @@ from network.multiscale import (
     hierarchical,
     scale_pass,
 )
-from network.ops.resize import Size, resize, size_of
+from network.ops.resize import Size, at_scale, resize, size_of
 from network.ops.rows import scaled_rows
 from network.outputs import with_boundary
 
@@ -72,7 +72,8 @@ class FusedContext(MultiScale):
         for scale in reversed(scales):
             size, image = self.scaled(images, scale)
             own_rows = scaled_rows(rows, size[0])
-            low, context = net.encode(image, own_rows)
+            with at_scale(scale):
+                low, context = net.encode(image, own_rows)
             if trust is not None and lower is not None:
                 context = self._blend(trust, passes[-1].size, lower, context)
             maps = with_boundary(net, net.decode(low, context, own_rows))

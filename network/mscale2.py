@@ -17,7 +17,7 @@ from network.basic import HRNET_OPTIONS, PlainHRNet, hrnet_trunk
 from network.deepv3 import PLUS_OPTIONS, deepv3_plus
 from network.heads.scale_attention import sigmoid_head
 from network.multiscale import MultiScale, ScalePass, scale_pass
-from network.ops.resize import Size, resize, size_of
+from network.ops.resize import Size, at_scale, resize, size_of
 from network.ops.rows import scaled_rows
 from network.outputs import ATTENTION_PREFIX, OneScale, attn_key, run_pass
 
@@ -42,7 +42,8 @@ class FeaturePairs(MultiScale):
         found = []
         for scale in reversed(scales):
             size, image = self.scaled(images, scale)
-            found.append((scale, size, run_pass(self.net, image, scaled_rows(rows, size[0]))))
+            with at_scale(scale):
+                found.append((scale, size, run_pass(self.net, image, scaled_rows(rows, size[0]))))
         higher_feats = [maps.feats for _, _, maps in found[1:]]
         attentions = [
             self._attend(maps.feats, higher)

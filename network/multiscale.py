@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from config import ModelConfig
 from network.heads.scale_attention import ScaleAttention
-from network.ops.resize import Size, resize, scaled_size, size_of
+from network.ops.resize import Size, at_scale, resize, scaled_size, size_of
 from network.ops.rows import scaled_rows
 from network.outputs import (
     AUX,
@@ -164,7 +164,8 @@ class MultiScale(nn.Module):
         for scale in reversed(scales):
             attend = attend_top or scale != scales[0]
             size, image = self.scaled(images, scale)
-            maps = run_pass(self.net, image, scaled_rows(rows, size[0]), features=attend)
+            with at_scale(scale):
+                maps = run_pass(self.net, image, scaled_rows(rows, size[0]), features=attend)
             attention = self.scale_attn(maps.feats) if attend else None
             passes.append(scale_pass(scale, size, maps, attention))
         return passes[::-1]

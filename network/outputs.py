@@ -30,6 +30,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from network.ops.resize import at_scale as at_scale
 from network.ops.resize import resize, size_of
 from network.ops.rows import scaled_rows as scaled_rows  # for those who may not see the layers
 

@@ -35,6 +35,7 @@ from reports.looking import (
     looking_parser,
     read_arguments,
     read_picture,
+    read_weights,
     run_program,
 )
 from reports.token_hierarchy import (
@@ -76,7 +77,7 @@ def arguments() -> Parser:
 
 def build_network(args: argparse.Namespace, log: RunLog) -> nn.Module:
     """The network of the flags with its weights, in eval mode; UserError if it is no HILA."""
-    net = load_network(args, build.read_snapshot(args), log)
+    net = load_network(args, read_weights(args), log)
     if not topdown_stages(net):
         known = [name for name in list_archs() if name.startswith("hila.")]
         raise UserError(

@@ -39,6 +39,7 @@ from reports.looking import (
     looking_parser,
     read_arguments,
     read_picture,
+    read_weights,
     run_program,
 )
 from reports.render import write_html
@@ -81,16 +82,17 @@ def load_unept(args: argparse.Namespace, log: RunLog) -> tuple[UNEPT, bool]:
 
     UserError for any other architecture.
     """
-    snapshot = build.read_snapshot(args)
-    if snapshot is not None and not snapshot.facts and "arch" not in args.given:
+    snapshot = read_weights(args)
+    if not snapshot.facts and "arch" not in args.given:
         raise UserError(f"{snapshot.path} does not say which network it holds: give --arch")
     net = load_network(args, snapshot, log)
     if not isinstance(net, UNEPT):
         raise UserError(
             f"--arch {args.arch} has no deformable attention: unept.R50 and unept.DeiT have"
         )
-    facts = snapshot.facts if snapshot is not None else {}
-    options = facts.get("model_options", {"boundary_heads": True})  # published files: trained
+    options = snapshot.facts.get(
+        "model_options", {"boundary_heads": True}
+    )  # published files: trained
     return net, bool(options.get("boundary_heads", False))
 
 

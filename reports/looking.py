@@ -64,12 +64,18 @@ def read_picture(path: Path, max_side: int | None) -> Picture:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def load_network(
-    args: argparse.Namespace, snapshot: build.Snapshot | None, log: RunLog
-) -> nn.Module:
+def read_weights(args: argparse.Namespace) -> build.Snapshot:
+    """The file of --snapshot; UserError without one: pictures of random weights mean nothing."""
+    snapshot = build.read_snapshot(args)
+    if snapshot is None:
+        raise UserError("pictures need weights: --snapshot FILE")
+    return snapshot
+
+
+def load_network(args: argparse.Namespace, snapshot: build.Snapshot, log: RunLog) -> nn.Module:
     """The network of the flags with the weights of `snapshot`, in eval mode."""
     model = build.adopt_snapshot(args, cfg, snapshot)
-    if snapshot is not None and not snapshot.facts:
+    if not snapshot.facts:
         model = with_square_grid(model, snapshot)
     return build.build_network(args, model, num_classes_of(snapshot), log, snapshot).eval()
 
@@ -87,10 +93,8 @@ def with_square_grid(model: ModelConfig, snapshot: build.Snapshot) -> ModelConfi
     return dataclasses.replace(model, query_grid=(side, side))
 
 
-def num_classes_of(snapshot: build.Snapshot | None) -> int:
+def num_classes_of(snapshot: build.Snapshot) -> int:
     """The number of classes that a checkpoint was trained for, whoever wrote it."""
-    if snapshot is None:
-        return 1  # `build.build_network` says that weights are missing
     if snapshot.facts:
         return int(snapshot.facts["num_classes"])
     state, _ = split_weights(snapshot.content)

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One table of all runs of an experiment: what differs, mIoU, time, and how each one ended.
+"""One table of all runs of an experiment: what differs, scores, time, and how each one ended.
 
     python -m reports.sweep LOGROOT/EXPERIMENT              # prints, writes sweep.html there
     python -m reports.sweep LOGROOT/EXPERIMENT --out PAGE
 
 runx drops exit codes, so this reads what the runs left behind: run.json or hparams.json,
 metrics.csv, status.json; of a run that never got so far, the command line in submit_cmd.sh.
+The score is mean IoU, of a classifier top-1.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ MARKS = ("run.json", "hparams.json", "status.json", "submit_cmd.sh", "metrics.cs
 SILENT_SECONDS = 900.0  # a run that says it is running but wrote nothing for so long
 REPORT = "best_images/index.html"
 MISSING = "–"
+MEASURES = {"mean_iu": "mIoU", "top1": "top-1"}  # entry of a val row: name; a run has one of them
 
 Settings = dict[str, str]
 
@@ -42,7 +44,8 @@ class Run:
 
     name: str
     settings: Settings  # flag -> value as text; flags a run left out may be absent
-    scores: tuple[float, ...]  # mean IoU of every validation, in order
+    measure: str  # name of the score, "" before the first validation
+    scores: tuple[float, ...]  # of every validation, in order
     seconds: float | None
     status: str  # done, failed, interrupted, running, silent, not started
     reason: str
@@ -90,10 +93,12 @@ def read_run(folder: Path) -> Run:
     if state == "not started":
         reason = "no status file: still queued, or its flags were refused"
     report = folder / REPORT
+    measure, scores = _scores(folder / "metrics.csv")
     return Run(
         name=folder.name,
         settings=_settings(folder),
-        scores=_scores(folder / "metrics.csv"),
+        measure=measure,
+        scores=scores,
         seconds=None if seconds is None else float(seconds),
         status=state,
         reason=reason,
@@ -140,6 +145,7 @@ def _command_flags(path: Path) -> dict[str, Any]:
         if not word.startswith("--"):
             continue
         name, equals, value = word[2:].partition("=")
+        name = name.replace("-", "_")
         following = rest[position + 1 : position + 2]
         if not equals and following and not following[0].startswith("--"):
             value = following[0]
@@ -168,9 +174,9 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _scores(path: Path) -> tuple[float, ...]:
-    """mean_iu of every val row; a torn last row is dropped."""
-    scores = []
+def _scores(path: Path) -> tuple[str, tuple[float, ...]]:
+    """Name of the score, and its value in every val row; a torn last row is dropped."""
+    measure, scores = "", []
     text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     for line in text.splitlines():
         phase, *cells = line.split(",")
@@ -178,12 +184,20 @@ def _scores(path: Path) -> tuple[float, ...]:
         if phase != "val" or "timestamp" not in row:
             continue
         try:
-            score = float(row["mean_iu"])
-        except (KeyError, ValueError):
+            key = next(key for key in MEASURES if key in row)
+            score = float(row[key])
+        except (StopIteration, ValueError):
             continue
         if math.isfinite(score):
+            measure = MEASURES[key]
             scores.append(score)
-    return tuple(scores)
+    return measure, tuple(scores)
+
+
+def measure_of(runs: Sequence[Run]) -> str:
+    """What the scores of `runs` are called; both names where segmentation and classifiers mix."""
+    found = [name for name in MEASURES.values() if any(run.measure == name for run in runs)]
+    return " or ".join(found) or MEASURES["mean_iu"]
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
@@ -205,7 +219,8 @@ def differing(runs: Sequence[Run]) -> list[str]:
 def table(runs: Sequence[Run]) -> str:
     """The runs as aligned text, one line each."""
     names = differing(runs)
-    head = ["run", *names, "best mIoU", "last mIoU", "time", "status"]
+    measure = measure_of(runs)
+    head = ["run", *names, f"best {measure}", f"last {measure}", "time", "status"]
     rows = [head]
     for run in runs:
         ending = f"{run.status}: {run.reason}" if run.reason else run.status
@@ -244,7 +259,8 @@ def write_sweep(path: Path, title: str, runs: Sequence[Run]) -> None:
     counts: dict[str, int] = {}
     for run in runs:
         counts[run.status] = counts.get(run.status, 0) + 1
-    figures = [{"label": "best mIoU", "value": f"{100 * best:.2f} %"}] if best is not None else []
+    measure = measure_of(runs)
+    figures = [] if best is None else [{"label": f"best {measure}", "value": f"{100 * best:.2f} %"}]
     figures.append({"label": "runs", "value": str(len(runs))})
     figures += [{"label": status, "value": str(count)} for status, count in sorted(counts.items())]
     write_html(
@@ -255,6 +271,7 @@ def write_sweep(path: Path, title: str, runs: Sequence[Run]) -> None:
         figures=figures,
         has_best=best is not None,
         names=names,
+        measure=measure,
         rows=[_row(run, names, path.parent) for run in runs],
     )
 

@@ -8,6 +8,7 @@ stdout and the outcome of the run to `status.json`.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -97,6 +98,8 @@ class RunLog:
     def open(self, hparams: Mapping[str, Any]) -> None:
         """Start logging.log, metrics.csv, hparams.json and the TensorBoard file."""
         rank = 0 if self.is_main else 1
+        # It says that some value is NaN, not which one; whoever computed it has said so by then.
+        logging.getLogger("tensorboardX.x2num").setLevel(logging.ERROR)
         logx.initialize(
             str(self.directory), tensorboard=True, hparams=plain(hparams), global_rank=rank
         )

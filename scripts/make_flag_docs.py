@@ -25,7 +25,7 @@ HEADER = """\
 
 `train.py` and `eval.py` have the same flags. An unknown flag, a value of the wrong type or range,
 and a flag that could have no effect with the others are errors (one line, exit code 2).
-Lists are comma separated: `--n_scales 0.5,1.0,2.0`.
+Lists are comma separated: `--n_scales 0.5,1.0,2.0`. `--bs-trn` is the same as `--bs_trn`.
 """
 
 TREE = """\

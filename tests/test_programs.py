@@ -234,6 +234,8 @@ def test_slices_of_hilas_tester_add_up_to_the_whole_set(
             "--mod_f1", "--eval_distance_crop", "999", "40", *flags, *(["--eval_f1"]),
         )  # fmt: skip
         assert result.returncode == 0, result.stdout + result.stderr
+        which = {"head": "images 0 to 0 only, of 4", "tail": "images 1 to 3 only, of 4"}
+        assert which.get(name, "F 0.00088") in result.stdout
         assert ("scores are of images" in result.stdout) == (name != "whole")
         assert "F 0.00088" in result.stdout and "any two classes" in result.stdout
         found[name] = json.loads((out / "results.json").read_text())
@@ -241,7 +243,8 @@ def test_slices_of_hilas_tester_add_up_to_the_whole_set(
         parts = [np.array(found[name][key]["sums"]) for name in ("head", "tail")]
         assert np.allclose(sum(parts), found["whole"][key]["sums"])
     assert found["head"]["counts"]["images"] == 1
-    assert found["head"]["protocol"]["images"] == [0, 1]
+    images = {name: each["protocol"]["images"] for name, each in found.items()}
+    assert images == {"head": [0, 1], "tail": [1, 4], "whole": None}
     pixels = [np.sum(found[name]["confusion"]) for name in ("head", "tail", "whole")]
     assert pixels[0] > 0 and pixels[0] + pixels[1] == pixels[2]
 

@@ -26,7 +26,7 @@ REDUCTIONS = (8, 4, 2, 1)
 STRIDES = (4, 8, 16, 32)
 BLOCK_EPS, PLAIN_EPS = 1e-6, 1e-5  # of block and stage norms; of embedding and reduction norms
 DROP_PATH = 0.1
-SMALLEST = 29  # pixels: below, stage 1 has less than one patch of its reduced keys
+SMALLEST = 4  # pixels a side: one patch of stage 1
 
 Four = tuple[int, int, int, int]
 
@@ -68,7 +68,8 @@ class PatchEmbed(nn.Module):
 class ReducedAttention(nn.Module):
     """Self-attention of tokens (B, H, W, C) to a copy of the map `reduction` times smaller.
 
-    Rows and columns that do not fill a patch of the copy are left out of it, as published.
+    Rows and columns that do not fill a patch of the copy are left out of it, as published; a map
+    that is smaller than one patch, where nothing would be left, is filled up with zeros.
 
     Source: "SegFormer", equations 1 and 2.
     """
@@ -90,7 +91,9 @@ class ReducedAttention(nn.Module):
         query = self.q(x).view(shape).transpose(1, 2)
         source = x
         if self.reduction > 1:
-            source = self.norm(self.sr(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+            right, below = (max(self.reduction - side, 0) for side in (width, height))
+            filled = F.pad(x, (0, 0, 0, right, 0, below)) if right or below else x
+            source = self.norm(self.sr(filled.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
         key, value = self.kv(source).chunk(2, dim=-1)
         mixed = F.scaled_dot_product_attention(
             query,
@@ -136,7 +139,7 @@ def as_map(tokens: Tensor) -> Tensor:
 class MiT(nn.Module):
     """(B, 3, H, W) -> four maps at strides 4, 8, 16, 32, sizes rounded up.
 
-    H and W are at least 29. `channels` announces the maps. `file_names` says how an ImageNet
+    H and W are at least 4. `channels` announces the maps. `file_names` says how an ImageNet
     file names the weights.
     """
 

@@ -15,21 +15,26 @@ from network.convert.checkpoint import read_checkpoint, split_weights
 from network.convert.entries import dead_names, is_dead
 from network.convert.fit import fitted
 from network.convert.nvidia import BACKBONE_PREFIX, official_name, strip_saved_prefix, to_wanted
-from network.convert.report import LoadReport, shortened
+from network.convert.refusal import Source, another_trunk, net_title, other_classes, refusal
+from network.convert.report import LoadReport
 
 HRVIT_START = "stem.conv1.weight"  # of a classifier, which has no group around its trunk
 COUNTER = "num_batches_tracked"  # absent from files of old torch versions; not a weight
+MMSEG_HEADS = {"decode_head", "context_branch"}  # the second: UN-EPT
 
 
 def detect(state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
-    """Name of the key layout: `hiseg`, `nvidia`, `hanet`, `hrvit` or `imagenet`."""
+    """Name of the key layout: `hiseg`, `nvidia`, `hanet`, `hrvit`, `mmseg` or `imagenet`."""
     if "model_options" in facts:
         return "hiseg"
     if imagenet.is_trunk(state):
         return "imagenet"
     if HRVIT_START in state:
         return "hrvit"
-    return "hanet" if hanet.is_hanet(state) else "nvidia"
+    if hanet.is_hanet(state):
+        return "hanet"
+    groups = {key.split(".", 1)[0] for key in state}
+    return "mmseg" if "backbone" in groups and groups & MMSEG_HEADS else "nvidia"
 
 
 OWN_NAMES: dict[str, Callable[[str], str]] = {  # key of a layout -> key without `net.`
@@ -53,10 +58,13 @@ def _allowed(key: str, partial: Sequence[str]) -> bool:
     )
 
 
+Shapes = dict[str, tuple[tuple[int, ...], tuple[int, ...]]]  # name: in the file, in the network
+
+
 def _plan(
     net: nn.Module, state: Mapping[str, Tensor], partial: Sequence[str], layout: str
-) -> tuple[dict[str, Tensor], LoadReport]:
-    """Tensors to copy by name of the network, and what becomes of all names."""
+) -> tuple[dict[str, Tensor], Shapes, LoadReport]:
+    """Tensors to copy by name of the network, those of another shape, what becomes of all names."""
     own = net.state_dict()
     dead = [official_name(name) for name in dead_names(net)]
     dropped = [key for key in state if layout == "imagenet" and imagenet.is_classifier(key)]
@@ -66,7 +74,7 @@ def _plan(
     dropped += [key for key, names in spellings.items() if any(is_dead(n, dead) for n in names)]
     found: dict[str, Tensor] = {}
     unexpected: list[str] = []
-    mismatched: list[tuple[str, str]] = []  # name, name with both shapes
+    misfits: Shapes = {}
     for key, value in state.items():
         if key in dropped:
             continue
@@ -74,11 +82,9 @@ def _plan(
         if name not in own:
             (dropped if _allowed(key, partial) else unexpected).append(key)
         elif value.shape != own[name].shape:
-            shapes = f"{name} {tuple(value.shape)}, wanted {tuple(own[name].shape)}"
-            mismatched.append((name, shapes))
+            misfits[name] = tuple(value.shape), tuple(own[name].shape)
         else:
             found[name] = value
-    misfits = {name for name, _ in mismatched}
     missing = [
         name
         for name in own
@@ -90,37 +96,11 @@ def _plan(
         dropped=tuple(dropped),
         missing=tuple(missing),
         unexpected=tuple(unexpected),
-        mismatched=tuple(shapes for _, shapes in mismatched),
+        mismatched=tuple(
+            f"{name} {there}, wanted {here}" for name, (there, here) in misfits.items()
+        ),
     )
-    return found, report
-
-
-def _title(net: nn.Module) -> str:
-    arch, num_classes = getattr(net, "arch", type(net).__name__), getattr(net, "num_classes", None)
-    return f"{arch} with {num_classes} classes"
-
-
-def _refusal(net: nn.Module, source: str, facts: Mapping[str, Any], report: LoadReport) -> str:
-    """One line: what does not fit, and the way out."""
-    there = [str(facts["arch"])] if "arch" in facts else []
-    there += [f"{facts['num_classes']} classes"] if "num_classes" in facts else []
-    text = f"{source} ({', '.join(there) or report.layout}) does not fit {_title(net)}: "
-    parts = []
-    for what in ("mismatched", "missing", "unexpected"):
-        names = getattr(report, what)
-        if names:
-            parts.append(f"{len(names)} {what} ({shortened(names)})")
-    way = "--allow_partial PREFIX,... names what may be left out"
-    if all(_allowed(name, ["boundary"]) for name in (*_misfits(report), *report.unexpected)):
-        fate = "are left out" if report.unexpected else "start from random weights"
-        way = f"add --allow_partial boundary: the heads of --dt_offset_wt {fate}"
-    hint = hanet.auxiliary_hint(report.missing, report.unexpected)
-    return text + "; ".join(parts) + f"; {way}" + (f"; {hint}" if hint else "")
-
-
-def _misfits(report: LoadReport) -> list[str]:
-    """Names of the network that found nothing in the file, or another shape."""
-    return [*report.missing, *(text.split(" ", 1)[0] for text in report.mismatched)]
+    return found, misfits, report
 
 
 def _copy(net: nn.Module, found: Mapping[str, Tensor]) -> None:
@@ -135,11 +115,15 @@ def load_official(
     partial: Sequence[str] = (),
     trust: bool = False,
     title: str = "the state dict",
+    *,
     optional: Sequence[str] = (),
+    dataset: str = "",
+    offer_partial: bool = True,
 ) -> LoadReport:
     """Load a file, or the dictionary in one, into `net`; nothing is copied unless all fits.
 
-    `title` is what errors call a dictionary.
+    `title` is what errors call a dictionary, `dataset` what they call the classes of `net`; with
+    `offer_partial` they name leaving weights out as a way out.
 
     `partial` names prefixes of weights that may be absent or of another shape and then keep
     their present value, in our spelling or the official one (`ocr.cls_head`); `optional` those
@@ -152,21 +136,57 @@ def load_official(
     title = str(source) if named else title
     if not state:
         raise UserError(f"{title} holds no weights")
-    state = fitted(net, strip_saved_prefix(state), title)
+    state = strip_saved_prefix(state)
+    layout = detect(state, facts)
+    about = Source(
+        title=title, facts=facts, layout=layout, dataset=dataset, offer_partial=offer_partial
+    )
+    _check_trunk(net, state, partial, about)
+    state = fitted(net, state, title)
     _check_prefixes(net, state, partial)
     partial = [*partial, *optional]
-    found, report = _plan(net, state, partial, detect(state, facts))
-    names = _misfits(report)
+    found, misfits, report = _plan(net, state, partial, layout)
+    names = [*report.missing, *misfits]
     if report.unexpected or not all(_allowed(name, partial) for name in names):
-        options = getattr(net, "model_options", None), facts.get("model_options")
-        hint = hanet.misfit(net.state_dict(), state, *options)
-        if hint and all("hanet" in name for name in (*names, *report.unexpected)):
-            raise UserError(f"{title} does not fit {_title(net)}: {hint}")
-        other_stages = hila.misfit(title, net.state_dict(), state)
-        refusal = _refusal(net, title, facts, report) + (f"; {hint}" if hint else "")
-        raise UserError(other_stages or refusal)
+        raise UserError(_reason(net, state, about, report, misfits))
     _copy(net, found)
     return report
+
+
+def _check_trunk(
+    net: nn.Module, state: Mapping[str, Tensor], partial: Sequence[str], about: Source
+) -> None:
+    """Raise UserError for the file of another network, before the rest of it is compared."""
+    own = net.state_dict().keys()
+    named = {to_wanted(_own_name(key, about.layout), own): value for key, value in state.items()}
+    text = another_trunk(net, named, about, lambda name: _allowed(name, partial))
+    if text:
+        raise UserError(text)
+
+
+def _reason(
+    net: nn.Module,
+    state: Mapping[str, Tensor],
+    about: Source,
+    report: LoadReport,
+    misfits: Shapes,
+) -> str:
+    """Why the file is refused, in the terms of its kind of network where these are known."""
+    own = net.state_dict()
+    names = (*report.missing, *misfits, *report.unexpected)
+    options = getattr(net, "model_options", None), about.facts.get("model_options")
+    hint = hanet.misfit(own, state, *options)
+    if hint and all("hanet" in name for name in names):
+        return f"{about.title} does not fit {net_title(net)}: {hint}"
+    known = hila.misfit(about.title, own, state) or other_classes(net, report, misfits, about)
+    if known:
+        return known
+    way = ""
+    if about.offer_partial and all(_allowed(name, ["boundary"]) for name in names):
+        fate = "are left out" if report.unexpected else "start from random weights"
+        way = f"add --allow_partial boundary: the heads of --dt_offset_wt {fate}"
+    hints = (hanet.auxiliary_hint(report.missing, report.unexpected), hint)
+    return "; ".join([refusal(net, about, report, way), *(text for text in hints if text)])
 
 
 def _check_prefixes(net: nn.Module, state: Mapping[str, Tensor], partial: Sequence[str]) -> None:

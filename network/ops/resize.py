@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from config import UserError
 
 Size = tuple[int, int]
 
@@ -22,6 +25,17 @@ def scaled_size(size: Size, factor: float) -> Size:
     """floor(size * factor), at least one pixel."""
     height, width = (max(1, math.floor(side * factor)) for side in size)
     return height, width
+
+
+@contextlib.contextmanager
+def at_scale(scale: float) -> Iterator[None]:
+    """UserErrors about a copy of a picture say which copy; that at scale 1 is the picture."""
+    try:
+        yield
+    except UserError as error:
+        if scale == 1:
+            raise
+        raise UserError(f"at scale {scale:g} {error}") from error
 
 
 def resize(image: Tensor, size: Size, align_corners: bool = False) -> Tensor:

@@ -121,27 +121,44 @@ def test_missing_folder_picture_and_label_are_named(ade: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "words"),
+    ("values", "files", "words"),
     [
-        (range(1, 151), "never hold 0, nor 255"),
-        ([*range(150), 255], "hold 255 but never 150"),
-        (range(151), ""),
-        ([*range(151), 255], ""),
-        ([0, 1, 2], ""),
-        ([], ""),
+        (range(1, 151), 11, "never hold 0, nor 255"),
+        (range(1, 151), 10, ""),
+        ([*range(150), 255], 1, "hold 255 but never 150"),
+        (range(151), 11, ""),
+        ([*range(151), 255], 11, ""),
+        ([0, 1, 2], 11, ""),
+        ([], 11, ""),
     ],
 )
-def test_a_set_of_shifted_labels_is_told_from_its_values(values: list[int], words: str) -> None:
+def test_a_set_of_shifted_labels_is_told_from_its_values(
+    values: list[int], files: int, words: str
+) -> None:
     used = np.zeros(256, bool)
     used[list(values)] = True
-    text = shifted_labels_text(used, ade20k.SPEC)
+    text = shifted_labels_text(used, ade20k.SPEC, files)
     assert (words in text) if words else not text
 
 
-@pytest.mark.parametrize("change", [shifted, lambda ids: ids.clip(1)])
+def without_void(ids: np.ndarray) -> np.ndarray:
+    return ids.clip(1)
+
+
+def test_a_few_pictures_may_be_labelled_everywhere(ade: Path, tmp_path: Path) -> None:
+    rewrite(ade / "annotations", without_void)
+    args, cfg = on(ade, tmp_path / "cache")
+    build.make_train_loader(args, cfg, 0, 1, 0)
+
+
+@pytest.mark.parametrize(("change", "more"), [(shifted, 0), (without_void, 5)])
 def test_labels_shifted_already_stop_training_with_one_line(
-    ade: Path, tmp_path: Path, change: object
+    ade: Path, tmp_path: Path, change: object, more: int
 ) -> None:
+    for number in range(5, 5 + more):
+        for folder, suffix in (("images", "jpg"), ("annotations", "png")):
+            first = ade / folder / "training" / f"ADE_train_00000001.{suffix}"
+            shutil.copy(first, first.with_stem(f"ADE_train_{number:08d}"))
     rewrite(ade / "annotations", change)
     args, cfg = on(ade, tmp_path / "cache")
     with pytest.raises(UserError, match=r"seem to be shifted already; wanted") as error:

@@ -12,6 +12,7 @@ import yaml
 
 from datasets.check import main
 from tests.datasets.conftest import save
+from tests.pictures import write_class_folders
 
 
 def check(root: Path, capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
@@ -112,3 +113,43 @@ def test_wrong_input_is_one_line(
     assert shown.out == shown.err
     assert len(shown.out.splitlines()) == 1
     assert words in shown.out
+
+
+def check_classes(root: Path, capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
+    code = main(["--dataset", "imagenet", "--set", f"DATASET.IMAGENET_DIR={root}", *argv])
+    return code, capsys.readouterr().out
+
+
+def test_class_folders_are_counted_and_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_class_folders(tmp_path / "set", size=8, train=3, val=1, classes=3)
+    (root / "train/n00000001/n00000001_0.JPEG").unlink()
+    code, text = check_classes(root, capsys)
+    assert code == 0 and "0 problems" in text
+    assert "train: 8 pictures, 3 classes of 2 to 3 pictures" in text
+    assert ["1", "n00000001", "2", "1"] in [line.split() for line in text.splitlines()]
+    torn = root / "train/n00000002/n00000002_1.JPEG"
+    torn.write_bytes(torn.read_bytes()[:30])
+    (root / "val/n00000000/n00000000_0.JPEG").unlink()
+    code, text = check_classes(root, capsys)
+    assert code == 2 and "2 problems" in text
+    assert f"{torn}: image can not be read" in text and "n00000000 holds no picture" in text
+    shutil.rmtree(root / "val/n00000000")
+    assert "n00000000 missing" in check_classes(root, capsys, "--split", "train,val")[1]
+
+
+def test_validation_pictures_without_labels_are_a_problem(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_class_folders(tmp_path / "set", size=8, train=1, val=0, classes=2)
+    for folder in (root / "val").iterdir():
+        folder.rmdir()
+    (root / "val" / "a.JPEG").touch()
+    code, text = check_classes(root, capsys)
+    assert code == 2 and "val: 1 pictures without labels" in text and "train: 2 pictures" in text
+    assert check_classes(root, capsys, "--split", "train")[0] == 0
+    code, text = check_classes(root, capsys, "--split", "test")
+    assert code == 2 and text == "error: --split test: class folders have train and val\n"
+    code, text = check_classes(root / "train" / "n00000000", capsys)
+    assert code == 2 and "train: can not be read" in text

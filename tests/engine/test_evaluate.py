@@ -172,6 +172,56 @@ def test_unreadable_files_are_logged_once_each_and_listed() -> None:
     assert run(stored, sinks=sinks, metrics=False).skipped == 1  # an earlier run has read it
 
 
+def refuse_small(images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
+    if images.shape[-1] < 9:
+        raise UserError("too small")
+    return scores_of(images)
+
+
+def small_and_large() -> list[Batch]:
+    return [
+        Batch(
+            images=torch.randn(count, 3, 5, width),
+            labels=None,
+            names=[name] * count,
+            indices=[0] * count,
+            files=[f"/data/{name}{number}.png" for number in range(count)],
+        )
+        for name, count, width in (("a", 2, 8), ("b", 1, 9))
+    ]
+
+
+def test_refused_pictures_of_a_folder_are_listed_and_the_rest_goes_on() -> None:
+    lines: list[str] = []
+    sink = Keep()
+    summary = evaluate(
+        refuse_small, small_and_large(), SPEC, CPU, sinks=[sink], log=lines.append,
+        skip_refused=True,
+    )  # fmt: skip
+    want = [f"a: /data/a{i}.png (8x5 pixels): too small" for i in range(2)]
+    assert (summary.unreadable, summary.num_images, len(sink.results)) == (want, 1, 1)
+    assert lines == [f"not predicted: {line}" for line in want]
+
+
+def test_a_refused_picture_of_a_data_set_is_an_error_with_its_path() -> None:
+    with pytest.raises(UserError, match=r"^/data/a0.png \(8x5 pixels\): too small$"):
+        evaluate(refuse_small, small_and_large(), SPEC, CPU)
+
+
+def test_scores_that_are_not_finite_are_counted_and_the_first_image_is_named() -> None:
+    def broken(images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
+        outputs = scores_of(images)
+        outputs["pred"][1, 2, 3, 4] = torch.nan
+        outputs["pred"][2, 0] = torch.inf
+        outputs["pred"][3, 0] = -torch.inf
+        return outputs
+
+    lines: list[str] = []
+    summary = evaluate(broken, batches(6), SPEC, CPU, log=lines.append)
+    assert (summary.not_finite, run(batches(6)).not_finite) == (2, 0)
+    assert len(lines) == 1 and lines[0].startswith("warning: city/1: ")
+
+
 def test_stored_images_are_not_computed_again_without_metrics() -> None:
     seen: list[int] = []
 

@@ -69,6 +69,14 @@ def test_any_size_trains_every_parameter(options: dict[str, Any]) -> None:
     assert [name for name, item in net.named_parameters() if item.grad is None] == []
 
 
+@torch.inference_mode()
+def test_pictures_smaller_than_a_patch_of_the_reduced_keys() -> None:
+    net = build_net("hila.B0_S34", 3, hila_stages=(2, 3, 4)).eval()
+    for size in ((4, 4), (5, 28), (70, 9)):
+        scores = net(picture(*size))["pred"]
+        assert scores.shape == (1, 3, *size) and bool(scores.isfinite().all())
+
+
 def test_recomputation_changes_nothing() -> None:
     torch.manual_seed(0)
     net = build_net("hila.B0_S3", 3, drop_path=0.0).train()
@@ -100,6 +108,7 @@ def test_levels_that_do_not_exchange_stay_those_of_segformer() -> None:
     [
         ({"hila_stages": (1, 3)}, "hila_stages=1,3: some of 2,3,4 wanted"),
         ({"hila_stages": (3, 3)}, "hila_stages=3,3"),
+        ({"hila_stages": ()}, "hila_stages names no stage.*segformer.B0.*swin.T_UPerNet"),
         ({"hila_stride": (1, 1, 0, 1)}, "hila_stride=1,1,0,1"),
         ({"hila_patch": 5}, "hila_patch=5: 2, 4, 6 or 8 wanted"),
         ({"hila_heads": (1, 3, 1, 1)}, "hila_heads=1,3,1,1: 64 channels of stage 2"),

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from config import UserError
+from engine.predict import multi_scale, whole
 from network.build import build_net
 from network.convert import load_official
 from network.inference import prepare_for_inference
@@ -15,7 +16,7 @@ from tests.network.tiny import picture
 SHALLOW = {"stage_depths": (1, 1, 1, 1)}
 
 
-@pytest.mark.parametrize("size", [(32, 32), (33, 47), (61, 95)])
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (61, 95), (4, 4), (29, 28), (5, 70)])
 @torch.inference_mode()
 def test_any_size_gives_scores_at_the_size_of_the_input(size: tuple[int, int]) -> None:
     outputs = build_net("segformer.B0", 3, **SHALLOW).eval()(picture(*size))
@@ -24,8 +25,16 @@ def test_any_size_gives_scores_at_the_size_of_the_input(size: tuple[int, int]) -
 
 def test_an_image_smaller_than_a_patch_is_one_clear_line() -> None:
     net = build_net("segformer.B0", 3, **SHALLOW)
-    with pytest.raises(UserError, match="90x20 pixels is smaller than one patch.* at least 29"):
-        net(picture(20, 90))
+    with pytest.raises(UserError, match="^an image of 90x3 pixels is smaller than one patch.* 4$"):
+        net(picture(3, 90))
+
+
+def test_a_refused_copy_of_another_scale_says_so() -> None:
+    net = build_net("segformer.B0_Mscale", 3, **SHALLOW, n_scales=(0.3, 1.0)).eval()
+    with pytest.raises(UserError, match=r"^at scale 0\.3 an image of 27x3 pixels is smaller"):
+        net(picture(10, 90))
+    with pytest.raises(UserError, match="^an image of 90x3 pixels is smaller"):
+        multi_scale(whole(build_net("segformer.B0", 3, **SHALLOW).eval()), (1.0,))(picture(3, 90))
 
 
 def test_training_reaches_every_parameter_with_and_without_recomputation() -> None:

@@ -171,10 +171,21 @@ def test_a_query_count_that_does_not_fit_is_one_clear_line(count: int, advice: s
     assert str(caught.value).startswith("old.pth: ") and "\n" not in str(caught.value)
 
 
+def test_the_file_of_another_trunk_is_named_before_its_grid() -> None:
+    state = {**tiny("R50").state_dict(), "query_embed.weight": torch.zeros(81, 16)}
+    with pytest.raises(UserError) as caught:
+        load_official(tiny(), {"state_dict": state}, title="r50.pth")
+    message = str(caught.value)
+    assert message.startswith("r50.pth (mmseg) does not fit UNEPT") and "query_grid" not in message
+    assert "another network, 41 of 41 tensors of the trunk are absent" in message
+    assert "backbone.cls_token" in message and "the file has backbone.stem.0" in message
+
+
 def test_an_official_layout_loads_whole() -> None:
     source, net = tiny(seed=1), tiny(seed=2)
     content = {"state_dict": source.state_dict(), "meta": {"iter": 160000, "CLASSES": ("a", "b")}}
     report = load_official(net, content)
+    assert report.layout == "mmseg"
     assert len(report.loaded) == len(source.state_dict()) and not report.dropped
     assert all(torch.equal(v, net.state_dict()[k]) for k, v in source.state_dict().items())
 

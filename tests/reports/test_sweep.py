@@ -65,6 +65,22 @@ def test_best_and_last_scores_order_the_runs(experiment: Path) -> None:
     assert runs[2].reason == "ValueError: no labels"
 
 
+def test_classifiers_are_compared_by_top_1(experiment: Path) -> None:
+    for name, score in (("b0", 0.25), ("b1", 0.5)):
+        run = make_run(experiment / "nets" / name, {"arch": name}, "done")
+        row = f"val,loss,2.0,top1,{score},top5,0.9,epoch,0,timestamp,1.0"
+        (run / "metrics.csv").write_text(f"start,0\n{row}\n")
+    runs = sweep.read_runs(experiment / "nets")
+    assert [(run.name, run.best) for run in runs] == [("b1", 0.5), ("b0", 0.25)]
+    lines = sweep.table(runs).splitlines()
+    assert "best top-1  last top-1" in lines[0] and "50.00" in lines[1]
+    assert "best mIoU" in sweep.table(sweep.read_runs(experiment))
+    assert sweep.main([str(experiment / "nets")]) == 0
+    assert "Best top-1 %" in (experiment / "nets" / "sweep.html").read_text()
+    mixed = [*runs, *sweep.read_runs(experiment)]
+    assert "best mIoU or top-1" in sweep.table(mixed)
+
+
 def test_only_what_differs_is_a_column(experiment: Path) -> None:
     assert sweep.differing(sweep.read_runs(experiment)) == ["lr", "rmi_loss", "A.B"]
 

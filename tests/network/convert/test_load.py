@@ -112,7 +112,10 @@ def test_a_single_scale_file_goes_into_the_multi_scale_network_on_request() -> N
 def test_a_multi_scale_file_goes_into_the_single_scale_network_on_request() -> None:
     source, net = tiny_net(seed=1), tiny_net("ocrnet.HRNet", seed=2)
     checkpoint = own_checkpoint(source)
-    assert "unexpected (scale_attn" in refused(net, checkpoint)
+    message = refused(net, checkpoint)
+    assert "unexpected (scale_attn" in message and "--allow_partial PREFIX" in message
+    evaluation = refused(net, checkpoint, offer_partial=False)
+    assert "unexpected (scale_attn" in evaluation and "--allow_partial" not in evaluation
     report = load_official(net, checkpoint, partial=("scale_attn",))
     assert_same_weights(source.net, net)
     assert all(name.startswith("scale_attn.") for name in report.dropped)
@@ -132,9 +135,15 @@ def test_another_class_count_is_named_and_loads_on_request() -> None:
     source = build_net(ARCH, 5, **TINY, segattn_bot_ch=8)
     checkpoint = own_checkpoint(source, num_classes=5)
     message = refused(net, checkpoint)
-    assert "5 classes" in message and "with 3 classes" in message and "--allow_partial" in message
-    before = net.net.ocr.cls_head.weight.clone()
     heads = ("ocr.cls_head", "ocr.aux_head.2")
+    assert message == (
+        f"the state dict does not fit {ARCH}: the file has 5 classes, the network has 3; --dataset "
+        f"names the data set of the file, --allow_partial {','.join(heads)} starts with a new "
+        "classifier"
+    )
+    message = refused(net, checkpoint, dataset="camvid", offer_partial=False)
+    assert "has 5 classes, camvid has 3; --dataset" in message and "partial" not in message
+    before = net.net.ocr.cls_head.weight.clone()
     report = load_official(net, checkpoint, partial=heads)
     assert len(report.mismatched) == 4
     assert torch.equal(net.net.ocr.cls_head.weight, before)
@@ -145,6 +154,17 @@ def test_another_arch_is_refused_by_name() -> None:
     net = tiny_net(hrnet_width=6)
     message = refused(net, own_checkpoint(tiny_net(), arch="ocrnet.HRNet18_Mscale"))
     assert "ocrnet.HRNet18_Mscale" in message and "does not fit ocrnet.HRNet_Mscale" in message
+    assert "it holds another network, " in message
+
+
+def test_mmseg_files_are_called_so() -> None:
+    net = build_net("segformer.B0", 3, stage_depths=(1, 1, 1, 1))
+    report = load_official(net, {"meta": {}, "state_dict": net.state_dict()})
+    assert str(report).startswith("layout mmseg: ")
+    short = refused(
+        net, {key: value for key, value in net.state_dict().items() if "pred" not in key}
+    )
+    assert "the state dict (mmseg) does not fit segformer.B0 with 3 classes: 2 missing" in short
 
 
 def test_a_partial_prefix_is_a_whole_name_and_must_exist() -> None:

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`datasets.check` of class folders: pictures a class, files that can not be read, missing labels.
+
+Classes are those of train/, or of the split itself where train/ is not asked for, as in training
+and evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from config import UserError
+from datasets.base import DataError, read_image
+from datasets.imagenet import PictureList, list_classes, scan_split
+
+SPLITS = ("train", "val")
+AT_ONCE = 4096  # pictures that wait for a thread, of the million there may be
+
+
+@dataclass
+class ClassReport:
+    """One split: pictures of every class (K,), and one line for each thing that is wrong."""
+
+    name: str
+    counts: npt.NDArray[np.int64]
+    problems: list[str] = field(default_factory=list)
+
+    def line(self) -> str:
+        """Totals."""
+        text = f"{self.name}: {self.counts.sum()} pictures, {len(self.counts)} classes"
+        return f"{text} of {self.counts.min()} to {self.counts.max()} pictures"
+
+
+def _problem(path: Path) -> str:
+    """Why a picture can not be read; empty if it can."""
+    try:
+        read_image(path)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def _unreadable(pictures: PictureList, workers: int) -> Iterator[str]:
+    """One line for every picture that can not be read, in order."""
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        for first in range(0, len(pictures), AT_ONCE):
+            numbers = range(first, min(first + AT_ONCE, len(pictures)))
+            yield from filter(None, pool.map(_problem, map(pictures.path, numbers)))
+
+
+def check_split(root: Path, split: str, classes: tuple[str, ...], workers: int) -> ClassReport:
+    """Read all pictures of `split` in `workers` threads."""
+    try:
+        pictures, problems = scan_split(root, split, classes)
+    except UserError as error:
+        return ClassReport(split, np.zeros(len(classes), np.int64), [str(error)])
+    counts = np.bincount(pictures.targets, minlength=len(classes)).astype(np.int64)
+    return ClassReport(split, counts, [*problems, *_unreadable(pictures, workers)])
+
+
+def check_class_folders(
+    root: Path, splits: Sequence[str] | None, workers: int
+) -> tuple[list[ClassReport], tuple[str, ...]]:
+    """Reports of `splits`, by default of both, and the names of the classes.
+
+    Raises UserError for a split that such a set has not, and where the class folders that the
+    others are compared with can not be listed.
+    """
+    wanted = tuple(splits or SPLITS)
+    unknown = [split for split in wanted if split not in SPLITS]
+    if unknown:
+        raise UserError(f"--split {unknown[0]}: class folders have {' and '.join(SPLITS)}")
+    classes = list_classes(root, "train" if "train" in wanted else wanted[0])
+    return [check_split(root, split, classes, workers) for split in wanted], classes
+
+
+def count_table(reports: Sequence[ClassReport], classes: Sequence[str]) -> str:
+    """Pictures of every class, a class a row."""
+    lines = [f"{'id':>4}  {'class':<22}" + "".join(f"{report.name:>9}" for report in reports)]
+    for number, name in enumerate(classes):
+        cells = "".join(f"{report.counts[number]:>9}" for report in reports)
+        lines.append(f"{number:>4}  {name:<22}{cells}")
+    return "\n".join(lines)

@@ -90,9 +90,8 @@ def load_unept(args: argparse.Namespace, log: RunLog) -> tuple[UNEPT, bool]:
         raise UserError(
             f"--arch {args.arch} has no deformable attention: unept.R50 and unept.DeiT have"
         )
-    options = snapshot.facts.get(
-        "model_options", {"boundary_heads": True}
-    )  # published files: trained
+    published = {"boundary_heads": True}  # trained in the published files
+    options = snapshot.facts.get("model_options", published)
     return net, bool(options.get("boundary_heads", False))
 
 

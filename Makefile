@@ -41,7 +41,7 @@ type: $(STAMP)
 	$(PY) -m mypy
 
 test: $(STAMP)
-	$(PY) -m pytest -q -m "not slow" $(PYTEST_ARGS)
+	$(PY) -m pytest -q -n 2 -m "not slow" $(PYTEST_ARGS)
 
 slow: $(STAMP)
 	$(PY) -m pytest -q -m slow $(PYTEST_ARGS)

@@ -135,7 +135,8 @@ def read_flags(
     args, unknown = parser.parse_known_args(argv)
     if unknown:
         flag = unknown[0].split("=")[0]
-        raise UserError(f"unknown argument {unknown[0]}{near(flag, names, cutoff=0.76)}")
+        alike = near("--" + flag.lstrip("-").replace("-", "_"), names, cutoff=0.76)
+        raise UserError(f"unknown argument {unknown[0]}{alike}")
     given = _given(build_parser(prog), argv)
     if args.eval is None:
         args.eval = eval_default

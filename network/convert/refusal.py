@@ -90,10 +90,13 @@ def other_classes(
         return ""
     arch, owner = getattr(net, "arch", "the network"), source.dataset or "the network"
     trained_on = source.facts.get("dataset")
+    if trained_on and trained_on == source.dataset:
+        way = f"{trained_on} had other classes when the file was trained"
+    else:
+        way = "--dataset names the data set of the file" + (f", {trained_on}" if trained_on else "")
     text = (
         f"{source.title} does not fit {arch}: the file has {there[0]} classes, {owner} has "
-        f"{here[0]}; --dataset names the data set of the file"
-        + (f", {trained_on}" if trained_on else "")
+        f"{here[0]}; {way}"
     )
     if not source.offer_partial:
         return text

@@ -136,7 +136,8 @@ def main() -> None:
     size = 96 if args.quick else args.size
     side = size // 8
     title = f"{LEVELS * side * side} queries, 3 levels of {side}x{side}, 8 heads, one thread"
-    report(f"{title} (limits {OPERATOR_LIMITS})", operator_side, side, args.rounds)
+    limits = "{:g} and {:g}".format(*OPERATOR_LIMITS)
+    report(f"{title} (limits {limits})", operator_side, side, args.rounds)
     if args.backward:
         report(f"{title}, forward and backward", backward_side, side, args.rounds)
     title = f"unept.R50, {size}x{size}, one thread (limit {NETWORK_LIMIT})"

@@ -47,5 +47,5 @@ def _split_names(text: str) -> tuple[str, ...]:
     names = tuple(text.split(","))
     unknown = [name for name in names if name not in SPLITS]
     if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]}: some of {','.join(SPLITS)} wanted")
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r}: some of {','.join(SPLITS)} wanted")
     return names

@@ -232,6 +232,11 @@ def make_train_loader(
         dataset = nullloader.NullDataset(items, args.crop_size)
     else:
         found = _checked_centroids(args, cfg, spec, (items, video, coarse), rank, log)
+        if args.dt_offset_wt and args.dt_offset_source == "files" and (video or coarse):
+            raise UserError(
+                "--dt_offset_source files: there are no boundary files of coarse images and video "
+                "frames; leave it out, the maps are then computed from the labels"
+            )
         every = [*items, *video, *coarse]
         extra_maps = boundary_source(args, cfg, spec, every)
         transform = train_transform(args, spec)

@@ -243,6 +243,11 @@ def run(argv: Sequence[str] | None = None) -> int:
     cfg = configured(args)
     cv2.setNumThreads(0)
     if args.dataset == IMAGENET:
+        if args.cv or args.city_mode != "train" or args.set_cityscapes_root:
+            raise UserError(
+                "--cv, --city_mode and --set_cityscapes_root have no effect on class folders; "
+                "leave them out"
+            )
         root = imagenet_root(cfg)
         return print_class_report(*check_class_folders(root, args.split, args.workers))
     spec = registry.dataset_spec(args, cfg)

@@ -77,7 +77,7 @@ def adopt_snapshot(args: argparse.Namespace, cfg: Config, snapshot: Snapshot | N
         )
     args.arch = facts["arch"]
     if args.eval and "dataset" not in args.given and not args.from_run:
-        args.dataset = facts["dataset"] if facts["dataset"] in DATASETS else args.dataset
+        args.dataset = facts["dataset"] if facts["dataset"] in DATASETS else "custom"
     if args.eval and not facts.get("positions", True):
         args.no_pos_dataset = True
     known = {item.name for item in dataclasses.fields(ModelConfig)}
@@ -144,8 +144,9 @@ def build_network(
             run_trained_heads(net, snapshot.path, snapshot.facts)
     elif args.eval:
         raise UserError("an evaluation needs weights: --snapshot FILE or --from_run DIR")
-    elif resumed and resumed.content.get("arch") == resolve_arch(args.arch):
-        fitted(net, split_weights(resumed.content)[0], f"--resume {resumed.path}")
+    elif resumed:  # of another architecture: refused when its state is read
+        if resumed.content.get("arch") == resolve_arch(args.arch):
+            fitted(net, split_weights(resumed.content)[0], f"--resume {resumed.path}")
     elif model.pretrained:
         log.msg(f"{model.pretrained}: {net.trunk_report}")
     elif model.hila_reuse_bottom:
@@ -204,7 +205,7 @@ def checkpoint_header(
         "palette": [list(color) for color in spec.palette],
         "train_id_to_id": list(spec.train_id_to_id),
         "ignore_label": spec.ignore_label,
-        "positions": not args.no_pos_dataset,
+        "positions": not (args.no_pos_dataset and any(model.hanet)),
         "seed": args.seed,
         "command": " ".join(sys.argv),
     }
@@ -245,6 +246,10 @@ def build_optimizer(
     Vectors and biases of a classifier are not decayed. UserError for a rule without any
     parameter, and for a saved state of other groups.
     """
+    if "ocr_alpha" in args.given and not optim.has_auxiliary(net):
+        raise UserError(
+            f"--aux_weight has no effect on {args.arch}, which has no auxiliary head; leave it out"
+        )
     if args.ocr_alpha == 0:
         optim.freeze_auxiliary(net)
     if args.train_only:

@@ -80,15 +80,17 @@ def evaluate_classifier(
     all_reduce: Callable[[Tensor], Tensor] = _itself,
     gather: Gather = _alone,
     log: Callable[[str], None] = print,
+    named: set[str] | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> ClassSummary:
     """Score every picture of `loader` once; `net` is in eval mode.
 
     `all_reduce` sums a tensor over the ranks, `gather` collects objects. Files that can not be
-    read are logged, listed and left out of the scores; UserError if that leaves none.
+    read are logged unless `named` has them, listed and left out of the scores; UserError if that
+    leaves none.
     """
     start = time.monotonic()
-    counts, unreadable = TopCounts(num_classes, device), UnreadableLog(log, "left out")
+    counts, unreadable = TopCounts(num_classes, device), UnreadableLog(log, "left out", named)
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
     criterion = SoftTargetCrossEntropy()
     total = len(loader) if isinstance(loader, Sized) else None

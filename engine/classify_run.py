@@ -114,6 +114,7 @@ class ClassValidation:
 
     def __init__(self, task: Classification, state: TrainState, precision: Precision) -> None:
         self.task, self.state, self.precision = task, state, precision
+        self.named: set[str] = set()  # unreadable pictures that the log has named
         limit = build.TEST_MODE_IMAGES if task.args.test_mode else None
         world = task.world
         self.loader = data.make_eval_loader(
@@ -130,7 +131,14 @@ class ClassValidation:
         number, unit = (steps, "step") if by_steps else (epoch, "epoch")
         net = self.state.evaluated.eval()
         summary = run_classifier(
-            net, self.loader, task.num_classes, task.args, self.precision, task.world, log
+            net,
+            self.loader,
+            task.num_classes,
+            task.args,
+            self.precision,
+            task.world,
+            log,
+            self.named,
         )
         values = {"loss": summary.loss, "top1": summary.scores.top1, "top5": summary.scores.top5}
         log.metric("val", values, number)
@@ -152,6 +160,7 @@ def run_classifier(
     precision: Precision,
     world: World,
     log: RunLog,
+    named: set[str] | None = None,
 ) -> ClassSummary:
     """`evaluate_classifier` on this run's ranks, with progress lines in its log."""
     return evaluate_classifier(
@@ -165,6 +174,7 @@ def run_classifier(
         gather=distributed.gather_objects,
         log=log.msg_any_rank,
         progress=log.progress("evaluate"),
+        named=named,
     )
 
 

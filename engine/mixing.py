@@ -72,10 +72,16 @@ class BatchMixer:
 
 
 class UnreadableLog:
-    """Names every file that could not be read once; `count` of them on this rank."""
+    """Names every file that could not be read once; `count` of them on this rank.
 
-    def __init__(self, log: Callable[[str], None], what: str) -> None:
+    `named` has the files that an earlier log of this run has named, and takes those of this one.
+    """
+
+    def __init__(
+        self, log: Callable[[str], None], what: str, named: set[str] | None = None
+    ) -> None:
         self._log, self._what = log, what
+        self._named = set() if named is None else named
         self.lines: dict[str, str] = {}
 
     @property
@@ -86,6 +92,7 @@ class UnreadableLog:
     def note(self, batch: Batch) -> None:
         """Log the files of `batch` that were not seen before."""
         for name, reason in batch.failed:
-            if name not in self.lines:
-                self.lines[name] = reason
+            self.lines.setdefault(name, reason)
+            if name not in self._named:
+                self._named.add(name)
                 self._log(f"not read, {self._what}: {reason}")

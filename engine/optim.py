@@ -13,6 +13,7 @@ from config import UserError
 
 OPTIMIZERS = ("sgd", "adam", "radam", "adamw")
 AUXILIARY_HEADS = ("auxiliary_head", "dsn")  # parts of networks, as published files call them
+OCR_AUXILIARY = "aux_head"  # its scores also say where the regions are: never frozen
 Parameters = Iterable[Tensor] | Iterable[dict[str, Any]]
 
 
@@ -24,6 +25,12 @@ def freeze_auxiliary(net: nn.Module) -> None:
     for name, part in net.named_modules():
         if name.rpartition(".")[2] in AUXILIARY_HEADS:
             part.requires_grad_(False)
+
+
+def has_auxiliary(net: nn.Module) -> bool:
+    """Whether an auxiliary loss finds scores of their own in the outputs of `net`."""
+    heads = (*AUXILIARY_HEADS, OCR_AUXILIARY)
+    return any(name.rpartition(".")[2] in heads for name, _ in net.named_modules())
 
 
 def freeze_others(net: nn.Module, texts: tuple[str, ...]) -> None:

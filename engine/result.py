@@ -66,11 +66,14 @@ class EvalSummary:
 def refuse_unread(num_images: int, unreadable: list[str]) -> None:
     """UserError for an evaluation without a single image: its scores would mean nothing.
 
-    `num_images` is the number of images that were read, `unreadable` as in a summary.
+    `num_images` is the number of images that were predicted or are stored, `unreadable` as in a
+    summary.
     """
     if unreadable and not num_images:
         count = len(unreadable)
-        raise UserError(f"none of the {count} images could be read, the first: {unreadable[0]}")
+        raise UserError(
+            f"none of the {count} images could be read and predicted, the first: {unreadable[0]}"
+        )
 
 
 class Sink(Protocol):

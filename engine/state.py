@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from runtime import distributed, seeds
 
 FORMAT = "hiseg-1"
+STARTING_POINTS = {"pretrained"}  # options that say where weights began, which are in the file
 
 
 @dataclass
@@ -106,8 +107,9 @@ class TrainState:
             )
         positions = self.facts.get("positions")
         if content.get("positions", positions) != positions:
+            trained, way = ("without", "add") if positions else ("with", "leave out")
             raise ValueError(
-                "--resume: --no_pos_dataset must be given as in the run that wrote the file"
+                f"--resume: the file was trained {trained} row positions; {way} --no_pos_dataset"
             )
         if content["world_size"] != self.world_size:
             raise ValueError(
@@ -120,7 +122,13 @@ class TrainState:
         if self.ema is not None:
             self.ema.module.load_state_dict(content["state_dict"])
             self.ema.n_averaged.fill_(content["ema_updates"])
-        self.optimizer.load_state_dict(content["optimizer"])
+        try:
+            self.optimizer.load_state_dict(content["optimizer"])
+        except ValueError:
+            raise ValueError(
+                "--resume: other parameters are trained than in the run that wrote the file; give "
+                "--aux_weight (0 or not) and --train_only as there, or use --snapshot"
+            ) from None
         self.scaler.load_state_dict(content["scaler"])
         self.progress = Progress(**content["progress"])
         seeds.set_random_state(content["random"][rank])
@@ -129,8 +137,8 @@ class TrainState:
 def check_options(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     """ValueError that names the options of the network that differ from those of a checkpoint."""
     differ = [
-        f"{name} {saved.get(name)} (this run {own.get(name)})"
-        for name in sorted(saved.keys() | own.keys())
+        f"{name} {saved.get(name) or 'none'} (this run {own.get(name) or 'none'})"
+        for name in sorted((saved.keys() | own.keys()) - STARTING_POINTS)
         if saved.get(name) != own.get(name)
     ]
     if not differ:

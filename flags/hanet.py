@@ -167,7 +167,7 @@ SLIDES: Condition = (slides, "--inference_mode sliding")
 TRAINS: Condition = (_trains, "training")
 EVALUATES: Condition = (_evaluates, "--eval")
 FROM_SNAPSHOT: Condition = (_from_snapshot, "--eval and --snapshot")
-OWN_RATE: Condition = (_has_own_rate, "--hanet_lr")
+OWN_RATE: Condition = (_has_own_rate, "--hanet_lr above 0")
 
 # as `rules.NEEDS` and `rules.REFUSED_TOGETHER`
 NEEDS: dict[str, Condition] = {

@@ -105,7 +105,7 @@ def _apply_aliases(args: argparse.Namespace, given: set[str]) -> None:
     if args.lr_by is None:
         by_iteration = args.max_iter is not None and can_go_by_iteration(args)
         args.lr_by = "iter" if by_iteration else "epoch"
-        if by_iteration:
+        if by_iteration and not args.eval:
             notes.append("--max_iter: the learning rate goes by iteration, as with --lr_by iter")
     if args.test_mode:
         args.max_epoch, args.max_iter = 2, None
@@ -156,7 +156,7 @@ def resolve(args: argparse.Namespace, given: set[str], target: Config) -> None:
         classification.check_task(args, given, build_parser())
     check_flags(args, given)
     args.notes += hanet.drop_own_rate(args)
-    if "max_cu_epoch" in given and not reads_extras(args):
+    if "max_cu_epoch" in given and not args.eval and not reads_extras(args):
         args.notes.append("--max_cu_epoch: there are no extra images whose draws it could end")
     check_settings(args, target)
     args.given = sorted(given)

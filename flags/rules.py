@@ -198,6 +198,16 @@ def check_flags(args: argparse.Namespace, given: set[str]) -> None:
         dumps = args.dump_assets, args.dump_all_images, args.dump_images, args.dump_for_submission
         if not any((*dumps, args.dump_for_auto_labelling, args.dump_attention)):
             raise UserError("--no_metrics without any --dump_... flag would do nothing")
+    if args.eval_f1_start >= 0:
+        _check_slice(args)
+
+
+def _check_slice(args: argparse.Namespace) -> None:
+    """`--eval_f1_start` cuts the set: nothing that needs all of it, no other cut."""
+    if args.dump_for_submission:
+        raise UserError("--dump_for_submission needs all images; leave --eval_f1_start out")
+    if args.split_count > 1:
+        raise UserError("--eval_f1_start and --split_count exclude each other: both cut the set")
 
 
 def can_go_by_iteration(args: argparse.Namespace) -> bool:
@@ -213,6 +223,14 @@ def check_settings(args: argparse.Namespace, cfg: Config) -> None:
     for name in ("BOUNDARY_WEIGHTS", "BOUNDARY_OFFICIAL"):
         if args.dt_offset_wt == 0 and getattr(cfg.LOSS, name) != getattr(default, name):
             raise UserError(f"LOSS.{name} has no effect without --dt_offset_wt above 0")
+    if cfg.LOSS.IMAGE_MEAN and (args.rmi_loss or not args.img_wt_loss):
+        raise UserError("LOSS.IMAGE_MEAN has no effect without --img_wt_loss, or with --rmi_loss")
+    layer, is_fixed = cfg.MODEL.hanet_pos
+    if args.no_pos_dataset and any(cfg.MODEL.hanet) and layer and not is_fixed:
+        raise UserError(
+            f"--no_pos_dataset: --hanet_pos {layer} 0 learns a table of positions, and there are "
+            "none to learn from; leave one of them out"
+        )
     if cfg.MODEL.batch_attention == "training" and args.bs_trn == 1 and not args.resume:
         raise UserError(
             "MODEL.batch_attention=training has no effect with --bs_trn 1: pictures attend to "

@@ -11,7 +11,6 @@ The score is mean IoU, of a classifier top-1.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import os
@@ -24,7 +23,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from config import UserError
+from config import UserError, wrong_input
+from flags import Parser
 from reports.render import write_html
 
 # Entries that name a place or a machine, not an experiment.
@@ -83,7 +83,7 @@ def read_run(folder: Path) -> Run:
     last_sign = max(signs, default=0.0)
     seconds = status.get("seconds")
     if state == "running":
-        began = float(status.get("updated", last_sign))
+        began = float(status.get("updated") or last_sign)
         seconds = max(last_sign - began, 0.0)
         if time.time() - last_sign > SILENT_SECONDS:
             state = "silent"
@@ -118,7 +118,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _settings(folder: Path) -> Settings:
     """Flag -> text; every `--set KEY=VALUE` is an entry of its own."""
     flags = _read_json(folder / "run.json").get("flags") or _read_json(folder / "hparams.json")
-    if not flags:
+    if not flags or not isinstance(flags, dict):
         flags = _command_flags(folder / "submit_cmd.sh")
     settings = {}
     for name, value in flags.items():
@@ -298,19 +298,20 @@ def _row(run: Run, names: Sequence[str], base: Path) -> Mapping[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table and write the page; exit code 2 when there is nothing to compare."""
-    parser = argparse.ArgumentParser(prog="python -m reports.sweep", description="compare runs")
+    parser = Parser(prog="python -m reports.sweep", description="compare runs", allow_abbrev=False)
     parser.add_argument("experiment", type=Path, help="LOGROOT/EXPERIMENT, the folder of its runs")
     parser.add_argument("--out", type=Path, help="the page; default sweep.html in the experiment")
-    args = parser.parse_args(argv)
-    experiment = args.experiment.resolve()
-    page = args.out.resolve() if args.out else experiment / "sweep.html"
     try:
+        args = parser.parse_args(argv)
+        experiment = args.experiment.resolve()
+        page = args.out.resolve() if args.out else experiment / "sweep.html"
         runs = read_runs(experiment)
         print(table(runs))
         write_sweep(page, experiment.name, runs)
+    except OSError as error:
+        return wrong_input(f"{error.filename}: {error.strerror}; --out PAGE writes elsewhere")
     except UserError as error:
-        print(f"error: {error}")
-        return 2
+        return wrong_input(error)
     print(f"page: {page}")
     return 0
 

@@ -4,8 +4,8 @@
     bash scripts/train_imagenet.sh 4 8 NODE_RANK --data DIR --model HRViT_b1_224 -b 32 ...
 
 NODES, GPUS and NODE_RANK come first. Published flags are translated by the tables below, flags
-of `train.py` are passed on as they are. Whatever `train.py` would refuse is refused here, before
-anything starts. `--dry_run` prints the command instead of starting it.
+of `train.py` are passed on as they are. A command line that `train.py` would refuse is refused
+here, before anything starts. `--dry_run` prints the command instead of starting it.
 """
 
 from __future__ import annotations

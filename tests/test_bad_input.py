@@ -111,6 +111,24 @@ def first(root: Path, pattern: str) -> Path:
         (["--set", "LOSS.BOUNDARY_WEIGHTS=1,1,nan,1"], ["BOUNDARY_WEIGHTS: nan", "0..1000"]),
         (["--set", "LOSS.BOUNDARY_WEIGHTS=1,1,2,1"], ["BOUNDARY_WEIGHTS", "--dt_offset_wt"]),
         (["--set", "LOSS.BOUNDARY_OFFICIAL=true"], ["BOUNDARY_OFFICIAL", "--dt_offset_wt"]),
+        (["--set", "LOSS.IMAGE_MEAN=true"], ["IMAGE_MEAN has no effect", "--img_wt_loss"]),
+        (
+            ["--img_wt_loss", "--rmi_loss", "--set", "LOSS.IMAGE_MEAN=true"],
+            ["IMAGE_MEAN has no effect", "--rmi_loss"],
+        ),
+        (
+            ["--eval", "val", "--eval_f1_start", "0", "--dump_for_submission"],
+            ["--dump_for_submission needs all images", "--eval_f1_start"],
+        ),
+        (
+            ["--eval", "val", "--eval_f1_start", "0", "--split_count", "2"],
+            ["--eval_f1_start and --split_count", "both cut"],
+        ),
+        (
+            ["--hanet", *"11110", "--hanet_pos", "2", "0", "--no_pos_dataset"],
+            ["--hanet_pos 2 0 learns a table", "--no_pos_dataset"],
+        ),
+        (["--hanet_lr", "0", "--hanet_poly_exp", "0.9"], ["--hanet_lr above 0"]),
         (
             ["--set", "MODEL.batch_attention=training", "--bs_trn", "1"],
             ["batch_attention=training has no effect", "--bs_trn 2"],

@@ -94,6 +94,7 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
         )
         for name in ("looking", "deformable", "attention")
     ),
+    ("reports/sweep.py", ("flags", "reports")),
     ("reports/*", ("reports", "datasets.spec", "metrics", "transforms.normalize", *RESULTS)),
     ("network/ops/*", ("network.ops",)),
     ("network/backbones/*", ("network.backbones", "network.ops")),

@@ -22,12 +22,16 @@ def _title(stages: tuple[int, ...]) -> str:
     return f"S({','.join(map(str, stages))})" if stages else "no inter-level attention"
 
 
-def misfit(title: str, own: Iterable[str], file: Iterable[str]) -> str:
-    """One line for a file of another stage set than that of the network, else nothing."""
+def misfit(title: str, own: Iterable[str], file: Iterable[str], trains: bool = True) -> str:
+    """One line for a file of another stage set than that of the network, else nothing.
+
+    `trains`: the weights are for training, which may also start from another stage set.
+    """
     ours, theirs = stage_set(own), stage_set(file)
     if ours == theirs:
         return ""
-    way = "take its plain form as --arch, or --pretrained to start from the file"
+    way = "take its plain form as --arch"
+    way += ", or --pretrained to start from the file" if trains else ""
     if ours and theirs:
         way = f"--set MODEL.hila_stages={','.join(map(str, theirs))} builds the one of the file"
     elif theirs:

@@ -178,8 +178,8 @@ def _reason(
     hint = hanet.misfit(own, state, *options)
     if hint and all("hanet" in name for name in names):
         return f"{about.title} does not fit {net_title(net)}: {hint}"
-    known = hila.misfit(about.title, own, state) or other_classes(net, report, misfits, about)
-    if known:
+    stages = hila.misfit(about.title, own, state, about.offer_partial)
+    if known := stages or other_classes(net, report, misfits, about):
         return known
     way = ""
     if about.offer_partial and all(_allowed(name, ["boundary"]) for name in names):

@@ -92,8 +92,12 @@ def other_classes(
     trained_on = source.facts.get("dataset")
     if trained_on and trained_on == source.dataset:
         way = f"{trained_on} had other classes when the file was trained"
+    elif trained_on:
+        way = (
+            f"it was trained on {trained_on}: give that --dataset, or custom for a set of your own"
+        )
     else:
-        way = "--dataset names the data set of the file" + (f", {trained_on}" if trained_on else "")
+        way = "--dataset names the data set of the file"
     text = (
         f"{source.title} does not fit {arch}: the file has {there[0]} classes, {owner} has "
         f"{here[0]}; {way}"
@@ -101,7 +105,7 @@ def other_classes(
     if not source.offer_partial:
         return text
     parts = dict.fromkeys(name.rpartition(".")[0].removeprefix(WRAPPER_PREFIX) for name in misfits)
-    return f"{text}, --allow_partial {','.join(parts)} starts with a new classifier"
+    return f"{text}; or --allow_partial {','.join(parts)} starts with a new classifier"
 
 
 def refusal(net: nn.Module, source: Source, report: LoadReport, way: str = "") -> str:

@@ -137,6 +137,8 @@ def test_class_folders_are_counted_and_read(
     assert f"{torn}: image can not be read" in text and "n00000000 holds no picture" in text
     shutil.rmtree(root / "val/n00000000")
     assert "n00000000 missing" in check_classes(root, capsys, "--split", "train,val")[1]
+    code, text = check_classes(root, capsys, "--cv", "2")
+    assert code == 2 and "--cv" in text and "no effect on class folders" in text
 
 
 def test_validation_pictures_without_labels_are_a_problem(

@@ -197,7 +197,7 @@ def test_one_class_labels_are_counted(ade: Path, capsys: pytest.CaptureFixture[s
 
 def test_wrong_split_is_one_line(ade: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*ade_arguments(ade), "--split", "dev"]) == 2
-    wanted = "error: argument --split: dev: some of train,val,test wanted"
+    wanted = "error: argument --split: 'dev': some of train,val,test wanted"
     assert capsys.readouterr().err.splitlines() == [wanted]
 
 

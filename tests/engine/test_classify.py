@@ -48,6 +48,6 @@ def test_unreadable_pictures_are_in_no_score_but_in_the_list(pictures: PictureLi
 def test_scores_of_no_picture_at_all_are_an_error(pictures: PictureList) -> None:
     for index in range(len(pictures)):
         break_picture(pictures.path(index))
-    with pytest.raises(UserError, match=r"none of the 3 images could be read, .*_0\.JPEG") as error:
+    with pytest.raises(UserError, match=r"none of the 3 images could be .*_0\.JPEG") as error:
         scored(pictures)
     assert "\n" not in str(error.value)

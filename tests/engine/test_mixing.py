@@ -80,3 +80,17 @@ def test_an_unreadable_file_is_logged_once() -> None:
     log.note(broken)
     assert lines == ["not read, left out: set/n1/a.JPEG: image can not be read: truncated"]
     assert log.count == 1
+
+
+def test_later_logs_of_a_run_know_what_was_named() -> None:
+    lines: list[str] = []
+    named: set[str] = set()
+    broken = Batch(
+        images=torch.empty(0, 3, 0, 0), labels=None, names=[], indices=[],
+        failed=[("n1/a.JPEG", "truncated")],
+    )  # fmt: skip
+    for _ in range(2):
+        log = UnreadableLog(lines.append, "left out", named)
+        log.note(broken)
+        assert log.lines == {"n1/a.JPEG": "truncated"}
+    assert len(lines) == 1

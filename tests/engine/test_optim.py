@@ -14,6 +14,7 @@ from engine.optim import (
     OPTIMIZERS,
     freeze_auxiliary,
     freeze_others,
+    has_auxiliary,
     make_optimizer,
     weight_average,
 )
@@ -153,3 +154,16 @@ def test_the_auxiliary_heads_of_other_families_are_known_by_their_names():
             name.split(".")[0] for name, item in net.named_parameters() if not item.requires_grad
         }
         assert len(frozen) == 1 and frozen < {"auxiliary_head", "dsn"}
+
+
+def test_which_networks_have_an_auxiliary_loss():
+    arches = {
+        "ocrnet.HRNet18_Mscale": True,
+        "swin.T_UPerNet": True,
+        "segformer.B0": False,
+        "hanet.DeepR50V3PlusD_HANet": False,  # without --aux_loss
+        "deepv3.DeepV3PlusR50": False,
+    }
+    with torch.device("meta"):
+        for arch, expected in arches.items():
+            assert has_auxiliary(build_net(arch, NUM_CLASSES)) == expected, arch

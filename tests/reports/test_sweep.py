@@ -131,6 +131,23 @@ def test_a_folder_without_runs_is_one_line(
     assert capsys.readouterr().out.startswith("error: ")
 
 
+@pytest.mark.parametrize("argv", [["--ou", "x"], ["--out", "{exp}/good/hparams.json/page.html"]])
+def test_a_page_that_can_not_be_written_is_one_line(
+    experiment: Path, argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep.main([str(experiment), *(text.format(exp=experiment) for text in argv)]) == 2
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[-1] == shown.err.strip()
+    assert shown.err.startswith("error: ") and "--ou" in shown.err
+
+
+def test_a_damaged_run_is_shown_all_the_same(experiment: Path) -> None:
+    (experiment / "good/status.json").write_text('{"status": "running", "updated": null}')
+    (experiment / "good/run.json").write_text('{"flags": [1]}')
+    found = {run.name: run for run in sweep.read_runs(experiment)}
+    assert found["good"].status == "running" and found["good"].settings["seed"] == "3"
+
+
 def test_page_sorts_by_any_column_and_fits(chrome: Chrome, experiment: Path) -> None:
     sweep.main([str(experiment)])
     chrome.open(experiment / "sweep.html", 400)

@@ -138,11 +138,18 @@ def test_another_class_count_is_named_and_loads_on_request() -> None:
     heads = ("ocr.cls_head", "ocr.aux_head.2")
     assert message == (
         f"the state dict does not fit {ARCH}: the file has 5 classes, the network has 3; --dataset "
-        f"names the data set of the file, --allow_partial {','.join(heads)} starts with a new "
+        f"names the data set of the file; or --allow_partial {','.join(heads)} starts with a new "
         "classifier"
     )
     message = refused(net, checkpoint, dataset="camvid", offer_partial=False)
     assert "has 5 classes, camvid has 3; --dataset" in message and "partial" not in message
+    ways = {
+        "kitti": "it was trained on kitti: give that --dataset, or custom for a set of your own",
+        "camvid": "camvid had other classes when the file was trained",
+    }
+    for name, way in ways.items():
+        named = {**checkpoint, "dataset": name}
+        assert way in refused(net, named, dataset="camvid", offer_partial=False)
     before = net.net.ocr.cls_head.weight.clone()
     report = load_official(net, checkpoint, partial=heads)
     assert len(report.mismatched) == 4
@@ -155,6 +162,14 @@ def test_another_arch_is_refused_by_name() -> None:
     message = refused(net, own_checkpoint(tiny_net(), arch="ocrnet.HRNet18_Mscale"))
     assert "ocrnet.HRNet18_Mscale" in message and "does not fit ocrnet.HRNet_Mscale" in message
     assert "it holds another network, " in message
+
+
+def test_only_training_may_start_from_a_network_without_inter_level_attention() -> None:
+    plain = build_net("segformer.B0", 3, stage_depths=(1, 1, 1, 1))
+    net = build_net("hila.B0_S34", 3, stage_depths=(1, 1, 1, 1))
+    assert "or --pretrained to start from the file" in refused(net, plain.state_dict())
+    evaluation = refused(net, plain.state_dict(), offer_partial=False)
+    assert evaluation.endswith("take its plain form as --arch")
 
 
 def test_mmseg_files_are_called_so() -> None:

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run takes from a checkpoint, and what it refuses before anything starts."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import pytest
+
+import flags
+from config import Config, ModelConfig, UserError
+from engine import build
+from engine.state import check_options
+from network.build import build_net
+
+FACTS = {"arch": "segformer.B0", "num_classes": 2, "dataset": "harbour", "model_options": {}}
+
+
+def resolved(*argv: str) -> tuple[argparse.Namespace, Config]:
+    args, given = flags.read_flags(argv)
+    cfg = Config()
+    flags.resolve(args, given, cfg)
+    return args, cfg
+
+
+def adopted(*argv: str, **facts: Any) -> argparse.Namespace:
+    args, cfg = resolved(*argv)
+    build.adopt_snapshot(args, cfg, build.Snapshot("x.pth", {}, {**FACTS, **facts}))
+    return args
+
+
+def test_an_evaluation_takes_network_and_data_set_of_the_file() -> None:
+    evaluation = ("--eval", "val", "--snapshot", "x.pth")
+    assert adopted(*evaluation).arch == "segformer.B0"
+    assert adopted(*evaluation, dataset="kitti").dataset == "kitti"
+    assert adopted(*evaluation).dataset == "custom"  # the name in the YAML of a custom set
+    assert adopted(*evaluation, "--dataset", "camvid").dataset == "camvid"
+    assert adopted(*evaluation, positions=False).no_pos_dataset
+
+
+def test_only_networks_with_row_positions_are_marked_as_trained_without() -> None:
+    from datasets.camvid import SPEC
+
+    plain, _ = resolved("--no_pos_dataset")
+    assert build.checkpoint_header(plain, ModelConfig(), SPEC)["positions"]
+    blocks = ModelConfig(hanet=(1, 1, 1, 1, 0))
+    assert not build.checkpoint_header(plain, blocks, SPEC)["positions"]
+
+
+def test_the_weight_of_an_auxiliary_loss_needs_a_head_for_it() -> None:
+    net = build_net("segformer.B0", 3, stage_depths=(1, 1, 1, 1))
+    build.build_optimizer(resolved("--arch", "segformer.B0")[0], net, 0.1, None)
+    args, _ = resolved("--arch", "segformer.B0", "--aux_weight", "0.4")
+    with pytest.raises(UserError, match=r"--aux_weight has no effect on segformer\.B0"):
+        build.build_optimizer(args, net, 0.1, None)
+
+
+def test_options_of_the_network_must_be_those_of_a_resumed_file() -> None:
+    saved = {"pretrained": "mit_b0.pth", "hrnet_width": 18, "hila_stages": []}
+    check_options(saved, {**saved, "pretrained": ""})  # the file has the weights
+    with pytest.raises(ValueError, match=r"has hila_stages none \(this run \[3\]\)$"):
+        check_options(saved, {**saved, "hila_stages": [3]})

@@ -134,10 +134,15 @@ class TrainState:
         seeds.set_random_state(content["random"][rank])
 
 
+def _shown(option: object) -> object:
+    """An option of the network in an error line, where nothing must not be an empty place."""
+    return "none" if option is None or option in ("", [], ()) else option
+
+
 def check_options(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     """ValueError that names the options of the network that differ from those of a checkpoint."""
     differ = [
-        f"{name} {saved.get(name) or 'none'} (this run {own.get(name) or 'none'})"
+        f"{name} {_shown(saved.get(name))} (this run {_shown(own.get(name))})"
         for name in sorted((saved.keys() | own.keys()) - STARTING_POINTS)
         if saved.get(name) != own.get(name)
     ]

@@ -48,6 +48,24 @@ def test_directions_point_to_the_inside() -> None:
     assert degrees[11, 10] == -90 and degrees[12, 10] == 90  # rows downwards
 
 
+def test_the_maps_do_not_depend_on_where_the_label_lies_in_memory() -> None:
+    rng = np.random.default_rng(1)
+    rows, columns = np.mgrid[:90, :160]
+    label = np.zeros((90, 160), np.uint8)
+    for number in range(15):  # boxes and ellipses, so that some pixels lie halfway between sides
+        top, left = rng.integers(0, 80), rng.integers(0, 140)
+        high, wide = rng.integers(5, 30), rng.integers(5, 60)
+        inside = (rows >= top) & (rows < top + high) & (columns >= left) & (columns < left + wide)
+        if number % 2:
+            inside = ((rows - top) / high) ** 2 + ((columns - left) / wide) ** 2 < 0.25
+        label[inside] = 1 + number % 5
+    seen, kept = set(), []
+    for _ in range(40):
+        kept.append(np.empty(rng.integers(1, 5000), np.uint8))  # moves what is made next
+        seen.add(b"".join(part.tobytes() for part in boundary_maps(label, 6)))
+    assert len(seen) == 1
+
+
 def test_void_and_small_classes_and_background_make_no_region() -> None:
     label = halves()
     label[:5, :5] = VOID

@@ -225,10 +225,11 @@ def check_settings(args: argparse.Namespace, cfg: Config) -> None:
             raise UserError(f"LOSS.{name} has no effect without --dt_offset_wt above 0")
     if cfg.LOSS.IMAGE_MEAN and (args.rmi_loss or not args.img_wt_loss):
         raise UserError("LOSS.IMAGE_MEAN has no effect without --img_wt_loss, or with --rmi_loss")
-    layer, is_fixed = cfg.MODEL.hanet_pos
-    if args.no_pos_dataset and any(cfg.MODEL.hanet) and layer and not is_fixed:
+    code = cfg.MODEL.hanet_pos  # of another length: refused by the network
+    learns = code[:1] != (0,) and code[1:2] == (0,)
+    if args.no_pos_dataset and any(cfg.MODEL.hanet) and learns:
         raise UserError(
-            f"--no_pos_dataset: --hanet_pos {layer} 0 learns a table of positions, and there are "
+            f"--no_pos_dataset: --hanet_pos {code[0]} 0 learns a table of positions, and there are "
             "none to learn from; leave one of them out"
         )
     if cfg.MODEL.batch_attention == "training" and args.bs_trn == 1 and not args.resume:

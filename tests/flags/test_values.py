@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 import flags
-from config import UserError
+from config import Config, UserError
 
 
 def test_hyphens_in_the_name_of_a_flag_stand_for_underscores() -> None:
@@ -17,6 +17,12 @@ def test_hyphens_in_the_name_of_a_flag_stand_for_underscores() -> None:
     assert {"eval_f1_start", "mod_f1", "eval_distance_crop", "bs_val"} <= given
     for spelling in ("--local-rank=2", "--local_rank=2"):
         assert flags.read_flags([spelling])[0].local_rank == 2
+
+
+def test_a_height_code_of_any_length_passes_the_flags() -> None:
+    for argv in (["--set", "MODEL.hanet_pos=0"], ["--hanet_pos", "2", "1", "8"]):
+        args, given = flags.read_flags(argv)
+        flags.resolve(args, given, Config())
 
 
 def test_an_unknown_flag_is_named_as_it_was_typed() -> None:

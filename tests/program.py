@@ -52,6 +52,14 @@ def run(
     )
 
 
+def street_flags(root: Path, directory: Path) -> list[str]:
+    """Flags that read the synthetic streets below `root` and write below `directory` alone."""
+    return [
+        "--dataset", "synthetic", "--set", f"DATASET.SYNTHETIC_DIR={root}", "--num_workers", "0",
+        "--set", f"DATASET.CENTROID_ROOT={directory}/centroids", "--result_dir", str(directory),
+    ]  # fmt: skip
+
+
 def assert_one_line_error(result: subprocess.CompletedProcess[str], *words: str) -> str:
     """The program ended with exit code 2 and one `error:` line holding all `words`."""
     shown = f"exit code {result.returncode}\n{result.stdout}\n{result.stderr}"

@@ -9,17 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.program import TINY, assert_one_line_error, run
+from tests.program import TINY, assert_one_line_error, run, street_flags
 
 pytestmark = pytest.mark.slow
 
 
 def flags(root: Path, directory: Path, *more: str) -> list[str]:
     return [
-        *TINY, "--dataset", "synthetic", "--set", f"DATASET.SYNTHETIC_DIR={root}",
-        "--set", f"DATASET.CENTROID_ROOT={directory}/centroids", "--class_uniform_pct", "0",
-        "--crop_size", "64,64", "--bs_trn", "2", "--num_workers", "0",
-        "--result_dir", str(directory), *more,
+        *TINY, *street_flags(root, directory), "--class_uniform_pct", "0",
+        "--crop_size", "64,64", "--bs_trn", "2", *more,
     ]  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from network.convert.hanet import official_name
-from tests.program import TINY, assert_one_line_error, run
+from tests.program import TINY, assert_one_line_error, run, street_flags
 
 pytestmark = pytest.mark.slow
 HANET = [
@@ -20,19 +20,12 @@ HANET = [
 SMALL = ["--arch", "network.deepv3.DeepMobileNetV3PlusD_HANet", *HANET, "--aux_loss"]
 
 
-def data(root: Path, directory: Path) -> list[str]:
-    return [
-        "--dataset", "synthetic", "--set", f"DATASET.SYNTHETIC_DIR={root}", "--num_workers", "0",
-        "--set", f"DATASET.CENTROID_ROOT={directory}/centroids", "--result_dir", str(directory),
-    ]  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def trained(street_root: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A checkpoint of the mobile network after a few steps."""
     directory = tmp_path_factory.mktemp("hanet")
     result = run(
-        "train.py", *SMALL, *data(street_root, directory), "--class_uniform_tile", "64",
+        "train.py", *SMALL, *street_flags(street_root, directory), "--class_uniform_tile", "64",
         "--crop_size", "64,96", "--bs_trn", "2", "--max_iter", "4", "--lr_by", "iter",
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
@@ -47,7 +40,7 @@ def test_dump_attention_shows_every_block_in_folder_and_report(
     program: list[str], trained: str, street_root: Path, tmp_path: Path
 ) -> None:
     result = run(
-        *program, "--snapshot", trained, *data(street_root, tmp_path), "--dump_attention",
+        *program, "--snapshot", trained, *street_flags(street_root, tmp_path), "--dump_attention",
         "--dump_all_images", "--do_flip", "--test_mode",
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
@@ -62,7 +55,7 @@ def test_a_wrong_reduction_is_one_line_that_names_the_right_one(
     trained: str, street_root: Path, tmp_path: Path
 ) -> None:
     wrong = ["--hanet_set", "3", "64", "3"]
-    result = run("eval.py", "--snapshot", trained, *data(street_root, tmp_path), *wrong)
+    result = run("eval.py", "--snapshot", trained, *street_flags(street_root, tmp_path), *wrong)
     assert_one_line_error(
         result, "trained with reduction 16", "file: --hanet_set 3 16 3, network: --hanet_set 3 64 3"
     )
@@ -83,7 +76,7 @@ def test_an_evaluation_asks_for_no_auxiliary_head(
 ) -> None:
     file = published(trained, tmp_path / "file.pth", with_head=with_head)
     net = SMALL[:-1] if with_head else SMALL
-    flags = [*net, "--snapshot", file, *data(street_root, tmp_path)]
+    flags = [*net, "--snapshot", file, *street_flags(street_root, tmp_path)]
     result = run("eval.py", *flags, "--test_mode")
     assert result.returncode == 0, result.stdout + result.stderr
     assert ("9 dropped (dsn." if with_head else "8 missing (dsn.") in result.stdout
@@ -94,7 +87,7 @@ def test_an_evaluation_asks_for_no_auxiliary_head(
 
 def test_a_network_without_positions_stays_without_them(street_root: Path, tmp_path: Path) -> None:
     flags = [
-        *SMALL[:-1], *data(street_root, tmp_path), "--class_uniform_tile", "64",
+        *SMALL[:-1], *street_flags(street_root, tmp_path), "--class_uniform_tile", "64",
         "--crop_size", "64,96", "--bs_trn", "2", "--max_iter", "1",
     ]  # fmt: skip
     result = run("train.py", *flags, "--no_pos_dataset")
@@ -105,7 +98,7 @@ def test_a_network_without_positions_stays_without_them(street_root: Path, tmp_p
     assert content.pop("positions") is False
     torch.save(content, old)  # as written before that entry was kept
     for file in (snapshot, old):
-        evaluation = [*data(street_root, tmp_path / "eval"), "--test_mode"]
+        evaluation = [*street_flags(street_root, tmp_path / "eval"), "--test_mode"]
         result = run("eval.py", "--snapshot", file, *evaluation)
         assert result.returncode == 0, result.stdout + result.stderr
         assert ("blocks get no row positions" in result.stdout) == (file == snapshot)
@@ -114,7 +107,7 @@ def test_a_network_without_positions_stays_without_them(street_root: Path, tmp_p
 
 
 def test_dump_attention_needs_a_block(street_root: Path, tmp_path: Path) -> None:
-    flags = [*TINY, *data(street_root, tmp_path), "--class_uniform_tile", "64"]
+    flags = [*TINY, *street_flags(street_root, tmp_path), "--class_uniform_tile", "64"]
     result = run("train.py", *flags, "--crop_size", "64,64", "--max_epoch", "1")
     assert result.returncode == 0, result.stdout + result.stderr
     snapshot = str(next(tmp_path.glob("best_checkpoint_ep*.pth")))

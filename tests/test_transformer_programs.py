@@ -14,19 +14,12 @@ from PIL import Image
 
 from network.backbones.swin import MLP
 from network.build import build_net
-from tests.program import assert_one_line_error, run
+from tests.program import assert_one_line_error, run, street_flags
 
 pytestmark = pytest.mark.slow
 
 SEGFORMER = ("--arch", "segformer.B0", "--set", "MODEL.stage_depths=1,1,1,1")
 HILA_SWIN = {"stage_depths": (1, 2, 1, 1), "hila_stages": (2,), "aux_head": False}
-
-
-def street_flags(root: Path, result_dir: Path) -> list[str]:
-    return [
-        "--dataset", "synthetic", "--set", f"DATASET.SYNTHETIC_DIR={root}", "--num_workers", "0",
-        "--set", f"DATASET.CENTROID_ROOT={result_dir}/centroids", "--result_dir", str(result_dir),
-    ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

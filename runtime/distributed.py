@@ -14,6 +14,8 @@ import torch
 import torch.distributed as dist
 from torch.distributed import distributed_c10d
 
+from runtime.rendezvous import store_of_this_start
+
 ENDING = "hiseg/ending"  # key of the store that all ranks share
 
 
@@ -54,7 +56,9 @@ def join(device_name: str, local_rank: int) -> World:
     if size > 1 and not dist.is_initialized():
         backend = "nccl" if device.type == "cuda" else "gloo"
         # A rank may build centroids or write large dumps for long while the others wait.
-        dist.init_process_group(backend, rank=rank, world_size=size, timeout=timedelta(hours=2))
+        timeout = timedelta(hours=2)
+        store = store_of_this_start(rank, size, timeout)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
     return World(rank=rank, size=size, local_rank=local_rank, device=device)
 
 

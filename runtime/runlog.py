@@ -30,6 +30,7 @@ from runtime import val_rows
 from runtime.checkpoint import SaveError, save
 
 PROGRESS_SECONDS = 5.0
+HPARAMS = "hparams.json"
 
 
 def plain(value: Any) -> Any:
@@ -151,12 +152,14 @@ class RunLog:
         try:
             if self.is_main:
                 val_rows.mend(directory)
+                if not (directory / HPARAMS).exists():  # runx has written it
+                    write_json(directory / HPARAMS, hparams)
                 # It would load the best checkpoint, for a comparison this program makes itself.
                 logx.get_best_checkpoint = lambda: None
-            logx.initialize(
-                str(directory), tensorboard=True, hparams=plain(hparams), global_rank=rank
-            )
+            logx.initialize(str(directory), tensorboard=True, global_rank=rank)
         except OSError as error:
+            logx.initialized = False  # or it closes, at the end, what it has not opened
+            outlive_errors(getattr(logx, "tb_writer", None), lambda error: None)
             raise SaveError(
                 f"--result_dir {directory}: {error.filename or 'the log'} could not be written "
                 f"({error.strerror}); free some space, or name another"

@@ -9,6 +9,7 @@ Of several ranks the first one to end says why; the others, whose communication 
 
 from __future__ import annotations
 
+import dis
 import errno
 import json
 import re
@@ -27,6 +28,7 @@ from runtime import distributed
 from runtime.runlog import RunLog
 
 DONE, WRONG, FAILED, INTERRUPTED = 0, 2, 3, 130
+RAISE = dis.opmap["RAISE_VARARGS"]
 ROOT = Path(__file__).resolve().parent.parent
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
@@ -126,10 +128,16 @@ def is_users(error: BaseException) -> bool:
         return _is_ours(getattr(module, "__file__", None) or "")
     text = str(error)
     if "Original Traceback" in text:
-        files = re.findall(r'^ *File "([^"]+)", line \d+', text, re.MULTILINE)
-    else:
-        files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
-    return bool(files) and _is_ours(files[-1])
+        frames = re.findall(r'^ *File "([^"]+)", line \d+.*\n +(\w+)', text, re.MULTILINE)
+        return bool(frames) and frames[-1][1] == "raise" and _is_ours(frames[-1][0])
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is None:
+        return False
+    code = last.tb_frame.f_code
+    was_raised_here = code.co_code[last.tb_lasti] == RAISE  # not by a function without a frame
+    return was_raised_here and _is_ours(code.co_filename)
 
 
 def _unwritable(error: BaseException) -> str:
@@ -142,9 +150,12 @@ def _unwritable(error: BaseException) -> str:
 
 def _dead_worker(error: BaseException) -> str:
     """The line for a loader process that ended; "" for every other error."""
-    found = re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*)", one_line(error))
-    if not isinstance(error, RuntimeError) or found is None:
+    texts = [one_line(each) for each in (error, error.__cause__, error.__context__) if each]
+    matches = [re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*)", t) for t in texts]
+    known = sorted(filter(None, matches), key=lambda match: "by signal" in match[2])
+    if not isinstance(error, RuntimeError) or matches[0] is None:
         return ""
+    found = known[-1]  # "exited unexpectedly" may have a cause that says more
     how = found[2].split("Details are lost")[0].rstrip(". ")
     way = "out of memory? fewer --num_workers or a smaller batch need less"
     if "Bus error" in how:

@@ -77,11 +77,6 @@ def check_training(directory: Path, resume: str | None) -> None:
         raise UserError(f"{what}, and --resume {resume} is no file of it; {ways}")
 
 
-def beside_training(directory: Path, name: str) -> Path:
-    """`directory`, or its sub-folder `name` where a training lives, whose files are not touched."""
-    return directory / name if holds_training(directory) else directory
-
-
 def sweep(directory: Path, below: bool) -> int:
     """Remove half-written files of processes that are gone; with `below` in sub-folders too.
 
@@ -106,19 +101,22 @@ def choose(args: argparse.Namespace, world: World) -> str:
     wanted = Path(args.result_dir)
     names = {"eval": args.eval, "summary": args.summary, "augmented": args.dump_augmentation_images}
     other = next((name for name, on in names.items() if on), None)
-    found: UserError | Path = wanted
+    problem, moves = "", False
     if world.is_main:
         try:
             if other is None:
                 check_training(wanted, args.resume)
             else:
-                found = beside_training(wanted, other)
-            sweep(found, below=bool(args.eval))
+                moves = holds_training(wanted)
         except UserError as error:
-            found = error
-    found = distributed.gather_objects(found)[0]
-    if isinstance(found, UserError):
-        raise found
-    args.result_dir = str(found)
+            problem = str(error)
+    problem, moves = distributed.gather_objects((problem, moves))[0]
+    if problem:
+        raise UserError(problem)
+    here = wanted / str(other) if moves else wanted
+    args.result_dir = str(here)
+    if world.is_main:
+        sweep(here, below=bool(args.eval))
+    distributed.barrier()  # no rank writes before
     what = "this evaluation is" if args.eval else "what this writes is"
-    return "" if found == wanted else f"{wanted} holds a training: {what} in {found}"
+    return f"{wanted} holds a training: {what} in {here}" if moves else ""

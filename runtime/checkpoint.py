@@ -9,7 +9,7 @@ import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, cast
 
 import torch
 
@@ -20,16 +20,6 @@ LAST, BEST = "last_checkpoint_ep", "best_checkpoint_ep"
 
 class SaveError(ValueError):
     """A file could not be written; what was there before is intact."""
-
-
-class Writable(Protocol):
-    """What a file is written through."""
-
-    def write(self, data: bytes, /) -> int:
-        """Write all of `data`; its length."""
-
-    def flush(self) -> None:
-        """Hand everything to the system."""
 
 
 class _Recording:
@@ -56,7 +46,7 @@ class _Recording:
             raise
 
 
-def save(path: Path, write: Callable[[Writable], object]) -> None:
+def save(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let `write(file)` write the file `path` to the disk, whole or not at all.
 
     Raises SaveError (disk full, no permission); `path` then still holds its old content. Whatever
@@ -67,12 +57,14 @@ def save(path: Path, write: Callable[[Writable], object]) -> None:
     def recorded(file: BinaryIO) -> None:
         nonlocal recording
         recording = _Recording(file)
-        write(recording)
+        write(cast(BinaryIO, recording))
 
     try:
         write_atomic(path, recorded, sync=True)
     except (OSError, RuntimeError) as error:
-        cause = error if isinstance(error, OSError) else recording and recording.error
+        cause = error if isinstance(error, OSError) else None
+        if recording is not None and cause is None:
+            cause = recording.error
         if cause is None:
             raise
         raise SaveError(

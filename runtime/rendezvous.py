@@ -14,29 +14,30 @@ import time
 import uuid
 from datetime import timedelta
 
-import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 PAUSE = 0.02  # seconds between two looks
 
 
-def store_of_this_start(rank: int, size: int, timeout: timedelta) -> dist.Store | None:
+def store_of_this_start(rank: int, size: int, timeout: timedelta) -> Store | None:
     """The store of a launcher that outlives this start, under a name of its own; else None.
 
     Collective. TimeoutError when not all `size` ranks come.
     """
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return None
-    store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=timeout))
+    store, _, _ = next(rendezvous("env://", rank, size, timeout=timeout))
     deadline = time.monotonic() + timeout.total_seconds()
     name = uuid.uuid4().hex
     if rank:
         name = _ask(store, rank, deadline)
     else:
         _answer(store, name, size, deadline)
-    return dist.PrefixStore(f"hiseg/start/{name}", store)
+    return PrefixStore(f"hiseg/start/{name}", store)
 
 
-def _ask(store: dist.Store, rank: int, deadline: float) -> str:
+def _ask(store: Store, rank: int, deadline: float) -> str:
     """Show this rank, wait for the name, confirm it."""
     word = uuid.uuid4().hex
     store.set(f"hiseg/word/{rank}", word)
@@ -47,7 +48,7 @@ def _ask(store: dist.Store, rank: int, deadline: float) -> str:
     return name
 
 
-def _answer(store: dist.Store, name: str, size: int, deadline: float) -> None:
+def _answer(store: Store, name: str, size: int, deadline: float) -> None:
     """Give `name` to whoever shows itself, until all other ranks have confirmed it.
 
     The last word of a rank may be that of a dead process: only the confirmation counts.

@@ -116,7 +116,7 @@ def outlive_errors(writer: Any, tell: Callable[[OSError], None]) -> None:
     """Let a full disk cost a tensorboardX `writer` its file, not the run."""
     events = getattr(getattr(writer, "file_writer", None), "event_writer", None)
     events = getattr(events, "_ev_writer", None)
-    if hasattr(events, "_py_recordio_writer"):
+    if events is not None and hasattr(events, "_py_recordio_writer"):
         events._py_recordio_writer = _Outliving(events._py_recordio_writer, tell)
 
 
@@ -176,7 +176,7 @@ class RunLog:
                     close()
         self._open = False
 
-    def _miss(self, name: str, error: Exception) -> None:
+    def _miss(self, name: str, error: BaseException) -> None:
         """A line, once for each file that the run can do without."""
         if name in self._missed:
             return

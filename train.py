@@ -56,7 +56,6 @@ def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
         log.msg(f"{count} augmented images in {args.result_dir}/augmented")
         log.status("done")
         return DONE
-    stop = StopFlag()
     loader, sampler = task.train_loader()
     snapshot = build.read_snapshot(args)
     resumed = read_resumed(args, log)
@@ -64,6 +63,7 @@ def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
     if args.summary:
         for name, part in net.named_children():
             log.msg(f"{name:<24}{sum(item.numel() for item in part.parameters()):>14,}")
+        log.status("done")
         return DONE
     net = build.place(args, net, world, log)
     state = build.build_state(args, net, task.header(), precision, world, log, snapshot)
@@ -79,7 +79,7 @@ def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
         log=log,
         settings=build.build_settings(args, task.best_by),
         validate=task.validation(state, precision),
-        stop=stop,
+        stop=StopFlag(),
         prepare=task.prepare,
     )
     trainer.schedule = rates.build_schedule(args, trainer.steps_per_epoch)
@@ -94,11 +94,15 @@ def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
 
 def _report(progress: Progress, score: str, log: RunLog) -> None:
     """The best score, to the log and status.json."""
-    log.msg(
-        f"done: best {score} {100 * progress.best:.2f} in epoch {progress.best_epoch}, "
-        f"step {progress.best_iteration}"
-    )
-    log.status("done", best=progress.best, epoch=progress.epoch, iteration=progress.iteration)
+    if progress.has_best:
+        log.msg(
+            f"done: best {score} {100 * progress.best:.2f} in epoch {progress.best_epoch}, "
+            f"step {progress.best_iteration}"
+        )
+    else:
+        log.msg(f"done: no validation gave a {score}, there is no best checkpoint")
+    best = progress.best if progress.has_best else None
+    log.status("done", best=best, epoch=progress.epoch, iteration=progress.iteration)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sized
 from contextlib import AbstractContextManager, nullcontext
@@ -25,7 +26,8 @@ class ClassSummary:
     """What an evaluation found, the same on every rank.
 
     `loss` is the mean cross entropy of all pictures. `unreadable` holds one line a file,
-    "name: reason"; these pictures are in no score.
+    "name: reason"; these pictures are in no score. `not_finite` pictures had NaN or infinite
+    scores.
     """
 
     scores: ClassScores
@@ -33,12 +35,19 @@ class ClassSummary:
     num_images: int
     seconds: float
     unreadable: list[str]
+    not_finite: int = 0
+
+    def values(self) -> dict[str, float]:
+        """The scores of a row of metrics.csv; NaN where the network's scores were not finite."""
+        values = {"top1": self.scores.top1, "top5": self.scores.top5}
+        return dict.fromkeys(values, math.nan) if self.not_finite else values
 
     def line(self) -> str:
         """The scores in one line, in percent."""
         text = f"top-1 {100 * self.scores.top1:.2f}, top-5 {100 * self.scores.top5:.2f}, "
         text += f"loss {self.loss:.4f}, {self.num_images} pictures"
-        return text + (f", {len(self.unreadable)} not read" if self.unreadable else "")
+        text += f", {len(self.unreadable)} not read" if self.unreadable else ""
+        return text + (f"; NaN or infinite scores in {self.not_finite}" if self.not_finite else "")
 
     def headline(self) -> dict[str, float]:
         """The scores for status.json."""
@@ -52,6 +61,7 @@ class ClassSummary:
             "top5": self.scores.top5,
             "loss": self.loss,
             "images": self.num_images,
+            "not_finite": self.not_finite,
             "seconds": self.seconds,
             "recall": {
                 name: None if value != value else value
@@ -92,6 +102,7 @@ def evaluate_classifier(
     start = time.monotonic()
     counts, unreadable = TopCounts(num_classes, device), UnreadableLog(log, "left out", named)
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+    not_finite = torch.zeros((), dtype=torch.int64, device=device)
     criterion = SoftTargetCrossEntropy()
     total = len(loader) if isinstance(loader, Sized) else None
     with torch.inference_mode():
@@ -103,6 +114,7 @@ def evaluate_classifier(
                 assert batch.labels is not None, "pictures without classes"
                 loss_sum += criterion(logits, batch.labels).double() * len(batch.names)
                 counts.update(logits, batch.labels)
+                not_finite += (~torch.isfinite(logits).all(dim=1)).sum()
             if progress is not None:
                 progress(number, total)
     summed = all_reduce(counts.counts)
@@ -116,6 +128,7 @@ def evaluate_classifier(
         num_images=images,
         seconds=time.monotonic() - start,
         unreadable=lines,
+        not_finite=int(all_reduce(not_finite)),
     )
 
 

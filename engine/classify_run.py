@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from loss.objective import Objective
 from loss.soft_target import SoftTargetCrossEntropy
 from runtime import distributed, runlog
 from runtime.distributed import World
+from runtime.outcome import stop_between
 from runtime.precision import Precision
 from runtime.runlog import RunLog
 
@@ -140,10 +142,12 @@ class ClassValidation:
             log,
             self.named,
         )
-        values = {"loss": summary.loss, "top1": summary.scores.top1, "top5": summary.scores.top5}
-        log.metric("val", values, number)
-        best = max(self.state.progress.best, summary.scores.top1)
-        log.msg(f"this : [{unit} {number}], {summary.line()}; best top-1 {100 * best:.2f}")
+        values = {"loss": summary.loss, **summary.values()}
+        log.metric("val", {**values, **self.state.rates}, number)
+        known = [self.state.progress.best] if self.state.progress.has_best else []
+        best = max([*known, *filter(math.isfinite, [values["top1"]])], default=None)
+        shown = "none" if best is None else f"{100 * best:.2f}"
+        log.msg(f"this : [{unit} {number}], {summary.line()}; best top-1 {shown}")
         replaced = sum(distributed.gather_objects(task.unreadable.count))
         if replaced:
             log.msg(
@@ -173,7 +177,7 @@ def run_classifier(
         all_reduce=distributed.all_reduce_sum,
         gather=distributed.gather_objects,
         log=log.msg_any_rank,
-        progress=log.progress("evaluate"),
+        progress=stop_between(log.progress("evaluate")),
         named=named,
     )
 
@@ -220,9 +224,7 @@ class ClassEvaluation:
             self.log,
         )
         self.log.msg(summary.line())
-        scores = summary.scores
-        values = {"top1": scores.top1, "top5": scores.top5, "loss": summary.loss}
-        self.log.metric("val", values, 0)
+        self.log.metric("val", {**summary.values(), "loss": summary.loss}, 0)
         if self.world.is_main:
             content = {**summary.as_dict(self.spec.class_names), "protocol": protocol}
             runlog.write_json(Path(self.args.result_dir) / "results.json", content)

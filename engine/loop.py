@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from datasets.loader import Batch, stop_workers
 from engine.state import TrainState
 from loss.objective import LossTerms, Objective
-from runtime import checkpoint, distributed
+from runtime import checkpoint, distributed, seeds
 from runtime.distributed import World
 from runtime.outcome import Interrupted, StopFlag
 from runtime.precision import Precision
@@ -134,54 +134,100 @@ class Trainer:
     def fit(self) -> None:
         """Train until the schedule ends; raises Interrupted after saving on SIGTERM/SIGINT.
 
-        Validation and checkpoint come after an epoch, with `val_iters` after so many steps.
+        After an epoch, with `val_iters` after so many steps, a checkpoint is written and then, when
+        it is due, the network validated: whatever ends a validation costs nothing trained before.
         """
         progress = self.state.progress
-        self._checkpoint_if_due(progress.epoch)  # the run was stopped just before it
+        self._settle()
         while not self._finished():
             self._epoch(progress.epoch)
-            epoch, progress.epoch, progress.step = progress.epoch, progress.epoch + 1, 0
-            if self.settings.val_iters is None:
-                is_due = progress.epoch % self.settings.val_freq == 0 or self._finished()
-                self._save(epoch, self._validate(epoch) if is_due else False)
-            elif self._finished():
-                is_due = progress.validated != progress.iteration
-                self._save(epoch, self._validate(epoch) if is_due else False)
+            progress.epoch, progress.step = progress.epoch + 1, 0
+            if self.settings.val_iters is None or self._finished():
+                self._save(self._epoch_number())
+                if self._validation_due():
+                    self._validate(self._epoch_number())
         stop_workers(self.loader)
 
+    def _settle(self) -> None:
+        """Before the first step: metrics.csv and the best checkpoint agree with the state.
+
+        A killed run may have left rows of validations that come after its checkpoint: they go, for
+        they will be written again. A validation it did not finish is made up for; if its row is
+        there, no more than the best checkpoint can be missing.
+        """
+        progress, epoch = self.state.progress, self._epoch_number()
+        number = epoch if self.settings.val_iters is None else progress.iteration
+        inside = self.settings.val_iters is None and progress.step and not self._finished()
+        row = self.log.keep_val_rows(number - 1 if inside else number)
+        row = distributed.gather_objects(row)[0]
+        if not self._validation_due():
+            return
+        if self.settings.best_by in row:
+            self._take(row[self.settings.best_by], epoch)
+        else:
+            self._validate(epoch)
+
+    def _epoch_number(self) -> int:
+        """The epoch of the last step: the name of a checkpoint made now."""
+        progress = self.state.progress
+        return progress.epoch if progress.step else progress.epoch - 1
+
+    def _validation_due(self) -> bool:
+        """Whether the state is to be validated and has not been yet."""
+        progress, settings = self.state.progress, self.settings
+        if not progress.iteration or progress.validated == progress.iteration:
+            return False
+        if self._finished():
+            return True
+        if settings.val_iters is not None:
+            return progress.iteration % settings.val_iters == 0
+        return not progress.step and progress.epoch % settings.val_freq == 0
+
     def _checkpoint_if_due(self, epoch: int) -> bool:
-        """Validate and save after every `val_iters` steps; whether it was time to."""
-        progress, every = self.state.progress, self.settings.val_iters
-        if not every or not progress.iteration or progress.iteration % every:
+        """Save and validate after every `val_iters` steps; whether it was time to."""
+        if self.settings.val_iters is None or not self._validation_due():
             return False
-        if progress.validated == progress.iteration:
-            return False
-        self._save(epoch, self._validate(epoch))
+        self._save(epoch)
+        self._validate(epoch)
         self.model.train()
         return True
 
-    def _validate(self, epoch: int) -> bool:
-        """Whether the evaluated network is the best so far."""
+    def _validate(self, epoch: int) -> None:
+        """Score the evaluated network. The random states are as before: training goes on the same
+        whether a validation came between two steps or was already done by a killed run.
+        """
         distributed.broadcast_buffers(self.state.net)
-        scores = self.validate(epoch)
-        progress = self.state.progress
+        if self.state.ema is not None:  # averages the statistics of its own rank, too
+            distributed.broadcast_buffers(self.state.ema.module)
+        random_state = seeds.random_state()
+        score = self.validate(epoch)[self.settings.best_by]
+        seeds.set_random_state(random_state)
+        self._take(score, epoch)
+
+    def _take(self, score: float, epoch: int) -> None:
+        """Note that the state is validated; with the best score so far, write the best checkpoint.
+
+        A score that is no finite number is not one: NaN compares with nothing, and the classes of a
+        network that gives NaN can look better than those of an early epoch.
+        """
+        progress, name = self.state.progress, self.settings.best_by
         progress.validated = progress.iteration
-        score = scores[self.settings.best_by]
-        if score <= progress.best:
-            return False
+        if not math.isfinite(score):
+            self.log.msg(f"warning: {name} is no number here: the best checkpoint stays as it is")
+        if not (math.isfinite(score) and score > progress.best):
+            return
         progress.best, progress.best_epoch = score, epoch
         progress.best_iteration = progress.iteration
-        return True
-
-    def _save(self, epoch: int, is_best: bool) -> Path | None:
         content = self.state.pack()
-        path = None
         if self.world.is_main:
-            path = checkpoint.save_last(self.log.directory, content, epoch)
-            if is_best:
-                checkpoint.promote_best(path)
+            checkpoint.save_best(self.log.directory, content, epoch)
         distributed.barrier()
-        return path
+
+    def _save(self, epoch: int) -> None:
+        content = self.state.pack()
+        if self.world.is_main:
+            checkpoint.save_last(self.log.directory, content, epoch)
+        distributed.barrier()
 
     def _groups(self, batches: Iterator[Batch], count: int) -> Iterator[list[Batch]]:
         """Batches that make one optimiser step together."""
@@ -203,7 +249,7 @@ class Trainer:
         for group in self._groups(batches, self.steps_per_epoch - progress.step):
             self._set_rates(epoch)
             self.objective.set_iteration(progress.iteration)
-            meter.add(self._step(group))
+            self._step(group, meter)
             progress.step += len(group)
             progress.iteration += 1
             images += sum(len(batch.names) for batch in group) * self.world.size
@@ -236,13 +282,13 @@ class Trainer:
         asked = progress.iteration % interval == 0
         if asked and distributed.any_rank(self.stop.is_set, self.world.device):
             stop_workers(self.loader)  # they have the signal too and soon end, which must not
-            self._save(epoch, is_best=False)  # disturb the saving
+            self._save(epoch)  # disturb the saving
             raise Interrupted(f"saved: epoch {epoch} step {progress.step}; --resume auto goes on")
 
     def _save_if_due(self, epoch: int) -> None:
         every = self.settings.save_iters
         if every and self.state.progress.iteration % every == 0:
-            self._save(epoch, is_best=False)
+            self._save(epoch)
 
     def _set_rates(self, epoch: int) -> None:
         iteration = self.state.progress.iteration
@@ -250,8 +296,11 @@ class Trainer:
             schedule = self.schedules.get(group.get("schedule", ""), self.schedule)
             group["lr"] = schedule(iteration, epoch, group["initial_lr"])
 
-    def _step(self, group: list[Batch]) -> LossTerms:
-        """Forward and backward over `group`, then one update unless the gradient is not finite."""
+    def _step(self, group: list[Batch], meter: Meter) -> None:
+        """Forward and backward over `group`, then one update unless the gradient is not finite.
+
+        `meter` gets the loss of every batch of the group.
+        """
         statistics = [buffer.clone() for buffer in self.buffers]
         for index, batch in enumerate(group):
             is_last = index == len(group) - 1
@@ -259,8 +308,8 @@ class Trainer:
             with self.model.no_sync() if wait else nullcontext():  # type: ignore[operator]
                 loss = self._forward(batch)
                 self.state.scaler.scale(loss.total / len(group)).backward()
+            meter.add(loss)
         self._update(statistics)
-        return loss
 
     def _forward(self, batch: Batch) -> LossTerms:
         batch = self.prepare(batch.to(self.world.device), self.state.progress.epoch)
@@ -339,7 +388,7 @@ class Trainer:
             epoch=epoch,
             step=progress.step,
             iteration=progress.iteration,
-            best=progress.best,
+            best=progress.best if progress.has_best else None,
         )
 
     def _total(self) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -74,6 +75,17 @@ def refuse_unread(num_images: int, unreadable: list[str]) -> None:
         raise UserError(
             f"none of the {count} images could be read and predicted, the first: {unreadable[0]}"
         )
+
+
+def score_values(summary: EvalSummary) -> dict[str, float]:
+    """The scores of a row of metrics.csv; all NaN where the network's scores were not finite.
+
+    Its classes are arbitrary then, mostly class 0, and may look better than those of a good one.
+    """
+    scores = summary.scores
+    assert scores is not None, "an evaluation without labels"
+    values = {"mean_iu": scores.mean_iu, "acc_cls": scores.acc_cls, "acc": scores.acc}
+    return dict.fromkeys(values, math.nan) if summary.not_finite else values
 
 
 class Sink(Protocol):

@@ -22,7 +22,7 @@ from datasets.spec import DatasetSpec, Item
 from engine import build, predict
 from engine.dumps import PICTURES, Dumps, open_dumps, wants_maps
 from engine.evaluate import EvalSummary, ValLoss, evaluate
-from engine.result import Sink
+from engine.result import Sink, score_values
 from engine.state import TrainState
 from loss.build import build_val_loss
 from metrics.bands import bands_table
@@ -31,9 +31,9 @@ from reports.page import write_page
 from reports.preview import PreviewSink
 from reports.results import write_results
 from reports.worst import PAGE as WORST_PAGE
-from runtime import checkpoint, distributed, runlog, seeds
+from runtime import checkpoint, distributed, rundir, runlog, seeds
 from runtime.distributed import World
-from runtime.outcome import Outcome
+from runtime.outcome import Outcome, stop_between
 from runtime.precision import Precision, resolve_precision
 from runtime.runlog import RunLog
 
@@ -44,15 +44,20 @@ def _flags(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def open_run(args: argparse.Namespace, outcome: Outcome) -> tuple[World, Precision, RunLog]:
-    """Join the ranks, seed and open the log."""
+    """Join the ranks, seed, choose the directory and open the log in it.
+
+    UserError when a training would write over another run; what is no training goes to a folder of
+    its own there, which `args.result_dir` then names.
+    """
     world = distributed.join(args.device, args.local_rank)
     seeds.seed_everything(args.seed, world.rank, args.deterministic)
     precision, note = resolve_precision(args.precision, world.device)
+    moved = rundir.choose(args, world)
     log = RunLog(Path(args.result_dir), world.is_main, progress=not args.no_progress)
     outcome.log = log
     log.open(_flags(args))
     log.status("running")
-    for line in [*args.notes, *([note] if note else [])]:
+    for line in [*args.notes, *filter(None, [note, moved])]:
         log.msg(line)
     log.msg(f"{world.size} x {world.device.type}, precision {precision.name}")
     return world, precision, log
@@ -157,20 +162,17 @@ class Validation:
         )
         assert summary.scores is not None, "validation without labels"
         scores = summary.scores
-        values = {
-            "loss": summary.loss or 0.0,
-            "mean_iu": scores.mean_iu,
-            "acc_cls": scores.acc_cls,
-            "acc": scores.acc,
-        }
+        values = {"loss": summary.loss or 0.0, **score_values(summary)}
         self.log.metric("val", {**values, **self.state.rates}, number)
-        best = max(self.state.progress.best, scores.mean_iu)
+        known = [self.state.progress.best] if self.state.progress.has_best else []
+        best = max([*known, *filter(math.isfinite, [values["mean_iu"]])], default=None)
         self.log.msg(scores.table())
         self.log.msg(scores.summary())
         self.log.msg(
             f"this : [{unit} {number}], [val loss {values['loss']:.5f}], [acc {scores.acc:.5f}], "
             f"[acc_cls {scores.acc_cls:.5f}], [mean_iu {scores.mean_iu:.5f}], "
-            f"[fwavacc {scores.fwavacc:.5f}]; best mean_iu {best:.5f}"
+            f"[fwavacc {scores.fwavacc:.5f}]; best mean_iu "
+            + ("none" if best is None else f"{best:.5f}")
         )
         return values
 
@@ -194,7 +196,7 @@ def run_evaluation(
     skip_refused: bool = False,
 ) -> EvalSummary:
     """`evaluate` on this run's ranks, with progress lines in its log."""
-    progress = log.progress("evaluate")
+    progress = stop_between(log.progress("evaluate"))
     summary = evaluate(
         infer,
         loader,
@@ -215,7 +217,7 @@ def run_evaluation(
     )
     if summary.not_finite:
         broken = f"{summary.not_finite} of {summary.num_images} images"
-        log.msg(f"warning: NaN or infinite scores in {broken}")
+        log.msg(f"warning: NaN or infinite scores in {broken}: what they score is no result")
     elif not math.isfinite(summary.loss or 0.0):
         log.msg("warning: the loss is not finite although all largest scores are")
     return summary
@@ -332,7 +334,7 @@ class Evaluation:
         self.log.msg(scores.summary())
         for each in outlines:
             self.log.msg(each.table(self.spec.class_names))
-        values = {"mean_iu": scores.mean_iu, "acc": scores.acc, "acc_cls": scores.acc_cls}
+        values = score_values(summary)
         self.log.metric("val", {**values, "loss": summary.loss or 0.0}, 0)
         if self.args.log_msinf_to_tb:
             ious = zip(self.spec.class_names, scores.iou.tolist(), strict=True)

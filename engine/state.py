@@ -21,8 +21,9 @@ STARTING_POINTS = {"pretrained"}  # options that say where weights began, which 
 class Progress:
     """Where training stands: `step` batches of `epoch` are done; `iteration` counts all steps.
 
-    `best` was reached in `best_epoch` after `best_iteration` steps; `validated` is the
-    iteration of the last validation.
+    `best` was reached in `best_epoch` after `best_iteration` steps; it is -1 as long as no
+    validation gave a score. `validated` is the iteration of the last validation; in a file written
+    just before one it is an earlier iteration.
     """
 
     epoch: int = 0
@@ -33,6 +34,11 @@ class Progress:
     skipped: int = 0
     best_iteration: int = -1
     validated: int = -1
+
+    @property
+    def has_best(self) -> bool:
+        """Whether any validation gave a score."""
+        return self.best_epoch >= 0
 
 
 @dataclass(kw_only=True)

@@ -13,8 +13,8 @@
                   at each, "counted": by class, "images"},     sums of parts of a set add up
      "modified": {...},                                        the same of any two classes
      "confusion": [[...], ...],                                          rows ground truth
-     "protocol": {...}, "counts": {"images", "skipped", "unreadable"}, "unreadable": [...],
-     "seconds": ...}
+     "protocol": {...}, "counts": {"images", "skipped", "unreadable", "not_finite"},
+     "unreadable": [...], "seconds": ...}
 
 A ratio without a denominator, everything of an evaluation without labels, boundary scores
 without --eval_f1, and modified ones without --mod_f1 are null. `boundary_f` is that of the first
@@ -76,6 +76,7 @@ def make_results(
             "images": summary.num_images,
             "skipped": summary.skipped,
             "unreadable": len(summary.unreadable),
+            "not_finite": summary.not_finite,
         },
         "unreadable": list(summary.unreadable),
         "seconds": round(summary.seconds, 3),

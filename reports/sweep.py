@@ -31,7 +31,7 @@ from reports.render import write_html
 SAME_EXPERIMENT = {"result_dir", "local_rank", "global_rank", "logdir", "command", "resume"}
 MARKS = ("run.json", "hparams.json", "status.json", "submit_cmd.sh", "metrics.csv")
 SILENT_SECONDS = 900.0  # a run that says it is running but wrote nothing for so long
-REPORT = "best_images/index.html"
+REPORTS = ("best_images/index.html", "eval/best_images/index.html")  # the first that exists
 MISSING = "–"
 MEASURES = {"mean_iu": "mIoU", "top1": "top-1"}  # entry of a val row: name; a run has one of them
 
@@ -47,7 +47,7 @@ class Run:
     measure: str  # name of the score, "" before the first validation
     scores: tuple[float, ...]  # of every validation, in order
     seconds: float | None
-    status: str  # done, failed, interrupted, running, silent, not started
+    status: str  # done, failed, interrupted, running, silent, not started, unknown
     reason: str
     report: Path | None  # its report page
 
@@ -75,58 +75,107 @@ def read_runs(experiment: Path) -> list[Run]:
 
 
 def read_run(folder: Path) -> Run:
-    """What one run left behind; every file may be absent or torn."""
-    status = _read_json(folder / "status.json")
-    state = str(status.get("status", "not started"))
+    """What one run left behind; every file may be absent, torn or of a wrong content.
+
+    The reason names the files that are not used because of that.
+    """
+    damaged: list[str] = []
+    status = _read_json(folder / "status.json", damaged)
     signs = [path.stat().st_mtime for mark in ("logging.log", "metrics.csv", "status.json")
              if (path := folder / mark).exists()]  # fmt: skip
     last_sign = max(signs, default=0.0)
-    seconds = status.get("seconds")
-    if state == "running":
-        began = float(status.get("updated") or last_sign)
-        seconds = max(last_sign - began, 0.0)
-        if time.time() - last_sign > SILENT_SECONDS:
-            state = "silent"
-    reason = str(status.get("reason", ""))
-    if state == "silent":
-        reason = f"nothing written for {_duration(time.time() - last_sign)}; killed?"
-    if state == "not started":
-        reason = "no status file: still queued, or its flags were refused"
-    report = folder / REPORT
-    measure, scores = _scores(folder / "metrics.csv")
+    state, reason, seconds = _state(status, last_sign, damaged)
+    measure, scores = _scores(folder / "metrics.csv", damaged)
+    settings = _settings(folder, damaged)
+    found = [folder / place for place in REPORTS if (folder / place).exists()]
+    notes = [reason] if reason else []
+    notes += [f"{name} is damaged" for name in dict.fromkeys(damaged)]
     return Run(
-        name=folder.name,
-        settings=_settings(folder),
+        name=_shown(folder.name),
+        settings=settings,
         measure=measure,
         scores=scores,
-        seconds=None if seconds is None else float(seconds),
+        seconds=seconds,
         status=state,
-        reason=reason,
-        report=report if report.exists() else None,
+        reason=_shown("; ".join(notes)),
+        report=found[0] if found else None,
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """The mapping in a file; {} when it is absent or torn."""
+def _state(
+    status: dict[str, Any], last_sign: float, damaged: list[str]
+) -> tuple[str, str, float | None]:
+    """Status, reason and seconds from status.json; `last_sign` is when the run last wrote."""
+    state, seconds = status.get("status"), _number(status.get("seconds"))
+    if not isinstance(state, str):
+        if status:
+            damaged.append("status.json")
+        if "status.json" in damaged:
+            return "unknown", "", seconds
+        return "not started", "no status file: still queued, or its flags were refused", seconds
+    reason = status.get("reason", "")
+    if not isinstance(reason, str):
+        damaged.append("status.json")
+        reason = ""
+    if state == "running":
+        began = _number(status.get("updated"))
+        if began is None and status.get("updated") is not None:
+            damaged.append("status.json")
+        seconds = max(last_sign - (began or last_sign), 0.0)
+        silence = time.time() - last_sign
+        if silence > SILENT_SECONDS:
+            state, reason = "silent", f"nothing written for {_duration(silence)}; killed?"
+    return _shown(state), reason, seconds
+
+
+def _number(value: Any) -> float | None:
+    """A finite number from JSON as a float, else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _shown(text: str) -> str:
+    """`text` on one line, in characters that every output takes."""
+    return " ".join(text.encode("utf-8", "backslashreplace").decode().split())
+
+
+def _read_json(path: Path, damaged: list[str]) -> dict[str, Any]:
+    """The mapping in a file; {} when it is absent, or torn and noted in `damaged`."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except FileNotFoundError:
         return {}
-    return content if isinstance(content, dict) else {}
+    except (OSError, ValueError, RecursionError):
+        content = None
+    if isinstance(content, dict):
+        return content
+    damaged.append(path.name)
+    return {}
 
 
-def _settings(folder: Path) -> Settings:
+def _settings(folder: Path, damaged: list[str]) -> Settings:
     """Flag -> text; every `--set KEY=VALUE` is an entry of its own."""
-    flags = _read_json(folder / "run.json").get("flags") or _read_json(folder / "hparams.json")
+    facts = _read_json(folder / "run.json", damaged)
+    flags = facts.get("flags")
+    if facts and not isinstance(flags, dict):
+        damaged.append("run.json")
     if not flags or not isinstance(flags, dict):
+        flags = _read_json(folder / "hparams.json", damaged)
+    if not flags:
         flags = _command_flags(folder / "submit_cmd.sh")
     settings = {}
     for name, value in flags.items():
         if name == "set":
-            pairs = (str(item).partition("=") for item in value or [])
-            settings.update({key: text for key, _, text in pairs})
+            entries = value if isinstance(value, list) else [] if value is None else [value]
+            pairs = (_text(item).partition("=") for item in entries)
+            settings.update({_shown(key): _shown(text) for key, _, text in pairs})
         elif name not in SAME_EXPERIMENT:
-            settings[name] = _text(value)
+            settings[_shown(name)] = _shown(_text(value))
     return settings
 
 
@@ -137,7 +186,10 @@ def _command_flags(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     if "--command" in words[:-1]:  # submitted to a farm: the command is one argument
-        words = shlex.split(words[words.index("--command") + 1])
+        try:
+            words = shlex.split(words[words.index("--command") + 1])
+        except ValueError:
+            return {}
     flags: dict[str, Any] = {}
     program = next((at for at, word in enumerate(words) if word.endswith(".py")), len(words))
     rest = words[program + 1 :]
@@ -165,7 +217,8 @@ def _text(value: Any) -> str:
     if value is True:
         return "true"
     if isinstance(value, list | tuple):
-        return ",".join(map(_text, value))
+        flat = not any(isinstance(item, list | tuple | dict) for item in value)
+        return ",".join(map(_text, value)) if flat else json.dumps(value)
     if isinstance(value, str):
         try:
             value = float(value)
@@ -174,10 +227,20 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _scores(path: Path) -> tuple[str, tuple[float, ...]]:
-    """Name of the score, and its value in every val row; a torn last row is dropped."""
-    measure, scores = "", []
-    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+def _scores(path: Path, damaged: list[str]) -> tuple[str, tuple[float, ...]]:
+    """Name of the score, and its value in every val row; a torn row is dropped.
+
+    Rows of a training hold learning rates. Where there are such rows, those without are of an
+    evaluation of who knows which checkpoint, which earlier versions wrote to the same file.
+    """
+    found: list[tuple[str, float, bool]] = []
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        text = ""
+    except OSError:
+        damaged.append(path.name)
+        text = ""
     for line in text.splitlines():
         phase, *cells = line.split(",")
         row = dict(zip(cells[::2], cells[1::2], strict=False))
@@ -189,9 +252,10 @@ def _scores(path: Path) -> tuple[str, tuple[float, ...]]:
         except (StopIteration, ValueError):
             continue
         if math.isfinite(score):
-            measure = MEASURES[key]
-            scores.append(score)
-    return measure, tuple(scores)
+            found.append((MEASURES[key], score, "lr" in row))
+    is_training = any(trained for _, _, trained in found)
+    kept = [(name, score) for name, score, trained in found if trained or not is_training]
+    return (kept[-1][0] if kept else ""), tuple(score for _, score in kept)
 
 
 def measure_of(runs: Sequence[Run]) -> str:

@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import torch
 
-from runtime.files import write_atomic
+from runtime.files import partial_name, write_atomic
 
 LAST, BEST = "last_checkpoint_ep", "best_checkpoint_ep"
 
@@ -22,16 +22,54 @@ class SaveError(ValueError):
     """A file could not be written; what was there before is intact."""
 
 
+class _Recording:
+    """`file` for writers that turn its errors into their own, as torch.save does."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """As `file.write`; notes its error."""
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        """As `file.flush`; notes its error."""
+        try:
+            self._file.flush()
+        except OSError as error:
+            self.error = error
+            raise
+
+
 def save(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let `write(file)` write the file `path` to the disk, whole or not at all.
 
-    Raises SaveError (disk full, no permission); `path` then still holds its old content.
+    Raises SaveError (disk full, no permission); `path` then still holds its old content. Whatever
+    else goes wrong in `write` comes as it is.
     """
+    recording: _Recording | None = None
+
+    def recorded(file: BinaryIO) -> None:
+        nonlocal recording
+        recording = _Recording(file)
+        write(cast(BinaryIO, recording))
+
     try:
-        write_atomic(path, write, sync=True)
-    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
-        reason = " ".join(str(error).split())[:200]
-        raise SaveError(f"{path} could not be written ({reason}); free some space") from error
+        write_atomic(path, recorded, sync=True)
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else None
+        if recording is not None and cause is None:
+            cause = recording.error
+        if cause is None:
+            raise
+        raise SaveError(
+            f"{path} could not be written ({cause.strerror}); free some space"
+        ) from error
 
 
 def _epoch_of(path: Path) -> int:
@@ -55,24 +93,24 @@ def save_last(directory: Path, state: dict[str, Any], epoch: int) -> Path:
     return path
 
 
-def promote_best(last: Path) -> Path:
-    """Make the last checkpoint the best one too; a hard link where the disk allows it."""
-    best = last.with_name(last.name.replace(LAST, BEST))
-    temporary = best.with_name(f".{best.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(last, temporary)
-    except OSError:
-        try:
-            shutil.copyfile(last, temporary)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise SaveError(f"{best} could not be written ({error}); free some space") from error
-    os.replace(temporary, best)
-    for old in _files(last.parent, BEST):
-        if old != best:
+def save_best(directory: Path, state: dict[str, Any], epoch: int) -> Path:
+    """Write `best_checkpoint_ep{epoch}.pth`, then remove the older ones.
+
+    It replaces the last checkpoint of the same name too, as a hard link, where the disk has these:
+    `state` is the same state, which now knows its score.
+    """
+    path = directory / f"{BEST}{epoch}.pth"
+    save(path, lambda file: torch.save(state, file))
+    for old in _files(directory, BEST):
+        if old != path:
             old.unlink(missing_ok=True)
-    return best
+    last = directory / f"{LAST}{epoch}.pth"
+    if last.exists():
+        link = partial_name(last)
+        with contextlib.suppress(OSError):
+            os.link(path, link)
+            os.replace(link, last)
+    return path
 
 
 def newest(directory: Path) -> Path | None:

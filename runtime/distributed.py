@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from dataclasses import dataclass
@@ -11,6 +12,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed import distributed_c10d
+
+from runtime.rendezvous import store_of_this_start
+
+ENDING = "hiseg/ending"  # key of the store that all ranks share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +56,9 @@ def join(device_name: str, local_rank: int) -> World:
     if size > 1 and not dist.is_initialized():
         backend = "nccl" if device.type == "cuda" else "gloo"
         # A rank may build centroids or write large dumps for long while the others wait.
-        dist.init_process_group(backend, rank=rank, world_size=size, timeout=timedelta(hours=2))
+        timeout = timedelta(hours=2)
+        store = store_of_this_start(rank, size, timeout)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
     return World(rank=rank, size=size, local_rank=local_rank, device=device)
 
 
@@ -89,6 +97,25 @@ def gather_objects(value: Any) -> list[Any]:
     values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def tell_ending(text: str) -> None:
+    """Leave word for the other ranks of how this one ends, unless one has before."""
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        with contextlib.suppress(Exception):  # whoever keeps the store may be gone
+            store = distributed_c10d._get_default_store()
+            if not store.check([ENDING]):
+                store.set(ENDING, text)
+
+
+def told_ending() -> str:
+    """What `tell_ending` was given first on any rank; "" if nothing is known."""
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        with contextlib.suppress(Exception):
+            store = distributed_c10d._get_default_store()
+            if store.check([ENDING]):
+                return bytes(store.get(ENDING)).decode()
+    return ""
 
 
 def keep_layouts(module: torch.nn.Module) -> None:

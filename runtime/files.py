@@ -4,9 +4,43 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
+
+# What partial_name makes, and what a run tries a directory with: the process that made it.
+PARTIAL = re.compile(r"^\.probe(\d+)$|^\..+\.(\d+)\.(?:partial|tmp)$")
+
+
+def partial_name(path: Path) -> Path:
+    """The hidden name beside `path` under which this process writes it; see `leftovers`."""
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+def leftovers(directory: Path) -> list[Path]:
+    """Half-written files directly in `directory` whose process is gone, or had the id of this one.
+
+    Only processes of this machine are seen: call it before any process of a run writes there.
+    """
+    found = []
+    for path in directory.glob(".*"):
+        match = PARTIAL.match(path.name)
+        pid = int(match[1] or match[2]) if match else None
+        if pid is not None and (pid == os.getpid() or not is_alive(pid)):
+            found.append(path)
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine has that id."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it belongs to somebody else
+        return True
+    return True
 
 
 def write_atomic(
@@ -20,7 +54,7 @@ def write_atomic(
     `path` then still holds its old content, and nothing else is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = partial_name(path)
     try:
         with open(partial, "wb") as file:
             if callable(content):
@@ -31,8 +65,10 @@ def write_atomic(
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # a full disk has no name
+            error.filename = str(path)
         raise
     if sync:
         _sync_directory(path.parent)

@@ -1,16 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a program ends: exit code, one line for the user, and the run's `status.json`.
 
-0 done; 2 the user's input is wrong (one `error:` line, no traceback); 3 the run failed
-(traceback on stderr, one line on stdout); 130 interrupted, after saving.
+0 done; 2 the user's input is wrong, or a file can not be written (one `error:` line, no traceback);
+3 the run failed (traceback on stderr, one line on stdout); 130 interrupted, after saving.
+
+Of several ranks the first one to end says why; the others, whose communication breaks, repeat it.
 """
 
 from __future__ import annotations
 
+import dis
+import errno
+import json
 import re
 import signal
+import sys
+import threading
 import traceback
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from types import FrameType
 from typing import ClassVar
 
@@ -18,7 +27,12 @@ from config import wrong_input
 from runtime import distributed
 from runtime.runlog import RunLog
 
-DONE, FAILED, INTERRUPTED = 0, 3, 130
+DONE, WRONG, FAILED, INTERRUPTED = 0, 2, 3, 130
+RAISE = dis.opmap["RAISE_VARARGS"]
+ROOT = Path(__file__).resolve().parent.parent
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
+SILENT = "one of the other processes ended without a word (killed, out of memory?): see its output"
 
 
 class Interrupted(Exception):
@@ -45,6 +59,36 @@ class StopFlag:
         self.is_set = True
 
 
+def stop_between(progress: Callable[[int, int | None], None]) -> Callable[[int, int | None], None]:
+    """`progress` of a validation, which ends it between two batches when the run is to stop.
+
+    Its checkpoint has been written before, so Interrupted costs no training.
+    """
+
+    def report(done: int, total: int | None) -> None:
+        if StopFlag.current is not None and StopFlag.current.is_set:
+            raise Interrupted("stopped in a validation, saved before it; --resume auto goes on")
+        progress(done, total)
+
+    return report
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ends: `state` as in status.json, and the exit code."""
+
+    state: str
+    code: int
+    reason: str
+
+    def show(self) -> None:
+        """The last line of the program."""
+        if self.code == WRONG:
+            wrong_input(self.reason)
+        else:
+            print(f"{self.state}: {self.reason[:500]}", flush=True)
+
+
 class Outcome:
     """Handed to the main function, which names its log here once there is one."""
 
@@ -65,34 +109,118 @@ def one_line(error: BaseException) -> str:
     return " ".join(text.split())
 
 
+def _is_ours(file: str) -> bool:
+    """Whether a source file is of this project, whose environment may lie inside of it."""
+    path = Path(file)
+    return path.is_relative_to(ROOT) and "site-packages" not in path.parts
+
+
+def is_users(error: BaseException) -> bool:
+    """Whether a ValueError was written for the user: by this project, not by what it calls.
+
+    Our own types are, and a plain ValueError that our code raised, in a loader process too. Others
+    (a text that can not be encoded, a number too large for a library) are faults of this program.
+    """
+    if not isinstance(error, ValueError):
+        return False
+    if type(error) is not ValueError:
+        module = sys.modules.get(type(error).__module__)
+        return _is_ours(getattr(module, "__file__", None) or "")
+    text = str(error)
+    if "Original Traceback" in text:
+        frames = re.findall(r'^ *File "([^"]+)", line \d+.*\n +(\w+)', text, re.MULTILINE)
+        return bool(frames) and frames[-1][1] == "raise" and _is_ours(frames[-1][0])
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is None:
+        return False
+    code = last.tb_frame.f_code
+    was_raised_here = code.co_code[last.tb_lasti] == RAISE  # not by a function without a frame
+    return was_raised_here and _is_ours(code.co_filename)
+
+
+def _unwritable(error: BaseException) -> str:
+    """The line for a file that can not be written or read; "" for every other error."""
+    if not isinstance(error, OSError) or error.errno not in (*FULL, *UNWRITABLE):
+        return ""
+    what = f"{error.filename or 'a file'}: {error.strerror}"
+    return f"{what}; free some space" if error.errno in FULL else what
+
+
+def _dead_worker(error: BaseException) -> str:
+    """The line for a loader process that ended; "" for every other error."""
+    texts = [one_line(each) for each in (error, error.__cause__, error.__context__) if each]
+    matches = [re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*)", t) for t in texts]
+    known = sorted(filter(None, matches), key=lambda match: "by signal" in match[2])
+    if not isinstance(error, RuntimeError) or matches[0] is None:
+        return ""
+    found = known[-1]  # "exited unexpectedly" may have a cause that says more
+    how = found[2].split("Details are lost")[0].rstrip(". ")
+    way = "out of memory? fewer --num_workers or a smaller batch need less"
+    if "Bus error" in how:
+        how, way = "is killed by signal: Bus error", "raise /dev/shm (docker --shm-size)"
+    return f"loader process {found[1]} {how}; {way}; --resume auto goes on"
+
+
+def _is_broken_group(error: BaseException) -> bool:
+    """Whether `error` is what the communication of the ranks says when one of them is gone."""
+    words = r"gloo|nccl|closed by peer|reset by peer|broken pipe|process group|ProcessGroup"
+    return isinstance(error, RuntimeError) and bool(re.search(words, str(error), re.IGNORECASE))
+
+
+def _ending(error: BaseException) -> tuple[Ending, bool]:
+    """How `error` ends this rank, and whether its traceback tells more than the line."""
+    if isinstance(error, Interrupted | KeyboardInterrupt):
+        return Ending("interrupted", INTERRUPTED, one_line(error) or "interrupted"), False
+    if is_users(error):
+        return Ending("failed", WRONG, one_line(error)), False
+    told = distributed.told_ending()
+    if told:  # another rank ended first, and this one only noticed
+        return Ending(**json.loads(told)), False
+    if StopFlag.current is not None and StopFlag.current.is_set:
+        # The signal reached worker processes too, and ended one while something else than
+        # a training step was running: the last checkpoint is what there is to go on from.
+        reason = "stopped outside of training steps; --resume auto goes on"
+        return Ending("interrupted", INTERRUPTED, reason), False
+    unwritable, dead = _unwritable(error), _dead_worker(error)
+    if unwritable:
+        return Ending("failed", WRONG, unwritable), False
+    if dead:
+        return Ending("failed", FAILED, dead), False
+    reason = f"{type(error).__name__}: {one_line(error)}"
+    if _is_broken_group(error):
+        reason = f"{SILENT} ({reason})"
+    return Ending("failed", FAILED, reason), True
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """SIGTERM outside of a training: nothing is to be saved, so the program ends at once."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a launcher repeats it while the end is noted
+    raise KeyboardInterrupt("stopped by SIGTERM")
+
+
 def run(main: Callable[[Outcome], int]) -> int:
     """Call `main`, turn how it ends into the exit code, leave the process group."""
     outcome = Outcome()
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, _interrupt) if in_main_thread else None
     try:
         return main(outcome)
-    except (Interrupted, KeyboardInterrupt) as error:
-        reason = one_line(error) or "interrupted"
-        outcome.report("interrupted", reason)
-        print(f"interrupted: {reason}", flush=True)
-        return INTERRUPTED
-    except ValueError as error:
-        reason = one_line(error)
-        outcome.report("failed", reason)
-        return wrong_input(reason)
-    except Exception as error:
-        if StopFlag.current is not None and StopFlag.current.is_set:
-            # The signal reached worker processes too, and ended one while something else than
-            # a training step was running: the last checkpoint is what there is to go on from.
-            reason = "stopped outside of training steps; --resume auto goes on"
-            outcome.report("interrupted", reason)
-            print(f"interrupted: {reason}", flush=True)
-            return INTERRUPTED
-        reason = f"{type(error).__name__}: {one_line(error)}"
-        outcome.report("failed", reason)
-        traceback.print_exc()
-        print(f"failed: {reason[:500]}", flush=True)
-        return FAILED
+    except (Exception, KeyboardInterrupt) as error:
+        ending, has_traceback = _ending(error)
+        if ending.code == INTERRUPTED and (told := distributed.told_ending()):
+            ending = Ending(**json.loads(told))  # a launcher stops the others when one has failed
+        distributed.tell_ending(json.dumps(asdict(ending)))
+        outcome.report(ending.state, ending.reason)
+        if has_traceback:
+            traceback.print_exc()
+        ending.show()
+        return ending.code
     finally:
         if outcome.log is not None:
             outcome.log.close()
         distributed.leave()
+        if in_main_thread:
+            StopFlag.current = None
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)

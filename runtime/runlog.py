@@ -7,8 +7,11 @@ stdout and the outcome of the run to `status.json`.
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import json
 import logging
+import math
 import os
 import platform
 import subprocess
@@ -23,26 +26,33 @@ import torch
 from runx.logx import logx
 from tqdm import tqdm
 
-from runtime.checkpoint import save
+from runtime import val_rows
+from runtime.checkpoint import SaveError, save
 
 PROGRESS_SECONDS = 5.0
+HPARAMS = "hparams.json"
 
 
 def plain(value: Any) -> Any:
-    """`value` with tuples, paths and NumPy or torch scalars turned into what JSON holds."""
+    """`value` with tuples, paths and NumPy or torch scalars turned into what JSON holds.
+
+    NaN and infinity, which JSON has no words for, are None.
+    """
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set):
         return [plain(item) for item in value]
-    if value is None or isinstance(value, bool | int | float | str):
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
         return value
     item = getattr(value, "item", None)
-    return item() if callable(item) else str(value)
+    return plain(item()) if callable(item) else str(value)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write `content` as indented JSON, atomically. Raises SaveError."""
-    text = json.dumps(plain(content), indent=2) + "\n"
+    text = json.dumps(plain(content), indent=2, allow_nan=False) + "\n"
     save(path, lambda file: file.write(text.encode()))
 
 
@@ -73,6 +83,43 @@ def versions() -> dict[str, str | None]:
     }
 
 
+class _Outliving:
+    """The file of a TensorBoard writer, whose errors are told and then forgotten.
+
+    The writer's own thread would end with a traceback at the first one, and whoever has more to
+    write would wait for it for ever.
+    """
+
+    def __init__(self, file: Any, tell: Callable[[OSError], None]) -> None:
+        self._file, self._tell = file, tell
+
+    def _try(self, act: Callable[..., object], *values: object) -> None:
+        try:
+            act(*values)
+        except OSError as error:
+            self._tell(error)
+
+    def write(self, data: bytes) -> None:
+        """As `file.write`."""
+        self._try(self._file.write, data)
+
+    def flush(self) -> None:
+        """As `file.flush`."""
+        self._try(self._file.flush)
+
+    def close(self) -> None:
+        """As `file.close`."""
+        self._try(self._file.close)
+
+
+def outlive_errors(writer: Any, tell: Callable[[OSError], None]) -> None:
+    """Let a full disk cost a tensorboardX `writer` its file, not the run."""
+    events = getattr(getattr(writer, "file_writer", None), "event_writer", None)
+    events = getattr(events, "_ev_writer", None)
+    if events is not None and hasattr(events, "_py_recordio_writer"):
+        events._py_recordio_writer = _Outliving(events._py_recordio_writer, tell)
+
+
 class RunLog:
     """Writes on rank 0, does nothing elsewhere.
 
@@ -85,6 +132,7 @@ class RunLog:
         self.progress_bar = progress and is_main and sys.stdout.isatty()
         self._started = time.time()
         self._open = False
+        self._missed: set[str] = set()  # files that could not be written, named once each
         if is_main:
             try:
                 directory.mkdir(parents=True, exist_ok=True)
@@ -100,52 +148,120 @@ class RunLog:
         rank = 0 if self.is_main else 1
         # It says that some value is NaN, not which one; whoever computed it has said so by then.
         logging.getLogger("tensorboardX.x2num").setLevel(logging.ERROR)
-        logx.initialize(
-            str(self.directory), tensorboard=True, hparams=plain(hparams), global_rank=rank
-        )
+        directory = self.directory
+        try:
+            if self.is_main:
+                val_rows.mend(directory)
+                if not (directory / HPARAMS).exists():  # runx has written it
+                    write_json(directory / HPARAMS, hparams)
+                # It would load the best checkpoint, for a comparison this program makes itself.
+                logx.get_best_checkpoint = lambda: None
+            logx.initialize(str(directory), tensorboard=True, global_rank=rank)
+        except OSError as error:
+            logx.initialized = False  # or it closes, at the end, what it has not opened
+            outlive_errors(getattr(logx, "tb_writer", None), lambda error: None)
+            raise SaveError(
+                f"--result_dir {directory}: {error.filename or 'the log'} could not be written "
+                f"({error.strerror}); free some space, or name another"
+            ) from error
         self._open = True
+        if self.is_main:
+            outlive_errors(logx.tb_writer, lambda error: self._miss("the TensorBoard file", error))
 
     def close(self) -> None:
-        """Close the files; logx itself never does."""
+        """Close the files; logx itself never does. What could not be written is lost by now."""
         if self._open and self.is_main:
-            logx.tensorboard.close()
-            logx.log_file.close()
-            logx.metrics_fp.close()
+            for close in (logx.tensorboard.close, logx.log_file.close, logx.metrics_fp.close):
+                with contextlib.suppress(OSError):
+                    close()
         self._open = False
+
+    def _miss(self, name: str, error: BaseException) -> None:
+        """A line, once for each file that the run can do without."""
+        if name in self._missed:
+            return
+        self._missed.add(name)
+        reason = getattr(error, "strerror", None) or str(error)
+        with contextlib.suppress(OSError):
+            print(f"warning: {name} could not be written ({reason}); the run goes on", flush=True)
 
     def msg(self, text: str) -> None:
         """One line to stdout and logging.log."""
         if not self.is_main:
             return
-        if self._open:
-            logx.msg(text)
-        else:
-            print(text)
-        sys.stdout.flush()
+        try:
+            if self._open:
+                logx.msg(text)
+            else:
+                print(text)
+            sys.stdout.flush()
+        except OSError as error:
+            self._miss("a line of the log", error)
 
     def metric(self, phase: str, values: Mapping[str, float], step: int) -> None:
-        """Scalars to TensorBoard; `val` rows to metrics.csv too."""
-        if self.is_main:
+        """Scalars to TensorBoard; `val` rows to metrics.csv too, on the disk when this returns.
+
+        Raises SaveError when such a row can not be written.
+        """
+        if not self.is_main:
+            return
+        try:
             logx.metric(phase, {key: float(value) for key, value in values.items()}, step)
+            if phase == "val":
+                os.fsync(logx.metrics_fp.fileno())
+        except OSError as error:
+            if phase != "val":
+                self._miss("the TensorBoard file", error)
+                return
+            path = self.directory / val_rows.METRICS
+            message = f"{path} could not be written ({error.strerror}); free some space"
+            raise SaveError(message) from error
+
+    def keep_val_rows(self, last: float) -> dict[str, float]:
+        """Drop the val rows of metrics.csv that come after `last`, torn ones and repeated ones.
+
+        Returns the values of the row numbered `last`, {} if there is none, and on other ranks.
+        Raises SaveError.
+        """
+        if not self.is_main:
+            return {}
+        text = val_rows.read(self.directory)
+        rows, found = val_rows.kept(text, last)
+        if rows != text:
+            path = self.directory / val_rows.METRICS
+            save(path, lambda file: file.write(rows.encode()))
+            if self._open:  # the open file is the old one
+                logx.metrics_fp.close()
+                logx.metrics_fp = path.open("a+")
+                logx.metrics_writer = csv.writer(logx.metrics_fp, delimiter=",")
+        return found
 
     def scalar(self, name: str, value: float, step: int) -> None:
         """One number to TensorBoard alone."""
         if self.is_main:
-            logx.add_scalar(name, value, step)
+            with contextlib.suppress(OSError):
+                logx.add_scalar(name, value, step)
 
     def image(self, name: str, picture: torch.Tensor, step: int) -> None:
         """A (3, H, W) picture, 0..1, to TensorBoard."""
         if self.is_main:
-            logx.add_image(name, picture, step)
+            with contextlib.suppress(OSError):
+                logx.add_image(name, picture, step)
 
     def status(self, state: str, reason: str = "", **facts: Any) -> None:
-        """Write `status.json`: running, done, failed or interrupted, and why."""
+        """Write `status.json`: running, done, failed or interrupted, and why.
+
+        A full disk costs a line, not the run.
+        """
         if not self.is_main:
             return
         now = time.time()
         content = {"status": state, "reason": reason, "pid": os.getpid(), "updated": now}
         content["seconds"] = round(now - self._started, 1)
-        write_json(self.directory / "status.json", {**content, **facts})
+        try:
+            write_json(self.directory / "status.json", {**content, **facts})
+        except SaveError as error:
+            self._miss("status.json", error.__cause__ if error.__cause__ else error)
 
     def msg_any_rank(self, text: str) -> None:
         """A line about something only this rank saw; logging.log has rank 0's alone."""

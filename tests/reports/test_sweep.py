@@ -146,6 +146,70 @@ def test_a_damaged_run_is_shown_all_the_same(experiment: Path) -> None:
     (experiment / "good/run.json").write_text('{"flags": [1]}')
     found = {run.name: run for run in sweep.read_runs(experiment)}
     assert found["good"].status == "running" and found["good"].settings["seed"] == "3"
+    assert found["good"].reason == "run.json is damaged"
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+WRONG = ("[]", "null", '"text"', "3", "{", DEEP, '{"flags": ' + DEEP + "}", "\0", "\ud800")
+
+
+@pytest.mark.parametrize("name", ["status.json", "run.json", "hparams.json", "metrics.csv"])
+@pytest.mark.parametrize("content", [*WRONG, None])
+def test_a_file_of_any_content_costs_its_run_one_line(
+    experiment: Path, name: str, content: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = experiment / "good" / name
+    path.unlink(missing_ok=True)
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content.encode("utf-8", "surrogatepass"))
+    assert sweep.main([str(experiment)]) == 0
+    shown = capsys.readouterr()
+    assert len(shown.out.splitlines()) == 1 + 4 + 1, "a head, the runs, the page"
+    lines = [line for line in shown.out.splitlines() if line.startswith("good")]
+    assert len(lines) == 1
+    if name.endswith(".json"):
+        assert f"{name} is damaged" in lines[0] or name == "hparams.json"
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"status": "running", "updated": "yesterday"},
+        {"status": "running", "updated": [1], "seconds": {}},
+        {"status": ["done"], "reason": None},
+        {"status": "done", "seconds": "long"},
+        {"status": "failed", "reason": {"a": "b"}},
+        {"status": "failed", "reason": "two\nlines \ud800", "seconds": 10**400},
+        {"status": None},
+    ],
+)
+@pytest.mark.parametrize(
+    "flags", [{"set": 3, "lr": {"a": [1]}}, {"set": [None, ["a"]], "lr": [[1], None]}, {"set": ""}]
+)
+def test_entries_of_wrong_types_cost_one_line(
+    experiment: Path, status: dict[str, Any], flags: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (experiment / "good/status.json").write_text(json.dumps(status))
+    (experiment / "good/run.json").write_text(json.dumps({"flags": flags}))
+    assert sweep.main([str(experiment)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if line.startswith("good")]) == 1
+    assert len(lines) == 1 + 4 + 1
+
+
+def test_an_evaluation_in_the_file_of_a_training_is_not_its_score(experiment: Path) -> None:
+    """Rows of earlier versions, which evaluated into the directory of a training."""
+    rows = [
+        "start,start/step,0,timestamp,1.0",
+        "val,loss,0.5,mean_iu,0.086,acc,0.9,lr,0.01,epoch,0,timestamp,1.0",
+        "val,mean_iu,0.3986,acc,0.9,loss,0.5,epoch,0,timestamp,2.0",
+        "val,loss,0.5,mean_iu,nan,acc,nan,lr,0.01,epoch,1,timestamp,3.0",
+    ]
+    (experiment / "good/metrics.csv").write_text("\n".join(rows) + "\n")
+    run = sweep.read_run(experiment / "good")
+    assert (run.best, run.last) == (0.086, 0.086)
 
 
 def test_page_sorts_by_any_column_and_fits(chrome: Chrome, experiment: Path) -> None:

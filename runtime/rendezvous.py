@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A store of their own for the processes of one start, also when torchrun starts them again.
+
+torchrun keeps one key-value store for all starts of a run (`--max-restarts`). A process that joins
+early would read from it the addresses of processes that are dead, and wait for them for hours. So
+rank 0 invents a name for this start, under which all of its keys stand, and hands it to each rank
+that shows itself with a word nobody has used before.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from datetime import timedelta
+
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
+
+PAUSE = 0.02  # seconds between two looks
+
+
+def store_of_this_start(rank: int, size: int, timeout: timedelta) -> Store | None:
+    """The store of a launcher that outlives this start, under a name of its own; else None.
+
+    Collective. TimeoutError when not all `size` ranks come.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    store, _, _ = next(rendezvous("env://", rank, size, timeout=timeout))
+    deadline = time.monotonic() + timeout.total_seconds()
+    name = uuid.uuid4().hex
+    if rank:
+        name = _ask(store, rank, deadline)
+    else:
+        _answer(store, name, size, deadline)
+    return PrefixStore(f"hiseg/start/{name}", store)
+
+
+def _ask(store: Store, rank: int, deadline: float) -> str:
+    """Show this rank, wait for the name, confirm it."""
+    word = uuid.uuid4().hex
+    store.set(f"hiseg/word/{rank}", word)
+    while not store.check([f"hiseg/answer/{word}"]):
+        _wait(deadline)
+    name = bytes(store.get(f"hiseg/answer/{word}")).decode()
+    store.set(f"hiseg/joined/{name}/{rank}", "")
+    return name
+
+
+def _answer(store: Store, name: str, size: int, deadline: float) -> None:
+    """Give `name` to whoever shows itself, until all other ranks have confirmed it.
+
+    The last word of a rank may be that of a dead process: only the confirmation counts.
+    """
+    missing = set(range(1, size))
+    while True:
+        for rank in sorted(missing):
+            if store.check([f"hiseg/word/{rank}"]):
+                word = bytes(store.get(f"hiseg/word/{rank}")).decode()
+                store.set(f"hiseg/answer/{word}", name)
+        missing = {rank for rank in missing if not store.check([f"hiseg/joined/{name}/{rank}"])}
+        if not missing:
+            return
+        _wait(deadline)
+
+
+def _wait(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise TimeoutError("the processes of this run did not all start")
+    time.sleep(PAUSE)

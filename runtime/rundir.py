@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose directory it is: a run never writes over what another one left there."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from config import UserError
+from runtime import checkpoint, distributed, val_rows
+from runtime.distributed import World
+from runtime.files import leftovers
+
+RUN_FACTS, RESULTS = "run.json", "results.json"
+
+
+def _is_evaluation(directory: Path) -> bool | None:
+    """What run.json says; None when there is none. One that can not be read counts as training."""
+    path = directory / RUN_FACTS
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    flags = content.get("flags") if isinstance(content, dict) else None
+    return isinstance(flags, dict) and bool(flags.get("eval"))
+
+
+def _checkpoints(directory: Path) -> list[str]:
+    """Names of the checkpoints of a training, last ones first."""
+    patterns = (f"{checkpoint.LAST}*.pth", f"{checkpoint.BEST}*.pth")
+    return [path.name for pattern in patterns for path in sorted(directory.glob(pattern))]
+
+
+def holds_training(directory: Path) -> bool:
+    """Whether a training has been at work there."""
+    return bool(_checkpoints(directory)) or _is_evaluation(directory) is False
+
+
+def _worth_keeping(directory: Path) -> str:
+    """A file that a new training would replace or mix with its own; "" if there is none.
+
+    A training that ended before its first checkpoint left nothing of that kind.
+    """
+    names = _checkpoints(directory)
+    if names:
+        return names[0]
+    for name in (RESULTS, RUN_FACTS):
+        if (directory / name).exists() and _is_evaluation(directory):
+            return f"{name} of an evaluation"
+    return val_rows.METRICS if val_rows.has_rows(directory) else ""
+
+
+def check_training(directory: Path, resume: str | None) -> None:
+    """UserError unless a training may write to `directory`: it is free, or `resume` goes on there.
+
+    resume: the file, `auto` for the newest of `directory`, nothing for a new training.
+    """
+    found = _worth_keeping(directory)
+    if not found:
+        return
+    what = f"--result_dir {directory} holds a run ({found})"
+    ways = "--resume auto goes on with it, another --result_dir starts a new one"
+    if not resume:
+        newest = checkpoint.newest(directory)
+        raise UserError(f"{what}; {ways if newest else 'another --result_dir starts a new one'}")
+    if resume == "auto":
+        if checkpoint.newest(directory) is None:
+            raise UserError(
+                f"{what}, but no last checkpoint for --resume auto to go on from; --resume FILE "
+                "takes another file of it, another --result_dir starts a new one"
+            )
+    elif Path(directory).resolve() not in Path(resume).resolve().parents:
+        raise UserError(f"{what}, and --resume {resume} is no file of it; {ways}")
+
+
+def sweep(directory: Path, below: bool) -> int:
+    """Remove half-written files of processes that are gone; with `below` in sub-folders too.
+
+    The code runx copies, links and the folders of other runs are left alone. Returns how many.
+    """
+    count = 0
+    for place, folders, _ in os.walk(directory):
+        here = Path(place)
+        for path in leftovers(here):
+            path.unlink(missing_ok=True)
+            count += 1
+        inner = [name for name in folders if name != "code" and not name.startswith(".")]
+        folders[:] = [name for name in inner if below and not (here / name / RUN_FACTS).exists()]
+    return count
+
+
+def choose(args: argparse.Namespace, world: World) -> str:
+    """Set `args.result_dir` to where this run may write, without leftovers; a line if it is moved.
+
+    Raises UserError on every rank where rank 0 finds another run in the way.
+    """
+    wanted = Path(args.result_dir)
+    names = {"eval": args.eval, "summary": args.summary, "augmented": args.dump_augmentation_images}
+    other = next((name for name, on in names.items() if on), None)
+    problem, moves = "", False
+    if world.is_main:
+        try:
+            if other is None:
+                check_training(wanted, args.resume)
+            else:
+                moves = holds_training(wanted)
+        except UserError as error:
+            problem = str(error)
+    problem, moves = distributed.gather_objects((problem, moves))[0]
+    if problem:
+        raise UserError(problem)
+    here = wanted / str(other) if moves else wanted
+    args.result_dir = str(here)
+    if world.is_main:
+        sweep(here, below=bool(args.eval))
+    distributed.barrier()  # no rank writes before
+    what = "this evaluation is" if args.eval else "what this writes is"
+    return f"{wanted} holds a training: {what} in {here}" if moves else ""

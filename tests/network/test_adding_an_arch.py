@@ -122,9 +122,9 @@ def test_the_commands_of_the_page_run_in_a_fresh_copy(tmp_path: Path) -> None:
             cwd=tree, env=environment, text=True, capture_output=True, timeout=300,
         )  # fmt: skip
         assert result.returncode == 0, result.stdout + result.stderr
-        rows = (tree / "logs" / ("one" if more else "plain") / "metrics.csv").read_text()
-        assert ("aux" in rows) is not bool(more)
-        assert "mask" in rows and "moved" in rows
+        log = (tree / "logs" / ("one" if more else "plain") / "logging.log").read_text()
+        assert (" aux " in log) is not bool(more)
+        assert " mask " in log and " moved " in log
 
 
 def test_its_multi_scale_form_takes_other_scales() -> None:

@@ -138,6 +138,7 @@ class LossConfig:
     HANET_WEIGHTS: bool = False  # --img_wt_loss: class weights of each image unless with
     #                              --batch_weighting; --jointwtborder: mean over the images
     IMAGE_MEAN: bool = False  # --img_wt_loss: mean over the images of a batch, published: sum
+    HISTOGRAM_OFFICIAL: bool = False  # --img_wt_loss: an ignore label K is counted as class K-1
     BATCH_BORDER_WEIGHTS: bool = False  # --jointwtborder as published: every image of a batch is
     #                                     divided by the border weights of all of them
 

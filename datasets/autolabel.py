@@ -6,6 +6,8 @@ Which rules hold is said by the item (`spec.AutoLabel`), never by the name of a 
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,7 @@ Picture = npt.NDArray[np.uint8]
 # rectification leaves a border, and the bonnet of the recording car fills the rest.
 FRAME = (1024, 2048)
 KEPT_ROWS, KEPT_COLS = (15, 840), (14, 2030)
+_WON = -1  # in place of an id that the annotators overruled
 
 
 def train_ids(
@@ -27,8 +30,8 @@ def train_ids(
 
     ids, coarse: (H, W) raw ids of the network and of the annotators, all known to `spec`; prob:
     (H, W) confidence times 255. In this order: with `mask_out` the border of `ids` becomes void;
-    a union class that `ids` holds also gets the pixels that `coarse` gives it, unless `ids` has
-    a class there that stands later in the table; pixels below the threshold become void.
+    the pixels that `coarse` gives a union class get it (see `_unite`); pixels below the
+    threshold become void.
     """
     lut = spec.lut().clip(0).astype(np.uint8)
     ignored = np.asarray(spec.lut() == spec.ignore_label)
@@ -36,16 +39,27 @@ def train_ids(
         ids = _mask_out(ids, int(np.flatnonzero(ignored)[0]))
     target = np.asarray(cv2.LUT(ids, lut), np.uint8)
     if coarse is not None and rules.union_classes:
-        order = np.full(len(lut), -1, np.int16)  # place in the table, -1 for void
-        for place, (raw, train_id) in enumerate(spec.id_to_train_id.items()):
-            order[raw] = -1 if train_id == spec.ignore_label else place
-        places = order[ids]
-        for raw, train_id in spec.id_to_train_id.items():
-            if train_id in rules.union_classes and (ids == raw).any():
-                target[(coarse == raw) & (places < order[raw])] = train_id
+        _unite(target, ids, coarse, spec, rules.union_classes)
     if prob is not None and rules.threshold is not None:
         target[prob < 255 * rules.threshold] = spec.ignore_label
     return target
+
+
+def _unite(
+    target: Picture, ids: Picture, coarse: Picture, spec: DatasetSpec, classes: Collection[int]
+) -> None:
+    """Give `target` the pixels that the annotators gave `classes`, in place.
+
+    The ids are visited in table order. One of a listed class wins every pixel that `coarse`
+    gives it, whatever the network says there, if the network's label still holds it: pixels that
+    an earlier id won are gone from that label.
+    """
+    left = ids.astype(np.int16)
+    for raw, train_id in spec.id_to_train_id.items():
+        if train_id in classes and (left == raw).any():
+            won = coarse == raw
+            target[won] = train_id
+            left[won] = _WON
 
 
 def _mask_out(ids: Picture, void: int) -> Picture:

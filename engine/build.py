@@ -359,6 +359,13 @@ def prepared(args: argparse.Namespace, net: nn.Module) -> nn.Module:
     return compiled(net) if args.compile else net
 
 
+def input_scales(args: argparse.Namespace) -> tuple[float, ...]:
+    """The scales that the image is resized to in evaluation; none for the image as it is."""
+    if args.multi_scale_inference:
+        return (args.default_scale, *args.extra_scales)
+    return () if args.default_scale == 1 else (args.default_scale,)
+
+
 def build_infer(args: argparse.Namespace, net: nn.Module, return_all: bool) -> predict.Infer:
     """The inference procedure the flags describe, as one callable."""
     whole_only = args.slide_crop or args.inference_mode != "whole"
@@ -372,8 +379,8 @@ def build_infer(args: argparse.Namespace, net: nn.Module, return_all: bool) -> p
         infer = predict.slide(infer, args.slide_crop, args.slide_stride, args.bs_window)
         if args.slide_pad:
             infer = predict.padded(infer, args.slide_crop)
-    if args.multi_scale_inference:
-        scales = (args.default_scale, *args.extra_scales)
+    scales = input_scales(args)
+    if scales:
         resize = make_resizer(args.test_scale, args.size_divisor) if args.test_scale else None
         infer = predict.multi_scale(infer, scales, args.average, resize)
     return predict.flip(infer, args.average) if args.do_flip else infer
@@ -403,9 +410,7 @@ def protocol(args: argparse.Namespace, model: ModelConfig) -> dict[str, Any]:
         "snapshot": args.snapshot,
         "n_scales": model.n_scales,
         "flip": args.do_flip,
-        "averaged_scales": (args.default_scale, *args.extra_scales)
-        if args.multi_scale_inference
-        else None,
+        "averaged_scales": input_scales(args) or None,
         "average": args.average,
         "slide_crop": args.slide_crop,
         "slide_stride": args.slide_stride,

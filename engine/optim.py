@@ -10,27 +10,11 @@ from torch import Tensor, nn, optim
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from config import UserError
+from engine.auxiliary import freeze_auxiliary as freeze_auxiliary
+from engine.auxiliary import has_auxiliary as has_auxiliary
 
 OPTIMIZERS = ("sgd", "adam", "radam", "adamw")
-AUXILIARY_HEADS = ("auxiliary_head", "dsn")  # parts of networks, as published files call them
-OCR_AUXILIARY = "aux_head"  # its scores also say where the regions are: never frozen
 Parameters = Iterable[Tensor] | Iterable[dict[str, Any]]
-
-
-def freeze_auxiliary(net: nn.Module) -> None:
-    """Leave the heads that only the auxiliary loss trains as they are, in place.
-
-    Without that loss they would have no gradient, for which DistributedDataParallel waits in vain.
-    """
-    for name, part in net.named_modules():
-        if name.rpartition(".")[2] in AUXILIARY_HEADS:
-            part.requires_grad_(False)
-
-
-def has_auxiliary(net: nn.Module) -> bool:
-    """Whether an auxiliary loss finds scores of their own in the outputs of `net`."""
-    heads = (*AUXILIARY_HEADS, OCR_AUXILIARY)
-    return any(name.rpartition(".")[2] in heads for name, _ in net.named_modules())
 
 
 def freeze_others(net: nn.Module, texts: tuple[str, ...]) -> None:

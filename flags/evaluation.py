@@ -28,9 +28,9 @@ def add_evaluation(add: Callable[..., object]) -> None:
     add("--eval", choices=EVAL_MODES, help="evaluate instead of training")
     add("--eval_folder", metavar="DIR", help="images for --eval folder")
     add("--do_flip", action="store_true", help="average with the mirrored image")
-    add("--multi_scale_inference", action="store_true", help="average over --extra_scales")
-    add("--extra_scales", type=listed(float), default=(0.5, 2.0), help="scales to average")
-    add("--default_scale", type=positive, default=1.0, help="first scale of the average")
+    add("--multi_scale_inference", action="store_true", help="average with --extra_scales")
+    add("--extra_scales", type=listed(float), default=(0.5, 2.0), help="more scales to average")
+    add("--default_scale", type=positive, default=1.0, help="input scale of evaluation")
     add(
         "--average",
         default="logits",

@@ -220,12 +220,15 @@ REFUSED_TOGETHER = (
 def check_hanet(args: argparse.Namespace) -> None:
     """Raise UserError for contradictions between these flags and the others."""
     if averages(args):
-        for flag in ("multi_scale_inference", "do_flip", "slide_crop"):
-            if getattr(args, flag):
-                raise UserError(
-                    f"--{flag}: --inference_mode {args.inference_mode} has windows, --scales and "
-                    "the mirrored picture of its own (--single_scale and --no_flip end these)"
-                )
+        switches = ("multi_scale_inference", "do_flip", "slide_crop")
+        taken = [flag for flag in switches if getattr(args, flag)]
+        if args.default_scale != 1:
+            taken.append("default_scale")
+        for flag in taken:
+            raise UserError(
+                f"--{flag}: --inference_mode {args.inference_mode} has windows, --scales and "
+                "the mirrored picture of its own (--single_scale and --no_flip end these)"
+            )
     if args.split and args.eval != SPLITS[args.split]:
         raise UserError(f"--split {args.split} and --eval {args.eval} exclude each other")
     if args.split_index >= args.split_count:

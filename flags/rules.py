@@ -120,7 +120,6 @@ NEEDS: Needs = {
     ),
     "warmup_iters": (lambda a: a.lr_by == "iter", "--lr_by iter"),
     "extra_scales": (lambda a: a.multi_scale_inference, "--multi_scale_inference"),
-    "default_scale": (lambda a: a.multi_scale_inference, "--multi_scale_inference"),
     "log_msinf_to_tb": (
         lambda a: a.multi_scale_inference and a.eval,
         "--multi_scale_inference, in an evaluation",
@@ -223,8 +222,9 @@ def check_settings(args: argparse.Namespace, cfg: Config) -> None:
     for name in ("BOUNDARY_WEIGHTS", "BOUNDARY_OFFICIAL"):
         if args.dt_offset_wt == 0 and getattr(cfg.LOSS, name) != getattr(default, name):
             raise UserError(f"LOSS.{name} has no effect without --dt_offset_wt above 0")
-    if cfg.LOSS.IMAGE_MEAN and (args.rmi_loss or not args.img_wt_loss):
-        raise UserError("LOSS.IMAGE_MEAN has no effect without --img_wt_loss, or with --rmi_loss")
+    for name in ("IMAGE_MEAN", "HISTOGRAM_OFFICIAL"):
+        if getattr(cfg.LOSS, name) and (args.rmi_loss or not args.img_wt_loss):
+            raise UserError(f"LOSS.{name} has no effect without --img_wt_loss, or with --rmi_loss")
     code = cfg.MODEL.hanet_pos  # of another length: refused by the network
     learns = code[:1] != (0,) and code[1:2] == (0,)
     if args.no_pos_dataset and any(cfg.MODEL.hanet) and learns:

@@ -62,8 +62,20 @@ def build_criterion(args: argparse.Namespace, cfg: Config, spec: LabelSet) -> Cr
     if args.img_wt_loss:
         # in HMSA --batch_weighting changes nothing: its weights are the batch's either way
         per_image = cfg.LOSS.HANET_WEIGHTS and not args.batch_weighting
-        mean = cfg.LOSS.IMAGE_MEAN
-        return ImageWeightedCrossEntropy(spec.ignore_label, args.wt_bound, per_image, mean)
+        official = cfg.LOSS.HISTOGRAM_OFFICIAL
+        if official and spec.ignore_label != spec.num_classes:
+            raise UserError(
+                "LOSS.HISTOGRAM_OFFICIAL has no effect here: it counts an ignore label that equals "
+                f"the class count, this set has {spec.num_classes} classes and ignores "
+                f"{spec.ignore_label}; leave it out"
+            )
+        return ImageWeightedCrossEntropy(
+            spec.ignore_label,
+            args.wt_bound,
+            per_image,
+            mean_of_images=cfg.LOSS.IMAGE_MEAN,
+            official_histogram=official,
+        )
     if args.jointwtborder:
         strict = tuple(args.strict_bdr_cls or ())
         unknown = [k for k in strict if not 0 <= k < spec.num_classes]

@@ -111,14 +111,16 @@ class ImageWeightedCrossEntropy(nn.Module):
     Weight of class k: 1 + bound * (1 - share of k among the labelled pixels of the whole
     batch) where k occurs, else 1. Each image gives the weighted mean of its pixels. `per_image`:
     the share is that among the pixels of the image instead. The images are summed, as published,
-    so that the loss grows with their number; `mean_of_images` takes their mean.
+    so that the loss grows with their number; `mean_of_images` takes their mean. Pixels of label
+    K are ignored in every case; with `official_histogram` the shares count them as class K-1.
 
     Source: NVIDIA semantic-segmentation, `--img_wt_loss`; weights over the batch with or
     without `--batch_weighting`, as recorded. Per image without that flag in HANet's program.
     """
 
-    # differs: the published histogram counts an ignore label equal to K (Mapillary's 65) as
-    # class K-1; here it is never counted. Sets that ignore 255 are not affected.
+    # differs: the last bin of the published histogram is closed, so that an ignore label equal to
+    # K (Mapillary's 65, CamVid's 11) is counted as class K-1. By default it is not counted here.
+    # Sets that ignore 255 are not affected.
 
     def __init__(
         self,
@@ -126,13 +128,18 @@ class ImageWeightedCrossEntropy(nn.Module):
         bound: float = 1.0,
         per_image: bool = False,
         mean_of_images: bool = False,
+        official_histogram: bool = False,
     ) -> None:
         super().__init__()
         self.ignore_label = ignore_label
         self.bound, self.per_image, self.mean_of_images = bound, per_image, mean_of_images
+        self.official_histogram = official_histogram
 
-    def class_weights(self, target: Tensor, num_classes: int) -> Tensor:
-        """Weights (K,) float32 from labels in which `IGNORED` marks what does not count."""
+    def class_weights(self, labels: Tensor, num_classes: int) -> Tensor:
+        """Weights (K,) float32 from labels of any shape, as they are or from `mask_labels`."""
+        target = mask_labels(labels, num_classes, self.ignore_label)
+        if self.official_histogram:
+            target = torch.where(labels == num_classes, num_classes - 1, target)
         kept = torch.where(target == IGNORED, num_classes, target).flatten()
         counts = torch.bincount(kept, minlength=num_classes + 1)[:num_classes].double()
         share = counts / counts.sum().clamp_min(1)
@@ -148,7 +155,7 @@ class ImageWeightedCrossEntropy(nn.Module):
             return self._together(torch.stack([self(*image) for image in images]))
         num_classes = logits.shape[1]
         target = mask_labels(labels, num_classes, self.ignore_label)
-        weights = self.class_weights(target, num_classes)
+        weights = self.class_weights(labels, num_classes)
         loss = F.cross_entropy(
             logits.float(), target, weights, ignore_index=IGNORED, reduction="none"
         )

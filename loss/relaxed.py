@@ -61,8 +61,8 @@ class RelaxedCrossEntropy(nn.Module):
     """Cross entropy in which a boundary pixel may take any class of its neighbourhood.
 
     `bound` limits the weight of rare classes (1 + bound * (1 - share of the image's marks));
-    `relaxing` is True until `--rlx_off_epoch` or `--rlx_off_iter`, afterwards boundary
-    pixels count double.
+    `relaxing` is True up to and in epoch `rlx_off_epoch`, or for the first `rlx_off_iter` steps;
+    afterwards boundary pixels count double.
     With `batch_border_weights` every image is divided by the number of marks of every image
     of the batch in turn and the results are added, which is what the published code does.
     `batch_weighting` counts marks over the whole batch; `mean_of_images` averages over the
@@ -93,8 +93,8 @@ class RelaxedCrossEntropy(nn.Module):
         self.relaxing = True
 
     def set_epoch(self, epoch: int) -> None:
-        """Relaxation ends with the start of epoch `rlx_off_epoch`, as in `scl-poly`; -1: never."""
-        self.relaxing = self.rlx_off_epoch < 0 or epoch < self.rlx_off_epoch
+        """Relaxation ends after epoch `rlx_off_epoch`, as published; -1: never."""
+        self.relaxing = self.rlx_off_epoch < 0 or epoch <= self.rlx_off_epoch
 
     def set_iteration(self, iteration: int) -> None:
         """With `rlx_off_iter` >= 0 relaxation ends after that many optimiser steps."""

@@ -79,8 +79,7 @@ class AllScales(nn.Module):
         """images (B, 3, H, W) -> the outputs that `network/outputs.py` lists."""
         size = size_of(images)
         passes = [self._run(images, rows, scale) for scale in self.scales]
-        weights = self.weights([each.feats for each in passes])
-        weights = [resize(weight, size, self.align_corners) for weight in weights]
+        weights = self.weights([each.feats for each in passes], size)
         outputs, joint = {}, None
         for each, weight in zip(passes, weights, strict=True):
             # By way of the scaled size: two bilinear resizes are not one.
@@ -95,13 +94,21 @@ class AllScales(nn.Module):
         assert joint is not None
         return {PRED: joint, **outputs}
 
-    def weights(self, feats: list[Tensor]) -> list[Tensor]:
-        """The weights of all scales, ascending, each (B, 1, h, w), from their feats."""
+    def weights(self, feats: list[Tensor], size: Size | None = None) -> list[Tensor]:
+        """The weights of all scales, ascending, each (B, 1, *size), from their feats.
+
+        Without `size` they stay at the resolution of the head.
+        """
         first = self.scales.index(1.0)
         # The features stand in this order, the weights in that of the scales.
         order = [first, *(index for index in range(len(feats)) if index != first)]
         together = torch.cat(self._same_size([feats[index] for index in order]), dim=1)
-        return list(self.scale_attn(together).split(1, dim=1))
+        return list(self._head(together, size).split(1, dim=1))
+
+    def _head(self, feats: Tensor, size: Size | None) -> Tensor:
+        """What the attention head says of feats (B, C, h, w): (B, S, *size)."""
+        maps: Tensor = self.scale_attn(feats)
+        return maps if size is None else resize(maps, size, self.align_corners)
 
     def _same_size(self, feats: list[Tensor]) -> list[Tensor]:
         """All at the size of the first."""
@@ -129,13 +136,18 @@ class PairedScales(AllScales):
     The pairs share one head; a pair shares out what the pair before gave to their common scale.
     """
 
-    def weights(self, feats: list[Tensor]) -> list[Tensor]:
-        """As in `AllScales`."""
-        size = size_of(feats[self.scales.index(1.0)])
-        feats = [resize(each, size, self.align_corners) for each in feats]
+    # differs: with four scales or more the reference shares out what the pair before said of the
+    # common scale by itself, and not what it had left of its own share. Here the weights always
+    # add up to those of the first pair.
+
+    def weights(self, feats: list[Tensor], size: Size | None = None) -> list[Tensor]:
+        """As in `AllScales`; the pairs are shared out at `size`."""
+        common = size_of(feats[self.scales.index(1.0)])
+        feats = [resize(each, common, self.align_corners) for each in feats]
         weights: list[Tensor] = []
         for lower, higher in zip(feats, feats[1:], strict=False):
-            pair = self.scale_attn(torch.cat([lower, higher], dim=1)).float()
+            # The map of a pair is resized before the division: the two do not commute.
+            pair = self._head(torch.cat([lower, higher], dim=1), size).float()
             if weights:
                 total = pair.sum(dim=1, keepdim=True).clamp_min(SMALLEST_SUM)
                 pair = pair * weights.pop() / total

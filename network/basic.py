@@ -19,7 +19,8 @@ __all__ = ["HRNet", "HRNet_ASP"]
 HRNET_OPTIONS = frozenset(
     {"hrnet_width", "hrnet_modules", "hrnet_blocks", "grad_ckpt", "pretrained", "align_corners"}
 )
-USED_OPTIONS = {"HRNet": HRNET_OPTIONS, "HRNet_ASP": HRNET_OPTIONS | {"aspp_bot_ch"}}
+HEAD_OPTIONS = HRNET_OPTIONS | {"segattn_bot_ch"}
+USED_OPTIONS = {"HRNet": HEAD_OPTIONS, "HRNet_ASP": HEAD_OPTIONS | {"aspp_bot_ch"}}
 PUBLISHED = ModelConfig()
 ASPP_CHANNELS = 256
 
@@ -79,9 +80,14 @@ def hrnet_trunk(model: ModelConfig, width: int = 48) -> Trunk:
 
 def HRNet(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
     """HRNet-W48: 67,579,712 parameters with 19 classes."""
-    return PlainHRNet(hrnet_trunk(model), num_classes)
+    return PlainHRNet(hrnet_trunk(model), num_classes, width=model.segattn_bot_ch)
 
 
 def HRNet_ASP(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
     """HRNet-W48 with ASPP: 72,186,176 parameters with 19 classes."""
-    return HRNetASPP(hrnet_trunk(model), num_classes, bottleneck=model.aspp_bot_ch)
+    return HRNetASPP(
+        hrnet_trunk(model),
+        num_classes,
+        bottleneck=model.aspp_bot_ch,
+        width=model.segattn_bot_ch,
+    )

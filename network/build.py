@@ -25,7 +25,7 @@ from config import ModelConfig, UserError, cfg, check_scales, near
 from network.convert import load_trunk
 from network.heads.boundary import BoundaryHeads
 from network.multiscale import MSCALE_OPTIONS, hierarchical
-from network.outputs import OneScale
+from network.outputs import SingleScale, add_boundary
 
 ARCH_MODULES = (
     "ocrnet",
@@ -116,11 +116,14 @@ def _refuse_useless(arch: str, model: ModelConfig, used: frozenset[str]) -> None
 
 def _add_boundary_heads(net: nn.Module, name: str) -> None:
     """Give `net`, or the network inside its multi-scale wrapper, boundary heads."""
-    core = net if isinstance(net, OneScale) else getattr(net, "net", None)
-    if not isinstance(core, OneScale):
-        raise UserError(f"{name} predicts no map: boundary_heads has no effect on it")
-    if not core.own_boundary:
-        core.boundary = BoundaryHeads(core.feature_channels)
+    core = net if isinstance(net, SingleScale) else getattr(net, "net", None)
+    if not isinstance(core, nn.Module) or not isinstance(core, SingleScale):
+        raise UserError(
+            f"{name} offers no features to boundary heads: boundary_heads (--dt_offset_wt) has no "
+            "effect on it"
+        )
+    if not getattr(core, "own_boundary", False):
+        add_boundary(core, BoundaryHeads(core.feature_channels))
 
 
 def _build(name: str, num_classes: int, model: ModelConfig) -> nn.Module:
@@ -130,7 +133,7 @@ def _build(name: str, num_classes: int, model: ModelConfig) -> nn.Module:
 
 def _with_scales(net: nn.Module, name: str, model: ModelConfig) -> nn.Module:
     """`net` under the multi-scale attention, as `name` wants."""
-    if not isinstance(net, OneScale):
+    if not isinstance(net, SingleScale):
         raise UserError(f"--arch {name}: this network can not be run at several scales")
     return hierarchical(net, model)
 

@@ -34,7 +34,9 @@ __all__ = [
 
 TRUNK_OPTIONS = frozenset({"grad_ckpt", "pretrained", "align_corners"})
 PLUS_OPTIONS = TRUNK_OPTIONS | HANET_OPTIONS  # of DeepLabV3+
-USED_OPTIONS = {name: PLUS_OPTIONS for name in __all__} | {"DeepV3R50": TRUNK_OPTIONS}
+USED_OPTIONS = {name: PLUS_OPTIONS for name in __all__} | {
+    "DeepV3R50": TRUNK_OPTIONS | {"segattn_bot_ch"}
+}
 PUBLISHED = ModelConfig()
 FINE_CHANNELS, ASPP_CHANNELS = 48, 256
 
@@ -108,14 +110,19 @@ class DeepV3(OneScale):
     """ASPP and segmentation head on the final map of `backbone`."""
 
     def __init__(
-        self, backbone: ThreeMaps, num_classes: int, *, align_corners: bool = False
+        self,
+        backbone: ThreeMaps,
+        num_classes: int,
+        *,
+        width: int = 256,
+        align_corners: bool = False,
     ) -> None:
         super().__init__()
         channels = backbone.channels
         self.backbone, self.align_corners = backbone, align_corners
         self.aspp = ASPP(channels[-1], align_corners=align_corners)
         self.feature_channels = self.aspp.out_channels
-        self.final = segmentation_head(self.feature_channels, num_classes)
+        self.final = segmentation_head(self.feature_channels, num_classes, width)
         start_kaiming(self.final)
 
     def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
@@ -182,4 +189,4 @@ def DeepV3PlusEffB4(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Modu
 def DeepV3R50(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
     """DeepLabV3 on ResNet-50: 42,259,776 parameters with 19 classes."""
     trunk = make_trunk("resnet-50", grad_ckpt=model.grad_ckpt)
-    return DeepV3(trunk, num_classes, align_corners=model.align_corners)
+    return DeepV3(trunk, num_classes, width=model.segattn_bot_ch, align_corners=model.align_corners)

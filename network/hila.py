@@ -11,6 +11,8 @@ mIoU (B0 S(3)), 81.7 (B1 S(3)), 82.4 (B1 S(2,3,4)).
 
 from __future__ import annotations
 
+import dataclasses
+
 from torch import nn
 
 from config import ModelConfig, UserError
@@ -81,7 +83,7 @@ def _used_options(name: str) -> frozenset[str]:
 USED_OPTIONS = {name: _used_options(name) for name in __all__}
 PUBLISHED = ModelConfig()
 ONES: Four = (1, 1, 1, 1)
-SWIN_DROP_PATH = 0.3
+SWIN_DROP_PATH, SWIN_PATCH = 0.3, 4
 
 
 def hila_of(
@@ -153,11 +155,12 @@ def b3_trunk(model: ModelConfig) -> HilaMiT:
 def swin_trunk(model: ModelConfig, size: str, drop_path: float = SWIN_DROP_PATH) -> HilaSwin:
     """Swin of `size` with S(2,3,4), stride 2 in the third layer."""
     published = SWIN_SIZES[size]
+    hila = hila_of(model, (2, 3, 4), strides=(1, 1, 2, 1), ratios=(2, 2, 2, 2))
     return HilaSwin(
         published.width,
         depths_of(model, published.depths),
         published.heads,
-        hila_of(model, (2, 3, 4), strides=(1, 1, 2, 1), ratios=(2, 2, 2, 2)),
+        dataclasses.replace(hila, patch=SWIN_PATCH),
         drop_path=drop_path if model.drop_path is None else model.drop_path,
         grad_ckpt=model.grad_ckpt,
         legacy_shift=model.hila_legacy_shift,

@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -26,12 +25,12 @@ from network.outputs import (
     AUX,
     PRED,
     Maps,
-    OneScale,
     attn_key,
     boundary_outputs,
     pred_key,
     run_pass,
 )
+from network.outputs import SingleScale as SingleScale
 
 MSCALE_OPTIONS = frozenset(  # that `hierarchical` reads
     {
@@ -45,17 +44,6 @@ MSCALE_OPTIONS = frozenset(  # that `hierarchical` reads
 )
 
 CLASSES_AT_ONCE = 4  # full-size maps of so many classes are in flight beside the result
-
-
-@runtime_checkable
-class SingleScale(Protocol):
-    """What a network must offer to be wrapped."""
-
-    feature_channels: int
-    align_corners: bool
-
-    def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
-        """One pass; without `features`, `feats` may be any tensor: nobody reads it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,13 +222,14 @@ class MultiScale(nn.Module):
 
 
 def hierarchical(
-    net: OneScale,
+    net: nn.Module,
     model: ModelConfig,
     wrapper: type[MultiScale] = MultiScale,
     *,
     num_attentions: int = 1,
 ) -> MultiScale:
     """`net` with the attention head and the scales that `model` wants."""
+    assert isinstance(net, SingleScale)
     attention = ScaleAttention(
         net.feature_channels,
         model.segattn_bot_ch,

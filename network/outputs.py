@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -120,6 +121,39 @@ class OneScale(nn.Module, abc.ABC):
         )
 
 
+@runtime_checkable
+class SingleScale(Protocol):
+    """What any network must offer for several scales or boundary heads around it."""
+
+    feature_channels: int
+    align_corners: bool
+
+    def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
+        """One pass; without `features`, `feats` may be any tensor: nobody reads it."""
+
+
+class BoundaryPass:
+    """In front of the class of a network with a `forward` of its own, which calls `maps`.
+
+    What the boundary heads say is then part of these maps, where they run.
+    """
+
+    def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
+        """One pass of the network, with `mask` and `direction`."""
+        assert isinstance(self, nn.Module)
+        wanted = features or _running_heads(self) is not None
+        maps: Maps = super().maps(images, rows, features=wanted)  # type: ignore[misc]
+        return with_boundary(self, maps)
+
+
+def add_boundary(net: nn.Module, heads: nn.Module) -> None:
+    """Give a one-scale network boundary heads that run whenever it is called, in place."""
+    net.boundary = heads
+    if type(net).forward is not OneScale.forward:  # else `run_pass` sees to it
+        kind = type(net)
+        net.__class__ = type(kind.__name__, (BoundaryPass, kind), {"__doc__": kind.__doc__})
+
+
 def run_pass(net: nn.Module, images: Tensor, rows: Tensor | None, *, features: bool = True) -> Maps:
     """`net.maps`, with what its boundary heads say where they run."""
     wanted = _running_heads(net) is not None
@@ -130,7 +164,7 @@ def run_pass(net: nn.Module, images: Tensor, rows: Tensor | None, *, features: b
 def with_boundary(net: nn.Module, maps: Maps) -> Maps:
     """`maps` and the mask and direction that the boundary heads of `net` give, where they run."""
     heads = _running_heads(net)
-    if heads is None:
+    if heads is None or maps.mask is not None:
         return maps
     mask, direction = heads(maps.feats)
     return replace(maps, mask=mask, direction=direction)
@@ -145,8 +179,8 @@ def _running_heads(net: nn.Module) -> nn.Module | None:
 def run_boundary_in_eval(net: nn.Module) -> None:
     """Let the boundary heads of `net`, or of the network in its multi-scale wrapper, run always."""
     for module in net.modules():
-        if isinstance(module, OneScale):
-            module.boundary_in_eval = True
+        if isinstance(module, SingleScale):
+            vars(module)["boundary_in_eval"] = True
 
 
 def boundary_outputs(mask: Tensor | None, direction: Tensor | None) -> dict[str, Tensor]:

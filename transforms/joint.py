@@ -74,8 +74,8 @@ class _Axis:
         last = self.size + 2 * pad - self.crop
         if self.centre is None:
             return draws.randint(0, last) - pad
-        centre = self.centre + pad
-        return min(max(draws.randint(centre - self.crop, centre), 0), last) - pad
+        # As published: the padding before the picture does not move the centroid.
+        return min(max(draws.randint(self.centre - self.crop, self.centre), 0), last) - pad
 
 
 class RandomSizeAndCrop:

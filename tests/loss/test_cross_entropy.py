@@ -52,6 +52,40 @@ def test_class_weights_come_from_the_whole_batch_and_images_add_up():
     torch.testing.assert_close(criterion(logits, labels), want)
 
 
+def published_loss(logits, labels, ignore, bound):
+    """Loops over images and classes; the last bin of the histogram is closed at K."""
+    num_classes = logits.shape[1]
+    counts = [int((labels == k).sum()) for k in range(num_classes)]
+    counts[-1] += int((labels == num_classes).sum())
+    weights = [1 + (c > 0) * bound * (1 - c / sum(counts)) for c in counts]
+    total = 0.0
+    for scores, label in zip(logits.log_softmax(1), labels, strict=True):
+        above, below = 0.0, 0.0
+        for k in range(num_classes):
+            if k != ignore:
+                above -= weights[k] * float(scores[k][label == k].double().sum())
+                below += weights[k] * int((label == k).sum())
+        total += above / below if below else 0.0
+    return weights, total
+
+
+@pytest.mark.parametrize("bound", [1.0, 2.5])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_official_histogram_counts_an_ignore_label_of_k_as_the_last_class(batch, bound):
+    logits, labels = logits_and_labels((batch, 5, 24, 32))
+    labels = labels.masked_fill(labels == IGNORE, 5)
+    weights, want = published_loss(logits.detach(), labels, 5, bound)
+    official = ImageWeightedCrossEntropy(5, bound, official_histogram=True)
+    assert official.class_weights(labels, 5).tolist() == pytest.approx(weights, rel=1e-6)
+    assert official(logits, labels).item() == pytest.approx(want, rel=1e-5)
+    plain = ImageWeightedCrossEntropy(5, bound)(logits, labels)
+    assert plain.item() != pytest.approx(want, rel=1e-5)
+    # of 255 nothing is counted: there the two are one
+    others = labels.masked_fill(labels == 5, IGNORE)
+    both = [ImageWeightedCrossEntropy(255, bound, official_histogram=o) for o in (False, True)]
+    assert both[0](logits, others).item() == both[1](logits, others).item() == plain.item()
+
+
 def test_unlabelled_image_adds_nothing_to_its_batch():
     logits, labels = logits_and_labels((2, 5, 24, 32))
     labels[1] = IGNORE

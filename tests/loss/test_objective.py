@@ -132,6 +132,8 @@ def test_flags_reach_the_objective_and_the_criterion():
     assert objective.ocr_aux_rmi
     assert (objective.criterion.strict, objective.criterion.bound) == ((2,), 3.0)
     objective.set_epoch(2)
+    assert objective.criterion.relaxing
+    objective.set_epoch(3)
     assert not objective.criterion.relaxing
 
 

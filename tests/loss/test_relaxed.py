@@ -62,9 +62,9 @@ def test_batch_without_a_label_gives_zero_and_no_gradient():
     assert not gradient(loss, logits).any()
 
 
-def test_relaxation_ends_with_its_epoch():
+def test_relaxation_ends_after_its_epoch():
     criterion = RelaxedCrossEntropy(rlx_off_epoch=3)
-    for epoch, relaxing in ((0, True), (2, True), (3, False), (9, False), (1, True)):
+    for epoch, relaxing in ((0, True), (2, True), (3, True), (4, False), (9, False), (1, True)):
         criterion.set_epoch(epoch)
         assert criterion.relaxing is relaxing
     never = RelaxedCrossEntropy()
@@ -77,7 +77,7 @@ def test_after_the_end_both_sides_of_a_boundary_count_double():
     assert target[0, 0, 0].tolist() == [1, 2, 0, 0]
     assert target[0, 1, 0].tolist() == [0, 0, 2, 1]
     criterion = RelaxedCrossEntropy(bound=0.0, rlx_off_epoch=0)
-    criterion.set_epoch(0)
+    criterion.set_epoch(1)
     loss = criterion(torch.zeros(1, 2, 4, 4), HALVES)
     assert loss.item() == pytest.approx((8 * 1 + 8 * 2) * 0.693147 / (16 + 1), rel=1e-5)
 

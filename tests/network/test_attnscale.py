@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from config import UserError
@@ -57,6 +58,48 @@ def test_a_pair_shares_out_what_the_pair_before_gave_to_their_common_scale() -> 
     outputs = net(picture(64, 96), return_all=True)
     weights = [float(outputs[f"attn_{scale}x"].mean()) for scale in ("05", "10", "20")]
     assert weights == pytest.approx([0.2, 0.45, 0.15])
+
+
+class FromFeatures(nn.Module):
+    """Two weights in 0..1 that vary from pixel to pixel."""
+
+    def forward(self, feats: Tensor) -> Tensor:
+        mixed = feats[:, :1] * 1.7 - feats[:, 1:]
+        return torch.cat([mixed, 0.5 - 2 * mixed], dim=1).sigmoid()
+
+
+class Pixels(nn.Module):
+    """Scores and features are the image at stride 4."""
+
+    feature_channels, align_corners = 1, False
+
+    def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
+        return Maps(logits=images[:, :2, ::4, ::4], feats=images[:, 2:3, ::4, ::4])
+
+
+@torch.inference_mode()
+def test_each_pair_is_resized_to_the_image_before_it_is_shared_out() -> None:
+    image, size, head = picture(64, 96), (64, 96), FromFeatures()
+
+    def bilinear(x: Tensor, size: tuple[int, int]) -> Tensor:
+        return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+    sizes = {0.5: (32, 48), 1.0: size, 2.0: (128, 192)}
+    maps = {scale: bilinear(image, each)[..., ::4, ::4] for scale, each in sizes.items()}
+    feats = {scale: bilinear(each[:, 2:3], (16, 24)) for scale, each in maps.items()}
+    first = bilinear(head(torch.cat([feats[0.5], feats[1.0]], 1)), size)
+    second = bilinear(head(torch.cat([feats[1.0], feats[2.0]], 1)), size)
+    second = second * first[:, 1:] / second.sum(1, keepdim=True)
+    weights = {0.5: first[:, :1], 1.0: second[:, :1], 2.0: second[:, 1:]}
+    want = sum(
+        weights[scale] * bilinear(bilinear(maps[scale][:, :2], sizes[scale]), size)
+        for scale in sizes
+    )
+    net = PairedScales(Pixels(), head, (0.5, 1.0, 2.0)).eval()
+    outputs = net(image, return_all=True)
+    torch.testing.assert_close(outputs["pred"], want)
+    for scale, key in ((0.5, "attn_05x"), (1.0, "attn_10x"), (2.0, "attn_20x")):
+        torch.testing.assert_close(outputs[key], weights[scale])
 
 
 @torch.inference_mode()

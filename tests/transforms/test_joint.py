@@ -94,6 +94,31 @@ def test_a_small_picture_is_padded_on_both_sides_by_half_the_missing_plus_one():
     assert (high.top, high.left) == (low.top + 33 + 64 - 96, low.left + 50 + 48 - 96)
 
 
+class Recorded(Fixed):
+    """`Fixed` that notes the ranges it was asked for."""
+
+    def __init__(self, high, scale=1.0):
+        super().__init__(high, scale)
+        self.ranges = []
+
+    def randint(self, a, b):
+        self.ranges.append((a, b))
+        return super().randint(a, b)
+
+
+def test_padding_does_not_move_the_centroid():
+    """Cases by hand: (x range, y range) of the draws, and where the crop then begins."""
+    transform = RandomSizeAndCrop((96, 64), IGNORE)
+    # 33 high: padded by 63 // 2 + 1 = 32 to 97, the crop begins at row 0 or 1 of these
+    low, high = Recorded(False), Recorded(True)
+    first, last = (transform.draw((33, 90), (70, 10), draws) for draws in (low, high))
+    assert low.ranges == [(70 - 64, 70), (10 - 96, 10)]
+    assert (first.left, first.top) == (6, 0 - 32)
+    assert (last.left, last.top) == (26, 1 - 32)
+    centre_low = transform.draw((33, 90), (70, 0), Recorded(True))
+    assert centre_low.top == 0 - 32  # row 0 is the last one that may begin a crop
+
+
 def test_slide_small_reaches_every_place_inside_the_crop():
     transform = RandomSizeAndCrop((96, 96), IGNORE, slide_small=True)
     low, high = (transform.draw((33, 50), None, Fixed(h)) for h in (False, True))

@@ -200,7 +200,7 @@ def check_code(case: Case, tolerance: dict[str, float]) -> list[Row]:
     rows = []
     for channels, table in case["tables"].items():
         listed = case["listed_rows"]
-        listed = listed[channels] if isinstance(listed, dict) else listed
+        listed = listed[channels] if isinstance(listed, Record) else listed
         got = sinusoids(case["rows"], int(channels))[listed]
         rows.append(compare(f"code of {channels} channels", got, table, **tolerance))
     return rows
@@ -235,7 +235,7 @@ CLOSE: dict[str, Callable[[Case, dict[str, float]], list[Row]]] = {
 CHECKS = (
     Check(
         "hanet functions",
-        lambda fixture: fixture.header.peek().get("kind") == "functions",
+        lambda fixture: fixture.header.get("kind") == "functions",
         check_functions,
     ),
 )

@@ -31,7 +31,9 @@ def report(verdict: Verdict) -> bool:
         print(f"CANNOT RUN {verdict.name}: {reasons[0]}", flush=True)
         return False
     rows, worst = verdict.rows, verdict.worst
-    max_abs, max_rel = (_worst([getattr(row, key) for row in rows]) for key in ("max_abs", "max_rel"))
+    max_abs, max_rel = (
+        _worst([getattr(row, key) for row in rows]) for key in ("max_abs", "max_rel")
+    )
     line = f"{verdict.word} {verdict.name} {max_abs:.3g} {max_rel:.3g}"
     line += f" rows={len(rows)} share={worst.share:.2g}"
     if worst.share > WARN_SHARE:

@@ -39,7 +39,9 @@ def check_gradients(fixture: Fixture) -> list[Row]:
         share = float((target == IGNORE).double().mean())
         rows.append(compare(f"{name}/ignored", share, header["ignored_fraction"], SHARE_ATOL))
     got = {
-        key: item.grad.norm().item() for key, item in net.named_parameters() if item.grad is not None
+        key: item.grad.norm().item()
+        for key, item in net.named_parameters()
+        if item.grad is not None
     }
     want = header["gradient_l2"].plain()
     rows.append(same(f"{name}/names", sorted(got), sorted(want)))

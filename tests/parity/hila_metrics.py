@@ -58,7 +58,9 @@ def modified(case: Record, arrays: Arrays) -> list[Row]:
 def boundary_maps(header: Record, arrays: Arrays) -> list[Row]:
     """The outlines of every class themselves."""
     rows = []
-    for name, count in {case["maps"]: case["num_classes"] for case in header.get("f_score", [])}.items():
+    for name, count in {
+        case["maps"]: case["num_classes"] for case in header.get("f_score", [])
+    }.items():
         label = arrays[f"{name}_gt"]
         maps = np.stack([outline(label == number) for number in range(count)])
         rows.append(compare(f"outlines/{name}", np.packbits(maps), arrays[f"{name}_gt_boundary"]))

@@ -31,7 +31,11 @@ FILES = "files [name, PIL mode, size]"
 GREY_LEVELS = {"input": 2.0, "composited": 2.0, "prob": 1.0}  # allowed differences
 
 
-MODES = {"dump_assets": "assets", "dump_for_auto_labelling": "auto", "dump_for_submission": "submit"}
+MODES = {
+    "dump_assets": "assets",
+    "dump_for_auto_labelling": "auto",
+    "dump_for_submission": "submit",
+}
 
 
 def mode_of(header: Record, name: str) -> str:

@@ -139,8 +139,9 @@ def check_total(fixture: Fixture) -> list[Row]:
 CHECKS = (
     Check(
         "hmsa training loss",
-        lambda fixture: "criterion_calls_in_order" in first_case(fixture)
-        or "grad_norms" in first_case(fixture),
+        lambda fixture: (
+            "criterion_calls_in_order" in first_case(fixture) or "grad_norms" in first_case(fixture)
+        ),
         check_total,
         {
             "name": "what the recording is called",

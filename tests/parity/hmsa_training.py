@@ -62,7 +62,9 @@ CHECKS = (
         "hmsa schedules and optimisers",
         is_training,
         check_training,
-        {"schedules.*.args.*": "a setting, some of which only other schedules read",
-         "schedules.*.rlx_off_epoch": "a setting that only one schedule reads"},
+        {
+            "schedules.*.args.*": "a setting, some of which only other schedules read",
+            "schedules.*.rlx_off_epoch": "a setting that only one schedule reads",
+        },
     ),
 )

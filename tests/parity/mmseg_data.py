@@ -246,5 +246,6 @@ CHECKS = (
         "classes and colours",
         lambda fixture: "palette" in fixture.header,
         check_classes,
+        {"train_images": "of the published list", "val_images": "of the published list"},
     ),
 )

@@ -20,7 +20,7 @@ from metrics.confusion import ConfusionMatrix, Scores
 from network.outputs import PRED
 from tests.parity import recipe
 from tests.parity.core import Check, Row, compare, same
-from tests.parity.fixture import Fixture, Record, first_case
+from tests.parity.fixture import CannotRun, Fixture, Record, first_case
 from tests.parity.mmseg_data import normalisation_rows
 from transforms.pipeline import eval_pipeline
 from transforms.sample import Sample
@@ -65,6 +65,9 @@ def map_rows(
 
 
 def check_slide(fixture: Fixture) -> list[Row]:
+    """Windows, averaged logits, their resize and the classes of every case."""
+    if fixture.header.get("align_corners", False):
+        raise CannotRun("align_corners: true is not how windows are resized here")
     rows = []
     tolerance = fixture.header["tolerance"].plain()
     for case in fixture.header["cases"]:
@@ -129,7 +132,9 @@ def check_multiscale(fixture: Fixture) -> list[Row]:
         # here the mirrored view of a scale comes before the plain one
         recorded = sorted(case["network_inputs"], key=lambda row: (row["height"], not row["flip"]))
         order = sorted(net.inputs, key=lambda images: images.shape[2])
-        flips = [flip_ for _ in case["ratios"] for flip_ in ((True, False) if case["flip"] else (False,))]
+        flips = [
+            flip_ for _ in case["ratios"] for flip_ in ((True, False) if case["flip"] else (False,))
+        ]
         rows.append(same(f"{name} flips", flips, [row["flip"] for row in recorded]))
         got = [[*images.shape[2:], *moments(images)] for images in order]
         want = [[row[key] for key in ("height", "width", "mean", "std")] for row in recorded]
@@ -184,7 +189,9 @@ def check_metrics(fixture: Fixture) -> list[Row]:
         number, classes = case["index"], case["num_classes"]
         spec = spec_of(classes, case["reduce_zero_label"])
         batches, matrix = [], ConfusionMatrix(classes, ignore_label=IGNORE)
-        rows.append(same(f"{fixture.name}/{number} ignore", IGNORE, case.get("ignore_index", IGNORE)))
+        rows.append(
+            same(f"{fixture.name}/{number} ignore", IGNORE, case.get("ignore_index", IGNORE))
+        )
         for image in range(case["images"]):
             pred = fixture.arrays[f"pred_{number}_{image}"]
             label = map_ids(fixture.arrays[f"gt_{number}_{image}"], spec)
@@ -232,8 +239,11 @@ CHECKS = (
         "mmseg windows",
         lambda fixture: "windows_y1_y2_x1_x2" in first_case(fixture),
         check_slide,
-        {"net": "describes the function", "image": "says how it is drawn",
-         "cases.*.index": "names the arrays"},
+        {
+            "net": "describes the function",
+            "image": "says how it is drawn",
+            "cases.*.index": "names the arrays",
+        },
     ),
     Check(
         "mmseg scales and mirrors",

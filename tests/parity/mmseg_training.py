@@ -32,6 +32,10 @@ def network_of(config: str) -> tuple[str, int]:
 
 def schedule_flags(case: Record) -> Namespace:
     """The flags of a recorded schedule."""
+    if case.get("by_epoch", False):
+        raise CannotRun("schedules: by_epoch=true, rates by epoch are another kind of recording")
+    if case.get("warmup", "linear") not in ("linear", None):
+        raise CannotRun(f"schedules: warmup={case['warmup']}, linear is the known one")
     return Namespace(
         lr_by="iter",
         lr_schedule=case.get("policy", "poly"),
@@ -141,8 +145,10 @@ CHECKS = (
         "mmseg parameter groups",
         lambda fixture: "groups" in first_case(fixture),
         check_paramwise,
-        {"cases.*.optimizer.type": "the groups are those of any optimiser",
-         "cases.*.optimizer.betas": "of no effect on the groups"},
+        {
+            "cases.*.optimizer.type": "the groups are those of any optimiser",
+            "cases.*.optimizer.betas": "of no effect on the groups",
+        },
     ),
     Check(
         "mmseg loss",

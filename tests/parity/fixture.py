@@ -183,7 +183,7 @@ def _load_arrays(path: Path) -> dict[str, np.ndarray]:
     if not path.exists():
         return {}
     try:
-        with np.load(path) as stored:
+        with path.open("rb") as file, np.load(file) as stored:  # it may leave a cut file open
             return {key: stored[key] for key in stored.files}
     except UNREADABLE as error:
         raise CannotRun(f"{path.name} cannot be read: {error}") from error

@@ -24,7 +24,7 @@ CHANGED_PIXELS = 20  # whose two best scores lie closer together than the tolera
 
 
 def network(header: Record) -> torch.nn.Module:
-    """The recorded network; its keys are those of the network here, which have their own fixture."""
+    """The recorded network; its keys are those of the one here, which its own fixture checks."""
     net = build(header)
     own = own_manifest(net, official_name)
     state = {k: torch.from_numpy(v) for k, v in recipe.fill(own, header["gain"]).items()}

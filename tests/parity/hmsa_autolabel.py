@@ -37,8 +37,8 @@ def _rules(case: Record, files: dict[str, Path]) -> AutoLabel | None:
     """What the recorded program applied: its rules went by the folder's name.
 
     Here they go by the configured root, so the case whose folder has another name is that of a
-    label to which no rule belongs. A path with `vidseq` in it is one whose labels keep the network's
-    classes: no class is taken from the annotators.
+    label to which no rule belongs. The label of a path with `vidseq` in it keeps the classes of the
+    network: none is taken from the annotators.
     """
     if "refinement" not in case["directory"]:
         return None
@@ -82,7 +82,7 @@ CHECKS = (
         {
             "cases.*.label": "what the case is called",
             "cases.*.directory": "only whether it says refinement matters",
-            "cases.*.custom_coarse_prob": "a setting, of no effect where no rule belongs to a label",
+            "cases.*.custom_coarse_prob": "of no effect on a label without rules",
             "cases.*.dropout_classes": "likewise",
             "cases.*.mask_out_cityscapes": "likewise",
             "cases.*.path_contains_vidseq": "likewise",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from network.backbones.hrnet import HRNet
 from network.backbones.trunks import make_trunk
-from network.build import build_net, list_archs
+from network.build import build_net
 from network.convert import load_official
 from network.convert.nvidia import official_name
 from network.inference import prepare_for_inference

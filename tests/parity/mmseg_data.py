@@ -23,7 +23,6 @@ from transforms.mmseg import CornerPad, MixedCrop, RatioResize, aligned_size, ke
 from transforms.normalize import MEAN, STD, to_tensor
 from transforms.sample import Sample
 
-
 STEPS = "steps_name_shape_imagemean_labelsum"
 BLOCK = r"all (\d+) except the top-left (\d+)x(\d+) block of (\d+)"
 SPECS = (cityscapes.SPEC, ade20k.SPEC, pascal_context.SPEC)

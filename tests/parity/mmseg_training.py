@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from argparse import Namespace
+
 import numpy as np
 import torch
 import torch.nn.functional as F

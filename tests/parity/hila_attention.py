@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from reports.token_hierarchy import (
@@ -17,17 +14,18 @@ from reports.token_hierarchy import (
     overlay,
     window_box,
 )
-from tests.parity.core import Fixture, Row, compare, failure
+from tests.parity.core import Check, Row, compare, same
+from tests.parity.fixture import Arrays, CannotRun, Fixture, Record, first_case
 
 TOP = 4
-GREY_LEVELS = 1  # of difference that are fine, as the file says
+MEAN_ATOL = 1e-3
 
 
 def draw(seed: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(seed))
 
 
-def inputs_of(case: Mapping[str, Any]) -> tuple[Picture, Weights]:
+def inputs_of(case: Record) -> tuple[Picture, Weights]:
     """The drawn part of the picture, RGB, and the weights of the three pairs."""
     size = case["height"], case["width"]
     image = draw(case["seed"]).integers(0, 256, (*size, 3)).astype(np.uint8)
@@ -40,7 +38,7 @@ def inputs_of(case: Mapping[str, Any]) -> tuple[Picture, Weights]:
     return image, weights
 
 
-def check_case(case: Mapping[str, Any], arrays: Mapping[str, np.ndarray], step: int) -> list[Row]:
+def check_case(case: Record, arrays: Arrays, step: int) -> list[Row]:
     image, weights = inputs_of(case)
     token = case["row"], case["column"]
     size = image.shape[0] // CELL, image.shape[1] // CELL
@@ -48,15 +46,14 @@ def check_case(case: Mapping[str, Any], arrays: Mapping[str, np.ndarray], step: 
     box, rows = window_box(weights, token, TOP), []
     pictures = {f"stage{stage}to{TOP}": overlay(image, cells, box) for stage, cells in drawn}
     for name, spec in case["pictures"].items():
-        row = f"{case['name']}/{name}"
         if name not in pictures:
-            rows.append(failure(row, "not drawn"))
-            continue
-        bgr = pictures[name][..., ::-1]
+            raise CannotRun(f"pictures: {name} is not drawn")
+        row, bgr = f"{case['name']}/{name}", pictures[name][..., ::-1]
+        want = arrays[f"{case['name']}_{name}"]
         rows += [
-            compare(f"{row}/shape", bgr.shape, spec["shape"]),
-            compare(f"{row}/mean", bgr.mean(), spec["mean"], atol=1e-3),
-            compare(row, bgr[::step, ::step], arrays[f"{case['name']}_{name}"], atol=GREY_LEVELS),
+            same(f"{row} shape", list(bgr.shape), spec["shape"]),
+            compare(f"{row} mean", bgr.mean(), spec["mean"], atol=MEAN_ATOL),
+            compare(row, bgr[::step, ::step], want),
         ]
     return rows
 
@@ -68,4 +65,11 @@ def check(fixture: Fixture) -> list[Row]:
     ]
 
 
-CHECKS = {"attention_pictures": check}
+CHECKS = (
+    Check(
+        "hila attention pictures",
+        lambda fixture: "pictures" in first_case(fixture),
+        check,
+        {"cases.*.name": "names the arrays", "cases.*.mode": "the width that is drawn says it"},
+    ),
+)

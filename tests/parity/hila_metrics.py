@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,8 @@ from metrics.boundary import boundary_f, boundary_radius, modified_f, outline
 from metrics.confusion import ConfusionMatrix, Scores
 from metrics.distance_crop import distance_window, published_corner
 from reports.boundary import BoundarySink
-from tests.parity.core import Fixture, Row, compare
+from tests.parity.core import Check, Row, compare
+from tests.parity.fixture import Arrays, Fixture, Record
 
 RTOL = 1e-12
 
@@ -24,14 +24,14 @@ RTOL = 1e-12
 def check_metrics(fixture: Fixture) -> list[Row]:
     """Everything in the file, in its order."""
     header, arrays = fixture.header, fixture.arrays
-    rows = [row for case in header["f_score"] for row in f_score(case, arrays)]
-    rows += [row for case in header["modified_f_score"] for row in modified(case, arrays)]
+    rows = [row for case in header.get("f_score", []) for row in f_score(case, arrays)]
+    rows += [row for case in header.get("modified_f_score", []) for row in modified(case, arrays)]
     rows += boundary_maps(header, arrays)
-    rows += [row for case in header["pipeline"] for row in pipeline(case, arrays)]
-    return rows + [row for box in header["distance_crop_boxes"] for row in crop_box(box)]
+    rows += [row for case in header.get("pipeline", []) for row in pipeline(case, arrays)]
+    return rows + [row for box in header.get("distance_crop_boxes", []) for row in crop_box(box)]
 
 
-def f_score(case: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> list[Row]:
+def f_score(case: Record, arrays: Arrays) -> list[Row]:
     pred, label = (arrays[f"{case['maps']}_{kind}"] for kind in ("pred", "gt"))
     name = f"f_score/{case['maps']}/{case['bound_th']}/{case['ignore_missing']}"
     missing = np.nan if case["ignore_missing"] else 1.0
@@ -44,24 +44,30 @@ def f_score(case: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> list[R
     ]
 
 
-def modified(case: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> list[Row]:
+def modified(case: Record, arrays: Arrays) -> list[Row]:
     pred, label = (arrays[f"{case['maps']}_{kind}"] for kind in ("pred", "gt"))
     value = modified_f(pred, label, case["num_classes"], case["pixels"])[0, 0, 0]
     name = f"modified/{case['maps']}/{case['pixels']}"
-    return [compare(name, value, case["f"], rtol=RTOL)]
+    counted = [float(not np.isnan(value)), *[0.0] * (case["num_classes"] - 1)]  # one for all
+    return [
+        compare(name, value, case["f"], rtol=RTOL),
+        compare(f"{name}/valid", counted, case["valid"]),
+    ]
 
 
-def boundary_maps(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> list[Row]:
+def boundary_maps(header: Record, arrays: Arrays) -> list[Row]:
     """The outlines of every class themselves."""
     rows = []
-    for name, count in {case["maps"]: case["num_classes"] for case in header["f_score"]}.items():
+    for name, count in {
+        case["maps"]: case["num_classes"] for case in header.get("f_score", [])
+    }.items():
         label = arrays[f"{name}_gt"]
         maps = np.stack([outline(label == number) for number in range(count)])
         rows.append(compare(f"outlines/{name}", np.packbits(maps), arrays[f"{name}_gt_boundary"]))
     return rows
 
 
-def spec_of(case: Mapping[str, Any]) -> DatasetSpec:
+def spec_of(case: Record) -> DatasetSpec:
     count, shifted = case["num_classes"], case["reduce_zero_label"]
     plain = {number: number for number in range(count)} | {IGNORE: IGNORE}
     return DatasetSpec(
@@ -76,7 +82,7 @@ def spec_of(case: Mapping[str, Any]) -> DatasetSpec:
 
 
 def boundary_of(
-    case: Mapping[str, Any], results: list[Result], *, raw_labels: bool
+    case: Record, results: list[Result], *, raw_labels: bool
 ) -> tuple[list[float | None], float]:
     """F of the classes, None for those that the modified score leaves open, and their mean."""
     sink = BoundarySink(
@@ -92,7 +98,7 @@ def boundary_of(
     return values + [None] * (case["num_classes"] - len(values)), sink.scores.mean_f()
 
 
-def pipeline(case: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> list[Row]:
+def pipeline(case: Record, arrays: Arrays) -> list[Row]:
     """All scores of a small set, from label files to tables."""
     spec, name = spec_of(case), f"pipeline/{case['name']}"
     matrix, results = ConfusionMatrix(spec.num_classes, ignore_label=spec.ignore_label), []
@@ -119,23 +125,33 @@ def as_floats(values: Any) -> np.ndarray:
     return np.asarray(values, np.float64)
 
 
-def crop_box(box: Mapping[str, Any]) -> list[Row]:
-    """The published corner; the window itself wherever the published one has the size it should."""
+def crop_box(box: Record) -> list[Row]:
+    """The published box and what it cuts out; our window wherever the published one is whole."""
     height, width, crop = box["height"], box["width"], tuple(box["crop"])
     name = f"distance_crop/{height}x{width}/{crop[0]}x{crop[1]}"
+    top, left = published_corner(height, width, crop)
+    published = top, top + crop[0], left, left + crop[1]
+    cut = np.empty((height, width))[top : published[1], left : published[3]].shape
     rows = [
-        compare(f"{name}/corner", published_corner(height, width, crop), (box["y1"], box["x1"]))
+        compare(f"{name}/box", published, [box[key] for key in ("y1", "y2", "x1", "x2")]),
+        compare(f"{name}/published shape", cut, box["published_result_shape"]),
     ]
     window = distance_window(height, width, crop)
-    shape = np.empty((height, width))[window].shape
-    if box["y1"] >= 0:
-        want = (box["y1"], box["y2"], box["x1"], box["x2"])
-        got = [end for side in window for end in (side.start, side.stop)]
-        rows.append(compare(f"{name}/window", got, want))
-        rows.append(compare(f"{name}/shape", shape, box["published_result_shape"]))
+    got = [end for side in window for end in (side.start, side.stop)]
+    if top >= 0:
+        rows.append(compare(f"{name}/window", got, published))
     else:  # published: empty or a strip
+        shape = np.empty((height, width))[window].shape
         rows.append(compare(f"{name}/repaired", shape, np.minimum(crop, (height, width))))
     return rows
 
 
-CHECKS = {"metrics": check_metrics}
+PARTS = ("f_score", "modified_f_score", "pipeline", "distance_crop_boxes")
+CHECKS = (
+    Check(
+        "hila scores",
+        lambda fixture: any(part in fixture.header for part in PARTS),
+        check_metrics,
+        {"pipeline.*.name": "names the arrays", "distance_crop_metrics": "empty"},
+    ),
+)

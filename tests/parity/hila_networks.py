@@ -1,24 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recorded SegFormer and HILA networks: maps, logits, attention weights and gradients."""
+"""Recorded SegFormer and HILA networks: maps, logits and attention weights."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from network.backbones.mit import SIZES
 from network.build import build_net
 from network.convert import load_official
 from network.ops.inter_level import recorded_attention
-from tests.parity import recipe
-from tests.parity.core import Fixture, Row, compare, failure, load_fixture
-from tests.parity.hmsa_networks import L2_RTOL, draw_image
+from tests.parity.core import Check, Row
+from tests.parity.fixture import CannotRun, Fixture, Record
+from tests.parity.networks import draw_images, output_rows, params_rows, recorded_state
 
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "flag", "position_index")
 
@@ -68,72 +65,60 @@ for _size in ("t", "s"):
 ATTENTION = "attn."
 
 
-def stages_of(trunk: Mapping[str, Any]) -> list[int]:
+def stages_of(trunk: dict[str, Any]) -> list[int]:
     """The top stages counted from 1: recorded as pairs, or in Swin as layers counted from 0."""
     entries = trunk.get("hila_attn", DEFAULT_PAIRS)
     return [each[1] if isinstance(each, list) else each + 1 for each in entries]
 
 
-def network_of(header: Mapping[str, Any]) -> nn.Module:
+def network_of(header: Record) -> nn.Module:
     """Our network with the options of a recorded one."""
-    trunk = header["config"]["backbone"]
+    trunk = header["config"].plain()["backbone"]
     kind = trunk["type"]
     options = {OPTIONS[k]: v for k, v in trunk.items() if k in OPTIONS}
     unknown = trunk.keys() - OPTIONS.keys() - WITHOUT_EFFECT - {"hila_attn"}
-    assert not unknown, f"unknown options {sorted(unknown)}"
+    if kind not in ARCHS:
+        raise CannotRun(f"config: {kind} is no known trunk")
+    if unknown:
+        raise CannotRun(f"config: {', '.join(sorted(unknown))} is no known option of {kind}")
     if kind.endswith("_hila"):
         options["hila_stages"] = stages_of(trunk)
         options = {**HILA_DEFAULTS[kind], **options}
     return build_net(ARCHS[kind], header["num_classes"], **options)
 
 
-def build(fixture: Fixture) -> tuple[nn.Module, int]:
-    """The network in eval mode with the recorded weights, and the parameters it left out."""
-    header = fixture.header
-    net = network_of(header)
-    state = recipe.fill(header["manifest"], header["gain"])
-    report = load_official(net, {key: torch.from_numpy(value) for key, value in state.items()})
+def build(header: Record) -> nn.Module:
+    """Our network with the options of a recorded one, in eval mode."""
+    return network_of(header).eval()
+
+
+def load(net: nn.Module, fixture: Fixture) -> int:
+    """Fill `net` with the recorded weights; how many parameters of them it left out."""
+    manifest = fixture.header["manifest"].plain()
+    report = load_official(net, recorded_state(fixture))
     parameters = (key for key in report.dropped if not key.endswith(BUFFERS))
-    return net.eval(), sum(math.prod(header["manifest"][key][0]) for key in parameters)
-
-
-def compare_output(fixture: Fixture, key: str, got: Tensor | None) -> list[Row]:
-    """One recorded output: shape, strided values, norm."""
-    name, spec = f"{fixture.name}/{key}", fixture.header["outputs"][key]
-    if got is None:
-        return [failure(name, "the network does not give it")]
-    if list(got.shape) != spec["shape"]:
-        return [failure(name, f"shape {tuple(got.shape)}, recorded {spec['shape']}")]
-    step, tolerance = spec["stride"], fixture.header["tolerance"]
-    atol = spec.get("atol", tolerance["atol"])
-    part, want = got[..., ::step, ::step].numpy(), fixture.arrays[key]
-    norm = float(np.linalg.norm(got.numpy().astype(np.float64)))
-    return [
-        compare(name, part, want, atol, tolerance["rtol"]),
-        compare(f"{name} l2", norm / spec["l2"], 1.0, rtol=L2_RTOL),
-    ]
+    return sum(math.prod(manifest[key][0]) for key in parameters)
 
 
 @torch.inference_mode()
 def check_network(fixture: Fixture) -> list[Row]:
     """Parameter count and every recorded output, also of a second call where there was one."""
-    net, left_out = build(fixture)
+    header, net = fixture.header, build(fixture.header)
+    left_out = load(net, fixture)
     count = left_out + sum(item.numel() for item in net.parameters())
-    rows = [compare(f"{fixture.name}/params", count, fixture.header["params"])]
-    image = draw_image(fixture.header["input"])
-    got = outputs_of(net, image)
-    for call in range(2, fixture.header["forward_calls"] + 1):
-        again = outputs_of(net, image)
+    rows = params_rows(fixture, count)
+    images = draw_images(header["input"])
+    got = outputs_of(net, images)
+    for call in range(2, header.get("forward_calls", 1) + 1):
+        again = outputs_of(net, images)
         got |= {f"{key}_call{call}": value for key, value in again.items()}
-    for key in fixture.header["outputs"]:
-        rows += compare_output(fixture, key, got.get(key))
-    return rows
+    return rows + output_rows(fixture, got)
 
 
-def outputs_of(net: nn.Module, image: Tensor) -> dict[str, Tensor]:
+def outputs_of(net: nn.Module, images: Tensor) -> dict[str, Tensor]:
     """The maps of the trunk, all attention weights and the logits of one pass."""
     with recorded_attention(net.backbone) as recorded:
-        maps = net.backbone(image)
+        maps = net.backbone(images)
     found = {f"c{level}": each for level, each in enumerate(maps, start=1)}
     for name, uses in recorded.items():
         for use, weights in enumerate(uses):
@@ -143,33 +128,20 @@ def outputs_of(net: nn.Module, image: Tensor) -> dict[str, Tensor]:
     return {**found, "logits": net.decode_head(maps)[0]}
 
 
-def check_gradients(fixture: Fixture) -> list[Row]:
-    """Loss and the norm of the gradient of every parameter; the file of the network is beside."""
-    header, tolerance = fixture.header, fixture.header["tolerance"]
-    network = load_fixture(fixture.folder / f"{header['arch']}.json")
-    net, _ = build(network)
-    logits = net(draw_image(header["input"]))["pred"]
-    size = header["input"]["height"], header["input"]["width"]
-    label = recipe.label(*size, network.header["num_classes"], header["label_seed"])
-    target = torch.from_numpy(label)[None]
-    loss = F.cross_entropy(logits, target, ignore_index=255, reduction="sum") / target.numel()
-    loss.backward()
-    loss_rtol = tolerance["loss_rtol"]
-    rows = [compare(f"{fixture.name}/loss", loss.item(), header["loss"], rtol=loss_rtol)]
-    reached = [(n, item.grad) for n, item in net.named_parameters() if item.grad is not None]
-    got = {name: gradient.norm().item() for name, gradient in reached}
-    atol, rtol = tolerance["grad_atol"], tolerance["grad_rtol"]
-    for name, want in header["gradient_l2"].items():
-        row = f"{fixture.name}/{name}"
-        if name in got:
-            rows.append(compare(row, got.pop(name), want, atol, rtol))
-        else:
-            rows.append(failure(row, "no such parameter"))
-    return rows + [failure(f"{fixture.name}/{name}", "no recorded gradient") for name in got]
+def is_network(fixture: Fixture) -> bool:
+    config = fixture.header.peek().get("config")
+    return isinstance(config, dict) and "backbone" in config and "manifest" in fixture.header
 
 
-def check(fixture: Fixture) -> list[Row]:
-    return (check_gradients if "gradient_l2" in fixture.header else check_network)(fixture)
-
-
-CHECKS = {"segformer-*": check, "hila-*": check}
+CHECKS = (
+    Check(
+        "segformer or hila network",
+        is_network,
+        check_network,
+        {
+            "config.**": "an option; the keys and numbers show its effect, if it has one",
+            "arch": "what the network is called",
+            "forward_calls": "how often the network was run",
+        },
+    ),
+)

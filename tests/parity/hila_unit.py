@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import re
 
 import numpy as np
 import torch
@@ -13,7 +12,8 @@ from torch import Tensor
 from network.backbones.hila_update import BottomUpUpdate, Hila, TopDownUpdate
 from network.ops.inter_level import recorded_attention
 from tests.parity import recipe
-from tests.parity.core import Fixture, Row, compare
+from tests.parity.core import Check, Row, compare
+from tests.parity.fixture import CannotRun, Fixture, Record, first_case
 
 SEEDS = {"top": 201, "bottom": 202}
 BLOCKS = {"top_down": TopDownUpdate, "bottom_up": BottomUpUpdate}
@@ -26,15 +26,22 @@ def draw(seed: int, height: int, width: int, channels: int) -> Tensor:
     return torch.from_numpy(values).view(2, height, width, channels)
 
 
-def levels_of(case: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+def seeds_of(header: Record) -> dict[str, int]:
+    """The seeds of both levels, which the fixture states in words."""
+    text = str(header.get("what", ""))
+    found = {level: re.search(rf"X_{level} = PCG64\((\d+)\)", text) for level in SEEDS}
+    return {level: int(match[1]) if match else SEEDS[level] for level, match in found.items()}
+
+
+def levels_of(case: Record, seeds: dict[str, int]) -> tuple[Tensor, Tensor]:
     """Bottom and top tokens of a case."""
     height, width = case["top_height"], case["top_width"]
-    top = draw(SEEDS["top"], height, width, case["top_dim"])
-    return draw(SEEDS["bottom"], 2 * height, 2 * width, case["bottom_dim"]), top
+    top = draw(seeds["top"], height, width, case["top_dim"])
+    return draw(seeds["bottom"], 2 * height, 2 * width, case["bottom_dim"]), top
 
 
 @torch.inference_mode()
-def check_case(fixture: Fixture, case: Mapping[str, Any], kind: str) -> list[Row]:
+def check_case(fixture: Fixture, case: Record, kind: str) -> list[Row]:
     """The updated level, and the weights by window."""
     hila = Hila(
         stages=(2,),
@@ -42,13 +49,15 @@ def check_case(fixture: Fixture, case: Mapping[str, Any], kind: str) -> list[Row
         info_weights=tuple(case["info_weights"]),
         euclidean=case["euclidean"],
     )
+    if kind not in BLOCKS:
+        raise CannotRun(f"manifest: {kind} is no known block")
     sizes = (case["bottom_dim"], case["top_dim"])
     heads = case.get("num_heads", 1)
     block = BLOCKS[kind](*sizes, hila, heads=heads, ratio=case["mlp_ratio"]).eval()
-    state = recipe.fill(case["manifest"][kind], fixture.header["gain"])
+    state = recipe.fill(case["manifest"][kind].plain(), fixture.header["gain"])
     block.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
     with recorded_attention(block) as recorded:
-        out = block(*levels_of(case)).flatten(1, 2)
+        out = block(*levels_of(case, seeds_of(fixture.header))).flatten(1, 2)
     weights = next(iter(recorded.values()))[0].squeeze(1).permute(0, 2, 3, 1)
     places = weights.unflatten(-1, (hila.patch, hila.patch))
     return [
@@ -56,19 +65,30 @@ def check_case(fixture: Fixture, case: Mapping[str, Any], kind: str) -> list[Row
             f"{fixture.name}/{case['name']}:{kind}:{what}",
             got.numpy(),
             fixture.arrays[f"{case['name']}:{kind}:{what}"],
-            **fixture.header["tolerance"],
+            **fixture.header["tolerance"].plain(),
         )
         for what, got in (("out", out), ("attn", places))
     ]
 
 
 def check_units(fixture: Fixture) -> list[Row]:
+    """Every block of every case that was recorded."""
     return [
         row
-        for case in fixture.header["cases"]
-        for kind in BLOCKS
+        for case in fixture.cases
+        for kind in case["manifest"]
         for row in check_case(fixture, case, kind)
     ]
 
 
-CHECKS = {"unit*": check_units}
+CHECKS = (
+    Check(
+        "hila update blocks",
+        lambda fixture: "manifest" in first_case(fixture) and "top_dim" in first_case(fixture),
+        check_units,
+        {
+            "cases.*.name": "names the arrays",
+            "cases.*.euclidean": "of no effect with a window of one parent",
+        },
+    ),
+)

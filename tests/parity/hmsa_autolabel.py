@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,7 +14,8 @@ from datasets.base import read_item_label
 from datasets.cityscapes import SPEC
 from datasets.spec import AutoLabel, Item
 from tests.parity import recipe
-from tests.parity.core import Fixture, Row, compare
+from tests.parity.core import Check, Row, compare
+from tests.parity.fixture import Fixture, Record, first_case
 
 HEIGHT, WIDTH, NUM_IDS = 1024, 2048, 34
 
@@ -33,27 +33,29 @@ def _write(folder: Path, seed: int) -> dict[str, Path]:
     return {name: folder / f"{name}.png" for name in pictures}
 
 
-def _rules(case: dict[str, Any], files: dict[str, Path]) -> AutoLabel | None:
+def _rules(case: Record, files: dict[str, Path]) -> AutoLabel | None:
     """What the recorded program applied: its rules went by the folder's name.
 
     Here they go by the configured root, so the case whose folder has another name is that of a
-    label to which no rule belongs.
+    label to which no rule belongs. The label of a path with `vidseq` in it keeps the classes of the
+    network: none is taken from the annotators.
     """
     if "refinement" not in case["directory"]:
         return None
+    video = case.get("path_contains_vidseq", False)
     return AutoLabel(
         prob=files["prob"],
         coarse=files["coarse"],
         threshold=case["custom_coarse_prob"],
-        union_classes=tuple(case["dropout_classes"] or ()),
+        union_classes=() if video else tuple(case["dropout_classes"] or ()),
         mask_out=case["mask_out_cityscapes"],
     )
 
 
 def check_autolabel(fixture: Fixture) -> list[Row]:
-    """Histogram of the whole target and every eighth pixel of it."""
+    """Histogram of the whole target and every n-th pixel of it."""
     rows = []
-    for case in fixture.header["cases"]:
+    for number, case in enumerate(fixture.cases):
         with tempfile.TemporaryDirectory() as folder:
             files = _write(Path(folder), case["seed"])
             auto = _rules(case, files)
@@ -63,10 +65,27 @@ def check_autolabel(fixture: Fixture) -> list[Row]:
         for value, count in case["histogram"].items():
             wanted[int(value)] = count
         counts = np.bincount(target.ravel(), minlength=256)
-        rows.append(compare(f"{case['label']}: histogram", counts, wanted))
+        name = f"{fixture.name}/{number}"
+        rows.append(compare(f"{name} histogram", counts, wanted))
+        found = re.search(r"stride (\d+)", case["mask"])
+        step = int(found[1]) if found else 1
         mask = fixture.arrays[case["mask"].split()[0]]
-        rows.append(compare(f"{case['label']}: mask", target[::8, ::8], mask))
+        rows.append(compare(f"{name} mask", target[::step, ::step], mask))
     return rows
 
 
-CHECKS: dict[str, Callable[[Fixture], list[Row]]] = {"data_autolabel": check_autolabel}
+CHECKS = (
+    Check(
+        "hmsa automatic labels",
+        lambda fixture: "custom_coarse_prob" in first_case(fixture),
+        check_autolabel,
+        {
+            "cases.*.label": "what the case is called",
+            "cases.*.directory": "only whether it says refinement matters",
+            "cases.*.custom_coarse_prob": "of no effect on a label without rules",
+            "cases.*.dropout_classes": "likewise",
+            "cases.*.mask_out_cityscapes": "likewise",
+            "cases.*.path_contains_vidseq": "likewise",
+        },
+    ),
+)

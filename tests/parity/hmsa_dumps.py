@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +22,29 @@ from reports.page import write_page
 from reports.results import make_results
 from reports.submission import SubmissionSink
 from tests.parity import recipe
-from tests.parity.core import Fixture, Row, compare
+from tests.parity.core import Check, Row, compare, same
+from tests.parity.fixture import CannotRun, Fixture, Record
 from tests.parity.hmsa_evaluation import Stub, evaluate_one
 from transforms.normalize import to_tensor
 
+FILES = "files [name, PIL mode, size]"
 GREY_LEVELS = {"input": 2.0, "composited": 2.0, "prob": 1.0}  # allowed differences
+
+
+MODES = {
+    "dump_assets": "assets",
+    "dump_for_auto_labelling": "auto",
+    "dump_for_submission": "submit",
+}
+
+
+def mode_of(header: Record, name: str) -> str:
+    """`assets`, `auto` or `submit`, by the flags of the recorded mode."""
+    flags = str(header["modes"][name]).split(" + ") if "modes" in header else [name]
+    found = [MODES[flag] for flag in flags if flag in MODES] or [name]
+    if found[0] not in MODES.values():
+        raise CannotRun(f"modes: {name} is no known way to dump")
+    return found[0]
 
 
 def run_mode(mode: str, out: Path) -> None:
@@ -66,36 +83,44 @@ def our_name(recorded: str) -> str:
 
 
 def check_dump(fixture: Fixture) -> list[Row]:
-    rows = []
-    for mode, files in fixture.header["files [name, PIL mode, size]"].items():
+    """Names, forms and pixels of the files of every mode."""
+    rows, header = [], fixture.header
+    for mode, files in header[FILES].items():
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder)
-            run_mode(mode, out)
+            run_mode(mode_of(header, mode), out)
             written = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
             shown = {name for name in written if not Path(name).name.startswith(".")}
-            expected = {our_name(name) for name, _, _ in files}
-            different = len(shown ^ expected)
-            rows.append(compare(f"{fixture.name}/{mode} file names", different, 0, 0.0, 0.0))
+            expected = sorted(our_name(name) for name, _, _ in files)
+            rows.append(same(f"{fixture.name}/{mode} file names", sorted(shown), expected))
             for name, pil_mode, size in files:
-                if pil_mode is not None and our_name(name) in shown:
-                    rows += check_file(fixture, mode, name, out, (pil_mode, tuple(size)))
+                if our_name(name) not in shown:
+                    continue
+                if pil_mode is None:
+                    rows.append(same(f"{fixture.name}/{mode} {name} has no size", size, None))
+                else:
+                    rows += check_file(fixture, mode, name, out, (pil_mode, size))
     return rows
 
 
 def check_file(
-    fixture: Fixture, mode: str, name: str, out: Path, form: tuple[str, tuple[int, int]]
+    fixture: Fixture, mode: str, name: str, out: Path, form: tuple[str, list[int]]
 ) -> list[Row]:
     """PIL mode, size and pixels of one file."""
     with Image.open(out / our_name(name)) as picture:
-        same_form = (picture.mode, picture.size) == form
+        found = picture.mode, list(picture.size)
         pixels = np.asarray(picture).astype(np.int64)
     want = fixture.arrays[f"{mode}/{name}"].astype(np.int64)
     allowed = next((value for key, value in GREY_LEVELS.items() if key in name), 0.0)
     title = f"{fixture.name}/{mode} {name}"
-    return [
-        compare(f"{title} mode and size", int(same_form), 1, 0.0, 0.0),
-        compare(title, pixels, want, allowed, 0.0),
-    ]
+    return [same(f"{title} mode and size", found, form), compare(title, pixels, want, allowed)]
 
 
-CHECKS: dict[str, Callable[[Fixture], list[Row]]] = {"eval_dump": check_dump}
+CHECKS = (
+    Check(
+        "hmsa dumps",
+        lambda fixture: FILES in fixture.header,
+        check_dump,
+        {"modes.*": "names the flags", "tolerance": "in words"},
+    ),
+)

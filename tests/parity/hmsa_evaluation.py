@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,14 @@ from engine.evaluate import evaluate
 from engine.predict import Infer, flip, multi_scale, whole
 from engine.result import EvalSummary, Gather, Result, Sink
 from tests.parity import recipe
-from tests.parity.core import Fixture, Row, compare
+from tests.parity.core import Check, Row, compare, same
+from tests.parity.fixture import CannotRun, Fixture, Record, first_case
+from tests.parity.hmsa_scores import score_rows
 
-SCALES = (1.0, 0.5, 2.0)  # default_scale, then extra_scales
+CLASSES = 19
+EXTRA_SCALES = (0.5, 2.0)  # besides default_scale
+SCALE_FLAGS = ("multi_scale_inference", "default_scale", "extra_scales")
+ALWAYS = ("err_mask", "predictions", "prob_mask")  # made from the prediction by the sinks here
 
 
 class Stub(nn.Module):
@@ -81,53 +87,86 @@ def evaluate_one(
     return evaluate(infer, [batch], SPEC, torch.device("cpu"), sinks=sinks, val_loss=loss)
 
 
-def make_infer(arguments: dict[str, Any]) -> Infer:
+def make_infer(arguments: Mapping[str, Any]) -> Infer:
     """The procedure of a case from the flags it was recorded with."""
+    unknown = sorted(arguments.keys() - {"do_flip", *SCALE_FLAGS})
+    if unknown:
+        raise CannotRun(f"args: {', '.join(unknown)} is no known flag of an evaluation")
     infer = whole(Stub(), return_all=True)
+    default = arguments.get("default_scale", 1.0)
     if arguments.get("multi_scale_inference"):
-        infer = multi_scale(infer, SCALES)
+        extra = arguments.get("extra_scales", EXTRA_SCALES)
+        more = [float(s) for s in extra.split(",")] if isinstance(extra, str) else extra
+        infer = multi_scale(infer, (default, *(s for s in more if s != default)))
+    elif default != 1.0:
+        infer = multi_scale(infer, (default,))
     return flip(infer) if arguments.get("do_flip") else infer
 
 
+def array_of(fixture: Fixture, case: Record, kind: str) -> tuple[np.ndarray, int]:
+    """The array of a case whose name begins with `kind`, and its stride."""
+    named = [text for text in case["arrays"] if text.split()[0].rstrip("0123456789") == kind]
+    if len(named) != 1:
+        raise CannotRun(f"arrays: one named {kind}N is wanted, there are {len(named)}")
+    found = re.search(r"stride (\d+)", named[0])
+    return fixture.arrays[named[0].split()[0]], int(found[1]) if found else 1
+
+
+def case_rows(fixture: Fixture, case: Record, name: str) -> list[Row]:
+    """Prediction, confidence, errors, confusion, loss and scores of one evaluation."""
+    size, seed = (case["height"], case["width"]), case["seed"]
+    image, label = recipe.image(*size, seed), recipe.label(*size, CLASSES, seed + 1)
+    sink, tolerance = Keep(), fixture.header["tolerance"]
+    infer = make_infer(case["args"].plain())
+    summary = evaluate_one(infer, torch.from_numpy(image), label, [sink])
+    result, scores = sink.results[0], summary.scores
+    assert scores is not None and result.label is not None and result.prob is not None
+    errors = (result.pred != result.label) & (result.label < CLASSES)
+    pred, confusion, packed = (array_of(fixture, case, k)[0] for k in ("pred", "hist", "err"))
+    prob, step = array_of(fixture, case, "prob")
+    limits = tolerance["atol"], tolerance["rtol"]
+    recorded = sorted({published_key(key) for key in case["asset_keys"]})
+    rows = [
+        compare(f"{name} pred", result.pred, pred),
+        compare(f"{name} confusion", scores.matrix, confusion),
+        compare(f"{name} errors", np.packbits(errors, axis=-1), packed),
+        compare(f"{name} prob", result.prob[::step, ::step], prob, *limits),
+        compare(f"{name} prob mean", result.prob.mean(), case["prob_mean"], *limits),
+        compare(f"{name} loss", summary.loss, case["val_loss"], *limits),
+        compare(f"{name} error pixels", int(errors.sum()), case["err_pixels"]),
+        compare(f"{name} pixels", scores.matrix.sum(), case["pixels_in_confusion_matrix"]),
+        same(f"{name} assets", sorted({*result.assets, *ALWAYS}), recorded),
+    ]
+    return rows + score_rows(name, case["metrics"], scores.matrix)
+
+
+def published_key(key: str) -> str:
+    """`pred_1.0x` -> `pred_10x`; other assets have one name."""
+    return key.replace(".", "") if key.startswith(("pred_", "attn_")) else key
+
+
 def check_minibatch(fixture: Fixture) -> list[Row]:
-    rows = []
-    tolerance = {key: fixture.header["tolerance"][key] for key in ("atol", "rtol")}
-    for number, case in enumerate(fixture.header["cases"]):
-        size, seed = (case["height"], case["width"]), case["seed"]
-        image, label = recipe.image(*size, seed), recipe.label(*size, 19, seed + 1)
-        sink = Keep()
-        summary = evaluate_one(make_infer(case["args"]), torch.from_numpy(image), label, [sink])
-        result, scores = sink.results[0], summary.scores
-        assert scores is not None and result.label is not None and result.prob is not None
-        errors = (result.pred != result.label) & (result.label < 19)
-        plain = {key.replace(".", "") for key in case["asset_keys"] if key.startswith("pred_")}
-        got = {
-            "pred": (result.pred, fixture.arrays[f"pred{number}"], {}),
-            "confusion": (scores.matrix, fixture.arrays[f"hist{number}"], {}),
-            "errors": (np.packbits(errors, axis=-1), fixture.arrays[f"err{number}"], {}),
-            "prob": (result.prob[::2, ::2], fixture.arrays[f"prob{number}"], tolerance),
-            "prob mean": (result.prob.mean(), case["prob_mean"], tolerance),
-            "loss": (summary.loss, case["val_loss"], tolerance),
-            "picture of the pass": (plain == set(result.assets), 1, {}),
-            **score_rows(case, scores),
-        }
-        for what, (value, want, allowed) in got.items():
-            allowed = allowed or {"atol": 0.0, "rtol": 0.0}
-            name = f"{fixture.name}/{case['label']} {what}"
-            rows.append(compare(name, np.asarray(value), np.asarray(want), **allowed))
-    return rows
+    """Every recorded evaluation."""
+    return [
+        row
+        for number, case in enumerate(fixture.cases)
+        for row in case_rows(fixture, case, f"{fixture.name}/{number}")
+    ]
 
 
-def score_rows(case: dict[str, Any], scores: Any) -> dict[str, tuple[Any, Any, dict[str, float]]]:
-    """Scores that have a value, against the recorded ones with the right way round."""
-    recorded = {**case["metrics"], **case["metrics"]["correct"]}
-    exact = {"atol": 1e-12, "rtol": 0.0}
-    rows = {}
-    for name in ("mean_iu", "acc", "acc_cls", "fwavacc", "iou", "precision", "recall"):
-        want = np.asarray(recorded[name], np.float64)  # null becomes NaN
-        got = np.asarray(getattr(scores, name), np.float64)
-        rows[name] = (np.nan_to_num(got, nan=-1.0), np.nan_to_num(want, nan=-1.0), exact)
-    return rows
-
-
-CHECKS: dict[str, Callable[[Fixture], list[Row]]] = {"eval_minibatch": check_minibatch}
+CHECKS = (
+    Check(
+        "hmsa evaluation",
+        lambda fixture: "asset_keys" in first_case(fixture),
+        check_minibatch,
+        {
+            "cases.*.label": "what the case is called",
+            "tolerance.pixels": "in words",
+            "stub": "describes the network",
+            "resize": "describes the resize",
+            "input": "says how the inputs are drawn",
+            "cases.*.args": "empty",
+            "cases.*.args.default_scale": "a setting",
+        },
+    ),
+)

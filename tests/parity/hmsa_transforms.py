@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recorded transforms, class-uniform centroids and epochs, and rank splits of HMSA.
+"""Recorded transforms of HMSA: crops, resizes, photometric operations.
 
 The fixtures were drawn from Python's `random`; its methods are those of `Draws`, so the same
 seeds give the same parameters here.
@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import random
 import re
-from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 
-from datasets.centroids import label_centroids
-from datasets.cityscapes import SPEC
-from datasets.samplers import split_over_ranks
-from datasets.uniform import epoch_list
 from tests.parity import recipe
-from tests.parity.core import Fixture, Row, compare, failure
+from tests.parity.core import Check, Row, compare, same
+from tests.parity.fixture import CannotRun, Fixture, Record, first_case
 from transforms import photometric
 from transforms.joint import CenterCropPad, RandomSizeAndCrop, ResizeHeight, ScaleLongEdge
 from transforms.randaugment import RANGES, apply_operation, signed
@@ -29,9 +25,11 @@ from transforms.resample import Resample
 from transforms.sample import Sample
 
 NUM_CLASSES, IGNORE = 19, 255
-SCALES = ((0.5, 2.0), (0.5, 0.6))  # the recordings' ranges; the recorded scale tells which
+SCALES = ((0.5, 2.0), (0.5, 0.6))  # usual ranges; the recorded scale tells which was drawn from
 GREY_LEVEL = 1
-MAGNITUDE = 10
+USUAL_PICTURE, USUAL_MAGNITUDE, USUAL_SEED = (40, 56, 6), 10, 1
+HUE_STEP = 6  # grey levels, of one step of the eight-bit hue; see `adjust_hue`
+CLOSE = 1e-9
 
 
 def picture(height: int, width: int, seed: int, **facts: Any) -> Sample:
@@ -41,179 +39,154 @@ def picture(height: int, width: int, seed: int, **facts: Any) -> Sample:
     return Sample(np.ascontiguousarray(image.transpose(1, 2, 0)), label, "recorded", **facts)
 
 
-def recorded_crop(case: dict[str, Any], sample: Sample, resample: Resample) -> Sample:
-    """RandomSizeAndCrop with the draws of the recording; ValueError when no range gives them."""
-    found = re.search(r"pre_size (\d+)", case["label"])
-    pre_size = int(found[1]) if found else None
+def range_of(case: Record, size: tuple[int, int]) -> tuple[float, float, int | None]:
+    """Scale range and `pre_size` with which the seed of a case draws its recorded scale."""
+    ranges = list(SCALES)
+    if "scale_min" in case and "scale_max" in case:
+        ranges.insert(0, (case["scale_min"], case["scale_max"]))
+    found: list[tuple[float, float, int | None]] = []
+    for low, high in ranges:
+        drawn = random.Random(case["python_random_seed"]).uniform(low, high)
+        pre_size = case["scale"] / drawn * max(size)
+        if abs(case["scale"] - drawn) < CLOSE:
+            found.insert(0, (low, high, None))
+        elif abs(pre_size - round(pre_size)) < CLOSE * max(size) and round(pre_size) > 0:
+            found.append((low, high, round(pre_size)))
+    if not found:
+        raise CannotRun(f"scale: no known range draws {case['scale']} from this seed")
+    return found[0]
+
+
+def recorded_crop(case: Record, sample: Sample, resample: Resample) -> Sample:
+    """RandomSizeAndCrop with the draws of the recording."""
+    low, high, pre_size = range_of(case, sample.size)
     width, height = case["out_size_wh"]
-    factor = pre_size / max(sample.size) if pre_size else 1.0
-    for low, high in SCALES:
-        seed = case["python_random_seed"]
-        scale = random.Random(seed).uniform(low, high) * factor
-        if abs(scale - case["scale"]) > 1e-9:
-            continue
-        crop = RandomSizeAndCrop(
-            (height, width),
-            IGNORE,
-            scale_min=low,
-            scale_max=high,
-            pre_size=pre_size,
-            full_crop="full_size" in case["label"],
-            slide_small=case["translate_aug_fix"],
-            resample=resample,
-        )
-        window = crop.draw(sample.size, sample.centroid, random.Random(seed))
-        return crop.apply(sample, window)
-    raise ValueError(f"no known range of scales draws {case['scale']}")
+    crop = RandomSizeAndCrop(
+        (height, width),
+        IGNORE,
+        scale_min=low,
+        scale_max=high,
+        pre_size=pre_size,
+        slide_small=case.get("translate_aug_fix", False),
+        resample=resample,
+    )
+    draws = random.Random(case["python_random_seed"])
+    window = crop.draw(sample.size, sample.centroid, draws)
+    return crop.apply(sample, window)
 
 
-def replayed(case: dict[str, Any], resample: Resample) -> Sample:
-    """The result of one case of `data_transforms`."""
-    centroid = tuple(case["centroid"]) if case["centroid"] else None
+def resized(case: Record, sample: Sample, resample: Resample) -> Iterator[Sample]:
+    """What the transforms without a draw make of a picture, those that give the recorded size.
+
+    The case says which one it was only in its title, so all are tried.
+    """
+    width, height = case["out_size_wh"]
+    yield ScaleLongEdge(max(width, height), resample)(sample)
+    yield ResizeHeight(height, resample)(sample)
+    if width == height:
+        yield CenterCropPad(width, IGNORE, off_centre=True)(sample)
+
+
+def replayed(case: Record, resample: Resample, image: np.ndarray) -> Sample:
+    """The result of one case, of several possible ones that nearest to the recorded `image`."""
+    centroid = tuple(case["centroid"]) if case.get("centroid") else None
     sample = picture(*case["input"], centroid=centroid)
-    name, _, rest = case["label"].partition(" ")
     if case["scale"] is not None:
         return recorded_crop(case, sample, resample)
-    number = int(re.search(r"\d+", rest)[0])
-    if name == "CenterCropPad":
-        return CenterCropPad(number, IGNORE, off_centre=True)(sample)
-    return {"Scale": ScaleLongEdge, "ResizeHeight": ResizeHeight}[name](number, resample)(sample)
+    found = [each for each in resized(case, sample, resample) if each.image.shape == image.shape]
+    if not found:
+        raise CannotRun("cases: no known transform without a scale gives the recorded size")
+    return min(found, key=lambda each: np.abs(each.image.astype(int) - image).mean())
 
 
 def check_transforms(fixture: Fixture) -> list[Row]:
     """Images of both engines within a grey level, labels exactly."""
-    rows = []
-    for case in fixture.header["cases"]:
+    rows: list[Row] = []
+    for number, case in enumerate(fixture.cases):
         image, mask = (fixture.arrays[name] for name in case["arrays"])
         for resample in ("pillow", "fast"):
-            try:
-                sample = replayed(case, resample)
-            except (ValueError, KeyError) as error:
-                rows.append(failure(case["label"], str(error)))
-                continue
-            name = f"{case['label']} ({resample})"
-            rows.append(compare(name, sample.image, image, atol=GREY_LEVEL))
-            rows.append(compare(f"{name}, label", sample.label, mask))
+            sample = replayed(case, resample, image)
+            name = f"{fixture.name}/{number} ({resample})"
+            width, height = case["out_size_wh"]
+            rows += [
+                same(f"{name} size", list(sample.size), [height, width]),
+                compare(name, sample.image, image, atol=GREY_LEVEL),
+                compare(f"{name} label", sample.label, mask),
+            ]
+            if "mask_l1" in case:
+                total = int(sample.label.sum(dtype=np.int64))
+                rows.append(compare(f"{name} label sum", total, case["mask_l1"]))
     return rows
 
 
-def check_photometric(fixture: Fixture) -> list[Row]:
-    """Single operations at fixed strength."""
-    sample, rows = picture(40, 56, 6), []
+def said(text: str, pattern: str, usual: tuple[int, ...]) -> tuple[int, ...]:
+    """The numbers of a setting that the fixture states in words."""
+    found = re.search(pattern, text)
+    return tuple(int(group) for group in found.groups()) if found else usual
+
+
+def operation_row(name: str, sample: Sample, want: np.ndarray, text: str) -> list[Row]:
+    """One photometric operation, whose name and strength are the array's name."""
+    kind, _, rest = name.partition("_")
     dark = partial(photometric.bilateral_blur, dark_border=True)
     blurs = {"gblur": photometric.gaussian_blur, "bblur": dark}
-    for name, want in fixture.arrays.items():
-        kind, _, rest = name.partition("_")
-        if kind == "ra":
-            operation, part = rest.rsplit("_", 1)
-            drawn = signed(operation, MAGNITUDE, random.Random(1))
-            moved = apply_operation(sample, drawn, IGNORE)
-            got = moved.image if part == "img" else moved.label
-            rows.append(compare(name, got, want, atol=GREY_LEVEL if part == "img" else 0))
-        elif kind in blurs:
-            sigma = float(rest.removeprefix("sigma_"))
-            rows.append(compare(name, blurs[kind](sample.image, sigma), want, atol=GREY_LEVEL))
-        else:
-            # One step of the eight-bit hue is up to six grey levels; see `adjust_hue`.
-            atol = 6 if kind == "hue" else GREY_LEVEL
-            got = photometric.ADJUSTMENTS[kind](sample.image, float(rest))
-            rows.append(compare(name, got, want, atol=atol))
-            if kind == "hue":
-                share = np.mean(np.any(got != want, axis=2))
-                rows.append(compare(f"{name}, share of pixels", share, 0, atol=0.01))
-    ranges = {name: tuple(limits) for name, *limits in fixture.header["randaugment_ops"]}
-    rows.append(compare("ranges", list(RANGES.values()), [ranges.get(n, (-1, -1)) for n in RANGES]))
-    return rows
-
-
-def shapes(height: int, width: int) -> np.ndarray:
-    """The drawing of the centroid fixture, raw Cityscapes ids."""
-    label = np.full((height, width), 7, np.uint8)
-    rows, cols = np.mgrid[0:height, 0:width]
-    label[np.hypot(rows - 0.3 * height, cols - 0.35 * width) < 0.2 * height] = 26
-    label[: height // 5] = 23
-    label[height // 2 : height // 2 + 6, width // 3 : width // 3 + 40] = 24
-    label[-9:] = 1
-    label[5:9, width - 20 : width - 3] = 20
-    label[height - 30 : height - 20, 10:12] = 33
-    return SPEC.lut()[label].astype(np.uint8)
-
-
-def check_centroids(fixture: Fixture) -> list[Row]:
-    """Points of every class in order, and the make-up of whole epochs."""
-    rows = []
-    for case in fixture.header["cases"]:
-        kind, numbers = case["source"].rstrip(")").split("(")
-        size = [int(number) for number in numbers.split(",")]
-        label = shapes(*size) if kind == "shapes" else recipe.label(*size).astype(np.uint8)
-        points = label_centroids(label, case["num_classes"], case["tile"], clip_tile=False)
-        got = [(k, *xy) for k, pairs in sorted(points.items()) for xy in pairs]
-        recorded = sorted((int(k), pairs) for k, pairs in case["centroids"].items())
-        want = [(k, *xy) for k, pairs in recorded for xy in pairs]
-        rows.append(compare(case["label"], got, want))
-    for case in fixture.header["build_epoch"]:
-        rows += epoch_rows(case)
-    return rows
-
-
-def epoch_rows(case: dict[str, Any]) -> list[Row]:
-    """Length, order and repeats of one epoch."""
-    points = {
-        int(k): [(10**6 * int(k) + n, n, int(k)) for n in range(count)]
-        for k, count in case["centroids_per_class"].items()
-    }
-    num_images, num_random = case["num_images"], case["random_items"]
-    entries = epoch_list(num_images, points, case["pct"], case["num_classes"], seed=0, epoch=0)
-    whole = [item for item, point in entries if point is None]
-    classes = [point[1] for _, point in entries[num_random:] if point is not None]
-    order = [int(k) for k, count in sorted_classes(case) for _ in range(count)]
-    repeats = Counter((item, point) for item, point in entries if point is not None)
-    most = Counter[int]()
-    for (_, point), count in repeats.items():
-        most[point[1]] = max(most[point[1]], count)
-    name = f"epoch of {num_images}, {case['num_classes']} classes, pct {case['pct']}"
-    repeat = max(Counter(whole).values(), default=0)
-    wanted = {int(k): count for k, count in case["max_repeat_of_a_centroid"].items()}
+    if kind == "ra":
+        operation, part = rest.rsplit("_", 1)
+        (magnitude,) = said(text, r"M=(\d+)", (USUAL_MAGNITUDE,))
+        (seed,) = said(text, r"random\.seed\((\d+)\)", (USUAL_SEED,))
+        moved = apply_operation(sample, signed(operation, magnitude, random.Random(seed)), IGNORE)
+        got = moved.image if part == "img" else moved.label
+        return [compare(name, got, want, atol=GREY_LEVEL if part == "img" else 0)]
+    if kind in blurs:
+        sigma = float(rest.removeprefix("sigma_"))
+        return [compare(name, blurs[kind](sample.image, sigma), want, atol=GREY_LEVEL)]
+    if kind not in photometric.ADJUSTMENTS:
+        raise CannotRun(f"the array {name} names no known operation")
+    got = photometric.ADJUSTMENTS[kind](sample.image, float(rest))
+    if kind != "hue":
+        return [compare(name, got, want, atol=GREY_LEVEL)]
+    share = np.mean(np.any(got != want, axis=2))
     return [
-        compare(f"{name}: length", len(entries), case["length"]),
-        compare(f"{name}: whole images first", len(whole), num_random),
-        compare(f"{name}: classes ascending", classes, order),
-        compare(f"{name}: repeats of an image", repeat, case["max_repeat_of_an_image"]),
-        compare(f"{name}: repeats of a point", sorted(most.items()), sorted(wanted.items())),
+        compare(name, got, want, atol=HUE_STEP),
+        compare(f"{name}, share of pixels", int(share > 0.01), 0),
     ]
 
 
-def sorted_classes(case: dict[str, Any]) -> list[tuple[int, int]]:
-    """(class, draws) in ascending order of the class."""
-    return sorted((int(k), count) for k, count in case["per_class"].items())
-
-
-def check_sampler(fixture: Fixture) -> list[Row]:
-    """Indices of every rank, with the official permutation."""
-    rows = []
-    for case in fixture.header["cases"]:
-        order = list(range(case["n"]))
-        if case["permutation"]:
-            generator = torch.Generator().manual_seed(case["epoch"])
-            order = torch.randperm(case["n"], generator=generator).tolist()
-        got = [
-            split_over_ranks(
-                order,
-                rank,
-                case["replicas"],
-                tail="pad" if case["pad"] else "drop",
-                consecutive=case["consecutive_sample"],
-            )
-            for rank in range(case["replicas"])
-        ]
-        name = f"n {case['n']}, {case['replicas']} ranks, epoch {case['epoch']}"
-        rows.append(compare(name, got, case["indices_per_rank"]))
+def check_photometric(fixture: Fixture) -> list[Row]:
+    """Single operations at fixed strength, and the strengths of RandAugment."""
+    text = str(fixture.header.get("what", ""))
+    sample = picture(*said(text, r"\((\d+),\s*(\d+),\s*seed (\d+)\)", USUAL_PICTURE))
+    rows: list[Row] = []
+    for name in fixture.arrays:
+        rows += operation_row(name, sample, fixture.arrays[name], text)
+    if "arrays" in fixture.header:
+        names = sorted(fixture.header["arrays"])
+        rows.append(same(f"{fixture.name} names", sorted(fixture.arrays), names))
+    for name, *limits in fixture.header.get("randaugment_ops", []):
+        if name not in RANGES:
+            raise CannotRun(f"randaugment_ops: {name} is no known operation")
+        rows.append(compare(f"{fixture.name} range of {name}", list(RANGES[name]), limits))
     return rows
 
 
-CHECKS = {
-    "data_transforms": check_transforms,
-    "data_photometric": check_photometric,
-    "data_centroids": check_centroids,
-    "data_sampler": check_sampler,
-}
+def is_photometric(fixture: Fixture) -> bool:
+    kinds = {*photometric.ADJUSTMENTS, "gblur", "bblur", "ra"}
+    names = {name.split("_")[0] for name in fixture.arrays}
+    return "cases" not in fixture.header and bool(names) and names <= kinds
+
+
+CHECKS = (
+    Check(
+        "hmsa transforms",
+        lambda fixture: "out_size_wh" in first_case(fixture),
+        check_transforms,
+        {
+            "cases.*.label": "what the case is called",
+            "input_is": "names the numbers of an input",
+            "cases.*.python_random_seed": "of no effect where nothing is drawn",
+            "cases.*.centroid": "of no effect where no crop is drawn",
+            "cases.*.translate_aug_fix": "of no effect on pictures that fill the crop",
+        },
+    ),
+    Check("hmsa photometric", is_photometric, check_photometric, {"hue": "in words"}),
+)

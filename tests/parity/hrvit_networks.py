@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from loss.objective import pixel_accuracy
 from network.backbones.hrvit import HRViTBody
 from network.build import build_net
 from network.convert import load_official
@@ -18,32 +19,38 @@ from network.ops.drop_path import DropPath
 from network.ops.resize import resize
 from network.outputs import PRED
 from tests.parity import recipe
-from tests.parity.core import Fixture, Row, compare, failure
-from tests.parity.hmsa_networks import compare_outputs, draw_image
+from tests.parity.core import Check, Row, compare, same
+from tests.parity.fixture import CannotRun, Fixture, Record
+from tests.parity.networks import (
+    count_parameters,
+    draw_images,
+    manifest_rows,
+    output_rows,
+    params_rows,
+    recorded_state,
+    resolve,
+)
 
 HEADS = {"segformer": "SegFormer", "upernet": "UPerNet"}
 AUX_WEIGHT, IGNORE = 0.4, 255
-LOSS_ATOL, GRADIENT_RTOL, TRACE_ATOL = 1e-5, 1e-3, 1e-5
+LOSS_ATOL, LOSS_RTOL, GRADIENT_RTOL = 1e-5, 1e-6, 1e-3
+TRACE_ATOL, TRACE_RTOL = 1.5e-5, 5e-6  # recorded to six digits
+RATE_ATOL = 1e-6  # likewise
 
 
-def build(fixture: Fixture) -> nn.Module:
-    """The network of a fixture in eval mode, loaded strictly with the recorded weights."""
-    header = fixture.header
-    config = header["config"]
-    form = "224" if config["kind"] == "classifier" else HEADS[config["head"]]
-    net = build_net(f"hrvit.{config['variant']}_{form}", header["num_classes"])
-    state = recipe.fill(header["manifest"], header["gain"])
-    load_official(net, {key: torch.from_numpy(value) for key, value in state.items()})
-    return net.eval()
+def build(header: Record) -> nn.Module:
+    """The network of a fixture in eval mode, of random weights."""
+    config = header["config"].plain()
+    classifier = config["kind"] == "classifier"
+    if not classifier and config.get("head") not in HEADS:
+        raise CannotRun(f"config.head: {config.get('head')} is no known head")
+    form = "224" if classifier else HEADS[config["head"]]
+    return build_net(resolve(f"hrvit.{config['variant']}_{form}"), header["num_classes"]).eval()
 
 
-def body_of(net: nn.Module) -> HRViTBody:
-    return net if isinstance(net, HRViTBody) else net.backbone
-
-
-def run(net: nn.Module, image: Tensor, trace: dict[str, Tensor]) -> dict[str, Tensor]:
+def run(net: nn.Module, images: Tensor, trace: dict[str, Tensor]) -> dict[str, Tensor]:
     """Everything that fixtures record, by its recorded name; `trace` gets every entry's maps."""
-    body = body_of(net)
+    body = net if isinstance(net, HRViTBody) else net.backbone
     hooks = [
         entry.register_forward_hook(
             lambda _module, _inputs, maps, index=index: trace.update(
@@ -52,113 +59,152 @@ def run(net: nn.Module, image: Tensor, trace: dict[str, Tensor]) -> dict[str, Te
         )
         for index, entry in enumerate(body.features)
     ]
-    maps = body.encode(image)
+    maps = body.encode(images)
     for hook in hooks:
         hook.remove()
-    outputs = {"stem": body.stem(image), **{f"feature{i}": x for i, x in enumerate(maps)}}
+    outputs = {"stem": body.stem(images), **{f"feature{i}": x for i, x in enumerate(maps)}}
     if body is net:
         return outputs | {"logits": net.head(maps)}
     outputs["decode_logits"] = net.decode_head(maps)[0]
-    outputs["full_logits"] = resize(outputs["decode_logits"], image.shape[-2:])
+    outputs["full_logits"] = resize(outputs["decode_logits"], images.shape[-2:])
     if net.auxiliary_head is not None:
         outputs["aux_logits"] = net.auxiliary_head(maps)
     return outputs
 
 
-def mean_over_all(logits: Tensor, label: Tensor) -> Tensor:
-    """Cross-entropy as recorded: ignored pixels count as zero, not as absent."""
-    scores = resize(logits, label.shape[-2:])
-    return F.cross_entropy(scores, label, ignore_index=IGNORE, reduction="none").mean()
+def head_terms(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy as recorded, in which ignored pixels count as zero, and accuracy."""
+    scores = resize(logits, labels.shape[-2:])
+    values = F.cross_entropy(scores, labels, ignore_index=IGNORE, reduction="none")
+    return values.mean(), pixel_accuracy(scores, labels)
 
 
 def losses(fixture: Fixture, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The terms of the recorded loss, by recorded name."""
     spec, size = fixture.header["loss"], fixture.header["input"]
     if "logits" in outputs:
-        return {"total": F.cross_entropy(outputs["logits"], torch.tensor([spec["target"]]))}
-    classes = fixture.header["num_classes"]
-    drawn = recipe.label(size["height"], size["width"], classes, spec["label_seed"])
-    label = torch.from_numpy(drawn)[None]
-    terms = {"decode.loss_seg": mean_over_all(outputs["decode_logits"], label)}
-    if "aux_logits" in outputs:
-        terms["aux.loss_seg"] = AUX_WEIGHT * mean_over_all(outputs["aux_logits"], label)
-    return terms | {"total": sum(terms.values())}
-
-
-def compare_losses(fixture: Fixture, net: nn.Module, outputs: Mapping[str, Tensor]) -> list[Row]:
-    """Loss values, and the norms of the gradients of a few weights."""
-    spec = fixture.header["loss"]
-    recorded = {**spec.get("values", {}), "total": spec["total"]}
-    terms = losses(fixture, outputs)
-    rows = [
-        compare(f"{fixture.name}/{name}", value.item(), recorded[name], LOSS_ATOL)
-        for name, value in terms.items()
+        target = torch.tensor([spec["target"]]).expand(len(outputs["logits"]))
+        return {"total": F.cross_entropy(outputs["logits"], target)}
+    shape, classes = (size["height"], size["width"]), fixture.header["num_classes"]
+    drawn = [
+        recipe.label(*shape, classes, spec["label_seed"] + i)
+        for i in range(len(outputs["decode_logits"]))
     ]
+    labels = torch.from_numpy(np.stack(drawn))
+    terms = dict(
+        zip(
+            ("decode.loss_seg", "decode.acc_seg"),
+            head_terms(outputs["decode_logits"], labels),
+            strict=True,
+        )
+    )
+    total = terms["decode.loss_seg"]
+    if "aux_logits" in outputs:
+        side, terms["aux.acc_seg"] = head_terms(outputs["aux_logits"], labels)
+        terms["aux.loss_seg"] = aux_weight(fixture) * side
+        total = total + terms["aux.loss_seg"]
+    return terms | {"total": total}
+
+
+def aux_weight(fixture: Fixture) -> float:
+    """The weight of the auxiliary head."""
+    aux = fixture.header["config"].plain().get("aux") or {}
+    return float(aux.get("loss_weight", AUX_WEIGHT))
+
+
+def loss_rows(fixture: Fixture, net: nn.Module, outputs: Mapping[str, Tensor]) -> list[Row]:
+    """Loss values, and the norms of the gradients of a few weights, where they were recorded."""
+    header, name = fixture.header, fixture.name
+    if "loss" not in header:
+        return []
+    spec, terms = header["loss"], losses(fixture, outputs)
+    rows = [compare(f"{name}/total", terms["total"].item(), spec["total"], LOSS_ATOL, LOSS_RTOL)]
+    recorded = spec.get("values", {})
+    rows += [
+        compare(f"{name}/{key}", terms[key].item(), recorded[key], LOSS_ATOL, LOSS_RTOL)
+        for key in recorded
+        if key in terms
+    ]
+    if "grad_l2" not in header:
+        return rows
     terms["total"].backward()
     weights = dict(net.named_parameters())
-    for name, norm in fixture.header["grad_l2"].items():
-        gradient = weights[name].grad
-        row = compare(f"{fixture.name}/grad {name}", gradient.norm().item(), norm, 0, GRADIENT_RTOL)
-        rows.append(row)
+    for key in header["grad_l2"]:
+        if key not in weights or weights[key].grad is None:
+            raise CannotRun(f"grad_l2: {key} is no parameter with a gradient")
+        norm = weights[key].grad.norm().item()
+        rows.append(compare(f"{name}/grad {key}", norm, header["grad_l2"][key], 0, GRADIENT_RTOL))
     return rows
 
 
-def compare_trace(fixture: Fixture, trace: Mapping[str, Tensor]) -> list[Row]:
+def trace_rows(fixture: Fixture, trace: Mapping[str, Tensor]) -> list[Row]:
     """Shape, mean and deviation of every map between fusions and stages, first to last."""
     rows = []
-    for name, want in fixture.header["trace"].items():
-        got, title = trace[name].detach(), f"{fixture.name}/{name}"
-        if list(got.shape) != want["shape"]:
-            rows.append(failure(title, f"shape {tuple(got.shape)}, recorded {want['shape']}"))
-            continue
+    for key, want in fixture.header.get("trace", {}).items():
+        if key not in trace:
+            raise CannotRun(f"trace: {key} is no map of the network")
+        got, title = trace[key].detach(), f"{fixture.name}/{key}"
+        rows.append(same(f"{title} shape", list(got.shape), want["shape"]))
         numbers = [got.mean().item(), got.std(correction=0).item()]
-        rows.append(compare(title, numbers, [want["mean"], want["std"]], TRACE_ATOL))
+        rows.append(compare(title, numbers, [want["mean"], want["std"]], TRACE_ATOL, TRACE_RTOL))
     return rows
 
 
 def check_network(fixture: Fixture) -> list[Row]:
-    """Parameters, every recorded map and number, and the form used for evaluation."""
-    net, trace = build(fixture), {}
-    image = draw_image(fixture.header["input"])
-    count = sum(item.numel() for item in net.parameters())
-    rows = [compare(f"{fixture.name}/params", count, fixture.header["params"])]
-    outputs = run(net, image, trace)
-    rows += compare_trace(fixture, trace)
-    values = {name: x.detach() for name, x in outputs.items()}
-    rows += compare_outputs(fixture, values)
-    rows += compare_losses(fixture, net, outputs)
+    """Keys, parameters, every recorded map and number, and the form used for evaluation."""
+    net, trace = build(fixture.header), dict[str, Tensor]()
+    rows = manifest_rows(fixture, net) + params_rows(fixture, count_parameters(net))
+    if not rows[0].ok:
+        return rows
+    load_official(net, recorded_state(fixture))
+    images = draw_images(fixture.header["input"])
+    outputs = run(net, images, trace)
+    rows += trace_rows(fixture, trace)
+    rows += output_rows(fixture, outputs)
+    rows += loss_rows(fixture, net, outputs)
     final = "logits" if "logits" in outputs else "full_logits"
     with torch.inference_mode():
-        prepared = prepare_for_inference(net)(image)
-    return rows + compare_outputs(fixture, {final: prepared[PRED]}, only=final)
+        prepared = prepare_for_inference(net)(images)
+    return rows + output_rows(fixture, {final: prepared[PRED]}, only=final)
 
 
 def check_drop_path(fixture: Fixture) -> list[Row]:
-    """The rate of every block of the three sizes."""
+    """The rate of every block of every recorded size."""
     rows: list[Row] = []
-    variants: Mapping[str, Any] = fixture.header["variants"]
-    for name, want in variants.items():
+    for key, want in fixture.header["variants"].items():
+        arch = resolve(f"hrvit.{key.removeprefix('hrvit_')}_SegFormer")
         with torch.device("meta"):
-            options = {"drop_path": want["drop_path_rate"]}
-            net = build_net(f"hrvit.{name.removeprefix('hrvit_')}_SegFormer", 19, **options)
+            net = build_net(arch, 19, drop_path=want["drop_path_rate"])
         got = {
-            key.removesuffix(".drop_path"): module.rate
-            for key, module in net.backbone.named_modules()
+            name.removesuffix(".drop_path"): module.rate
+            for name, module in net.backbone.named_modules()
             if isinstance(module, DropPath)
         }
-        if set(got) != set(want["probability"]):
-            rows.append(failure(f"drop_path/{name}", "other blocks than recorded"))
-            continue
+        recorded = want["probability"].plain()
+        rows.append(same(f"{fixture.name}/{key} blocks", sorted(got), sorted(recorded)))
         rows += [
-            compare(f"drop_path/{name} {key}", got[key], rate, atol=5e-7)
-            for key, rate in want["probability"].items()
+            compare(f"{fixture.name}/{key} {name}", got[name], rate, atol=RATE_ATOL)
+            for name, rate in recorded.items()
+            if name in got
         ]
     return rows
 
 
-CHECKS = {
-    "HRViT_*": check_network,
-    "segformer_hrvit_*": check_network,
-    "upernet_hrvit_*": check_network,
-    "drop_path": check_drop_path,
-}
+def is_network(fixture: Fixture) -> bool:
+    config = fixture.header.peek().get("config")
+    return isinstance(config, dict) and "variant" in config and "kind" in config
+
+
+CHECKS = (
+    Check(
+        "hrvit network",
+        is_network,
+        check_network,
+        {
+            "arch": "what the network is called; the config builds it",
+            "config.**": "an option; the keys and numbers show its effect, if it has one",
+            "any_size": "whether the published program refuses the size",
+        },
+    ),
+    Check("hrvit drop path", lambda fixture: "variants" in fixture.header, check_drop_path),
+)

@@ -19,7 +19,9 @@ from engine.predict import Inputs, flip, multi_scale, scores_of, slide, whole, w
 from metrics.confusion import ConfusionMatrix, Scores
 from network.outputs import PRED
 from tests.parity import recipe
-from tests.parity.core import Fixture, Row, compare
+from tests.parity.core import Check, Row, compare, same
+from tests.parity.fixture import CannotRun, Fixture, Record, first_case
+from tests.parity.mmseg_data import normalisation_rows
 from transforms.pipeline import eval_pipeline
 from transforms.sample import Sample
 
@@ -51,7 +53,7 @@ def moments(values: Tensor) -> list[float]:
 
 
 def map_rows(
-    name: str, got: Tensor, header: dict[str, Any], stored: np.ndarray, tolerance: Any
+    name: str, got: Tensor, header: Record, stored: np.ndarray, tolerance: Any
 ) -> list[Row]:
     """Shape, moments and every stride-th value of a map (1, K, H, W)."""
     step = header["stride"]
@@ -63,13 +65,16 @@ def map_rows(
 
 
 def check_slide(fixture: Fixture) -> list[Row]:
+    """Windows, averaged logits, their resize and the classes of every case."""
+    if fixture.header.get("align_corners", False):
+        raise CannotRun("align_corners: true is not how windows are resized here")
     rows = []
-    tolerance = fixture.header["tolerance"]
+    tolerance = fixture.header["tolerance"].plain()
     for case in fixture.header["cases"]:
         number = case["index"]
         name = f"{fixture.name}/{number}"
         crop, stride = tuple(case["crop_size"]), tuple(case["stride"])
-        image = recipe.image(**case["image"])
+        image = recipe.image(**case["image"].plain())
         images = torch.from_numpy(image)[None]
         spans = []
         for axis in (0, 1):
@@ -79,6 +84,10 @@ def check_slide(fixture: Fixture) -> list[Row]:
             spans.append([(start, start + size) for start in starts])
         boxes = [[*rows_, *columns] for rows_, columns in product(*spans)]
         rows.append(compare(f"{name} windows", boxes, case["windows_y1_y2_x1_x2"]))
+        hits = np.zeros(image.shape[1:], int)
+        for top, bottom, left, right in boxes:
+            hits[top:bottom, left:right] += 1
+        rows.append(compare(f"{name} largest count", hits.max(), case["max_count"]))
         infer = slide(whole(Ramps()), crop, stride, batch_windows=2)
         logits = infer(images, None)[PRED]
         inputs = Inputs(images=images, size=tuple(case["ori_shape"]))
@@ -90,6 +99,7 @@ def check_slide(fixture: Fixture) -> list[Row]:
         step, counts = case["pred"]["stride"], torch.bincount(pred.flatten(), minlength=4)
         rows += [
             compare(f"{name} counts", counts, case["pred"]["class_counts"]),
+            same(f"{name} pred shape", list(pred.shape), case["pred"]["shape"]),
             compare(f"{name} pred", pred[:, ::step, ::step], fixture.arrays[f"pred_{number}"]),
         ]
     return rows
@@ -104,14 +114,16 @@ def one_batch(picture: np.ndarray, box: tuple[int, int]) -> Batch:
 
 
 def check_multiscale(fixture: Fixture) -> list[Row]:
-    rows = []
-    tolerance = fixture.header["tolerance"]
+    rows = normalisation_rows(fixture)
+    tolerance = fixture.header["tolerance"].plain()
     for case in fixture.header["cases"]:
         number = case["index"]
         name = f"{fixture.name}/{number}"
         width, height = case["img_scale_w_h"]
         box = max(width, height), min(width, height)
         picture = np.ascontiguousarray(fixture.arrays[f"image_{number}"][..., ::-1])
+        size = [case["height"], case["width"]]
+        rows.append(same(f"{name} size", list(picture.shape[:2]), size))
         batch, net = one_batch(picture, box), Ramps()
         infer = multi_scale(whole(net), case["ratios"], "probs", make_resizer(box))
         infer = flip(infer, "probs") if case["flip"] else infer
@@ -120,6 +132,10 @@ def check_multiscale(fixture: Fixture) -> list[Row]:
         # here the mirrored view of a scale comes before the plain one
         recorded = sorted(case["network_inputs"], key=lambda row: (row["height"], not row["flip"]))
         order = sorted(net.inputs, key=lambda images: images.shape[2])
+        flips = [
+            flip_ for _ in case["ratios"] for flip_ in ((True, False) if case["flip"] else (False,))
+        ]
+        rows.append(same(f"{name} flips", flips, [row["flip"] for row in recorded]))
         got = [[*images.shape[2:], *moments(images)] for images in order]
         want = [[row[key] for key in ("height", "width", "mean", "std")] for row in recorded]
         pred = scores.argmax(1)
@@ -173,6 +189,9 @@ def check_metrics(fixture: Fixture) -> list[Row]:
         number, classes = case["index"], case["num_classes"]
         spec = spec_of(classes, case["reduce_zero_label"])
         batches, matrix = [], ConfusionMatrix(classes, ignore_label=IGNORE)
+        rows.append(
+            same(f"{fixture.name}/{number} ignore", IGNORE, case.get("ignore_index", IGNORE))
+        )
         for image in range(case["images"]):
             pred = fixture.arrays[f"pred_{number}_{image}"]
             label = map_ids(fixture.arrays[f"gt_{number}_{image}"], spec)
@@ -191,7 +210,7 @@ def check_metrics(fixture: Fixture) -> list[Row]:
     return rows
 
 
-def score_rows(name: str, case: dict[str, Any], scores: Scores) -> list[Row]:
+def score_rows(name: str, case: Record, scores: Scores) -> list[Row]:
     hist = scores.matrix
     area = {
         "area_intersect": hist.diagonal(),
@@ -205,17 +224,37 @@ def score_rows(name: str, case: dict[str, Any], scores: Scores) -> list[Row]:
     rows = [
         compare(f"{name} {key}", value, np.asarray(case[key], np.float64), rtol=1e-12)
         for key, value in got.items()
+        if key in case
     ]
     reported = scores.reported()
     rows += [
         compare(f"{name} reported {key}", reported[key], value, rtol=1e-14)
-        for key, value in case["reported"].items()
+        for key, value in case.get("reported", {}).items()
     ]
     return rows
 
 
-CHECKS = {
-    "slide_inference": check_slide,
-    "multiscale_flip": check_multiscale,
-    "metrics": check_metrics,
-}
+CHECKS = (
+    Check(
+        "mmseg windows",
+        lambda fixture: "windows_y1_y2_x1_x2" in first_case(fixture),
+        check_slide,
+        {
+            "net": "describes the function",
+            "image": "says how it is drawn",
+            "cases.*.index": "names the arrays",
+        },
+    ),
+    Check(
+        "mmseg scales and mirrors",
+        lambda fixture: "network_inputs" in first_case(fixture),
+        check_multiscale,
+        {"cases.*.index": "names the arrays"},
+    ),
+    Check(
+        "mmseg scores",
+        lambda fixture: "area_intersect" in first_case(fixture),
+        check_metrics,
+        {"cases.*.index": "names the arrays"},
+    ),
+)

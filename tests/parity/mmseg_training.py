@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+import re
 from argparse import Namespace
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,17 +16,27 @@ from loss.cross_entropy import CrossEntropy
 from loss.objective import pixel_accuracy
 from network.build import build_net
 from tests.parity import recipe
-from tests.parity.core import Fixture, Row, compare
+from tests.parity.core import Check, Row, compare
+from tests.parity.fixture import CannotRun, Fixture, Record, first_case
 
-ARCHS = {  # recorded configuration -> network
-    "segformer_hrvit_b1_ade20k": "hrvit.b1_SegFormer",
-    "upernet_hrvit_b1_ade20k": "hrvit.b1_UPerNet",
-    "segformer_hrvit_b3_ade20k": "hrvit.b3_SegFormer",
-}
+HEADS = {"segformer": "SegFormer", "upernet": "UPerNet"}
+CLASSES = {"ade20k": 150, "cityscapes": 19}
 
 
-def schedule_flags(case: dict[str, Any]) -> Namespace:
+def network_of(config: str) -> tuple[str, int]:
+    """Architecture and classes of a published configuration, as in segformer_hrvit_b1_ade20k."""
+    found = re.fullmatch(r"(segformer|upernet)_hrvit_(b\d)_(ade20k|cityscapes)\w*", config)
+    if found is None:
+        raise CannotRun(f"config: {config} is no known configuration")
+    return f"hrvit.{found[2]}_{HEADS[found[1]]}", CLASSES[found[3]]
+
+
+def schedule_flags(case: Record) -> Namespace:
     """The flags of a recorded schedule."""
+    if case.get("by_epoch", False):
+        raise CannotRun("schedules: by_epoch=true, rates by epoch are another kind of recording")
+    if case.get("warmup", "linear") not in ("linear", None):
+        raise CannotRun(f"schedules: warmup={case['warmup']}, linear is the known one")
     return Namespace(
         lr_by="iter",
         lr_schedule=case.get("policy", "poly"),
@@ -50,7 +60,7 @@ def check_poly_lr(fixture: Fixture) -> list[Row]:
         got = [[rate(row[0], 0, base) for base in case["base_lrs"]] for row in recorded]
         want = [row[1:] for row in recorded]
         name = f"{fixture.name}/{case['name']}"
-        rows.append(compare(name, got, want, **fixture.header["tolerance"]))
+        rows.append(compare(name, got, want, **fixture.header["tolerance"].plain()))
     return rows
 
 
@@ -59,9 +69,10 @@ def check_paramwise(fixture: Fixture) -> list[Row]:
     for case in fixture.header["cases"]:
         name = f"{fixture.name}/{case['config']}"
         with torch.device("meta"):  # names and shapes are enough
-            net = build_net(ARCHS[case["config"]], num_classes=150)
+            arch, classes = network_of(case["config"])
+            net = build_net(arch, num_classes=classes)
         optimizer = case["optimizer"]
-        keys = optimizer["paramwise_cfg"]["custom_keys"]
+        keys = optimizer["paramwise_cfg"]["custom_keys"].plain()
         rules = [
             ParamRule(key=key, lr=value.get("lr_mult", 1.0), decay=value.get("decay_mult", 1.0))
             for key, value in keys.items()
@@ -95,7 +106,7 @@ def check_paramwise(fixture: Fixture) -> list[Row]:
 def check_loss(fixture: Fixture) -> list[Row]:
     rows = []
     for case in fixture.header["cases"]:
-        name, tolerance = f"{fixture.name}/{case['index']}", fixture.header["tolerance"]
+        name, tolerance = f"{fixture.name}/{case['index']}", fixture.header["tolerance"].plain()
         drawn = recipe.tensor(case["logits_key"], case["logits_shape"], "float32", gain=3.0)
         logits = torch.from_numpy(drawn * np.float32(case["logits_scale"]))
         size, classes = (case["height"], case["width"]), case["num_classes"]
@@ -124,4 +135,26 @@ def check_loss(fixture: Fixture) -> list[Row]:
     return rows
 
 
-CHECKS = {"poly_lr": check_poly_lr, "paramwise": check_paramwise, "loss": check_loss}
+CHECKS = (
+    Check(
+        "mmseg learning rates",
+        lambda fixture: "values_iter_then_lr_per_group" in first_case(fixture, "schedules"),
+        check_poly_lr,
+        {"schedules.*.name": "what the case is called"},
+    ),
+    Check(
+        "mmseg parameter groups",
+        lambda fixture: "groups" in first_case(fixture),
+        check_paramwise,
+        {
+            "cases.*.optimizer.type": "the groups are those of any optimiser",
+            "cases.*.optimizer.betas": "of no effect on the groups",
+        },
+    ),
+    Check(
+        "mmseg loss",
+        lambda fixture: "logits_key" in first_case(fixture),
+        check_loss,
+        {"cases.*.index": "numbers the cases"},
+    ),
+)

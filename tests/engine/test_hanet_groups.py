@@ -15,7 +15,7 @@ from engine.hanet_groups import SCHEDULE, hanet_groups
 from engine.rates import build_schedule, group_schedules
 from engine.state import Progress, TrainState
 from flags import read_flags
-from tests.parity.core import FIXTURES
+from tests.parity.fixture import FIXTURES
 
 POLY = json.loads((FIXTURES / "hanet" / "functions.json").read_text())["poly"]
 

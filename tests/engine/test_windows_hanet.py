@@ -20,7 +20,7 @@ from engine.windows_hanet import (
     window_boxes,
 )
 from network.ops.rows import row_steps
-from tests.parity.core import FIXTURES
+from tests.parity.fixture import FIXTURES
 from transforms.normalize import to_tensor
 from transforms.sample import row_positions
 

@@ -12,7 +12,7 @@ import torch
 from metrics.bands import BANDS, band_confusion, band_scores, band_slices, bands_table
 from metrics.confusion import Scores, confusion_matrix
 from tests.parity import recipe
-from tests.parity.core import FIXTURES
+from tests.parity.fixture import FIXTURES
 
 RECORDED = json.loads((FIXTURES / "hanet" / "functions.json").read_text())["metrics"]
 

@@ -30,6 +30,7 @@ MODULES = (
     *("unept_boundary", "unept_networks", "unept_parts", "unept_gradients"),
 )
 WARN_SHARE = 0.5  # of the tolerance; a right implementation is usually within a tenth
+NAMED = 12  # entries that a verdict names
 SENTENCE = 3  # words that make an entry a remark
 
 # Entries of any fixture that are no answer, by the last part of their path.
@@ -170,7 +171,9 @@ class Verdict:
         if self.problem:
             lines.append(self.problem)
         if self.uncompared:
-            lines.append(f"compared by nothing: {', '.join(self.uncompared)}")
+            more = len(self.uncompared) - NAMED
+            names = ", ".join(self.uncompared[:NAMED]) + (f" and {more} more" if more > 0 else "")
+            lines.append(f"compared by nothing: {names}")
         if not lines and not self.rows:
             lines.append("the check compared nothing")
         return lines

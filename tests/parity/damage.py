@@ -63,7 +63,8 @@ class Damage:
 def is_setting(path: str) -> bool:
     """Whether an entry, or the group it stands in, is a setting."""
     parts = path.split(".")
-    return len(parts) > 1 and (parts[-1] in SETTINGS or parts[-2] in SETTINGS)
+    names = {parts[-1], parts[-2], f"{parts[0]}.{parts[-1]}"} if len(parts) > 1 else set()
+    return not names.isdisjoint(SETTINGS)
 
 
 def changed(value: Any, draw: random.Random, inside: bool = False) -> Any:
@@ -102,8 +103,9 @@ def changed_array(array: np.ndarray, places: Any) -> np.ndarray:
 
 
 def pattern_of(path: str) -> str:
-    """Entries that are alike: numbers in a path do not count."""
-    return re.sub(r"\d+", "0", path.split("manifest.")[0])
+    """Entries that are alike: those of one part of the header that have the same last name."""
+    parts = re.sub(r"\d+", "0", path).split(".")
+    return f"{parts[0]}.{parts[-1]}" if parts[0] != "manifest" else "manifest"
 
 
 def put(header: dict[str, Any], path: str, value: Any) -> dict[str, Any]:

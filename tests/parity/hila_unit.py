@@ -58,7 +58,8 @@ def check_case(fixture: Fixture, case: Record, kind: str) -> list[Row]:
     block.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
     with recorded_attention(block) as recorded:
         out = block(*levels_of(case, seeds_of(fixture.header))).flatten(1, 2)
-    weights = next(iter(recorded.values()))[0].squeeze(1).permute(0, 2, 3, 1)
+    weights = next(iter(recorded.values()))[0].movedim(2, -1)  # (B, heads, rows, columns, slots)
+    weights = weights.squeeze(1) if heads == 1 else weights
     places = weights.unflatten(-1, (hila.patch, hila.patch))
     return [
         compare(

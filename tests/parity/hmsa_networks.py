@@ -103,9 +103,9 @@ def check_network(fixture: Fixture) -> list[Row]:
     load_recorded(net, fixture)
     images = draw_images(fixture.header["input"])
     outputs = {**taps_of(arch)(net, images), **net(images, return_all=True)}
-    rows += output_rows(fixture, outputs, our_key=our_key)
+    rows += output_rows(fixture, outputs, our_key=our_key, sample=True)
     prepared = prepare_for_inference(net)(images, return_all=True)
-    return rows + output_rows(fixture, prepared, our_key=our_key, only="pred")
+    return rows + output_rows(fixture, prepared, our_key=our_key, only="pred", sample=True)
 
 
 def trunk_taps(net: nn.Module, image: Tensor) -> dict[str, Tensor]:
@@ -140,7 +140,7 @@ def check_trunk(fixture: Fixture) -> list[Row]:
         return rows
     load_recorded(net, fixture)
     low, second, final = trunk(draw_images(fixture.header["input"]))
-    return rows + output_rows(fixture, {"s2": low, "s4": second, "final": final})
+    return rows + output_rows(fixture, {"s2": low, "s4": second, "final": final}, sample=True)
 
 
 def digest(net: nn.Module) -> str:

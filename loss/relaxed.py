@@ -124,7 +124,8 @@ class RelaxedCrossEntropy(nn.Module):
         marks = target[:, :-1]
         num_marks = marks.sum(1, dtype=torch.float32)  # (B, H, W)
         counted = num_marks > 0
-        share = 1 / num_marks.clamp_min(1) if self.relaxing else num_marks
+        num_marks = num_marks.clamp_min(1)  # ignored pixels count in those of other images
+        share = 1 / num_marks if self.relaxing else num_marks
         if self.batch_border_weights:
             share = share.sum(0, keepdim=True)
         hits = marks.clamp_max(1)

@@ -112,6 +112,11 @@ def first(root: Path, pattern: str) -> Path:
         (["--set", "LOSS.BOUNDARY_WEIGHTS=1,1,2,1"], ["BOUNDARY_WEIGHTS", "--dt_offset_wt"]),
         (["--set", "LOSS.BOUNDARY_OFFICIAL=true"], ["BOUNDARY_OFFICIAL", "--dt_offset_wt"]),
         (["--set", "LOSS.IMAGE_MEAN=true"], ["IMAGE_MEAN has no effect", "--img_wt_loss"]),
+        (["--set", "LOSS.HISTOGRAM_OFFICIAL=true"], ["HISTOGRAM_OFFICIAL", "--img_wt_loss"]),
+        (
+            ["--eval", "val", "--inference_mode", "sliding", "--default_scale", "0.5"],
+            ["--default_scale: --inference_mode sliding"],
+        ),
         (
             ["--img_wt_loss", "--rmi_loss", "--set", "LOSS.IMAGE_MEAN=true"],
             ["IMAGE_MEAN has no effect", "--rmi_loss"],

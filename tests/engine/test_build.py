@@ -7,6 +7,8 @@ import argparse
 from typing import Any
 
 import pytest
+import torch
+import torch.nn.functional as F
 
 import flags
 from config import Config, ModelConfig, UserError
@@ -46,6 +48,34 @@ def test_only_networks_with_row_positions_are_marked_as_trained_without() -> Non
     assert build.checkpoint_header(plain, ModelConfig(), SPEC)["positions"]
     blocks = ModelConfig(hanet=(1, 1, 1, 1, 0))
     assert not build.checkpoint_header(plain, blocks, SPEC)["positions"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "scales"),
+    [
+        ([], ()),
+        (["--default_scale", "0.5"], (0.5,)),
+        (["--multi_scale_inference", "--extra_scales", "2"], (1.0, 2.0)),
+        (["--multi_scale_inference", "--default_scale", "1.5"], (1.5, 0.5, 2.0)),
+    ],
+)
+def test_the_default_scale_is_evaluated_with_and_without_others(
+    argv: list[str], scales: tuple[float, ...]
+) -> None:
+    args, cfg = resolved("--eval", "val", *argv)
+    assert build.input_scales(args) == scales
+    assert build.protocol(args, cfg.MODEL)["averaged_scales"] == (scales or None)
+    net = build_net("segformer.B0", 3, stage_depths=(1, 1, 1, 1)).eval()
+    image = torch.rand(1, 3, 50, 70)
+    sizes = [(round(50 * scale), round(70 * scale)) for scale in scales or (1.0,)]
+    with torch.inference_mode():
+        got = build.build_infer(args, net, return_all=False)(image, None)["pred"]
+        want = torch.zeros(1, 3, 50, 70)
+        for size in sizes:
+            resized = F.interpolate(image, size, mode="bilinear", align_corners=False)
+            scores = net(resized)["pred"]
+            want += F.interpolate(scores, (50, 70), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(got, want / len(sizes))
 
 
 def test_the_weight_of_an_auxiliary_loss_needs_a_head_for_it() -> None:

@@ -184,3 +184,16 @@ def test_mmseg_flags_reach_the_cross_entropy() -> None:
     assert terms["acc"] == 50
     with pytest.raises(UserError, match="LOSS.CLASS_WEIGHTS holds 3 numbers.*; 4 of at least 0"):
         build_objective(args, target, SimpleNamespace(num_classes=4, ignore_label=255))
+
+
+@pytest.mark.parametrize(("ignore", "refused"), [(5, False), (255, True)])
+def test_the_official_histogram_is_refused_where_no_label_falls_into_its_last_bin(ignore, refused):
+    cfg = Config()
+    cfg.LOSS = dataclasses.replace(cfg.LOSS, HISTOGRAM_OFFICIAL=True)
+    spec = dataclasses.replace(SPEC, ignore_label=ignore)
+    args = Namespace(**{**FLAGS, "img_wt_loss": True})
+    if refused:
+        with pytest.raises(UserError, match="HISTOGRAM_OFFICIAL has no effect here"):
+            build_objective(args, cfg, spec)
+    else:
+        assert build_objective(args, cfg, spec).criterion.official_histogram

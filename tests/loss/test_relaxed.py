@@ -55,6 +55,37 @@ def test_batch_is_the_sum_of_its_images_unless_the_published_weights_are_asked_f
     torch.testing.assert_close(published(logits[:1], labels[:1]), own(logits[:1], labels[:1]))
 
 
+def published_off(logits, labels):
+    """The published loss of a batch once the relaxation has ended, pixel by pixel."""
+    num_classes, (height, width) = logits.shape[1], labels.shape[1:]
+    probs = logits.double().softmax(1)
+    marks = torch.zeros(len(labels), height, width)  # 2 at a boundary, 1 elsewhere
+    for i, y, x in torch.cartesian_prod(*map(torch.arange, labels.shape)).tolist():
+        beside = ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1))
+        near = [labels[i, v, u] for v, u in beside if 0 <= v < height and 0 <= u < width]
+        marks[i, y, x] = 2 if any(label != labels[i, y, x] for label in near) else 1
+    valid = labels < num_classes
+    divided = torch.where(valid, marks, 1.0)  # as the number of marks of an ignored pixel is 1
+    total = 0.0
+    for i, label in enumerate(labels):
+        counts = [float(marks[i][label == k].sum()) for k in range(num_classes)]
+        weights = [1 + (c > 0) * (1 - c / float(marks[i].sum())) for c in counts]
+        own = torch.zeros(height, width, dtype=torch.double)
+        for k in range(num_classes):
+            own[label == k] = -weights[k] * probs[i, k][label == k].log()
+        total += float((own * divided.sum(0)).sum() / (valid[i].sum() + 1))
+    return total
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_published_weights_after_the_end_count_an_ignored_pixel_of_another_image_once(batch):
+    logits, labels = logits_and_labels((batch, 4, 9, 11), ignored=0.3)
+    criterion = RelaxedCrossEntropy(batch_border_weights=True)
+    criterion.relaxing = False
+    want = published_off(logits.detach(), labels)
+    assert criterion(logits, labels).item() == pytest.approx(want, rel=1e-5)
+
+
 def test_batch_without_a_label_gives_zero_and_no_gradient():
     logits, labels = logits_and_labels((2, 5, 24, 32))
     loss = RelaxedCrossEntropy()(logits, torch.full_like(labels, IGNORE))

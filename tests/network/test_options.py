@@ -163,8 +163,7 @@ def computed(arch: str, options: Mapping[str, Any], state: Mapping[str, Tensor])
     for mode in ("train", "eval"):
         torch.manual_seed(1)
         with torch.no_grad():
-            for _ in range(2 if mode == "eval" else 1):  # a second call: what is kept between
-                found = net.train(mode == "train")(picture(*size, batch=2), rows, return_all=True)
+            found = net.train(mode == "train")(picture(*size, batch=2), rows, return_all=True)
         outputs |= {f"{mode} {key}": value for key, value in found.items()}
     return outputs
 
@@ -244,6 +243,8 @@ def test_an_option_is_taken_exactly_where_it_changes_the_network(module: str) ->
         arch = min(archs, key=lambda each: sizes[each])
         options = small_options(arch)
         published = computed(arch, options, {})
+        if arch in build.list_classifiers():
+            left -= {"hila_raw_levels"}  # of levels below the last: which entries of a file fit
         for name in sorted(left - NOT_RUN):
             changed = {**options, name: CHANGED[name]}
             assert differ(computed(arch, changed, published["state"]), published), (arch, name)

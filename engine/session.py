@@ -27,6 +27,8 @@ from engine.state import TrainState
 from loss.build import build_val_loss
 from metrics.bands import bands_table
 from metrics.boundary_scores import BoundaryScores
+from network.convert import read_checkpoint
+from network.convert.schema import check_resumable
 from reports.page import write_page
 from reports.preview import PreviewSink
 from reports.results import write_results
@@ -99,7 +101,8 @@ def read_resumed(args: argparse.Namespace, log: RunLog) -> build.Snapshot | None
             log.msg(f"--resume auto: no checkpoint in {log.directory}, training starts anew")
             return None
         path = found
-    content = checkpoint.load_plain(path)
+    content = read_checkpoint(path)
+    check_resumable(content, str(path))
     return build.Snapshot(str(path), content, content)
 
 

@@ -43,7 +43,9 @@ def main(args: argparse.Namespace, outcome: Outcome) -> int:
 def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
     """Build everything the flags describe and run the schedule to its end."""
     from engine import build, rates
+    from engine.class_tables import note_classes
     from engine.loop import Trainer
+    from engine.resume_rules import settings_of
     from engine.session import open_run, read_resumed, resume, write_run_facts
     from engine.task import open_task
     from runtime.outcome import DONE, StopFlag
@@ -60,6 +62,9 @@ def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
     loader, sampler = task.train_loader()
     snapshot = build.read_snapshot(args)
     resumed = read_resumed(args, log)
+    if snapshot:
+        saved, own = snapshot.facts.get("class_names", ()), task.header()["class_names"]
+        note_classes(snapshot.path, saved, own, log.msg)
     net = build.build_network(args, cfg.MODEL, task.num_classes, log, snapshot, resumed)
     if args.summary:
         for name, part in net.named_children():
@@ -84,9 +89,11 @@ def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
     )
     trainer.schedule = rates.build_schedule(args, trainer.steps_per_epoch)
     trainer.schedules = rates.group_schedules(args, trainer.steps_per_epoch)
-    write_run_facts(args, cfg, world, log, task.fingerprint)
+    sections = {"DATASET": cfg.DATASET, "LOSS": cfg.LOSS}
+    state.facts["settings"] = settings_of(args, sections, trainer.steps_per_epoch)
     resume(resumed, state, world, log)
     del resumed
+    write_run_facts(args, cfg, world, log, task.fingerprint)
     trainer.fit()
     _report(state.progress, task.best_name, log)
     return DONE

@@ -102,6 +102,8 @@ def read_resumed(args: argparse.Namespace, log: RunLog) -> build.Snapshot | None
             return None
         path = found
     content = read_checkpoint(path)
+    if path.suffix == ".safetensors":
+        raise UserError(f"{path} holds no training state; --snapshot takes its weights")
     check_resumable(content, str(path))
     return build.Snapshot(str(path), content, content)
 
@@ -110,12 +112,14 @@ def resume(file: build.Snapshot | None, state: TrainState, world: World, log: Ru
     """Go on from `file`, if there is one."""
     if file is None:
         return
-    state.unpack(file.content, world.rank)
+    applied = state.unpack(file.content, world.rank)
     progress = state.progress
     log.msg(
         f"resumed {file.path} at epoch {progress.epoch}, step {progress.step} "
         f"({progress.iteration} steps in all)"
     )
+    for line in applied:
+        log.msg(f"resumed with another setting, from here on: {line}")
 
 
 class Validation:

@@ -142,7 +142,8 @@ def scaler(value: object, where: str) -> str | None:
         **dict.fromkeys(("scale", "growth_factor", "backoff_factor"), factor),
         **dict.fromkeys(("growth_interval", "_growth_tracker"), step),
     }
-    return entries(checks, required=checks if value else ())(value, where)
+    is_used = isinstance(value, dict) and bool(value)
+    return entries(checks, required=checks if is_used else ())(value, where)
 
 
 PROGRESS: dict[str, Check] = {

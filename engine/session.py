@@ -47,7 +47,7 @@ def _flags(args: argparse.Namespace) -> dict[str, Any]:
 
 def open_run(args: argparse.Namespace, outcome: Outcome) -> tuple[World, Precision, RunLog]:
     """Join the ranks, seed and open the log."""
-    world = distributed.join(args.device, args.local_rank)
+    world = distributed.join(args.device, args.local_rank, args.dist_timeout)
     seeds.seed_everything(args.seed, world.rank, args.deterministic)
     precision, note = resolve_precision(args.precision, world.device)
     log = RunLog(Path(args.result_dir), world.is_main, progress=not args.no_progress)

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import functools
-import os
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
+
+from runtime.launch import joining, meet, read_launch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,15 +43,23 @@ def pick_device(name: str, local_rank: int) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
-def join(device_name: str, local_rank: int) -> World:
-    """Join the process group the launcher describes; NCCL on CUDA, gloo on the CPU."""
+def join(device_name: str, local_rank: int, wait: float = 600.0) -> World:
+    """Join the process group the launcher describes; NCCL on CUDA, gloo on the CPU.
+
+    wait: seconds until all processes must be there. ValueError, in one line, when they are not, and
+    for an environment that makes no sense.
+    """
+    rank, size = read_launch(local_rank)
     device = pick_device(device_name, local_rank)
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    rank = int(os.environ.get("RANK", "0"))
     if size > 1 and not dist.is_initialized():
         backend = "nccl" if device.type == "cuda" else "gloo"
         # A rank may build centroids or write large dumps for long while the others wait.
-        dist.init_process_group(backend, rank=rank, world_size=size, timeout=timedelta(hours=2))
+        timeout = timedelta(hours=2)
+        with joining(rank, size, wait):
+            store = meet(rank, size, wait, timeout)
+            dist.init_process_group(
+                backend, store=store, rank=rank, world_size=size, timeout=timeout
+            )
     return World(rank=rank, size=size, local_rank=local_rank, device=device)
 
 

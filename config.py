@@ -300,6 +300,11 @@ class _Overlay:
             setattr(target, section, dataclasses.replace(getattr(target, section), **changes))
 
 
+def check_entry(key: str, value: object, source: str) -> None:
+    """Raise UserError, which names `source`, for a key or value that the tree can not hold."""
+    _Overlay().add(key, value, source)
+
+
 def read_yaml(path: Path) -> Mapping[str, object]:
     """A YAML mapping from `path`; UserError for bad syntax or another top-level type."""
     try:

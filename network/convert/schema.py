@@ -19,6 +19,7 @@ from config import ModelConfig, UserError
 from network.convert.entries_check import (
     Check,
     any_text,
+    either,
     entries,
     flag,
     is_whole,
@@ -77,10 +78,17 @@ def random_state(value: object, where: str) -> str | None:
     state = typing.cast(dict[str, Any], value)
     version, internal, gauss = state["python"]
     name, keys, position, has_gauss, cached = state["numpy"]
-    for numbers, at in ((internal, "python.1"), (keys, "numpy.1")):
-        problem = many(WORD)(numbers, f"{where}.{at}")
-        if problem is not None:
-            return problem
+    drawn = real(-1e9, 1e9)
+    problems = (
+        many(WORD)(internal, f"{where}.python.1"),
+        either(drawn, one_of(None))(gauss, f"{where}.python.2"),
+        many(WORD)(keys, f"{where}.numpy.1"),
+        whole(0, 624)(position, f"{where}.numpy.2"),
+        whole(0, 1)(has_gauss, f"{where}.numpy.3"),
+        drawn(cached, f"{where}.numpy.4"),
+    )
+    for problem in filter(None, problems):
+        return problem
     try:
         torch.Generator().set_state(state["torch"])
         np.random.RandomState().set_state(  # noqa: NPY002 - the generator that is saved

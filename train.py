@@ -45,6 +45,7 @@ def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
     from engine import build, rates
     from engine.class_tables import note_classes
     from engine.loop import Trainer
+    from engine.memory import check_memory
     from engine.resume_rules import settings_of
     from engine.session import open_run, read_resumed, resume, write_run_facts
     from engine.task import open_task
@@ -53,6 +54,7 @@ def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
     build.check_arch(args)
     world, precision, log = open_run(args, outcome)
     task = open_task(args, cfg, world, log)
+    check_memory(args, task.num_classes, world.device)
     if args.dump_augmentation_images:
         count = task.dump_augmentations(Path(args.result_dir) / "augmented")
         log.msg(f"{count} augmented images in {args.result_dir}/augmented")

@@ -45,9 +45,7 @@ def evaluate_run(args: argparse.Namespace, outcome: Outcome) -> int:
     build.check_arch(args)
     kind = ClassEvaluation if args.task == "classify" else Evaluation
     evaluation = kind(args, cfg, facts, precision, world, log)
-    if snapshot:
-        saved = facts.get("class_names", ())
-        note_classes(snapshot.path, saved, evaluation.spec.class_names, log.msg)
+    note_classes(snapshot, evaluation.spec.class_names, log.msg)
     write_run_facts(args, cfg, world, log, evaluation.fingerprint)
     net = build.build_network(args, model, evaluation.spec.num_classes, log, snapshot)
     del snapshot

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 MAX_SHOWN = 4  # differences that a line names
 
@@ -34,17 +35,23 @@ def class_difference(saved: Sequence[str], own: Sequence[str]) -> str:
     return order + "; ".join(shown)
 
 
-def note_classes(
-    path: str, saved: Sequence[str], own: Sequence[str], log: Callable[[str], None]
-) -> None:
-    """One line when the file `path` was trained for classes of other names or another order.
+class ClassFile(Protocol):
+    """A checkpoint with the entries that this program wrote, as `engine.build.Snapshot`."""
+
+    path: str
+    facts: dict[str, Any]
+
+
+def note_classes(file: ClassFile | None, own: Sequence[str], log: Callable[[str], None]) -> None:
+    """One line when a file was trained for classes of other names or another order.
 
     No refusal: names of a set may have been corrected, and weights be a start for other classes.
     Another number of classes is refused when the weights are loaded.
     """
+    saved = file.facts.get("class_names", ()) if file else ()
     difference = class_difference(saved, own) if len(saved) == len(own) else ""
-    if difference:
+    if file and difference:
         log(
-            f"warning: {path} was trained for other classes: {difference}; classes are counted by "
-            "number"
+            f"warning: {file.path} was trained for other classes: {difference}; they are counted "
+            "by number"
         )

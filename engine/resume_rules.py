@@ -10,7 +10,7 @@ import argparse
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from engine.class_tables import class_difference
 from engine.resume_tables import APPLIED, BETWEEN_EPOCHS, REFUSED
@@ -30,15 +30,22 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def settings_of(args: argparse.Namespace, sections: Mapping[str, object], steps: int) -> Settings:
+class Tree(Protocol):
+    """The sections of `config.Config` that hold settings of a training, dataclasses."""
+
+    DATASET: Any
+    LOSS: Any
+
+
+def settings_of(args: argparse.Namespace, cfg: Tree, steps: int) -> Settings:
     """What decides a run, in plain types, as a checkpoint keeps it.
 
-    sections: name -> dataclass of the configuration. steps: loader batches of an epoch.
+    steps: loader batches of an epoch.
     """
     decides = APPLIED | BETWEEN_EPOCHS | REFUSED
     found = {name: _plain(value) for name, value in vars(args).items() if name in decides}
-    for section, values in sections.items():
-        for item in dataclasses.fields(values):  # type: ignore[arg-type]
+    for section, values in (("DATASET", cfg.DATASET), ("LOSS", cfg.LOSS)):
+        for item in dataclasses.fields(values):
             name = f"{section}.{item.name}"
             if name in decides:
                 found[name] = _plain(getattr(values, item.name))

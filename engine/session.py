@@ -108,8 +108,15 @@ def read_resumed(args: argparse.Namespace, log: RunLog) -> build.Snapshot | None
     return build.Snapshot(str(path), content, content)
 
 
-def resume(file: build.Snapshot | None, state: TrainState, world: World, log: RunLog) -> None:
-    """Go on from `file`, if there is one."""
+def resume(
+    file: build.Snapshot | None,
+    state: TrainState,
+    settings: dict[str, Any],
+    world: World,
+    log: RunLog,
+) -> None:
+    """Go on from `file`, if there is one; `settings` of this run are kept in its own files."""
+    state.facts["settings"] = settings
     if file is None:
         return
     applied = state.unpack(file.content, world.rank)

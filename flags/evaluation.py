@@ -53,6 +53,19 @@ def add_evaluation(add: Callable[..., object]) -> None:
     add("--dump_assets", action="store_true", help="write attention, confidence and error maps")
     add("--dump_attention", action="store_true", help="HANet: gates over height as pictures")
     add("--dump_all_images", action="store_true", help="write every image, not every tenth part")
+    _add_outlines(add)
+    add(
+        "--dump_topn",
+        type=number(int, 0, 10**6),
+        default=0,
+        help="pictures of N worst images a class",
+    )
+    add("--dump_topn_all", action="store_true", help="with attention and single-scale maps")
+    add("--dump_for_submission", action="store_true", help="raw ids, checked and zipped")
+    add("--dump_for_auto_labelling", action="store_true", help="raw ids and probabilities")
+
+
+def _add_outlines(add: Callable[..., object]) -> None:
     add("--eval_f1", action="store_true", help="boundary F-score of every class too")
     add(
         "--eval_f1_th",
@@ -72,12 +85,3 @@ def add_evaluation(add: Callable[..., object]) -> None:
         metavar=("H", "W"),
         help="score only a window around the horizon, 50 px above the centre",
     )
-    add(
-        "--dump_topn",
-        type=number(int, 0, 10**6),
-        default=0,
-        help="pictures of N worst images a class",
-    )
-    add("--dump_topn_all", action="store_true", help="with attention and single-scale maps")
-    add("--dump_for_submission", action="store_true", help="raw ids, checked and zipped")
-    add("--dump_for_auto_labelling", action="store_true", help="raw ids and probabilities")

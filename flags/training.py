@@ -78,7 +78,6 @@ def add_loss(add: Callable[..., object]) -> None:
 
 
 def add_optimisation(add: Callable[..., object]) -> None:
-    factor = number(float, 0, MAX_RESCALE, open_low=True)
     add("--lr", type=positive_rate, default=0.002, help="base learning rate")
     add("--optimizer", default="sgd", choices=("sgd", "adam", "radam", "adamw"), help="optimiser")
     add("--momentum", type=fraction, default=0.9, help="SGD momentum")
@@ -97,6 +96,17 @@ def add_optimisation(add: Callable[..., object]) -> None:
         help="factors for parameters whose name contains KEY, e.g. head:lr=10,norm:decay=0",
     )
     add("--amsgrad", action="store_true", help="AMSGrad variant of adam and adamw")
+    _add_schedule(add)
+    add("--max_epoch", type=positive_int, default=180, help="training length in epochs")
+    add("--max_iter", type=positive_int, help="training length in iterations instead")
+    add("--accum_steps", type=batch_size, default=1, help="batches added up before a step")
+    add("--clip_grad", type=positive, help="largest norm of the gradient")
+    add("--ema", type=number(float, 0, 0.999999), help="decay of the weight average, evaluated")
+    add("--syncbn", action="store_true", help="synchronised batch norm; plain with one CUDA rank")
+
+
+def _add_schedule(add: Callable[..., object]) -> None:
+    factor = number(float, 0, MAX_RESCALE, open_low=True)
     add("--lr_schedule", default="poly", choices=SCHEDULES, help="schedule")
     add("--poly_exp", type=positive_exponent, default=1.0, help="exponent of the poly schedule")
     add("--poly_step", type=positive_int, default=110, help="poly2: epoch that doubles it")
@@ -126,12 +136,6 @@ def add_optimisation(add: Callable[..., object]) -> None:
     )
     add("--warmup_iters", type=non_negative_int, default=0, help="linear warm-up, iterations")
     add("--warmup_ratio", type=fraction, default=1e-6, help="factor of its first iteration")
-    add("--max_epoch", type=positive_int, default=180, help="training length in epochs")
-    add("--max_iter", type=positive_int, help="training length in iterations instead")
-    add("--accum_steps", type=batch_size, default=1, help="batches added up before a step")
-    add("--clip_grad", type=positive, help="largest norm of the gradient")
-    add("--ema", type=number(float, 0, 0.999999), help="decay of the weight average, evaluated")
-    add("--syncbn", action="store_true", help="synchronised batch norm; plain with one CUDA rank")
 
 
 def add_run(add: Callable[..., object]) -> None:

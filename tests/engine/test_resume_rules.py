@@ -74,8 +74,7 @@ def make_state(*argv: str, steps: int = 6, header: dict[str, Any] | None = None)
     ema = None
     if args.ema is not None:
         ema = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(args.ema), use_buffers=True)
-    sections = {"DATASET": cfg.DATASET, "LOSS": cfg.LOSS}
-    facts = {**(header or HEADER), "settings": settings_of(args, sections, steps)}
+    facts = {**(header or HEADER), "settings": settings_of(args, cfg, steps)}
     facts["param_rules"] = build.param_rules(args)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     return TrainState(

@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from config import UserError
+from config import Config, UserError
 from engine.resume_rules import settings_of
 from engine.session import read_resumed
 from engine.state import Progress, TrainState
@@ -44,7 +44,7 @@ def a_checkpoint() -> dict[str, Any]:
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.1)
     net(torch.randn(4, 2)).square().sum().backward()
     optimizer.step()
-    settings = settings_of(resolved(), {}, 3)
+    settings = settings_of(resolved(), Config(), 3)
     state = TrainState(
         net=net, optimizer=optimizer, scaler=torch.amp.GradScaler("cpu", enabled=False),
         ema=torch.optim.swa_utils.AveragedModel(net), progress=Progress(iteration=1),

@@ -12,8 +12,12 @@ import os
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
-import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
+
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import Store
 
 MAX_PROCESSES = 10**6
 FIRST_LINE, NEXT_LINES = 5.0, 60.0  # seconds of waiting until something is said
@@ -102,14 +106,14 @@ def joining(rank: int, size: int, seconds: float) -> Iterator[None]:
         met.set()
 
 
-def meet(rank: int, size: int, seconds: float, afterwards: timedelta) -> dist.Store:
+def meet(rank: int, size: int, seconds: float, afterwards: timedelta) -> Store:
     """The store that all processes share, once each of them is there. Collective.
 
     afterwards: how long operations on the store may wait from then on. RuntimeError when a process
     does not come.
     """
     limit = timedelta(seconds=seconds)
-    store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=limit))
+    store, _, _ = next(rendezvous("env://", rank, size, timeout=limit))
     store.set_timeout(limit)
     store.set(f"hiseg/here/{rank}", "")
     store.wait([f"hiseg/here/{other}" for other in range(size)], limit)

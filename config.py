@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
-import math
 import os
 import sys
 import types
@@ -26,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+
+from runtime.limits import brief, value_problem
 
 PROJECT_ROOT = Path(__file__).resolve().parent
 PATHS_FILE = "paths.yml"
@@ -42,8 +43,10 @@ class UserError(ValueError):
 
 def wrong_input(error: object) -> int:
     """Show one line on stdout and stderr (runx shows that late); returns the exit code, 2."""
+    line = " ".join(f"error: {error}".split())
     for stream in (sys.stdout, sys.stderr):
-        print(f"error: {error}", file=stream, flush=True)
+        encoding = stream.encoding or "utf-8"  # what it can not show is shown as \\xNN
+        print(line.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
     return 2
 
 
@@ -174,25 +177,6 @@ FLAG_KEYS: dict[str, str] = {  # flags that are another spelling of a key of the
     "set_cityscapes_root": "DATASET.CITYSCAPES_DIR",
 }
 
-RANGES: dict[str, tuple[float, float]] = {  # inclusive
-    "DATASET.CV_SPLITS": (1, 21),
-    "MODEL.mscale_lo_scale": (0.05, 0.95),
-    "MODEL.segattn_bot_ch": (1, 4096),
-    "MODEL.aspp_bot_ch": (1, 4096),
-    "MODEL.ocr_mid_channels": (1, 4096),
-    "MODEL.ocr_key_channels": (1, 4096),
-    "MODEL.hrnet_width": (1, 512),
-    "MODEL.hrnet_blocks": (1, 16),
-    "MODEL.drop_path": (0, 0.9),
-    "MODEL.head_drop": (0, 0.9),
-    "MODEL.hanet_dropout": (0, 0.99),
-    "MODEL.pos_rfactor": (0, 128),
-    "MODEL.pos_noise": (0, 16),
-    "LOSS.OCR_ALPHA": (0, 100),
-    "LOSS.SUPERVISED_MSCALE_WT": (0, 100),
-    "LOSS.BOUNDARY_WEIGHTS": (0, 1000),
-}
-
 
 class Config:
     """The tree itself: `ASSETS_PATH` and one frozen dataclass a section.
@@ -266,24 +250,26 @@ def _convert(value: object, kind: object, where: str) -> object:
         parts = value.split(",") if isinstance(value, str) else value
         parts = parts if isinstance(parts, list | tuple) else [parts]
         if arguments[-1] is not Ellipsis and len(parts) != len(arguments):
-            raise UserError(f"{where}={value}: {len(arguments)} values wanted, got {len(parts)}")
+            raise UserError(
+                f"{where}={brief(value)}: {len(arguments)} values wanted, got {len(parts)}"
+            )
         return tuple(_convert(part, arguments[0], where) for part in parts)
-    if kind is str:
-        return str(value)
+    if kind is str and not isinstance(value, dict | list):
+        return "" if value is None else str(value)
     if kind is bool:
         text = str(value).lower()
         if text in ("true", "1", "yes", "false", "0", "no"):
             return text in ("true", "1", "yes")
-        raise UserError(f"{where}={value}: true or false wanted")
+        raise UserError(f"{where}={brief(value)}: true or false wanted")
     try:
         if kind is int and not isinstance(value, bool):
             return int(str(value))
         if kind is float and not isinstance(value, bool):
             return float(str(value))
     except ValueError:
-        value = str(value)
+        pass
     name = getattr(kind, "__name__", str(kind))
-    raise UserError(f"{where}={value}: a value of type {name} wanted")
+    raise UserError(f"{where}={brief(value)}: a value of type {name} wanted")
 
 
 class _Overlay:
@@ -298,10 +284,9 @@ class _Overlay:
         section, _, leaf = known.rpartition(".")
         kind = str if not section else typing.get_type_hints(SECTIONS[section])[leaf]
         converted = _convert(value, kind, where)
-        low, high = RANGES.get(known, (-math.inf, math.inf))
-        for part in converted if isinstance(converted, tuple) else (converted,):
-            if isinstance(part, int | float) and not low <= part <= high:
-                raise UserError(f"{where}: {part} is outside {low:g}..{high:g}")
+        problem = value_problem(known, converted)
+        if problem:
+            raise UserError(f"{where}: {problem}")
         self.values[known] = converted
 
     def apply(self, target: Config) -> None:
@@ -316,11 +301,18 @@ class _Overlay:
             setattr(target, section, dataclasses.replace(getattr(target, section), **changes))
 
 
+def check_entry(key: str, value: object, source: str) -> None:
+    """Raise UserError, which names `source`, for a key or value that the tree can not hold."""
+    _Overlay().add(key, value, source)
+
+
 def read_yaml(path: Path) -> Mapping[str, object]:
     """A YAML mapping from `path`; UserError for bad syntax or another top-level type."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except RecursionError:
+        raise UserError(f"{path}: can not be read as YAML: nested too deeply") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: dates that do not exist
         raise UserError(
             f"{path}: can not be read as YAML: {' '.join(str(error).split())}"
         ) from error
@@ -331,13 +323,13 @@ def read_yaml(path: Path) -> Mapping[str, object]:
     return content
 
 
-def _flatten(tree: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, object]]:
+def _flatten(tree: Mapping[str, object]) -> Iterable[tuple[str, object]]:
+    """Keys and values of a tree of two levels; what lies deeper is the value of no key."""
     for key, value in tree.items():
-        name = f"{prefix}{key}"
         if isinstance(value, dict):
-            yield from _flatten(value, name + ".")
+            yield from ((f"{key}.{leaf}", inner) for leaf, inner in value.items())
         else:
-            yield name, value
+            yield str(key), value
 
 
 def _absolute_paths(overlay: _Overlay, base: Path) -> None:

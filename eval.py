@@ -30,6 +30,7 @@ def evaluate_run(args: argparse.Namespace, outcome: Outcome) -> int:
     are done by then.
     """
     from engine import build
+    from engine.class_tables import note_classes
     from engine.classify_run import ClassEvaluation, class_protocol
     from engine.session import Evaluation, open_run, write_run_facts
     from runtime.outcome import DONE, FAILED
@@ -44,6 +45,7 @@ def evaluate_run(args: argparse.Namespace, outcome: Outcome) -> int:
     build.check_arch(args)
     kind = ClassEvaluation if args.task == "classify" else Evaluation
     evaluation = kind(args, cfg, facts, precision, world, log)
+    note_classes(snapshot, evaluation.spec.class_names, log.msg)
     write_run_facts(args, cfg, world, log, evaluation.fingerprint)
     net = build.build_network(args, model, evaluation.spec.num_classes, log, snapshot)
     del snapshot

@@ -22,6 +22,7 @@ from flags import parse_or_exit
 
 if TYPE_CHECKING:
     from engine.state import Progress
+    from engine.task import Task
     from runtime.outcome import Outcome
     from runtime.runlog import RunLog
 
@@ -43,7 +44,9 @@ def main(args: argparse.Namespace, outcome: Outcome) -> int:
 def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
     """Build everything the flags describe and run the schedule to its end."""
     from engine import build, rates
+    from engine.class_tables import note_classes
     from engine.loop import Trainer
+    from engine.resume_rules import settings_of
     from engine.session import open_run, read_resumed, resume, write_run_facts
     from engine.task import open_task
     from runtime.outcome import DONE, StopFlag
@@ -52,13 +55,11 @@ def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
     world, precision, log = open_run(args, outcome)
     task = open_task(args, cfg, world, log)
     if args.dump_augmentation_images:
-        count = task.dump_augmentations(Path(args.result_dir) / "augmented")
-        log.msg(f"{count} augmented images in {args.result_dir}/augmented")
-        log.status("done")
-        return DONE
+        return _dump_augmentations(task, Path(args.result_dir) / "augmented", log)
     loader, sampler = task.train_loader()
     snapshot = build.read_snapshot(args)
     resumed = read_resumed(args, log)
+    note_classes(snapshot, task.header()["class_names"], log.msg)
     net = build.build_network(args, cfg.MODEL, task.num_classes, log, snapshot, resumed)
     if args.summary:
         for name, part in net.named_children():
@@ -84,12 +85,19 @@ def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
     )
     trainer.schedule = rates.build_schedule(args, trainer.steps_per_epoch)
     trainer.schedules = rates.group_schedules(args, trainer.steps_per_epoch)
-    write_run_facts(args, cfg, world, log, task.fingerprint)
-    resume(resumed, state, world, log)
+    resume(resumed, state, settings_of(args, cfg, trainer.steps_per_epoch), world, log)
     del resumed
+    write_run_facts(args, cfg, world, log, task.fingerprint)
     trainer.fit()
     _report(state.progress, task.best_name, log)
     return DONE
+
+
+def _dump_augmentations(task: Task, folder: Path, log: RunLog) -> int:
+    """Write augmented training pictures instead of training; the exit code, 0."""
+    log.msg(f"{task.dump_augmentations(folder)} augmented images in {folder}")
+    log.status("done")
+    return 0
 
 
 def _report(progress: Progress, score: str, log: RunLog) -> None:

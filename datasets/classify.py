@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from datasets.base import DataError, read_image
 from datasets.imagenet import PictureList
 from datasets.loader import Batch, start_loader
-from datasets.samplers import EvalSampler
+from datasets.samplers import EvalSampler, check_batch
 from transforms.imagenet import PictureTransform, drawing_from
 
 MAX_REPLACED = 50  # unreadable neighbours in a row, after which the set itself is wrong
@@ -113,6 +113,7 @@ class PictureSampler(Sampler[PictureDraw]):
         self._count, self._seed = num_pictures, seed
         self._rank, self._world, self._batch_size = rank, world, batch_size
         self._repeats = repeats
+        check_batch(num_pictures, batch_size, world)
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int, start_step: int = 0) -> None:

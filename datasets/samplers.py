@@ -20,6 +20,7 @@ from datasets.uniform import Entry
 T = TypeVar("T")
 Tail = Literal["pad", "drop", "keep"]
 
+MAX_REPEATS = 64  # of a picture in one step
 _SHUFFLE = 1 << 21  # stream of the shuffle, apart from those of `datasets.uniform`
 
 
@@ -71,13 +72,27 @@ def split_over_ranks(
     return entries[rank::world]
 
 
+def check_batch(count: int, batch_size: int, world: int) -> None:
+    """Raise ValueError when one step would show the `count` pictures of an epoch absurdly often.
+
+    A few times is fine: padding fills the batches of a small set with other augmentations of it.
+    """
+    step = batch_size * world
+    if step > MAX_REPEATS * count:
+        raise ValueError(
+            f"--bs_trn {batch_size} x {world} processes: a step would show each of the {count} "
+            f"pictures of an epoch {step // count} times; at most {MAX_REPEATS} times work: "
+            f"--bs_trn {max(MAX_REPEATS * count // world, 1)} or less"
+        )
+
+
 class TrainSampler(Sampler[Draw]):
     """Draws of one rank, epoch after epoch.
 
     plan: epoch -> list of (item, centroid), the same on all ranks (`datasets.uniform`). The list
     is shuffled by (seed, epoch) and padded from its beginning to whole batches on every rank.
     `len` is the number of draws of this rank in a whole epoch, also while resuming inside one.
-    Raises ValueError when a plan is empty.
+    Raises ValueError when a plan is empty, or small against the batch (`check_batch`).
     """
 
     def __init__(
@@ -97,6 +112,7 @@ class TrainSampler(Sampler[Draw]):
         entries = self._plan(epoch)
         if not entries:
             raise ValueError(f"epoch {epoch} has no images: the training list is empty")
+        check_batch(len(entries), self._batch_size, self._world)
         order = np.random.default_rng([self._seed, epoch, _SHUFFLE]).permutation(len(entries))
         mine = split_over_ranks(
             order.tolist(), self._rank, self._world, multiple=self._batch_size, tail="pad"

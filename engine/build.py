@@ -30,6 +30,7 @@ from network.convert.checkpoint import split_weights
 from network.convert.fit import fitted
 from network.convert.hanet import AUXILIARY
 from network.convert.position_tables import load_position_tables
+from network.convert.schema import check_named, is_own
 from network.heads.hanet_places import attention_blocks, record_gates
 from network.inference import compiled, prepare_for_inference
 from runtime.distributed import World
@@ -57,8 +58,10 @@ def read_snapshot(args: argparse.Namespace) -> Snapshot | None:
     if not args.snapshot:
         return None
     content = read_checkpoint(args.snapshot)
-    _, facts = split_weights(content)
-    return Snapshot(args.snapshot, content, facts if "model_options" in facts else {})
+    if not is_own(content):
+        return Snapshot(args.snapshot, content, {})
+    check_named(content, args.snapshot)
+    return Snapshot(args.snapshot, content, split_weights(content)[1])
 
 
 def adopt_snapshot(args: argparse.Namespace, cfg: Config, snapshot: Snapshot | None) -> ModelConfig:
@@ -70,6 +73,10 @@ def adopt_snapshot(args: argparse.Namespace, cfg: Config, snapshot: Snapshot | N
     facts = snapshot.facts if snapshot else {}
     if not facts:
         return cfg.MODEL
+    try:
+        resolve_arch(facts["arch"])
+    except UserError as error:
+        raise UserError(f"{args.snapshot} is damaged: entry arch: {error}") from None
     if "arch" in args.given and resolve_arch(args.arch) != facts["arch"]:
         raise UserError(
             f"--snapshot {args.snapshot} holds {facts['arch']}, not --arch {args.arch}; "

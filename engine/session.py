@@ -27,6 +27,8 @@ from engine.state import TrainState
 from loss.build import build_val_loss
 from metrics.bands import bands_table
 from metrics.boundary_scores import BoundaryScores
+from network.convert import read_checkpoint
+from network.convert.schema import check_resumable
 from reports.page import write_page
 from reports.preview import PreviewSink
 from reports.results import write_results
@@ -49,7 +51,7 @@ def open_run(args: argparse.Namespace, outcome: Outcome) -> tuple[World, Precisi
     UserError when a training would write over another run; what is no training goes to a folder of
     its own there, which `args.result_dir` then names.
     """
-    world = distributed.join(args.device, args.local_rank)
+    world = distributed.join(args.device, args.local_rank, args.dist_timeout)
     seeds.seed_everything(args.seed, world.rank, args.deterministic)
     precision, note = resolve_precision(args.precision, world.device)
     moved = rundir.choose(args, world)
@@ -104,20 +106,32 @@ def read_resumed(args: argparse.Namespace, log: RunLog) -> build.Snapshot | None
             log.msg(f"--resume auto: no checkpoint in {log.directory}, training starts anew")
             return None
         path = found
-    content = checkpoint.load_plain(path)
+    content = read_checkpoint(path)
+    if path.suffix == ".safetensors":
+        raise UserError(f"{path} holds no training state; --snapshot takes its weights")
+    check_resumable(content, str(path))
     return build.Snapshot(str(path), content, content)
 
 
-def resume(file: build.Snapshot | None, state: TrainState, world: World, log: RunLog) -> None:
-    """Go on from `file`, if there is one."""
+def resume(
+    file: build.Snapshot | None,
+    state: TrainState,
+    settings: dict[str, Any],
+    world: World,
+    log: RunLog,
+) -> None:
+    """Go on from `file`, if there is one; `settings` of this run are kept in its own files."""
+    state.facts["settings"] = settings
     if file is None:
         return
-    state.unpack(file.content, world.rank)
+    applied = state.unpack(file.content, world.rank)
     progress = state.progress
     log.msg(
         f"resumed {file.path} at epoch {progress.epoch}, step {progress.step} "
         f"({progress.iteration} steps in all)"
     )
+    for line in applied:
+        log.msg(f"resumed with another setting, from here on: {line}")
 
 
 class Validation:

@@ -11,10 +11,18 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from engine.resume_optimizer import check_fits, check_optimizer, load_optimizer
+from engine.resume_rules import (
+    Comparison,
+    compare_facts,
+    compare_settings,
+    different_options,
+    recorded,
+    refusal,
+)
 from runtime import distributed, seeds
 
 FORMAT = "hiseg-1"
-STARTING_POINTS = {"pretrained"}  # options that say where weights began, which are in the file
 
 
 @dataclass
@@ -93,66 +101,50 @@ class TrainState:
             content["ema_updates"] = int(self.ema.n_averaged.item())
         return content
 
-    def unpack(self, content: dict[str, Any], rank: int) -> None:
-        """Go on from `content`; ValueError when it belongs to another run.
+    def unpack(self, content: dict[str, Any], rank: int) -> list[str]:
+        """Go on from `content`; the lines about settings that changed and hold from here on.
 
-        Another world size is refused: the draws of the ranks would no longer be the same.
+        ValueError, in one line, when it belongs to another run or when settings changed that can
+        not be applied. Another world size is refused: the draws of the ranks would no longer be
+        the same. Nothing is changed by then.
         """
         if content.get("format") != FORMAT:
             raise ValueError("--resume needs a checkpoint of this program; use --snapshot instead")
-        for name in ("arch", "num_classes", "seed"):
-            if content[name] != self.facts[name]:
-                raise ValueError(
-                    f"--resume: the checkpoint has {name} {content[name]}, "
-                    f"this run {self.facts[name]}"
-                )
-        check_options(content["model_options"], self.facts["model_options"])
-        if content.get("param_rules", []) != self.facts.get("param_rules", []):
-            raise ValueError(
-                "--resume: --param_rules must be given as in the run that wrote the file"
-            )
-        positions = self.facts.get("positions")
-        if content.get("positions", positions) != positions:
-            trained, way = ("without", "add") if positions else ("with", "leave out")
-            raise ValueError(
-                f"--resume: the file was trained {trained} row positions; {way} --no_pos_dataset"
-            )
-        if content["world_size"] != self.world_size:
-            raise ValueError(
-                f"--resume: the checkpoint was written by {content['world_size']} processes, "
-                f"this run has {self.world_size}; start as many, or use --snapshot"
-            )
-        if ("live_state_dict" in content) != (self.ema is not None):
-            raise ValueError("--resume: --ema must be given as in the run that wrote the file")
-        self.net.load_state_dict(content.get("live_state_dict", content["state_dict"]))
+        progress = Progress(**content["progress"])
+        found = Comparison()
+        own = self.facts.get("settings")
+        if own is not None:
+            found = compare_settings(recorded(content), own, progress.epoch, progress.step)
+        refused = compare_facts(content, self.facts, self.world_size) + found.refused
+        if ("live_state_dict" in content) != (self.ema is not None) and not any(
+            text.startswith("--ema") for text in refused
+        ):
+            refused.append("--ema or not (give it as there)")
+        if refused:
+            raise ValueError(refusal(refused))
+        self._load(content, rank)
+        self.progress = progress
+        return found.applied
+
+    def _load(self, content: dict[str, Any], rank: int) -> None:
+        """Weights, optimiser, scaler, average and random states of `content`."""
+        live = content.get("live_state_dict", content["state_dict"])
+        check_fits(self.net.state_dict(), live, "state_dict")
+        if self.ema is not None:
+            check_fits(self.ema.module.state_dict(), content["state_dict"], "state_dict")
+        check_optimizer(self.optimizer, content["optimizer"])
+        self.net.load_state_dict(live)
         if self.ema is not None:
             self.ema.module.load_state_dict(content["state_dict"])
             self.ema.n_averaged.fill_(content["ema_updates"])
-        try:
-            self.optimizer.load_state_dict(content["optimizer"])
-        except ValueError:
-            raise ValueError(
-                "--resume: other parameters are trained than in the run that wrote the file; give "
-                "--aux_weight (0 or not) and --train_only as there, or use --snapshot"
-            ) from None
-        self.scaler.load_state_dict(content["scaler"])
-        self.progress = Progress(**content["progress"])
+        load_optimizer(self.optimizer, content["optimizer"])
+        if content["scaler"]:  # else the file is of another precision: the scale starts anew
+            self.scaler.load_state_dict(content["scaler"])
         seeds.set_random_state(content["random"][rank])
-
-
-def _shown(option: object) -> object:
-    """An option of the network in an error line, where nothing must not be an empty place."""
-    return "none" if option is None or option in ("", [], ()) else option
 
 
 def check_options(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     """ValueError that names the options of the network that differ from those of a checkpoint."""
-    differ = [
-        f"{name} {_shown(saved.get(name))} (this run {_shown(own.get(name))})"
-        for name in sorted((saved.keys() | own.keys()) - STARTING_POINTS)
-        if saved.get(name) != own.get(name)
-    ]
-    if not differ:
-        return
-    way = "; boundary_heads follows --dt_offset_wt" if "boundary_heads" in " ".join(differ) else ""
-    raise ValueError(f"--resume: the checkpoint has {', '.join(differ)}{way}")
+    differ = different_options(saved, own)
+    if differ:
+        raise ValueError(f"--resume: the checkpoint has {', '.join(differ)}")

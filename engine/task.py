@@ -22,6 +22,7 @@ from datasets.loader import Batch
 from engine import build
 from engine.classify_run import Classification
 from engine.loop import EpochSampler, as_loaded
+from engine.memory import check_memory
 from engine.session import Validation
 from engine.state import TrainState
 from loss.build import build_objective
@@ -118,7 +119,9 @@ class Segmentation:
 
 
 def open_task(args: argparse.Namespace, cfg: Config, world: World, log: RunLog) -> Task:
-    """The task of `--task`, with its data."""
+    """The task of `--task`, with its data; UserError when no batch of it can fit the memory."""
     kind: type[Segmentation] | type[Classification]
     kind = Classification if args.task == "classify" else Segmentation
-    return kind(args, cfg, world, log)
+    task = kind(args, cfg, world, log)
+    check_memory(args, task.num_classes, world.device)
+    return task

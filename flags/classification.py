@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Callable
 
 from config import UserError
-from flags.values import fraction, listed, non_negative, non_negative_int, number, positive_int
+from flags.values import fraction, listed, non_negative_int, number, rate
 
 TASKS = ("segment", "classify")
 DATASET = "imagenet"
@@ -39,26 +39,40 @@ def add_classification(add: Callable[..., object]) -> None:
         "--crop_pct", type=number(float, 0.1, 1), default=0.9, help="evaluation: input / short side"
     )
     add("--interpolation", choices=("bilinear", "bicubic"), default="bicubic", help="evaluation")
-    add("--scale", type=listed(float, 2, low=0), default=(0.08, 1.0), help="area of random crops")
+    add(
+        "--scale",
+        type=listed(float, 2, low=0, high=100),
+        default=(0.08, 1.0),
+        help="area of random crops",
+    )
     add(
         "--ratio",
-        type=listed(float, 2, low=0),
+        type=listed(float, 2, low=0, high=100),
         default=(0.75, 4 / 3),
         help="width / height of them",
     )
     add("--hflip", type=fraction, default=0.5, help="probability of mirroring")
     add("--vflip", type=fraction, default=0.0, help="probability of turning upside down")
-    add("--color_jitter", type=non_negative, default=0.4, help="strength, with --aa none")
+    add("--color_jitter", type=number(float, 0, 100), default=0.4, help="strength, with --aa none")
     add("--aa", default="rand-m9-mstd0.5-inc1", metavar="POLICY", help="timm policy, or none")
     interpolations = ("random", "bilinear", "bicubic")
     add("--train_interpolation", choices=interpolations, default="random", help="of random crops")
     add("--reprob", type=fraction, default=0.25, help="probability of random erasing")
     add("--remode", choices=("const", "rand", "pixel"), default="pixel", help="erased boxes get")
-    add("--recount", type=positive_int, default=1, help="largest number of erased boxes")
-    add("--repeated_aug", type=positive_int, default=1, help="augmentations of a drawn picture")
-    add("--mixup", type=non_negative, default=0.8, help="alpha of mixup, 0 for none")
-    add("--cutmix", type=non_negative, default=1.0, help="alpha of cutmix, 0 for none")
-    add("--cutmix_minmax", type=listed(float, 2, low=0), help="side of its box, instead of alpha")
+    add("--recount", type=number(int, 1, 1000), default=1, help="largest number of erased boxes")
+    add(
+        "--repeated_aug",
+        type=number(int, 1, 1000),
+        default=1,
+        help="augmentations of a drawn picture",
+    )
+    add("--mixup", type=rate, default=0.8, help="alpha of mixup, 0 for none")
+    add("--cutmix", type=rate, default=1.0, help="alpha of cutmix, 0 for none")
+    add(
+        "--cutmix_minmax",
+        type=listed(float, 2, low=0, high=100),
+        help="side of its box, instead of alpha",
+    )
     add("--mixup_prob", type=fraction, default=1.0, help="share of batches that are mixed")
     add("--mixup_switch_prob", type=fraction, default=0.5, help="share of them mixed by cutmix")
     modes = ("batch", "pair", "elem")

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
-from config import FLAG_KEYS, UserError
+from config import FLAG_KEYS, UserError, check_entry
+from runtime.limits import brief
 
 FROM_RUN = (
     "arch",
@@ -30,15 +32,61 @@ FROM_RUN = (
 )
 
 
-def _set_entries(section: str, values: dict[str, object], given: set[str]) -> list[str]:
-    """`values` of a saved section as `--set` texts, without those the user typed a flag for."""
+def _text(value: object, where: str) -> str:
+    """A saved value as one would type it; UserError for what nobody could type."""
+    parts = value if isinstance(value, list) else [value]
+    if any(isinstance(part, dict | list) for part in parts):
+        raise UserError(f"{where}: text, a number or a list of them wanted")
+    return ",".join("none" if part is None else str(part) for part in parts)
+
+
+def _set_entries(
+    section: str, values: Mapping[str, object], given: set[str], where: str
+) -> list[str]:
+    """`values` of a saved section as `--set` texts, without those the user typed a flag for.
+
+    Each is checked here, where the file can be named in an error.
+    """
     typed = {key for flag, key in FLAG_KEYS.items() if flag in given}
     entries = []
     for leaf, value in values.items():
-        if f"{section}.{leaf}" not in typed:
-            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-            entries.append(f"{section}.{leaf}={text}")
+        key = f"{section}.{leaf}"
+        if key in typed:
+            continue
+        text = "" if value is None else _text(value, f"{where}: config.{key}")
+        check_entry(key, text, where)
+        entries.append(f"{key}={text}")
     return entries
+
+
+def _flag_value(action: argparse.Action, value: object, where: str) -> object:
+    """A saved flag after the checks that a typed one goes through; UserError names the file."""
+    if action.nargs == 0:
+        if isinstance(value, bool):
+            return value
+        raise UserError(f"{where}: flags.{action.dest}: true or false wanted")
+    if value is None:
+        if action.default is not None:
+            raise UserError(f"{where}: flags.{action.dest} is null, a value wanted")
+        return None
+    text = _text(value, f"{where}: flags.{action.dest}")
+    try:
+        converted = action.type(text) if callable(action.type) else text
+    except argparse.ArgumentTypeError as error:
+        raise UserError(f"{where}: flags.{action.dest}: {error}") from None
+    if action.choices is not None and converted not in action.choices:
+        raise UserError(
+            f"{where}: flags.{action.dest} is {brief(text)}; there are {', '.join(action.choices)}"
+        )
+    return converted
+
+
+def _mapping(tree: object, key: str, where: str) -> Mapping[str, object]:
+    """The object under `key`; UserError for anything else."""
+    value = tree.get(key) if isinstance(tree, dict) else None
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: no {key} in it, so it is not that of a run")
+    return value
 
 
 def _newest_checkpoint(directory: Path) -> Path:
@@ -51,19 +99,26 @@ def _newest_checkpoint(directory: Path) -> Path:
 
 
 def adopt_run(args: argparse.Namespace, given: set[str]) -> None:
-    """Take network, data set and checkpoint from `--from_run`; typed flags win."""
+    """Take network, data set and checkpoint from `--from_run`; typed flags win.
+
+    UserError for a run.json that is none, or holds what no flag or key could be.
+    """
+    from flags.parser import build_parser  # which imports this file
+
     directory = Path(args.from_run)
+    where = f"--from_run {directory}/run.json"
     try:
-        saved = json.loads((directory / "run.json").read_text())
-        flags, tree = saved["flags"], saved["config"]
-    except (OSError, ValueError, KeyError) as error:
+        saved = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"--from_run {directory}: no readable run.json there") from error
+    flags, tree = _mapping(saved, "flags", where), _mapping(saved, "config", where)
+    actions = {action.dest: action for action in build_parser()._actions}
     for name in FROM_RUN:
         if name not in given and name in flags:  # runs of earlier versions lack some
-            value = flags[name]
-            setattr(args, name, tuple(value) if isinstance(value, list) else value)
-    entries = _set_entries("MODEL", {**tree["MODEL"], "pretrained": ""}, given)
-    entries += _set_entries("DATASET", tree["DATASET"], given)
+            setattr(args, name, _flag_value(actions[name], flags[name], where))
+    model, data = _mapping(tree, "MODEL", where), _mapping(tree, "DATASET", where)
+    entries = _set_entries("MODEL", {**model, "pretrained": ""}, given, where)
+    entries += _set_entries("DATASET", data, given, where)
     args.set = entries + (args.set or [])
     if not args.snapshot:
         args.snapshot = str(_newest_checkpoint(directory))

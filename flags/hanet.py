@@ -11,7 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from config import UserError
-from flags.values import listed, non_negative, non_negative_int, number, positive_int
+from flags.values import (
+    COUNT,
+    SCALES,
+    exponent,
+    file_name,
+    listed,
+    non_negative,
+    non_negative_int,
+    number,
+    positive_int,
+    rate,
+)
 
 SLIDING, POOLING, WHOLE = "sliding", "pooling", "whole"
 OWN_PROCEDURE = ("scales", "single_scale", "no_flip", "sliding_overlap", "sliding_official")
@@ -20,31 +31,53 @@ TRAIN_FOLDERS, EVAL_FOLDERS = ("ckpt", "date", "exp"), ("ckpt_path", "exp_name")
 
 
 def add_hanet_training(add: Callable[..., object]) -> None:
-    add("--hanet_lr", type=non_negative, default=0.0, help="rate of the HANet blocks, 0: --lr")
-    add("--hanet_poly_exp", type=non_negative, default=0.0, help="their exponent, 0: --poly_exp")
-    add("--hanet_wd", type=non_negative, default=1e-4, help="their weight decay")
-    add("--backbone_lr", type=non_negative, default=0.0, help="rate of layer0, layer1; 0: --lr")
+    add("--hanet_lr", type=rate, default=0.0, help="rate of the HANet blocks, 0: --lr")
+    add("--hanet_poly_exp", type=exponent, default=0.0, help="their exponent, 0: --poly_exp")
+    add("--hanet_wd", type=rate, default=1e-4, help="their weight decay")
+    add("--backbone_lr", type=rate, default=0.0, help="rate of layer0, layer1; 0: --lr")
     add("--sgd", action="store_true", help="same as --optimizer sgd (the default)")
     add("--adam", action="store_true", help="same as --optimizer adam")
     add("--attention_loss", type=non_negative, default=0.0, help="weight of the fifth block's loss")
     add("--cls_wt_loss", action="store_true", help="cross entropy with Cityscapes class weights")
-    add("--rlx_off_iter", type=int, default=-1, help="iteration that ends the relaxation, -1 never")
-    add("--snapshot_pe", metavar="FILE", help="take only the position tables of a checkpoint")
-    add("--ckpt", default="logs/ckpt", metavar="DIR", help="runs go to CKPT/DATE/EXP")
-    add("--date", default="default", help="see --ckpt")
-    add("--exp", default="default", help="see --ckpt")
-    add("--tb_path", metavar="DIR", help="accepted: TensorBoard files lie in the run directory")
+    add(
+        "--rlx_off_iter",
+        type=number(int, -1, COUNT),
+        default=-1,
+        help="iteration that ends the relaxation, -1 never",
+    )
+    add(
+        "--snapshot_pe",
+        type=file_name,
+        metavar="FILE",
+        help="take only the position tables of a checkpoint",
+    )
+    add(
+        "--ckpt",
+        type=file_name,
+        default="logs/ckpt",
+        metavar="DIR",
+        help="runs go to CKPT/DATE/EXP",
+    )
+    add("--date", type=file_name, default="default", help="see --ckpt")
+    add("--exp", type=file_name, default="default", help="see --ckpt")
+    add(
+        "--tb_path",
+        type=file_name,
+        metavar="DIR",
+        help="accepted: TensorBoard files lie in the run directory",
+    )
     add("--dist_url", metavar="URL", help="accepted: the launcher's address is used")
 
 
 def add_hanet_evaluation(add: Callable[..., object]) -> None:
+    scales = listed(float, low=SCALES[0], high=SCALES[1])
     add(
         "--inference_mode",
         "-im",
         choices=(WHOLE, SLIDING, POOLING),
         help="HANet's windows or whole pictures over --scales; whole: one pass",
     )
-    add("--scales", type=listed(float, low=0.05), default=(0.5, 1.0, 2.0), help="their scales")
+    add("--scales", type=scales, default=(0.5, 1.0, 2.0), help="their scales")
     add("--single_scale", action="store_true", help="scale 1 only")
     add("--no_flip", action="store_true", help="without the mirrored picture")
     add(
@@ -58,8 +91,8 @@ def add_hanet_evaluation(add: Callable[..., object]) -> None:
     add("--split_count", type=positive_int, default=1, help="number of parts of the images")
     add("--split_index", type=non_negative_int, default=0, help="the part to evaluate, from 0")
     add("--dump_images", action="store_true", help="rgb, pred, compose and diff pictures")
-    add("--ckpt_path", metavar="DIR", help="results go to CKPT_PATH/EXP_NAME/SPLIT")
-    add("--exp_name", metavar="NAME", help="see --ckpt_path")
+    add("--ckpt_path", type=file_name, metavar="DIR", help="results go to CKPT_PATH/EXP_NAME/SPLIT")
+    add("--exp_name", type=file_name, metavar="NAME", help="see --ckpt_path")
 
 
 # Published defaults at which a flag does nothing; scripts may spell them out.

@@ -12,7 +12,7 @@ from config import Config, UserError, cfg, configure, near, wrong_input
 from flags import classification, data, evaluation, hanet, network, training
 from flags.from_run import adopt_run
 from flags.rules import can_go_by_iteration, check_flags, check_settings, reads_extras
-from flags.values import Parser
+from flags.values import Parser, number
 
 # Accepted for old command lines; the replacement is named in one warning line.
 WITHOUT_EFFECT = {
@@ -101,7 +101,7 @@ def _apply_aliases(args: argparse.Namespace, given: set[str]) -> None:
         notes.append(_published_slice(args, given))
     hanet.apply_hanet_aliases(args, given, notes)
     if args.local_rank is None:
-        args.local_rank = int(os.environ.get("LOCAL_RANK", 0))
+        args.local_rank = _launched_as()
     if args.lr_by is None:
         by_iteration = args.max_iter is not None and can_go_by_iteration(args)
         args.lr_by = "iter" if by_iteration else "epoch"
@@ -113,6 +113,17 @@ def _apply_aliases(args: argparse.Namespace, given: set[str]) -> None:
     if args.slide_crop and args.dump_assets:
         notes.append("--slide_crop: attention and single-scale maps are not dumped, windows differ")
     args.notes = notes
+
+
+def _launched_as() -> int:
+    """LOCAL_RANK as launchers set it, 0 without; UserError for anything but such a number."""
+    text = os.environ.get("LOCAL_RANK", "0")
+    try:
+        return int(number(int, 0, training.MAX_PROCESSES)(text))
+    except argparse.ArgumentTypeError as error:
+        raise UserError(
+            f"environment LOCAL_RANK: {error}; launchers set it, unset it without one"
+        ) from None
 
 
 def _published_slice(args: argparse.Namespace, given: set[str]) -> str:

@@ -240,6 +240,11 @@ def check_settings(args: argparse.Namespace, cfg: Config) -> None:
 
 
 def _check_schedule(args: argparse.Namespace) -> None:
+    if not (args.eval or args.resume or args.max_iter) and args.start_epoch >= args.max_epoch:
+        raise UserError(
+            f"--start_epoch {args.start_epoch}: nothing to train, the last epoch is "
+            f"{args.max_epoch - 1} (--max_epoch {args.max_epoch})"
+        )
     name = args.lr_schedule
     if args.lr_by == "iter" and not can_go_by_iteration(args):
         raise UserError(f"--lr_schedule {name} goes by epoch; --lr_by iter takes poly or step")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from config import UserError
+from runtime.limits import brief, name_problem
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,55 +35,84 @@ class Parser(argparse.ArgumentParser):
         raise UserError(message)
 
 
+COUNT = 10**9  # largest number of images, steps, epochs
+SIDE = 16384  # largest side of a picture, a crop or a window in pixels: 3 GiB as numbers
+FACTOR = 1e6  # largest weight or factor
+RATE = 1000.0  # largest learning rate or decay
+BATCH = 65536  # largest number of images in one batch of a process
+CLASSES = 65535  # largest class number
+SCALES = (0.05, 8.0)  # of inference at several scales
+EXPONENT = 100.0  # largest exponent of a schedule
+
+
+def exact(value: float) -> str:
+    """A bound as text; whole numbers with all their digits."""
+    return str(value) if isinstance(value, int) else f"{value:g}"
+
+
 def number(kind: type, low: float, high: float, open_low: bool = False) -> Callable[[str], float]:
-    """A converter with a range, inclusive unless `open_low`."""
+    """A converter with a finite range, inclusive unless `open_low`."""
+    assert math.isfinite(low) and math.isfinite(high), (low, high)
 
     def convert(text: str) -> float:
         try:
             value: float = kind(text)
         except ValueError:
             name = "whole number" if kind is int else "number"
-            raise argparse.ArgumentTypeError(f"{text} is not a {name}") from None
+            raise argparse.ArgumentTypeError(f"{brief(text)} is not a {name}") from None
         inside = low < value <= high if open_low else low <= value <= high
         if not inside:
-            bounds = f"{'above' if open_low else 'at least'} {low:g}"
-            bounds += "" if math.isinf(high) else f" and at most {high:g}"
-            raise argparse.ArgumentTypeError(f"{text} must be {bounds}")
+            bounds = f"{'above' if open_low else 'at least'} {exact(low)}"
+            bounds += f" and at most {exact(high)}"
+            raise argparse.ArgumentTypeError(f"{brief(text)} must be {bounds}")
         return value
 
     return convert
 
 
 def listed(
-    kind: Callable[[str], float],
+    kind: type,
     count: int | None = None,
-    low: float = -math.inf,
+    *,
+    low: float,
+    high: float,
+    open_low: bool = False,
     empty: bool = False,
 ) -> Callable[[str], tuple[float, ...]]:
-    """A converter of comma-separated values from `low` on, exactly `count` of them when given.
+    """A converter of comma-separated values in a finite range, exactly `count` of them when given.
 
     `empty`: an empty text means no value at all.
     """
+    one = number(kind, low, high, open_low)
 
     def convert(text: str) -> tuple[float, ...]:
+        parts = [part for part in text.split(",") if part.strip()]
         try:
-            values = tuple(kind(part) for part in text.split(",") if part.strip())
+            [kind(part) for part in parts]
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text} is not a comma list of numbers") from None
+            raise argparse.ArgumentTypeError(
+                f"{brief(text)} is not a comma list of numbers"
+            ) from None
         if empty and not text.strip():
             return ()
-        if not values or (count is not None and len(values) != count):
+        if not parts or (count is not None and len(parts) != count):
             wanted = "at least one value" if count is None else f"{count} values"
-            raise argparse.ArgumentTypeError(f"{text}: {wanted} wanted")
-        if min(values) < low:
-            raise argparse.ArgumentTypeError(f"{text}: {min(values)} is below {low:g}")
-        return values
+            raise argparse.ArgumentTypeError(f"{brief(text)}: {wanted} wanted")
+        return tuple(one(part) for part in parts)
 
     return convert
 
 
-def whole_numbers(*counts: int) -> type[argparse.Action]:
-    """An action of `nargs="+"` that takes `1 1 0` and `1,1,0` alike: so many numbers."""
+def file_name(text: str) -> str:
+    """A path as it was typed, if a file system can hold such a name."""
+    problem = name_problem(text)
+    if problem:
+        raise argparse.ArgumentTypeError(f"{brief(text)}: {problem}")
+    return text
+
+
+def whole_numbers(*counts: int, low: int, high: int) -> type[argparse.Action]:
+    """An action of `nargs="+"` that takes `1 1 0` and `1,1,0` alike: so many numbers in a range."""
     wanted = " or ".join(map(str, counts))
 
     class Collect(argparse.Action):
@@ -104,7 +134,12 @@ def whole_numbers(*counts: int) -> type[argparse.Action]:
             if len(numbers) not in counts:
                 parser.error(
                     f"argument {option_string}: {wanted} whole numbers wanted, "
-                    f"got {' '.join(parts)}"
+                    f"got {brief(' '.join(parts))}"
+                )
+            if not all(low <= part <= high for part in numbers):
+                parser.error(
+                    f"argument {option_string}: {brief(' '.join(parts))}: whole numbers from "
+                    f"{low} to {high} wanted"
                 )
             setattr(namespace, self.dest, numbers)
 
@@ -116,9 +151,11 @@ def _pixels(text: str, low: int) -> tuple[int, int]:
         parts = [int(part) for part in text.split(",")]
     except ValueError:
         parts = []
-    if len(parts) not in (1, 2) or any(part < low for part in parts):
+    if len(parts) not in (1, 2) or any(not low <= part <= SIDE for part in parts):
         least = f"{low} pixel{'s' if low > 1 else ''}"
-        raise argparse.ArgumentTypeError(f"{text}: N or HEIGHT,WIDTH of at least {least} wanted")
+        raise argparse.ArgumentTypeError(
+            f"{brief(text)}: N or HEIGHT,WIDTH of at least {least} and at most {SIDE} wanted"
+        )
     return parts[0], parts[-1]
 
 
@@ -134,9 +171,11 @@ def stride(text: str) -> tuple[int, int]:
 
 def betas(text: str) -> tuple[float, ...]:
     """Two decays in 0..1, 1 excluded."""
-    values = listed(float, 2, low=0)(text)
+    values = listed(float, 2, low=0, high=1)(text)
     if max(values) >= 1:
-        raise argparse.ArgumentTypeError(f"{text}: two numbers of at least 0 and below 1 wanted")
+        raise argparse.ArgumentTypeError(
+            f"{brief(text)}: two numbers of at least 0 and below 1 wanted"
+        )
     return values
 
 
@@ -152,7 +191,7 @@ def param_rules(text: str) -> tuple[tuple[str, float, float], ...]:
         for setting in settings:
             name, _, value = setting.partition("=")
             try:
-                if name not in values or not 0 <= float(value) < math.inf:
+                if name not in values or not 0 <= float(value) <= FACTOR:
                     raise ValueError
             except ValueError:
                 settings = []
@@ -160,7 +199,7 @@ def param_rules(text: str) -> tuple[tuple[str, float, float], ...]:
             values[name] = float(value)
         if not key or not settings:
             raise argparse.ArgumentTypeError(
-                f"{part!r}: KEY:lr=FACTOR, KEY:decay=FACTOR or both wanted, e.g. "
+                f"{brief(part)!r}: KEY:lr=FACTOR, KEY:decay=FACTOR or both wanted, e.g. "
                 "head:lr=10,norm:decay=0"
             )
         rules.append((key, values["lr"], values["decay"]))
@@ -176,14 +215,23 @@ def box(text: str) -> tuple[int, int]:
         sides = tuple(int(part) for part in text.split(","))
     except ValueError:
         sides = ()
-    if len(sides) != 2 or not sides[0] >= sides[1] >= 1:
-        raise argparse.ArgumentTypeError(f"{text}: LONG,SHORT wanted, in pixels")
+    if len(sides) != 2 or not SIDE >= sides[0] >= sides[1] >= 1:
+        raise argparse.ArgumentTypeError(
+            f"{brief(text)}: LONG,SHORT wanted, in pixels, at most {SIDE}"
+        )
     return sides[0], sides[1]
 
 
-positive_int = number(int, 1, math.inf)
-non_negative_int = number(int, 0, math.inf)
-non_negative = number(float, 0, math.inf)
-positive = number(float, 0, math.inf, open_low=True)
+positive_int = number(int, 1, COUNT)
+non_negative_int = number(int, 0, COUNT)
+non_negative = number(float, 0, FACTOR)
+positive = number(float, 0, FACTOR, open_low=True)
+pixels = number(int, 1, SIDE)
+batch_size = number(int, 1, BATCH)
+rate = number(float, 0, RATE)
+positive_rate = number(float, 0, RATE, open_low=True)
+exponent = number(float, 0, EXPONENT)
+positive_exponent = number(float, 0, EXPONENT, open_low=True)
+inference_scale = number(float, *SCALES)
 fraction = number(float, 0, 1)
 share = number(float, 0, 1, open_low=True)

@@ -127,7 +127,7 @@ def views_of(image: Picture, weights: Weights, token: Grid, top: int, stem: str)
 def draw(own: argparse.Namespace, args: argparse.Namespace, log: RunLog) -> Path:
     """Network, weights, pictures and page; returns the page."""
     image = read_picture(own.image, own.max_side)
-    world = distributed.join(args.device, args.local_rank)
+    world = distributed.join(args.device, args.local_rank, args.dist_timeout)
     net = build.place(args, build_network(args, log), world, log)
     precision, note = resolve_precision(args.precision, world.device)
     if note:

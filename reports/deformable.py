@@ -210,7 +210,7 @@ def arguments() -> Parser:
 def draw(own: argparse.Namespace, args: argparse.Namespace, log: RunLog) -> Path:
     """Network, pictures and page; returns the page."""
     image = read_picture(own.image, own.max_side)
-    world = distributed.join(args.device, args.local_rank)
+    world = distributed.join(args.device, args.local_rank, args.dist_timeout)
     net, has_boundaries = load_unept(args, log)
     build.place(args, net, world, log)  # moves it in place
     precision, note = resolve_precision(args.precision, world.device)

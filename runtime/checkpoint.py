@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -117,20 +116,3 @@ def newest(directory: Path) -> Path | None:
     """The checkpoint `--resume auto` takes, None when the directory holds none."""
     found = _files(directory, LAST)
     return found[-1] if found else None
-
-
-def load_plain(path: Path) -> dict[str, Any]:
-    """The dictionary in `path`, on the CPU, read with `weights_only=True`.
-
-    Raises ValueError with one line for a missing, truncated or foreign file.
-    """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ValueError(f"checkpoint {path} does not exist") from None
-    except (RuntimeError, EOFError, OSError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).split("\n", 1)[0][:160]
-        raise ValueError(f"checkpoint {path} is truncated or no checkpoint: {reason}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"checkpoint {path} holds a {type(content).__name__}, not a dictionary")
-    return content

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -14,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed import distributed_c10d
 
-from runtime.rendezvous import store_of_this_start
+from runtime.launch import joining, meet, read_launch
 
 ENDING = "hiseg/ending"  # key of the store that all ranks share
 
@@ -48,17 +47,23 @@ def pick_device(name: str, local_rank: int) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
-def join(device_name: str, local_rank: int) -> World:
-    """Join the process group the launcher describes; NCCL on CUDA, gloo on the CPU."""
+def join(device_name: str, local_rank: int, wait: float = 600.0) -> World:
+    """Join the process group the launcher describes; NCCL on CUDA, gloo on the CPU.
+
+    wait: seconds until all processes must be there. ValueError, in one line, when they are not, and
+    for an environment that makes no sense.
+    """
+    rank, size = read_launch(local_rank)
     device = pick_device(device_name, local_rank)
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    rank = int(os.environ.get("RANK", "0"))
     if size > 1 and not dist.is_initialized():
         backend = "nccl" if device.type == "cuda" else "gloo"
         # A rank may build centroids or write large dumps for long while the others wait.
         timeout = timedelta(hours=2)
-        store = store_of_this_start(rank, size, timeout)
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
+        with joining(rank, size, wait):
+            store = meet(rank, size, wait, timeout)
+            dist.init_process_group(
+                backend, store=store, rank=rank, world_size=size, timeout=timeout
+            )
     return World(rank=rank, size=size, local_rank=local_rank, device=device)
 
 

@@ -12,23 +12,20 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from datetime import timedelta
 
 from torch.distributed.distributed_c10d import PrefixStore, Store
-from torch.distributed.rendezvous import rendezvous
 
 PAUSE = 0.02  # seconds between two looks
 
 
-def store_of_this_start(rank: int, size: int, timeout: timedelta) -> Store | None:
-    """The store of a launcher that outlives this start, under a name of its own; else None.
+def of_this_start(store: Store, rank: int, size: int, seconds: float) -> Store:
+    """`store`, under a name of this start's own where a launcher keeps it for several starts.
 
-    Collective. TimeoutError when not all `size` ranks come.
+    Collective. TimeoutError when not all `size` ranks come within `seconds`.
     """
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        return None
-    store, _, _ = next(rendezvous("env://", rank, size, timeout=timeout))
-    deadline = time.monotonic() + timeout.total_seconds()
+        return store
+    deadline = time.monotonic() + seconds
     name = uuid.uuid4().hex
     if rank:
         name = _ask(store, rank, deadline)

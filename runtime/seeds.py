@@ -15,7 +15,7 @@ def seed_everything(seed: int, rank: int, deterministic: bool) -> None:
     """Seed Python, NumPy and torch of this process; ranks draw different dropout masks."""
     random.seed(seed * 1009 + rank)
     np.random.seed((seed * 1009 + rank) % 2**32)
-    torch.manual_seed(seed * 1009 + rank)
+    torch.manual_seed((seed * 1009 + rank) % 2**64)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         # Bilinear resizing has no deterministic CUDA backward: warn instead of refusing to run.

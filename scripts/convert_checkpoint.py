@@ -27,6 +27,7 @@ from config import UserError, wrong_input
 from network.convert import read_checkpoint
 from network.convert.checkpoint import HEADER_KEY, split_weights
 from runtime.files import write_atomic
+from runtime.limits import brief, name_problem
 
 
 def plain_entries(facts: dict[str, Any]) -> dict[str, Any]:
@@ -52,6 +53,9 @@ def convert(source: Path, target: Path, trust: bool) -> dict[str, Any]:
     """Write `target`; returns its metadata. Raises UserError for a useless source or target."""
     if target.suffix != ".safetensors":
         raise UserError(f"{target}: the output must be named *.safetensors")
+    problem = name_problem(str(target))
+    if problem is not None:
+        raise UserError(f"{brief(target)}: {problem}")
     if not target.parent.is_dir():
         raise UserError(f"{target}: the folder {target.parent} does not exist")
     state, facts = split_weights(read_checkpoint(source, trust))

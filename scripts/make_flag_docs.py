@@ -17,6 +17,7 @@ from pathlib import Path
 import config
 import flags
 from flags.classification import DEFAULTS as TASK_DEFAULTS
+from flags.values import exact
 
 HEADER = """\
 # Flags and configuration keys
@@ -46,6 +47,7 @@ SPELLINGS = {  # of converters of flags/values.py that are no ranges of numbers
     "box": "long,short",
     "betas": "2 numbers below 1",
     "param_rules": "KEY:lr=F:decay=F, several",
+    "file_name": "a path",
 }
 
 
@@ -69,14 +71,12 @@ def bounds(convert: Callable[[str], object]) -> str:
     kind = inside.get("kind", convert)
     name = {int: "integer", float: "number"}.get(kind) or SPELLINGS.get(convert.__name__, "text")
     if "count" in inside:
-        count = inside["count"]
-        name = f"{bounds(kind)}," if inspect.isfunction(kind) else name
-        return f"{name} list" if count is None else f"{count} {name}s"
+        count, one = inside["count"], bounds(inside["one"])
+        return f"{one}, list" if count is None else f"{count} x {one}"
     if "low" not in inside:
         return name
-    low, high = inside["low"], inside["high"]
-    text = f"{name} {'>' if inside['open_low'] else '>='} {low:g}"
-    return text if high == float("inf") else f"{name} {low:g} to {high:g}"
+    low = f"{'above ' if inside['open_low'] else ''}{exact(inside['low'])}"
+    return f"{name} {low} to {exact(inside['high'])}"
 
 
 def accepted(action: argparse.Action) -> str:
@@ -88,6 +88,8 @@ def accepted(action: argparse.Action) -> str:
     if action.type is None:
         return str(action.metavar or "text")
     text = bounds(action.type) if callable(action.type) else "text"
+    if text == SPELLINGS["file_name"] and action.metavar:
+        return str(action.metavar)
     return f"{' '.join(action.metavar)}: {text}" if isinstance(action.metavar, tuple) else text
 
 

@@ -12,12 +12,15 @@ become `#SBATCH --KEY=VALUE`. Standard library only: it runs on a login node.
 from __future__ import annotations
 
 import argparse
+import math
+import os
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 # Everything before the interpreter, the interpreter, a launcher of one node, the program.
 COMMAND = re.compile(
@@ -48,17 +51,45 @@ class SubmitError(Exception):
     """The submission can not become a job; the message says why in one line."""
 
 
+class _Parser(argparse.ArgumentParser):
+    """argparse whose errors are one line, which runx shows."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SubmitError(" ".join(message.split()))
+
+
+def number(kind: type, low: float, high: float) -> Callable[[str], float]:
+    """A converter of numbers `low`..`high`."""
+
+    def convert(text: str) -> float:
+        try:
+            value: float = kind(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            name = "whole number" if kind is int else "number"
+            shown = text if len(text) <= 40 else f"{text[:37]}..."
+            raise argparse.ArgumentTypeError(
+                f"{shown}: a {name} of at least {low} and at most {high} wanted"
+            )
+        return value
+
+    return convert
+
+
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """Known options, and all others as the text behind `#SBATCH `."""
-    parser = argparse.ArgumentParser(prog="submit_job", allow_abbrev=False)
+    parser = _Parser(prog="submit_job", allow_abbrev=False)
     parser.add_argument("--command", required=True, help="the command of the run, shell text")
     parser.add_argument("--logdir", required=True, type=Path, help="where job files and output go")
     parser.add_argument("--name", default="hiseg", help="name of the job")
-    parser.add_argument("--nodes", type=int, default=1, help="number of nodes")
-    parser.add_argument("--gpu", type=int, help="GPUs and processes a node; 0: none")
-    parser.add_argument("--cpu", type=int, help="CPU cores a node")
-    parser.add_argument("--mem", type=int, help="memory a node, GB")
-    parser.add_argument("--duration", type=float, help="time limit, hours")
+    parser.add_argument("--nodes", type=number(int, 1, 10**6), default=1, help="number of nodes")
+    parser.add_argument(
+        "--gpu", type=number(int, 0, 1024), help="GPUs and processes a node; 0: none"
+    )
+    parser.add_argument("--cpu", type=number(int, 0, 65536), help="CPU cores a node")
+    parser.add_argument("--mem", type=number(int, 0, 10**6), help="memory a node, GB")
+    parser.add_argument("--duration", type=number(float, 0, 87600), help="time limit, hours")
     parser.add_argument("--image", help="not used: Slurm runs the environment you submit from")
     args, unknown = parser.parse_known_args(argv)
     return args, passed_on(unknown)
@@ -116,17 +147,24 @@ def directives(args: argparse.Namespace, more: Sequence[str]) -> list[str]:
 
 
 def write_job(args: argparse.Namespace, more: Sequence[str]) -> Path:
-    """Write node.sh and job.sbatch to the log directory; returns the latter."""
-    if args.nodes < 1:
-        raise SubmitError(f"--nodes {args.nodes}: at least 1")
+    """Write node.sh and job.sbatch to the log directory; returns the latter.
+
+    SubmitError where they can not be written.
+    """
     command, _ = node_command(args.command, args.gpu)
-    folder: Path = args.logdir.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    node, job = folder / "node.sh", folder / "job.sbatch"
-    node.write_text(f"#!/bin/bash\n{command}\n", encoding="utf-8")
-    lines = "\n".join(f"#SBATCH {option}" for option in directives(args, more))
-    text = JOB.format(directives=lines, node=shlex.quote(str(node)))
-    job.write_text(text, encoding="utf-8")
+    try:
+        folder: Path = args.logdir.resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        node, job = folder / "node.sh", folder / "job.sbatch"
+        lines = "\n".join(f"#SBATCH {option}" for option in directives(args, more))
+        text = JOB.format(directives=lines, node=shlex.quote(str(node)))
+        node.write_bytes(os.fsencode(f"#!/bin/bash\n{command}\n"))
+        job.write_bytes(os.fsencode(text))
+    except (OSError, RuntimeError, ValueError) as error:  # the last two: loops of links, NUL
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        shown = str(args.logdir)
+        shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+        raise SubmitError(f"--logdir {shown} can not be written: {reason}") from error
     return job
 
 

@@ -19,7 +19,8 @@ PACKAGES = (
 OWN = {*PACKAGES, "config", "train", "eval", "tests"}
 
 RESULTS = ("engine.result", "engine.evaluate.EvalSummary")  # what sinks and pages are given
-FILES_LEAF = "runtime.files"  # writes files whole or not at all; anyone may import it
+# Anyone may import these: writing files whole or not at all, ranges and names of values.
+FILES_LEAF, LIMITS = "runtime.files", "runtime.limits"
 BATCHES = ("datasets.loader", "datasets.samplers", "datasets.spec")  # what a loop is fed with
 
 # File (the first matching pattern counts) -> what it may import of this project, besides the
@@ -149,7 +150,7 @@ def rule(file: str) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("file", FILES)
 def test_imports_point_the_allowed_way(file: str) -> None:
-    allowed = (*rule(file), FILES_LEAF)
+    allowed = (*rule(file), FILES_LEAF, LIMITS)
     wrong = [
         name
         for name in imported(file)

@@ -7,6 +7,7 @@ import _codecs
 import argparse
 import json
 import pickle
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import safetensors.torch
 import torch
 
 from config import UserError
+from network.convert.schema import check_own, is_own
+from runtime.limits import brief, name_problem
 
 HEADER_KEY = "hiseg"  # metadata entry of our .safetensors files: everything but the tensors
 
@@ -40,6 +43,15 @@ PLAIN_DATA: list[Any] = [
 NEEDS_CODE = ("WeightsUnpickler error", "unsupported GLOBAL", "Unsupported global")
 
 
+# What readers of files raise for bytes that are no such file. The pickle machine believes what it
+# reads until an operation fails, so that this may be any of these.
+DAMAGED = (
+    safetensors.SafetensorError, zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError,
+    OSError, LookupError, ValueError, TypeError, AttributeError, AssertionError, MemoryError,
+    OverflowError, struct.error,
+)  # fmt: skip
+
+
 def _one_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).split("\n", 1)[0][:160]
 
@@ -50,9 +62,14 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         header = json.loads(metadata.get(HEADER_KEY, "{}"))
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
+    except DAMAGED as error:
         reason = _one_line(error)
         raise UserError(f"{path} is truncated or no safetensors file: {reason}") from error
+    if not isinstance(header, dict):
+        raise UserError(
+            f"{path} is damaged: its {HEADER_KEY} header is a {type(header).__name__}, "
+            "a dictionary wanted"
+        )
     return {**header, "state_dict": tensors}
 
 
@@ -69,7 +86,7 @@ def _read_pickle(path: Path, trust: bool) -> Any:
                 f"python scripts/convert_checkpoint.py {path} OUT.safetensors --trust"
             ) from error
         raise UserError(f"{path} is truncated or no checkpoint: {_one_line(error)}") from error
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise UserError(f"{path} is truncated or no checkpoint: {_one_line(error)}") from error
 
 
@@ -78,16 +95,21 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
 
     A safetensors file comes back as its header entries plus `state_dict`. Pickles are read with
     `weights_only=True` unless `trust` is given, which lets the file run code. Raises UserError
-    for a missing, truncated or foreign file and for a pickle that needs trust.
+    for a missing, truncated or foreign file, for a pickle that needs trust, and for a file of this
+    program with a wrong entry.
     """
-    path = Path(path)
+    path, problem = Path(path), name_problem(str(path))
+    if problem is not None:
+        raise UserError(f"checkpoint {brief(path)}: {problem}")
     if not path.is_file():
-        raise UserError(f"checkpoint {path} does not exist")
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    content = _read_pickle(path, trust)
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise UserError(f"checkpoint {path} {what}")
+    is_plain = path.suffix == ".safetensors"
+    content = _read_safetensors(path) if is_plain else _read_pickle(path, trust)
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not a dictionary of weights")
+    if is_own(content):
+        check_own(content, str(path), training=not is_plain)
     return content
 
 

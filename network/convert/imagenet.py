@@ -15,6 +15,7 @@ from config import UserError
 from network.convert import hila
 from network.convert.checkpoint import read_checkpoint, split_weights
 from network.convert.entries import after_pretraining, dead_names, is_dead, is_fresh
+from network.convert.entries_check import not_finite
 from network.convert.fit import fitted
 from network.convert.nvidia import strip_saved_prefix
 from network.convert.report import LoadReport, shortened
@@ -120,6 +121,9 @@ def load_trunk(net: nn.Module, path: str) -> LoadReport:
         title = f"--pretrained {path}"
         other_stages = hila.stage_set(found) and hila.misfit(title, own, found)
         raise UserError(other_stages or f"{title} does not fit the trunk: {shortened(wrong)}")
+    broken = not_finite(found)
+    if broken is not None:
+        raise UserError(f"--pretrained {path}: {broken} holds NaN or infinite numbers")
     for key, value in found.items():
         own[key].copy_(value)
     filled = after_pretraining(backbone, found)

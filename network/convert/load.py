@@ -13,6 +13,7 @@ from config import UserError
 from network.convert import hanet, hila, imagenet
 from network.convert.checkpoint import read_checkpoint, split_weights
 from network.convert.entries import dead_names, is_dead
+from network.convert.entries_check import not_finite
 from network.convert.fit import fitted
 from network.convert.nvidia import BACKBONE_PREFIX, official_name, strip_saved_prefix, to_wanted
 from network.convert.refusal import Source, another_trunk, net_title, other_classes, refusal
@@ -149,6 +150,9 @@ def load_official(
     names = [*report.missing, *misfits]
     if report.unexpected or not all(_allowed(name, partial) for name in names):
         raise UserError(_reason(net, state, about, report, misfits))
+    broken = not_finite(found)
+    if broken is not None:
+        raise UserError(f"{title}: {broken} holds NaN or infinite numbers; take another file")
     _copy(net, found)
     return report
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from config import UserError
 from network.convert.checkpoint import split_weights
+from network.convert.entries_check import not_finite
 from network.convert.hanet import official_name
 
 TABLE_END = ".pos_layer.weight"
@@ -36,6 +37,9 @@ def load_position_tables(net: nn.Module, content: dict[str, Any], title: str) ->
                 f"--snapshot_pe {title}: {key} of {'x'.join(map(str, value.shape))} wanted, the "
                 f"file has {has}"
             )
+    broken = not_finite({key: found[official_name(key)] for key in own})
+    if broken is not None:
+        raise UserError(f"--snapshot_pe {title}: {broken} holds NaN or infinite numbers")
     with torch.no_grad():
         for key, value in own.items():
             value.copy_(found[official_name(key)])

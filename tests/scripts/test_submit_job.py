@@ -136,6 +136,37 @@ def test_what_can_not_be_submitted_is_one_line(
     assert len(lines) == 1 and lines[0].startswith("error: ") and words in lines[0]
 
 
+PROGRAM = ["--command", "python train.py"]
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (["--duration", "inf"], "--duration: inf: a number of at least 0 and at most 87600"),
+        (["--duration", "nan"], "--duration: nan"),
+        (["--duration", "1e300"], "--duration: 1e300"),
+        (["--duration", "-1"], "--duration"),
+        (["--nodes", "-1"], "--nodes"),
+        (["--nodes", "9" * 5000], "--nodes: 999"),
+        (["--gpu", "1e3"], "--gpu: 1e3: a whole number"),
+        (["--mem", str(10**30)], "--mem"),
+        (["--cpu", "x"], "--cpu: x"),
+        (["--logdir", "n" * 300], "can not be written: File name too long"),
+        (["--logdir", "/dev/null/log"], "can not be written: Not a directory"),
+        (["--logdir", "a\0b"], "can not be written"),
+        (["--logdir"], "--logdir: expected one argument"),
+    ],
+)
+def test_numbers_and_folders_without_sense_are_one_line(
+    option: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert submit_job.main([*PROGRAM, "--logdir", str(tmp_path / "log"), *option]) == 2
+    shown = capsys.readouterr()
+    lines = shown.out.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ") and words in lines[0]
+    assert shown.err == "" and not list(tmp_path.iterdir())
+
+
 def test_a_refusal_of_slurm_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The weights and the optimiser state of a checkpoint: do they fit, and putting them in place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# What an optimiser keeps of each parameter and can not do without.
+KEPT: dict[type, tuple[str, ...]] = {
+    torch.optim.SGD: (),
+    torch.optim.Adam: ("step", "exp_avg", "exp_avg_sq"),
+    torch.optim.AdamW: ("step", "exp_avg", "exp_avg_sq"),
+    torch.optim.RAdam: ("step", "exp_avg", "exp_avg_sq"),
+}
+SCALARS = ("step",)  # of the state: no tensors of the shape of the parameter
+OTHERS_TRAINED = (
+    "--resume: other parameters are trained than in the run that wrote the file; give "
+    "--aux_weight (0 or not) and --train_only as there, or use --snapshot"
+)
+
+
+def check_fits(own: Mapping[str, Tensor], saved: Mapping[str, Tensor], entry: str) -> None:
+    """ValueError for the first weight of a file that is missing, unknown or of another shape."""
+    for name, value in own.items():
+        if name not in saved:
+            raise ValueError(f"--resume: {entry} of the file lacks {name}")
+        if saved[name].shape != value.shape:
+            raise ValueError(
+                f"--resume: {entry}.{name} of the file is {tuple(saved[name].shape)}, the network "
+                f"has {tuple(value.shape)}"
+            )
+    for name in saved:
+        if name not in own:
+            raise ValueError(f"--resume: {entry}.{name} of the file is no weight of the network")
+
+
+def check_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
+    """ValueError unless the state in a file is of such an optimiser over such parameters."""
+    groups = optimizer.param_groups
+    sizes = [len(group["params"]) for group in groups]
+    if sizes != [len(group["params"]) for group in saved["param_groups"]]:
+        raise ValueError(OTHERS_TRAINED)
+    numbers = [number for group in saved["param_groups"] for number in group["params"]]
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    for number, parameter in zip(numbers, parameters, strict=True):
+        state = saved["state"].get(number)
+        if state is None:
+            continue
+        for name in KEPT.get(type(optimizer), ()):
+            if state.get(name) is None:
+                raise ValueError(f"--resume: entry optimizer.state.{number}.{name} is missing")
+        for name, value in state.items():
+            is_tensor = isinstance(value, Tensor)
+            shape = tuple(value.shape) if is_tensor else ()
+            if name in SCALARS:
+                if is_tensor and value.numel() != 1:
+                    raise ValueError(
+                        f"--resume: entry optimizer.state.{number}.{name} is {shape}, one number "
+                        "wanted"
+                    )
+            elif value is not None and shape != tuple(parameter.shape):
+                raise ValueError(
+                    f"--resume: entry optimizer.state.{number}.{name} is {shape}, its weight "
+                    f"{tuple(parameter.shape)}"
+                )
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
+    """The state of a file under the settings of this run, group by group.
+
+    Rates, decays and kin are those of `optimizer`, whose groups follow from the flags; the rate of
+    now stays that of the file until the schedule sets it at the next step.
+    """
+    own = [
+        {name: value for name, value in group.items() if name not in ("params", "lr")}
+        for group in optimizer.param_groups
+    ]
+    optimizer.load_state_dict(dict(saved))
+    for group, settings in zip(optimizer.param_groups, own, strict=True):
+        group.update(settings)

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of a resumed run beside those of its file: what is applied, and what is refused.
+
+Which setting is which stands in `engine/resume_tables.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from engine.class_tables import class_difference
+from engine.resume_tables import APPLIED, BETWEEN_EPOCHS, REFUSED
+
+STARTING_POINTS = {"pretrained"}  # options that say where weights began, which are in the file
+MEMORY = {"grad_ckpt"}  # options of the network that change no number
+
+Settings = dict[str, Any]
+IS_OFF: dict[str, Callable[[Any], bool]] = {  # between these and the rest the state does not fit
+    "ema": lambda value: value is None,
+    "ocr_alpha": lambda value: value == 0,  # heads without a loss are frozen
+}
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as the lists that a file gives back."""
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+class Tree(Protocol):
+    """The sections of `config.Config` that hold settings of a training, dataclasses."""
+
+    DATASET: Any
+    LOSS: Any
+
+
+def settings_of(args: argparse.Namespace, cfg: Tree, steps: int) -> Settings:
+    """What decides a run, in plain types, as a checkpoint keeps it.
+
+    steps: loader batches of an epoch.
+    """
+    decides = APPLIED | BETWEEN_EPOCHS | REFUSED
+    found = {name: _plain(value) for name, value in vars(args).items() if name in decides}
+    for section, values in (("DATASET", cfg.DATASET), ("LOSS", cfg.LOSS)):
+        for item in dataclasses.fields(values):
+            name = f"{section}.{item.name}"
+            if name in decides:
+                found[name] = _plain(getattr(values, item.name))
+    return {**found, "steps_per_epoch": steps}
+
+
+def recorded(content: Mapping[str, Any]) -> Settings:
+    """The settings in a file; of files of earlier versions, which have none, what the optimiser
+    tells."""
+    if "settings" in content:
+        return dict(content["settings"])
+    group = content["optimizer"]["param_groups"][0]
+    named = {"momentum": "momentum", "betas": "betas", "adam_eps": "eps", "amsgrad": "amsgrad"}
+    found = {ours: _plain(group[theirs]) for ours, theirs in named.items() if theirs in group}
+    if "momentum" in group:
+        kind = "sgd"
+    elif "amsgrad" not in group:
+        kind = "radam"
+    else:
+        kind = "adamw" if group.get("decoupled_weight_decay") else "adam"
+    return {**found, "optimizer": kind}
+
+
+@dataclass
+class Comparison:
+    """Lines about what differs: `refused` ends the resume, `applied` goes to the log."""
+
+    refused: list[str] = field(default_factory=list)
+    applied: list[str] = field(default_factory=list)
+
+
+def _flag(name: str) -> str:
+    return name if "." in name or name == "steps_per_epoch" else f"--{name}"
+
+
+def _shown(value: Any) -> str:
+    """A setting as one would type it; nothing must not be an empty place."""
+    if value is None or value in ("", []):
+        return "none"
+    if isinstance(value, list):
+        return ",".join(str(item) for item in value)
+    return str(value)
+
+
+def compare_settings(saved: Settings, own: Settings, epoch: int, step: int) -> Comparison:
+    """Each setting that a file and this run know and that differs.
+
+    epoch, step: where the file was written.
+    """
+    found = Comparison()
+    by_iteration = own.get("lr_by") == "iter" and own.get("max_iter") is None
+    changed = [name for name in own if name in saved and _plain(saved[name]) != own[name]]
+    if set(changed) & {"bs_trn", "accum_steps", "test_mode"} and "steps_per_epoch" in changed:
+        changed.remove("steps_per_epoch")  # follows from them
+    for name in changed:
+        old, new = _plain(saved[name]), own[name]
+        text = f"{_flag(name)} {_shown(old)} (this run {_shown(new)})"
+        is_off = IS_OFF.get(name)
+        if name in REFUSED or (is_off is not None and is_off(old) != is_off(new)):
+            found.refused.append(text)
+        elif name in BETWEEN_EPOCHS and step > 0:
+            found.refused.append(f"{text} inside epoch {epoch}")
+        elif name in ("bs_trn", "accum_steps") and by_iteration:
+            found.refused.append(f"{text} with a rate by the iterations of --max_epoch")
+        elif name == "steps_per_epoch":
+            found.applied.append(f"{_shown(old)} -> {_shown(new)} steps an epoch: the set changed")
+        else:
+            found.applied.append(f"{_flag(name)} {_shown(old)} -> {_shown(new)}")
+    return found
+
+
+def compare_facts(content: Mapping[str, Any], own: Mapping[str, Any], world: int) -> list[str]:
+    """What makes a file that of another run: one text for each entry, empty if none does."""
+    found = [
+        f"{name} {content[name]} (this run {own[name]})"
+        for name in ("arch", "num_classes", "seed", "dataset")
+        if name in content and name in own and content[name] != own[name]
+    ]
+    if "arch" in own and content.get("arch") == own["arch"]:
+        options = different_options(content["model_options"], own["model_options"])
+        way = "; boundary_heads follows --dt_offset_wt"
+        found += [text + (way if text.startswith("boundary_heads") else "") for text in options]
+    if "class_names" in content and "class_names" in own:
+        difference = class_difference(content["class_names"], own["class_names"])
+        if difference and len(content["class_names"]) == len(own["class_names"]):
+            found.append(difference)
+    if content.get("param_rules", []) != own.get("param_rules", []):
+        found.append("--param_rules, --hanet_lr or --backbone_lr (give those of the file)")
+    positions = own.get("positions")
+    if content.get("positions", positions) != positions:
+        trained, way = ("without", "add") if positions else ("with", "leave out")
+        found.append(f"trained {trained} row positions ({way} --no_pos_dataset)")
+    if content["world_size"] != world:
+        found.append(
+            f"written by {content['world_size']} processes, this run has {world} (start as many)"
+        )
+    return found
+
+
+def different_options(saved: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+    """The options of the network that differ from those of a checkpoint, with both values."""
+    return [
+        f"{name} {_option(saved.get(name))} (this run {_option(own.get(name))})"
+        for name in sorted((saved.keys() | own.keys()) - STARTING_POINTS - MEMORY)
+        if saved.get(name) != own.get(name)
+    ]
+
+
+def _option(value: object) -> object:
+    return "none" if value is None or value in ("", [], ()) else value
+
+
+def refusal(refused: Sequence[str]) -> str:
+    """The one line about everything that is refused."""
+    return (
+        f"--resume: the file has {', '.join(refused)}; these decide a run and can not change in "
+        "it: give them as they were, or start anew from the weights with --snapshot"
+    )

@@ -15,12 +15,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 import config
 import flags
 from config import Config
-from engine import build, resume_tables
+from engine import build, resume_tables, state
 from engine.class_tables import class_difference
 from engine.optim import make_optimizer
 from engine.resume_rules import compare_settings, recorded, settings_of
 from engine.state import Progress, TrainState
-from network.convert.schema import PROGRESS, check_own, check_resumable
+from network.convert import schema
+from network.convert.schema import check_own, check_resumable
 from tests.flags.test_classification import resolved
 
 TABLES = ("APPLIED", "BETWEEN_EPOCHS", "REFUSED", "IN_THE_FILE", "UNRELATED")
@@ -42,8 +43,9 @@ def test_every_flag_and_key_stands_in_exactly_one_table() -> None:
     assert set(placed) - {"DATASET.CITYSCAPES_DIR"} == known
 
 
-def test_the_reader_knows_every_field_of_the_progress() -> None:
-    assert set(PROGRESS) == {item.name for item in dataclasses.fields(Progress)}
+def test_reader_and_writer_of_files_agree() -> None:
+    assert schema.FORMAT == state.FORMAT
+    assert set(schema.PROGRESS) == {item.name for item in dataclasses.fields(Progress)}
 
 
 NET = {"arch": "basic.HRNet", "num_classes": 3, "model_options": {"hrnet_width": 4}}

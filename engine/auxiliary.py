@@ -87,7 +87,7 @@ def _reached(net: nn.Module) -> dict[str, set[str]]:
     """
     modes = [(module, module.training) for module in net.modules()]
     fake = FakeTensorMode(allow_non_fake_inputs=True)
-    state = {
+    state: dict[str, Tensor] = {
         name: fake.from_tensor(value)
         for name, value in (*net.named_parameters(), *net.named_buffers())
     }
@@ -113,7 +113,8 @@ def _leaves(output: Tensor, names: dict[int, str]) -> set[str]:
         if node is None or node in seen:
             continue
         seen.add(node)
-        if id(getattr(node, "variable", None)) in names:
-            found.add(names[id(node.variable)])
+        leaf = getattr(node, "variable", None)  # of a parameter; other nodes are operations
+        if id(leaf) in names:
+            found.add(names[id(leaf)])
         nodes += [following for following, _ in node.next_functions]
     return found

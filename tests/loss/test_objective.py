@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from argparse import Namespace
 from types import SimpleNamespace
 
@@ -190,7 +191,7 @@ def test_mmseg_flags_reach_the_cross_entropy() -> None:
 def test_the_official_histogram_is_refused_where_no_label_falls_into_its_last_bin(ignore, refused):
     cfg = Config()
     cfg.LOSS = dataclasses.replace(cfg.LOSS, HISTOGRAM_OFFICIAL=True)
-    spec = dataclasses.replace(SPEC, ignore_label=ignore)
+    spec = SimpleNamespace(num_classes=5, ignore_label=ignore)
     args = Namespace(**{**FLAGS, "img_wt_loss": True})
     if refused:
         with pytest.raises(UserError, match="HISTOGRAM_OFFICIAL has no effect here"):

@@ -110,7 +110,7 @@ def cache_key(items: Sequence[Item], spec: DatasetSpec, tile: int) -> str:
     that is moved keeps its cache. Raises DataError for a missing label.
     """
     digest = hashlib.sha256()
-    parts: list[object] = [VERSION, tile, spec.num_classes, spec.lut().tolist()]
+    parts: list[object] = [VERSION, tile, spec.num_classes, spec.label_rules()]
     digest.update(json.dumps(parts).encode())
     for item in items:
         parts = [item.name, *(part for path in item.label_files() for part in _stamp(path))]

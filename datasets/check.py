@@ -36,11 +36,13 @@ from datasets.base import (
     map_ids,
     mismatch_text,
     read_ids,
-    read_image,
+    read_item_image,
     unknown_ids_text,
 )
 from datasets.check_classes import ClassReport, check_class_folders, count_table
+from datasets.check_formats import ImageForm, format_notes, image_form, mixed_labels
 from datasets.classify_build import imagenet_root
+from datasets.ids import low_bits
 from datasets.spec import NUM_RAW_IDS, DatasetSpec, Item, shifted_labels_text
 from flags import Parser
 
@@ -50,7 +52,10 @@ IMAGENET = "imagenet"
 
 @dataclass
 class Finding:
-    """What one item holds: problems, pixels a train id, colour sums, a hash, raw ids in use."""
+    """What one item holds: problems, pixels a train id, colour sums, a hash, raw ids in use.
+
+    form, label_bits: how image and label are stored, None where they can not be read.
+    """
 
     item: Item
     problems: list[str] = field(default_factory=list)
@@ -60,6 +65,8 @@ class Finding:
     digest: str = ""
     is_binary: bool = False
     used: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(NUM_RAW_IDS, bool))
+    form: ImageForm | None = None
+    label_bits: int | None = None
 
 
 def inspect(item: Item, spec: DatasetSpec) -> Finding:
@@ -67,7 +74,8 @@ def inspect(item: Item, spec: DatasetSpec) -> Finding:
     finding = Finding(item)
     shape = None
     try:
-        image = read_image(item.image)
+        image = read_item_image(item)
+        finding.form = image_form(item, image)
         shape = image.shape[:2]
         finding.size = shape[0], shape[1]
         finding.digest = hashlib.blake2b(image.tobytes() + str(shape).encode()).hexdigest()
@@ -80,6 +88,7 @@ def inspect(item: Item, spec: DatasetSpec) -> Finding:
         return finding
     try:
         ids = read_ids(item.label, spec)
+        finding.label_bits = low_bits(item.label)
     except DataError as error:
         finding.problems.append(str(error))
         return finding
@@ -158,7 +167,7 @@ def notes(report: SplitReport, spec: DatasetSpec) -> list[str]:
     """What is odd about a split without being wrong."""
     labelled = [finding for finding in report.findings if finding.item.label is not None]
     if not labelled:
-        return []
+        return format_notes(report.name, report.findings)
     lines = []
     counts = report.counts
     absent = [name for number, name in enumerate(spec.class_names) if not counts[number]]
@@ -169,7 +178,7 @@ def notes(report: SplitReport, spec: DatasetSpec) -> list[str]:
             f"{report.name}: every label holds only 0 and 255, as masks for viewing do; "
             "map 255 to a class unless it means ignore"
         )
-    return lines
+    return lines + format_notes(report.name, report.findings)
 
 
 def class_table(reports: Sequence[SplitReport], spec: DatasetSpec) -> str:
@@ -220,6 +229,7 @@ def print_report(reports: Sequence[SplitReport], spec: DatasetSpec) -> int:
     across, inside = duplicates(reports)
     remarks = [line for report in reports for line in notes(report, spec)] + inside
     problems = [line for report in reports for line in report.problems()] + across
+    problems += mixed_labels([finding for report in reports for finding in report.findings])
     return _print_lines(remarks, problems)
 
 

@@ -7,6 +7,7 @@
     palette: [[0, 80, 160], ...]     # optional, one colour a class
     ids: {7: 0, 8: 1, 26: 2, 0: 255} # optional, value in the label files -> class or ignore
     ignore: 255                      # optional
+    colors: {"#0050a0": water, ...}  # optional, and exif:, range:; see `custom_reading`
     image_suffix: _rgb               # optional, ends of the stems that differ:
     label_suffix: _mask              #   quay1_rgb.jpg belongs to quay1_mask.png
     splits:
@@ -27,8 +28,9 @@ import yaml
 
 from config import near
 from datasets.base import DataError
+from datasets.custom_reading import color_map, is_turned, value_range
 from datasets.folder import find_images, is_image
-from datasets.spec import IGNORE, Color, DatasetSpec, Item
+from datasets.spec import IGNORE, NUM_RAW_IDS, RAW_IDS, Color, DatasetSpec, Item
 
 KEYS = (
     "name",
@@ -37,10 +39,14 @@ KEYS = (
     "palette",
     "ids",
     "ignore",
+    "colors",
+    "exif",
+    "range",
     "image_suffix",
     "label_suffix",
     "splits",
 )
+NO_ID = -1
 SPLIT_KEYS = ("images", "labels")
 
 
@@ -91,6 +97,12 @@ class Description:
             raise self.error("names", f"must be a list of texts, got {names!r}")
         if not names or len(set(names)) != len(names):
             raise self.error("names", f"must hold every class once, got {names!r}")
+        if len(names) >= NUM_RAW_IDS:
+            raise self.error(
+                "names",
+                f"holds {len(names)} classes; at most 255 are possible, for train ids have 8 bit "
+                "and one of the 256 is the ignore label",
+            )
         ignore = self._integer(self.tree.get("ignore", IGNORE), "ignore", len(names))
         ids = self._id_map(len(names), ignore)
         raw: dict[int, int] = {}
@@ -99,13 +111,20 @@ class Description:
         unused = [name for number, name in enumerate(names) if number not in raw]
         if unused:
             raise self.error("ids", f"maps nothing to {', '.join(unused)}")
+        colors = None
+        if "colors" in self.tree:
+            if ignore not in ids.values():
+                ids[NO_ID] = ignore  # so that colours can be ignored without a value in `ids`
+            colors = color_map(self.tree["colors"], names, ids, ignore, self.error)
         return DatasetSpec(
             name=self._text("name", self.path.stem),
             class_names=tuple(names),
-            palette=self._palette(len(names)),
+            palette=self._palette(len(names), colors, ids),
             id_to_train_id=ids,
             ignore_label=ignore,
             train_id_to_id=tuple(raw[number] for number in range(len(names))),
+            color_to_id=colors,
+            exact_colors=colors is not None,
         )
 
     def _id_map(self, count: int, ignore: int) -> dict[int, int]:
@@ -113,7 +132,7 @@ class Description:
             return {**{number: number for number in range(count)}, ignore: ignore}
         ids = {}
         for raw, train_id in self._mapping(self.tree["ids"], "ids").items():
-            value = self._integer(raw, "ids: key")
+            value = self._integer(raw, "ids: key", RAW_IDS[0], RAW_IDS[-1])
             ids[value] = self._integer(train_id, f"ids: {raw}")
             if ids[value] >= count and ids[value] != ignore:
                 raise self.error(
@@ -121,8 +140,14 @@ class Description:
                 )
         return ids
 
-    def _palette(self, count: int) -> tuple[Color, ...]:
+    def _palette(
+        self, count: int, labels: Mapping[Color, int] | None, ids: Mapping[int, int]
+    ) -> tuple[Color, ...]:
+        """One colour a class: its row, or the first that label files give it, or one of many."""
         rows = self.tree.get("palette")
+        if rows is None and labels is not None:
+            first = {ids[raw]: color for color, raw in reversed(labels.items())}
+            return tuple(first[number] for number in range(count))
         if rows is None:
             return tuple(_hue(number / count) for number in range(count))
         if not isinstance(rows, list) or len(rows) != count:
@@ -148,12 +173,14 @@ class Description:
         if images is None:
             raise self.error(where, "needs images: a folder or a pattern")
         labels = self._stems(entry, "labels", where, "label_suffix")
+        turned = is_turned(self.tree.get("exif"), self.error)
+        levels = value_range(self.tree.get("range"), self.error)
         items = []
         for stem, image in images.items():
             label = None if labels is None else labels.get(stem)
             if labels is not None and label is None:
                 raise DataError(f"{image}: no label {stem} in {entry['labels']} ({self.path})")
-            items.append(Item(name=stem, image=image, label=label))
+            items.append(Item(name=stem, image=image, label=label, turned=turned, levels=levels))
         return items
 
     def _stems(

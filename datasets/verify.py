@@ -21,7 +21,7 @@ import numpy.typing as npt
 from datasets.base import (
     DataError,
     ids_in_use,
-    image_size,
+    item_size,
     label_size,
     map_ids,
     mismatch_text,
@@ -29,6 +29,7 @@ from datasets.base import (
     read_item_label,
     unknown_ids_text,
 )
+from datasets.ids import low_bits, mixed_depth_text
 from datasets.spec import NUM_RAW_IDS, DatasetSpec, Item, shifted_labels_text
 
 T = TypeVar("T")
@@ -40,11 +41,12 @@ def fingerprint(items: Sequence[Item], spec: DatasetSpec) -> str:
 
     Raises DataError for a file that is not there.
     """
-    digest = hashlib.sha256(json.dumps(spec.lut().tolist()).encode())
+    digest = hashlib.sha256(json.dumps(spec.label_rules()).encode())
     for item in items:
         stamps = [stamp(path) for path in (item.image, *item.label_files())]
         rules = [] if item.auto is None else [item.auto.rules()]
-        digest.update(json.dumps([item.name, stamps, *rules]).encode())
+        reading = [] if item.turned and item.levels is None else [item.turned, item.levels]
+        digest.update(json.dumps([item.name, stamps, *rules, *reading]).encode())
     return digest.hexdigest()
 
 
@@ -88,6 +90,10 @@ def once(marker: Path, check: Callable[[], None]) -> None:
 
 
 def _verify(items: Sequence[Item], spec: DatasetSpec, workers: int) -> None:
+    labels = [item.label for item in items if item.label is not None]
+    depths = in_threads(lambda label: (label, low_bits(label)), labels, workers)
+    if mixed := mixed_depth_text(depths):
+        raise DataError(mixed)
     used = np.zeros(NUM_RAW_IDS, bool)
     for values in in_threads(lambda item: _checked_ids(item, spec), items, workers):
         used |= values
@@ -100,7 +106,7 @@ def _checked_ids(item: Item, spec: DatasetSpec) -> npt.NDArray[np.bool_]:
     used = np.zeros(NUM_RAW_IDS, bool)
     if item.label is None:
         return used
-    sizes = image_size(item.image), label_size(item.label)
+    sizes = item_size(item), label_size(item.label)
     if sizes[0] != sizes[1]:
         raise DataError(mismatch_text(item, *sizes))
     if not spec.zero_label:

@@ -115,8 +115,9 @@ def _orientation_text(item: Item, label: tuple[int, int]) -> str:
         return ""
     if item.turned and header.size(turned=False) == label != header.size(turned=True):
         return (
-            f"; the image is turned by EXIF (orientation {header.orientation}); the stored size "
-            "fits: turn the label too, or set exif: ignore in the YAML of a custom set"
+            f"; the image is turned by EXIF; the stored size fits (orientation "
+            f"{header.orientation}): turn the label too, or set exif: ignore in the YAML of a "
+            "custom set"
         )
     if not item.turned and header.size(turned=True) == label != header.size(turned=False):
         return (

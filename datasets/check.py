@@ -88,7 +88,7 @@ def inspect(item: Item, spec: DatasetSpec) -> Finding:
         return finding
     try:
         ids = read_ids(item.label, spec)
-        finding.label_bits = low_bits(item.label)
+        finding.label_bits = low_bits(item.label, spec)
     except DataError as error:
         finding.problems.append(str(error))
         return finding

@@ -253,8 +253,13 @@ def is_binary(ids: Ids) -> bool:
     return bool(ids.max(initial=0) == 255) and bool(((ids == 0) | (ids == 255)).all())
 
 
-def low_bits(path: Path) -> int:
-    """1, 2 or 4 for a label of grey with so few bits a pixel, else 0; from its header."""
+def low_bits(path: Path, spec: DatasetSpec) -> int:
+    """1, 2 or 4 for a label of grey with so few bits a pixel, else 0; from its header.
+
+    Files of colours give 0: what is black and white stays so, however it is stored.
+    """
+    if spec.color_to_id is not None:
+        return 0
     header = read_header(path, "label")
     return header.bits if header.is_low_grey else 0
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The header of a PNG and what its chunks say about the orientation, without decoding pixels.
 
-Pillow decodes a PNG before it answers, since the orientation may stand behind the pixels; walking
+Pillow decodes a PNG before it answers, since the orientation may stand behind the pixels; going
 from chunk to chunk takes a thousandth of that time.
 """
 
@@ -20,6 +20,7 @@ GREY, PALETTE = 0, 3  # colour types of IHDR
 ORIENTATION_TAG = 0x0112
 XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 XMP_KEYWORD, PROFILE_KEYWORD = b"XML:com.adobe.xmp", b"Raw profile type exif"
+PIXELS, TAIL = b"IDAT", 1 << 17  # bytes of the end in which a chunk of pixels is looked for
 MAX_TEXT = 1 << 20  # bytes of an unpacked text chunk that are looked at
 
 _CHUNK = struct.Struct(">I4s")
@@ -47,10 +48,14 @@ def read_png_header(data: bytes | mmap) -> PngHeader:
     width, height, bits, color = _HEADER.unpack_from(data, 16)
     told: dict[bytes, int] = {}
     at, size, kind, unpack = len(START), len(data), b"", _CHUNK.unpack_from
+    is_past = False  # the many chunks of pixels
     while at + 8 <= size:
         length, kind = unpack(data, at)
         if kind == b"IEND":
             break
+        if kind == PIXELS and not is_past:
+            at, is_past = _last_pixels(data, at), True
+            continue
         if kind in _TOLD:
             _note(told, kind, bytes(data[at + 8 : at + 8 + length]))
         at += 12 + length
@@ -63,6 +68,23 @@ def read_png_header(data: bytes | mmap) -> PngHeader:
         orientation=next(found, 1),
         is_truncated=kind != b"IEND" and at > size,
     )
+
+
+def _last_pixels(data: bytes | mmap, first: int) -> int:
+    """Where one of the last chunks of pixels begins; the first of all if no short one is found.
+
+    libpng cuts pixels into hundreds of pieces. Only one whose checksum is right counts, so that
+    the walk goes on at a true beginning.
+    """
+    at = data.find(PIXELS, max(first + 8, len(data) - TAIL))
+    while at >= 0:
+        end = at + 4 + int.from_bytes(data[at - 4 : at], "big")
+        if end + 4 <= len(data):
+            checksum = zlib.crc32(data[at:end])
+            if checksum == int.from_bytes(data[end : end + 4], "big"):
+                return at - 4
+        at = data.find(PIXELS, at + 4)
+    return first
 
 
 def _note(told: dict[bytes, int], kind: bytes, content: bytes) -> None:

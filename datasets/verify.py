@@ -91,7 +91,7 @@ def once(marker: Path, check: Callable[[], None]) -> None:
 
 def _verify(items: Sequence[Item], spec: DatasetSpec, workers: int) -> None:
     labels = [item.label for item in items if item.label is not None]
-    depths = in_threads(lambda label: (label, low_bits(label)), labels, workers)
+    depths = in_threads(lambda label: (label, low_bits(label, spec)), labels, workers)
     if mixed := mixed_depth_text(depths):
         raise DataError(mixed)
     used = np.zeros(NUM_RAW_IDS, bool)

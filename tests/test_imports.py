@@ -182,8 +182,8 @@ def reads_module(file: str) -> bool:
 
 def test_third_party_imports_are_dependencies() -> None:
     known = {
-        "cv2", "jinja2", "numpy", "PIL", "runx", "safetensors", "scipy", "skimage", "torch",
-        "torchvision", "tqdm", "yaml",
+        "cv2", "jinja2", "numpy", "PIL", "runx", "safetensors", "scipy", "skimage", "tifffile",
+        "torch", "torchvision", "tqdm", "yaml",
     }  # fmt: skip
     allowed = known | OWN | set(sys.stdlib_module_names)
     strange = {file: extra for file in FILES if (extra := roots(file) - allowed)}

@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from datasets.headers import BROKEN, DataError, Header, header_of, pillow_orientation, reason
+from datasets.headers import BROKEN, DataError, Header, header_of, reason
 from datasets.spec import Item
+from datasets.tiff_header import ORIENTATION
 
 Picture = npt.NDArray[np.uint8]
 Values = npt.NDArray[Any]
@@ -85,9 +86,15 @@ def turn(pixels: Values, orientation: int) -> Values:
     return np.ascontiguousarray(pixels)
 
 
-def as_stored(pixels: Values, picture: Image.Image, applied: int) -> Values:
-    """Undo the turn that Pillow makes when it loads a TIFF; `applied` was found before that."""
-    return turn(pixels, BACK.get(applied, applied)) if picture.format == "TIFF" else pixels
+def as_stored(picture: Image.Image, mode: str = "") -> Values:
+    """The pixels of a picture that is not loaded yet, in `mode` or its own, as they are stored.
+
+    Pillow turns a TIFF while it loads it, and that is undone.
+    """
+    applied = picture.getexif().get(ORIENTATION, 1) if picture.format == "TIFF" else 1
+    picture.load()
+    pixels = np.asarray(picture.convert(mode) if mode else picture)
+    return turn(pixels, BACK.get(applied, applied))
 
 
 def _refused(header: Header, levels: Levels | None) -> str:
@@ -132,10 +139,7 @@ def _decoded(data: bytes, header: Header, levels: Levels | None) -> Picture:
     if is_deep and (values := _exact(data, header, levels)) is not None:
         return _shallow(values, header, levels)
     with Image.open(io.BytesIO(data)) as picture:
-        applied = pillow_orientation(picture)
-        picture.load()
-        pixels = np.asarray(picture.convert("RGB"), np.uint8).copy()
-        return as_stored(pixels, picture, applied)
+        return np.array(as_stored(picture, "RGB"), np.uint8)
 
 
 def _is_whole(data: bytes) -> bool:
@@ -163,10 +167,8 @@ def _exact(data: bytes, header: Header, levels: Levels | None) -> Values | None:
     """
     if header.format != "TIFF" or header.bands == 1:
         with Image.open(io.BytesIO(data)) as picture:
-            applied = pillow_orientation(picture)
-            picture.load()
             if picture.mode[0] in "IF":
-                return as_stored(_typed(np.asarray(picture), header), picture, applied)
+                return _typed(as_stored(picture), header)
         return None
     is_raw_planar = header.is_planar and header.compression == UNCOMPRESSED
     if header.kind == "uint" and header.bits == 16 and levels is None and not is_raw_planar:

@@ -18,10 +18,10 @@ from PIL import Image
 
 from config import UserError
 from datasets import png_header
-from datasets.png_header import ORIENTATION_TAG, read_png_header
+from datasets.png_header import read_png_header
 from datasets.spec import Item
 from datasets.tiff_header import STARTS as TIFF_STARTS
-from datasets.tiff_header import read_tiff_header
+from datasets.tiff_header import exif_orientation, read_tiff_header, xmp_orientation
 
 # The one limit for images and labels of every format. OpenCV has the same; Pillow's own is lower,
 # and by it an orthophoto could be dumped but not read again.
@@ -29,7 +29,7 @@ MAX_PIXELS = 1 << 30
 Image.MAX_IMAGE_PIXELS = None  # `_checked` decides, from the header and before anything is decoded
 
 # What Pillow raises for broken files, depending on the format and on where they break.
-BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, struct.error)
+BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, OverflowError, struct.error)
 
 EXCHANGED = (5, 6, 7, 8)  # orientations whose sides are exchanged
 PNG_COLORS = {0: 1, 2: 3, 3: 1, 4: 1, 6: 3}  # colour type -> bands without alpha
@@ -192,7 +192,7 @@ def _of_other(stream: IO[bytes]) -> Header:
             format=form,
             height=picture.height,
             width=picture.width,
-            orientation=pillow_orientation(picture),
+            orientation=_orientation(picture),
             bits=bits,
             kind=kind,
             bands=len(picture.getbands()),
@@ -200,16 +200,17 @@ def _of_other(stream: IO[bytes]) -> Header:
         )
 
 
-def pillow_orientation(picture: Image.Image) -> int:
-    """1..8 as Pillow finds it; 1 where the EXIF data are broken."""
-    try:
-        return _valid(picture.getexif().get(ORIENTATION_TAG, 1))
-    except BROKEN:
-        return 1
+def _orientation(picture: Image.Image) -> int:
+    """1..8 of the EXIF data, else of the XMP packet; 1 where these are broken."""
+    found = exif_orientation(picture.info.get("exif", b""))
+    if found is None:
+        packet = picture.info.get("xmp", b"")
+        found = xmp_orientation(packet.encode() if isinstance(packet, str) else packet)
+    return 1 if found is None else _valid(found)
 
 
-def _valid(orientation: object) -> int:
-    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+def _valid(orientation: int) -> int:
+    return orientation if 1 <= orientation <= 8 else 1
 
 
 def reason(error: BaseException, start: bytes) -> str:

@@ -23,7 +23,6 @@ from datasets.headers import (
     DataError,
     Header,
     header_of,
-    pillow_orientation,
     read_header,
     reason,
     size_text,
@@ -59,11 +58,8 @@ def read_ids(path: Path, spec: DatasetSpec | None = None) -> Ids:
     in_colors = spec is not None and spec.color_to_id is not None
     try:
         with Image.open(io.BytesIO(data)) as picture:
-            applied = pillow_orientation(picture)
             mode = picture.mode
-            picture.load()
-            pixels = np.asarray(picture.convert("RGB") if in_colors else picture)
-            pixels = as_stored(pixels, picture, applied)
+            pixels = as_stored(picture, "RGB" if in_colors else "")
     except FAILURES as error:
         raise DataError(f"{path}: label can not be read: {reason(error, data[:16])}") from error
     if spec is not None and in_colors:

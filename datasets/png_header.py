@@ -7,18 +7,15 @@ from chunk to chunk takes a thousandth of that time.
 
 from __future__ import annotations
 
-import re
 import struct
 import zlib
 from dataclasses import dataclass
 from mmap import mmap
 
-from PIL import Image
+from datasets.tiff_header import exif_orientation, xmp_orientation
 
 START = b"\x89PNG\r\n\x1a\n"
 GREY, PALETTE = 0, 3  # colour types of IHDR
-ORIENTATION_TAG = 0x0112
-XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 XMP_KEYWORD, PROFILE_KEYWORD = b"XML:com.adobe.xmp", b"Raw profile type exif"
 PIXELS, TAIL = b"IDAT", 1 << 17  # bytes of the end in which a chunk of pixels is looked for
 MAX_TEXT = 1 << 20  # bytes of an unpacked text chunk that are looked at
@@ -122,19 +119,3 @@ def _profile(text: bytes) -> int | None:
         return exif_orientation(bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii")))
     except ValueError:
         return None
-
-
-def exif_orientation(content: bytes) -> int | None:
-    """The orientation that EXIF data name; None where they do not, or can not be read."""
-    exif = Image.Exif()
-    try:
-        exif.load(content)
-        return int(exif[ORIENTATION_TAG]) if ORIENTATION_TAG in exif else None
-    except (OSError, SyntaxError, ValueError, TypeError, LookupError, struct.error):
-        return None
-
-
-def xmp_orientation(text: bytes) -> int | None:
-    """The orientation that an XMP packet names; None where it does not."""
-    match = XMP_ORIENTATION.search(text)
-    return None if match is None else int(match[1])

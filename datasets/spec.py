@@ -11,6 +11,7 @@ import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -142,7 +143,7 @@ class DatasetSpec:
         colors = None if self.color_to_id is None else sorted(self.color_to_id.items())
         return [sorted(self.id_to_train_id.items()), colors, self.exact_colors]
 
-    def inverse_lut(self) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
+    def inverse_lut(self) -> npt.NDArray[Any]:
         """Raw id of every train id, (256,) uint8 or, for ids above 255, uint16; 0 for no class.
 
         Raises UserError for ids that no grey PNG can hold.

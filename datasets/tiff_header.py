@@ -1,25 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tags of a TIFF that say what its samples are, also of files that Pillow does not open."""
+"""The tags of a TIFF that say what its samples are, also of files that Pillow does not open.
+
+EXIF data are a TIFF without pixels, so that their orientation is found in the same way.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import io
+import re
+import struct
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO
 
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
-
-from datasets.png_header import ORIENTATION_TAG, xmp_orientation
-
-STARTS = (b"II*\0", b"MM\0*", b"II+\0")
+STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 KINDS = {1: "uint", 2: "int", 3: "float"}  # SampleFormat; 4 is undefined
 COLOR_BANDS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}  # PhotometricInterpretation -> bands
 ALPHA = (1, 2, 999)  # ExtraSamples of an alpha channel; 999 is what Corel Draw writes
-RGB = 2
+RGB, YCBCR = 2, 6
 JPEG_COMPRESSIONS = (6, 7)
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, BANDS = 256, 257, 258, 259, 262, 277
-PLANAR, EXTRA, FORMAT, XMP = 284, 338, 339, 700
+ORIENTATION, PLANAR, EXTRA, FORMAT, XMP = 274, 284, 338, 339, 700
 DATA = ((273, 279), (324, 325))  # offsets and byte counts of strips, of tiles
+WANTED = frozenset((
+    WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, BANDS, ORIENTATION, PLANAR, EXTRA, FORMAT, XMP,
+    *DATA[0], *DATA[1],
+))  # fmt: skip
+LETTERS = {1: "B", 3: "H", 4: "L", 6: "b", 7: "B", 8: "h", 9: "l", 16: "Q"}  # type -> struct
+MAX_TAGS = 4096
+XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
+EXIF_START = b"Exif\0\0"
+
+Tags = Mapping[int, tuple[int, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,37 +55,57 @@ class TiffHeader:
     is_truncated: bool
 
 
+def read_tags(stream: IO[bytes], wanted: Collection[int]) -> dict[int, tuple[int, ...]]:
+    """The whole numbers (or bytes) of the `wanted` tags in the first directory of a TIFF.
+
+    Raises SyntaxError where there is no directory, struct.error where the file is cut off.
+    """
+    start = stream.read(16)
+    if start[:4] not in STARTS:
+        raise SyntaxError("no TIFF header")
+    order, is_big = ("<" if start[:2] == b"II" else ">"), b"+" in start[2:4]
+    entry = struct.Struct(order + ("HHQ8s" if is_big else "HHL4s"))
+    number = struct.Struct(order + ("Q" if is_big else "L"))
+    count = struct.Struct(order + ("Q" if is_big else "H"))
+    stream.seek(number.unpack_from(start, 8 if is_big else 4)[0])
+    length = min(count.unpack(stream.read(count.size))[0], MAX_TAGS)
+    directory = stream.read(entry.size * length)
+    tags: dict[int, tuple[int, ...]] = {}
+    for tag, kind, size, inside in entry.iter_unpack(directory):
+        if tag not in wanted or kind not in LETTERS:
+            continue
+        values = struct.Struct(f"{order}{size}{LETTERS[kind]}")
+        if values.size > len(inside):
+            stream.seek(number.unpack(inside)[0])
+            inside = stream.read(values.size)
+        tags[tag] = values.unpack_from(inside)
+    return tags
+
+
 def read_tiff_header(stream: IO[bytes], size: int) -> TiffHeader:
     """The first directory of a TIFF of `size` bytes.
 
-    Raises SyntaxError, or what Pillow raises, where there is none or its numbers make no sense.
+    Raises SyntaxError or struct.error where there is none or it says no size.
     """
-    start = stream.read(8)
-    if start[2:3] == b"+":
-        start += stream.read(8)
-    tags: Any = ImageFileDirectory_v2(start)
-    stream.seek(tags.next)
-    tags.load(stream)
+    tags = read_tags(stream, WANTED)
     if not {WIDTH, HEIGHT} <= set(tags):
         raise SyntaxError("no size in the TIFF header")
-    photometric = int(tags.get(PHOTOMETRIC, 0))
-    bits = _several(tags.get(BITS, 1))
-    compression = int(tags.get(COMPRESSION, 1))
-    is_color_jpeg = compression in JPEG_COMPRESSIONS and photometric in (RGB, 6)
-    bands = int(tags.get(BANDS, 3 if is_color_jpeg else 1))
+    photometric = _first(tags, PHOTOMETRIC, 0)
+    compression = _first(tags, COMPRESSION, 1)
+    is_color_jpeg = compression in JPEG_COMPRESSIONS and photometric in (RGB, YCBCR)
+    bands = _first(tags, BANDS, 3 if is_color_jpeg else 1)
     extra = max(bands - COLOR_BANDS.get(photometric, 1), 0)
-    kinds = {KINDS.get(value, "undefined") for value in _several(tags.get(FORMAT, 1))}
-    alpha = _several(tags.get(EXTRA, ()))
-    if extra == 1 and (not alpha or alpha[0] in ALPHA):
+    if extra == 1 and _first(tags, EXTRA, ALPHA[0]) in ALPHA:
         extra = 0
+    kinds = {KINDS.get(value, "undefined") for value in tags.get(FORMAT, (1,))}
     return TiffHeader(
-        height=int(tags[HEIGHT]),
-        width=int(tags[WIDTH]),
-        bits=max(bits),
+        height=_first(tags, HEIGHT, 0),
+        width=_first(tags, WIDTH, 0),
+        bits=max(tags.get(BITS, (1,))),
         kind=kinds.pop() if len(kinds) == 1 else "mixed",
         bands=bands,
         extra=extra,
-        is_planar=int(tags.get(PLANAR, 1)) == 2 and bands > 1,
+        is_planar=_first(tags, PLANAR, 1) == 2 and bands > 1,
         compression=compression,
         photometric=photometric,
         orientation=_orientation(tags),
@@ -81,20 +113,35 @@ def read_tiff_header(stream: IO[bytes], size: int) -> TiffHeader:
     )
 
 
-def _several(value: int | Iterable[int]) -> tuple[int, ...]:
-    return (value,) if isinstance(value, int) else tuple(value)
+def _first(tags: Tags, tag: int, default: int) -> int:
+    values = tags.get(tag, ())
+    return values[0] if values else default
 
 
-def _orientation(tags: Any) -> int:
+def _orientation(tags: Tags) -> int:
     """Of the tag, else of the XMP packet, else 1."""
-    if ORIENTATION_TAG in tags:
-        return int(tags[ORIENTATION_TAG])
-    packet = tags.get(XMP, b"")
-    found = xmp_orientation(packet if isinstance(packet, bytes) else bytes(packet))
+    if ORIENTATION in tags:
+        return _first(tags, ORIENTATION, 1)
+    found = xmp_orientation(bytes(value & 255 for value in tags.get(XMP, ())))
     return 1 if found is None else found
 
 
-def _end(tags: Any, offsets: int, counts: int) -> int:
+def _end(tags: Tags, offsets: int, counts: int) -> int:
     """Where the last strip or tile ends."""
-    pairs = zip(_several(tags.get(offsets, ())), _several(tags.get(counts, ())), strict=False)
+    pairs = zip(tags.get(offsets, ()), tags.get(counts, ()), strict=False)
     return max((offset + count for offset, count in pairs), default=0)
+
+
+def exif_orientation(content: bytes) -> int | None:
+    """The orientation that EXIF data name; None where they do not, or can not be read."""
+    try:
+        tags = read_tags(io.BytesIO(content.removeprefix(EXIF_START)), (ORIENTATION,))
+    except (SyntaxError, OSError, ValueError, OverflowError, struct.error):
+        return None
+    return _first(tags, ORIENTATION, 1) if ORIENTATION in tags else None
+
+
+def xmp_orientation(text: bytes) -> int | None:
+    """The orientation that an XMP packet names; None where it does not."""
+    match = XMP_ORIENTATION.search(text)
+    return None if match is None else int(match[1])

@@ -146,7 +146,7 @@ class Description:
         """One colour a class: its row, or the first that label files give it, or one of many."""
         rows = self.tree.get("palette")
         if rows is None and labels is not None:
-            first = {ids[raw]: color for color, raw in reversed(labels.items())}
+            first = {ids[raw]: color for color, raw in reversed(list(labels.items()))}
             return tuple(first[number] for number in range(count))
         if rows is None:
             return tuple(_hue(number / count) for number in range(count))

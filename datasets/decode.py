@@ -34,6 +34,14 @@ AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 FAILURES = (*BROKEN, MemoryError, cv2.error, zlib.error)
 MIN_IS_WHITE, CMYK = 0, 5  # PhotometricInterpretation of a TIFF
 UNCOMPRESSED = 1
+PILLOW_GREY = {
+    ("uint", 12),
+    ("uint", 16),
+    ("uint", 32),
+    ("int", 16),
+    ("int", 32),
+    ("float", 32),
+}  # kinds and bits of grey samples that Pillow keeps as they are
 BACK = {6: 8, 8: 6}  # orientations that another one undoes; the rest undo themselves
 
 
@@ -127,7 +135,7 @@ def _refused(header: Header, levels: Levels | None) -> str:
 
 def _decoded(data: bytes, header: Header, levels: Levels | None) -> Picture:
     """Pixels as stored, uint8 (H, W, 3)."""
-    is_deep = header.bits > 8 and header.photometric != CMYK
+    is_deep = header.bits > 8 or header.kind != "uint"
     if _is_whole(data):
         flags = cv2.IMREAD_UNCHANGED if is_deep else AS_STORED
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -138,6 +146,11 @@ def _decoded(data: bytes, header: Header, levels: Levels | None) -> Picture:
             return np.asarray(decoded, np.uint8)
     if is_deep and (values := _exact(data, header, levels)) is not None:
         return _shallow(values, header, levels)
+    if is_deep and levels is not None:
+        raise DataError(
+            f"is a {header.format} whose samples of {header.bits} bit are read by their upper half "
+            "alone, so that range: has no effect; store it as PNG, or as TIFF without compression"
+        )
     with Image.open(io.BytesIO(data)) as picture:
         return np.array(as_stored(picture, "RGB"), np.uint8)
 
@@ -165,7 +178,9 @@ def _exact(data: bytes, header: Header, levels: Levels | None) -> Values | None:
 
     None where Pillow gives the upper eight bits of each, which is what is wanted, too.
     """
-    if header.format != "TIFF" or header.bands == 1:
+    if header.photometric == CMYK:
+        return None
+    if header.format != "TIFF" or (header.kind, header.bits) in PILLOW_GREY and header.bands == 1:
         with Image.open(io.BytesIO(data)) as picture:
             if picture.mode[0] in "IF":
                 return _typed(as_stored(picture), header)
@@ -177,7 +192,7 @@ def _exact(data: bytes, header: Header, levels: Levels | None) -> Values | None:
 
 
 def _with_tifffile(data: bytes, header: Header) -> Values:
-    """Deep samples of a TIFF with several bands: separate planes and fractions are its part."""
+    """Deep samples of a TIFF that Pillow does not keep: of several bands or of other types."""
     import tifffile  # a third of the time of a start, for files that few sets have
 
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
@@ -191,6 +206,8 @@ def _with_tifffile(data: bytes, header: Header) -> Values:
             ) from error
     if header.is_planar:
         values = np.moveaxis(values, 0, -1)
+    if header.bands == 1:
+        return values
     return values[..., :3] if header.bands > 2 else values[..., 0]
 
 

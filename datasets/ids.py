@@ -96,7 +96,7 @@ def _as_typed(values: npt.NDArray[Any], header: Header) -> npt.NDArray[Any]:
 def lossy_format(data: bytes, header: Header) -> str:
     """The name of the lossy format of a file, or an empty text.
 
-    # differs: a JPEG 2000 of the reversible wavelet may have been cut to a size; no header says so.
+    A JPEG 2000 of the reversible wavelet may have been cut to a size, which no header tells.
     """
     if header.format in ("JPEG", "MPO", "AVIF"):
         return "JPEG" if header.format == "MPO" else header.format

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -83,6 +85,13 @@ def test_a_declared_range_scales_deep_samples(tmp_path: Path, name: str) -> None
     assert read_image(path, levels=(100, 200)).min() == 0
 
 
+def test_a_declared_range_is_never_passed_over(tmp_path: Path) -> None:
+    path = deep_file(tmp_path / "a.png", DEEP)
+    path.write_bytes(path.read_bytes() + bytes(100))  # OpenCV does not read it, Pillow does
+    assert (read_image(path) == DEEP >> 8).all()
+    assert "range: has no effect" in error_of(path, levels=(0, 4095))
+
+
 def test_a_declared_range_leaves_8_bit_alone(tmp_path: Path) -> None:
     pixels = (DEEP >> 8).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
@@ -124,12 +133,37 @@ def test_types_without_a_meaning_are_refused_by_name(tmp_path: Path, kind: str) 
     assert "no known image format" not in text
 
 
-@pytest.mark.parametrize("kind", ["uint32", "int32", "int16"])
-def test_a_declared_range_reads_them(tmp_path: Path, kind: str) -> None:
-    values = np.array([[0, 1000], [2000, 30000]], kind)
-    tifffile.imwrite(tmp_path / "a.tif", values)
-    image = read_image(tmp_path / "a.tif", levels=(0, 2000))
-    assert image[..., 0].tolist() == [[0, 128], [255, 255]]
+@pytest.mark.parametrize("kind", ["uint32", "int32", "int16", "int8", "float16", "float64"])
+@pytest.mark.parametrize("bands", [1, 3])
+def test_a_declared_range_reads_them(tmp_path: Path, kind: str, bands: int) -> None:
+    values = np.array([[-1 if kind[0] != "u" else 0, 50], [100, 120]], kind)
+    if bands == 3:
+        values = np.stack([values] * 3, -1)
+    photometric = "rgb" if bands == 3 else "minisblack"
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric=photometric)
+    image = read_image(tmp_path / "a.tif", levels=(0, 100))
+    for band in range(3):
+        assert image[..., band].tolist() == [[0, 128], [255, 255]]
+
+
+def test_grey_of_16_bit_with_alpha_or_a_transparent_value_is_read(tmp_path: Path) -> None:
+    grey = DEEP[..., 0]
+    both = np.stack([grey, DEEP[..., 1]], -1).astype(">u2")
+    tail = (DEEP.shape[1], DEEP.shape[0], 16)
+    for color, pixels, extra in ((4, both, b""), (0, grey.astype(">u2"), b"\0\7")):
+        lines = b"".join(b"\0" + row.tobytes() for row in pixels)
+        path = tmp_path / f"{color}.png"
+        chunks = [(b"IHDR", struct.pack(">IIBBBBB", *tail, color, 0, 0, 0))]
+        chunks += [(b"tRNS", extra)] if extra else []
+        chunks += [(b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(map(png_chunk, chunks)))
+        assert (read_image(path) == (grey >> 8)[..., None]).all()
+
+
+def png_chunk(chunk: tuple[bytes, bytes]) -> bytes:
+    kind, content = chunk
+    checksum = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
 
 
 def test_a_range_reads_unsigned_numbers_beyond_the_signed_ones(tmp_path: Path) -> None:

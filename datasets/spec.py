@@ -73,7 +73,8 @@ class DatasetSpec:
     and 1..K for the classes, see `zero_label_ids`. color_to_id: set where label files hold
     colours, the raw id of each; any other colour is `ignore_label`. Without it two classes may
     share a colour: colours are for viewing. boundary_void: classes that are no objects with
-    boundaries of their own, which boundary supervision takes for void.
+    boundaries of their own, which boundary supervision takes for void. custom: described by a YAML
+    file; its name is free and means no built-in set.
     Raises ValueError when the parts do not fit together.
     """
 
@@ -86,6 +87,7 @@ class DatasetSpec:
     zero_label: bool = False
     color_to_id: Mapping[Color, int] | None = None
     boundary_void: tuple[int, ...] = ()
+    custom: bool = False
 
     def __post_init__(self) -> None:
         count = len(self.class_names)

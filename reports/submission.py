@@ -66,7 +66,7 @@ class SubmissionSink(JournalSink):
         super().__init__(out_dir, spec, "submission", key, rank, inside=SUBMIT)
         self.directory = self.out_dir / SUBMIT
         self.images = {item.name: item.image for item in items}
-        _check_names(sorted(map(file_name, self.images)), spec.name)
+        _check_names(sorted(map(file_name, self.images)), "" if spec.custom else spec.name)
 
     def add(self, result: Result) -> None:
         """Write one image, then note it as stored."""

@@ -204,7 +204,8 @@ def make_eval_loader(
         if spec.zero_label and args.eval and not is_folder and not args.no_metrics:
             cache = _cache_dir(cfg)
             with alone(cache, log):
-                verify.verify_items(items, spec, cache, workers)
+                facts = verify.verify_items(items, spec, cache, workers)
+            verify.refuse_shifted(spec, (facts,), items[0].label)
         transform = eval_transform(args, spec)
         if args.bs_val > 1 and args.eval:
             sizes = list(verify.in_threads(_known_size, items, workers))

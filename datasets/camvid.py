@@ -38,7 +38,10 @@ def list_items(root: Path, split: str) -> Items:
         is_listed = listing.is_file()
         pairs = _listed_pairs(root, listing) if is_listed else _folder_pairs(root, part, pairing)
         for image, label in pairs:
-            pairing.add(image.stem, image, label, listed=is_listed)
+            pairing.put(image.stem, image, label)
+            for path, what in ((image, "image"), (label, f"label of {image}")):
+                if not pairing.has(path):
+                    pairing.lacks(image, f"{path}: {what} is missing")
     return pairing.finish(f"{root}: no images for split {split}")
 
 

@@ -155,6 +155,9 @@ def check_split(
     used = np.any([finding.used for finding in findings], axis=0) if findings else np.zeros(1)
     if shifted := shifted_labels_text(used, spec, len(findings)):
         report.errors.append(f"{name}: {shifted}")
+    if name != "test" and any(item.label is not None for item in items):
+        if not report.counts[: spec.num_classes].any():
+            report.errors.append(f"{name}: no pixel of any label counts, all are ignored")
     return report
 
 

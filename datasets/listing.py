@@ -204,12 +204,9 @@ class Pairing:
         """One image whose files are known to be there."""
         self.items.append(Item(name=name, image=image, label=label))
 
-    def add(self, name: str, image: Path, label: Path | None, *, listed: bool = False) -> None:
-        """One image; `label` may turn out not to be there, nor, with `listed`, the image."""
+    def add(self, name: str, image: Path, label: Path | None) -> None:
+        """One image; its label may turn out not to be there."""
         self.put(name, image, label)
-        if listed and not self.has(image):
-            self.lacks(image, f"{image}: image is missing")
-            return
         if label is None:
             return
         folder, file = os.path.split(label)
@@ -219,7 +216,7 @@ class Pairing:
 
     def lacks(self, image: Path, text: str) -> None:
         """Note that a file of the pair of `image` is not there."""
-        self._missing[image] = text
+        self._missing.setdefault(image, text)
 
     def has(self, path: Path) -> bool:
         """Whether a file is there; its folder is listed once."""

@@ -46,8 +46,9 @@ def split_pair(text: str, fits: Callable[[str, str], bool]) -> tuple[str, str] |
 
     Where names hold such letters themselves, the first place is taken whose halves `fits`.
     """
+    text = text.strip("; ,\t")
     words = SEPARATORS.split(text)
-    if len(words) == 2 and all(words):
+    if len(words) == 2:
         return words[0], words[1]
     for found in SEPARATORS.finditer(text):
         halves = text[: found.start()], text[found.end() :]

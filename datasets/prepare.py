@@ -22,7 +22,7 @@ from datasets.centroids import Centroids, Log, Progress, load_or_build
 from datasets.loader import check_sizes
 from datasets.samplers import EvalSampler
 from datasets.spec import DatasetSpec, Item
-from datasets.verify import Facts, Stamps, verify_items
+from datasets.verify import Facts, Stamps, refuse_shifted, verify_items
 from transforms.sample import Sample, Transform
 
 SET_TITLES = ("fine images", "video frames", "coarse images")
@@ -98,6 +98,7 @@ def checked_centroids(
         checker.tile, tile = None, checker.tile  # of val no point is drawn
         held = checker.check(val, "val")
         checker.tile = tile
+        refuse_shifted(checker.spec, (train, held), sets[0][0].label)
         for name, facts, items in (("train", train, sets[0]), ("val", held, val)):
             for line in odd_lines(name, facts, items, checker.spec):
                 checker.say(line)
@@ -105,6 +106,7 @@ def checked_centroids(
             facts = train if number == 0 else Facts()
             if number and items:
                 facts = checker.check(items, title)
+                refuse_shifted(checker.spec, (facts,), items[0].label)
                 train.sizes += facts.sizes
             found.append(checker.centroids(items, facts, title))
     return found, train, held

@@ -173,8 +173,7 @@ def verify_items(
 ) -> Facts:
     """What `items` hold. Raises DataError, naming all of them, for items that do not fit.
 
-    Also raised for label files that are shifted already, which only the whole set can tell. A set
-    that passed is not read again while its files stay as they are; its `points` are then None. tile:
+    A set that passed is not read again while its files stay as they are; its `points` are then None. tile:
     of class centroids, which come from the same reading.
     """
     key = fingerprint(items, spec, stamps)
@@ -185,11 +184,19 @@ def verify_items(
     facts = _read_all(items, spec, workers, tile, progress)
     if facts.faults:
         raise DataError(faults_text(facts.faults))
-    if shifted := shifted_labels_text(facts.used, spec, len(items)):
-        raise DataError(f"{items[0].label}: {shifted}")
     with contextlib.suppress(OSError):  # a read-only place costs only the next start's time
         write_atomic(path, json.dumps(facts.record(key)).encode())
     return facts
+
+
+def refuse_shifted(spec: DatasetSpec, facts: Sequence[Facts], label: Path | None) -> None:
+    """Raise DataError for label files that are shifted already, which only the whole set can tell.
+
+    facts: of all splits that belong together; label: one of the files, to name it.
+    """
+    used = np.any([each.used for each in facts], axis=0)
+    if shifted := shifted_labels_text(used, spec, sum(each.labels for each in facts)):
+        raise DataError(f"{label}: {shifted}")
 
 
 def once(marker: Path, check: Callable[[], None]) -> None:

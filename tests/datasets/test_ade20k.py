@@ -15,7 +15,7 @@ from PIL import Image
 
 import flags
 from config import Config, UserError
-from datasets import ade20k, build, check
+from datasets import ade20k, build, check, sets
 from datasets.base import DataError, read_label
 from datasets.spec import shifted_labels_text, zero_label_ids
 from reports.files import encode_png

@@ -13,7 +13,7 @@ from PIL import Image
 
 import flags
 from config import Config, UserError
-from datasets import autolabel, build, cityscapes
+from datasets import autolabel, build, cityscapes, sets
 from datasets.base import read_item_label
 from datasets.cityscapes import SPEC
 from datasets.samplers import TrainSampler

@@ -13,7 +13,7 @@ from PIL import Image
 
 import flags
 from config import Config, UserError
-from datasets import bdd100k, build, camvid, check, cityscapes, gtav, kitti
+from datasets import bdd100k, build, camvid, check, cityscapes, gtav, kitti, sets
 from datasets.base import DataError, read_label
 from datasets.samplers import TrainSampler
 from tests.datasets.conftest import save

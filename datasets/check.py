@@ -104,7 +104,7 @@ class SplitReport:
     """All findings of one split.
 
     errors: why it could not be listed, whole or in parts, or is wrong as a whole. remarks: what was
-    left aside when it was listed. missing: images of which the label, or the file itself, is missing.
+    left aside when it was listed. missing: images of pairs of which a file is missing.
     """
 
     name: str
@@ -155,9 +155,9 @@ def check_split(
     used = np.any([finding.used for finding in findings], axis=0) if findings else np.zeros(1)
     if shifted := shifted_labels_text(used, spec, len(findings)):
         report.errors.append(f"{name}: {shifted}")
-    if name != "test" and any(item.label is not None for item in items):
-        if not report.counts[: spec.num_classes].any():
-            report.errors.append(f"{name}: no pixel of any label counts, all are ignored")
+    counted = name == "test" or not findings or report.counts[: spec.num_classes].any()
+    if not counted:
+        report.errors.append(f"{name}: no pixel of any label counts, all are ignored")
     return report
 
 
@@ -275,13 +275,16 @@ def run(argv: Sequence[str] | None = None) -> int:
     cfg = configured(args)
     cv2.setNumThreads(0)
     if args.dataset == IMAGENET:
+        if args.write_skip_list:
+            raise UserError("--write_skip_list lists pairs of images and labels; leave it out")
         if args.cv or args.city_mode != "train" or args.set_cityscapes_root:
             raise UserError(
                 "--cv, --city_mode and --set_cityscapes_root have no effect on class folders; "
                 "leave them out"
             )
         root = imagenet_root(cfg)
-        return print_class_report(*check_class_folders(root, args.split, args.workers))
+        skip = registry.open_skip_list(cfg)
+        return print_class_report(*check_class_folders(root, args.split, args.workers, skip))
     spec = registry.dataset_spec(args, cfg)
     registry.data_root(args.dataset, cfg)
     splits = args.split or registry.splits_of(args.dataset, cfg)

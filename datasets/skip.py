@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from datasets.base import DataError
 from datasets.listing import Items, MissingFiles, named
 from datasets.lists import read_lines
-from datasets.spec import Item
 
 
 class SkipList:
@@ -30,21 +29,20 @@ class SkipList:
             plain = _plain(text)
             self._by_last[plain.rpartition("/")[2]].append((plain, text))
 
-    def _matches(self, item: Item) -> Iterator[str]:
-        """The entries that mean `item`."""
-        spellings = [item.name]
-        for path in (item.image, item.label):
+    def has(self, name: str, *files: Path | None) -> bool:
+        """Whether an entry means the item called `name` with these files; remembers it."""
+        spellings = [name]
+        for path in files:
             if path is not None:
                 plain = os.path.abspath(path)
                 spellings += [plain, os.path.splitext(plain)[0]]
-        for spelling in spellings:
-            for plain, text in self._by_last.get(spelling.rpartition("/")[2], ()):
-                if spelling == plain or spelling.endswith("/" + plain):
-                    yield text
-
-    def _is_listed(self, item: Item) -> bool:
-        found = list(self._matches(item))
-        self.met.update(found)
+        found = {
+            text
+            for spelling in spellings
+            for plain, text in self._by_last.get(spelling.rpartition("/")[2], ())
+            if spelling == plain or spelling.endswith("/" + plain)
+        }
+        self.met |= found
         return bool(found)
 
     def apply(self, items: Items, faults: Mapping[Path, str] | None = None) -> Items:
@@ -53,7 +51,10 @@ class SkipList:
         faults: of images, see `MissingFiles`. Raises those of images that are not listed, and
         DataError when nothing is left.
         """
-        left = Items((item for item in items if not self._is_listed(item)), items.notes)
+        left = Items(
+            (item for item in items if not self.has(item.name, item.image, item.label)),
+            items.notes,
+        )
         if not left:
             raise DataError(f"{self.path}: all {len(items)} images of the split are left out")
         kept = {item.image for item in left}

@@ -173,8 +173,8 @@ def verify_items(
 ) -> Facts:
     """What `items` hold. Raises DataError, naming all of them, for items that do not fit.
 
-    A set that passed is not read again while its files stay as they are; its `points` are then None. tile:
-    of class centroids, which come from the same reading.
+    A set that passed is not read again while its files stay as they are; its `points` are then
+    None. tile: of class centroids, which come from the same reading.
     """
     key = fingerprint(items, spec, stamps)
     path = cache_dir / f"{cache_name(spec.name)}_verified_{key[:16]}.json"

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from datasets.decode import Picture
 from datasets.headers import read_header
-from datasets.ids import mixed_depth_text
+from datasets.ids import Depths
 from datasets.spec import Item
 
 DARK = 64  # an image that stays below after scaling uses at most 14 of 16 bits
@@ -74,10 +74,9 @@ def _dark_note(name: str, findings: Sequence[Found]) -> list[str]:
 
 def mixed_labels(findings: Sequence[Found]) -> list[str]:
     """One line where labels of few bits stand beside others, in whatever split."""
-    depths = [
-        (found.item.label, found.label_bits)
-        for found in findings
-        if found.item.label is not None and found.label_bits is not None
-    ]
-    mixed = mixed_depth_text(depths)
+    depths = Depths()
+    for found in findings:
+        if found.item.label is not None and found.label_bits is not None:
+            depths.add(Depths.of(found.item.label, found.label_bits))
+    mixed = depths.mixed_text()
     return [mixed] if mixed else []

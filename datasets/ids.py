@@ -8,7 +8,7 @@ tools that write one copy it from the image and leave the pixels alone.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -260,19 +260,40 @@ def low_bits(path: Path, spec: DatasetSpec) -> int:
     return header.bits if header.is_low_grey else 0
 
 
-def mixed_depth_text(depths: Iterable[tuple[Path, int]]) -> str:
-    """Why label files of these `low_bits` can not belong together, or an empty text."""
-    low: list[tuple[Path, int]] = []
-    full: list[Path] = []
-    for path, bits in depths:
+@dataclass(kw_only=True)
+class Depths:
+    """How many labels of a set are grey of few bits, see `low_bits`, and how many are not.
+
+    low_label, bits: the first of them; full_label: the first other one.
+    """
+
+    low: int = 0
+    full: int = 0
+    bits: int = 0
+    low_label: str = ""
+    full_label: str = ""
+
+    @classmethod
+    def of(cls, label: Path, bits: int) -> Depths:
+        """Of one label."""
         if bits:
-            low.append((path, bits))
-        else:
-            full.append(path)
-    if not low or not full:
-        return ""
-    return (
-        f"{low[0][0]}: label is grey of {low[0][1]} bit, as {len(low)} of {len(low) + len(full)} "
-        f"labels, others are not ({full[0]}); PNG optimisers rescale values when they save bits, "
-        "so that 255 becomes 1: store all labels with 8 bit"
-    )
+            return cls(low=1, bits=bits, low_label=str(label))
+        return cls(full=1, full_label=str(label))
+
+    def add(self, other: Depths) -> None:
+        """Take in those of the following labels."""
+        if not self.low:
+            self.bits, self.low_label = other.bits, other.low_label
+        self.full_label = self.full_label or other.full_label
+        self.low += other.low
+        self.full += other.full
+
+    def mixed_text(self) -> str:
+        """Why the labels can not belong together, or an empty text."""
+        if not self.low or not self.full:
+            return ""
+        return (
+            f"{self.low_label}: label is grey of {self.bits} bit, as {self.low} of "
+            f"{self.low + self.full} labels, others are not ({self.full_label}); PNG optimisers "
+            "rescale values when they save bits, so that 255 becomes 1: store all labels with 8 bit"
+        )

@@ -84,7 +84,8 @@ class DatasetSpec:
     colours, the raw id of each; any other colour is `ignore_label`, or with `exact_colors` an
     error. Without it two classes may
     share a colour: colours are for viewing. boundary_void: classes that are no objects with
-    boundaries of their own, which boundary supervision takes for void.
+    boundaries of their own, which boundary supervision takes for void. custom: described by a YAML
+    file; its name is free and means no built-in set.
     Raises ValueError when the parts do not fit together.
     """
 
@@ -98,6 +99,7 @@ class DatasetSpec:
     color_to_id: Mapping[Color, int] | None = None
     exact_colors: bool = False
     boundary_void: tuple[int, ...] = ()
+    custom: bool = False
 
     def __post_init__(self) -> None:
         count = len(self.class_names)
@@ -130,18 +132,13 @@ class DatasetSpec:
     def lut(self) -> npt.NDArray[np.int16]:
         """Train id of the raw ids 0..255, (256,) int16; -1 for those the table does not know.
 
-        Ids beyond are left out: labels are mapped by `ids.map_ids`, hashes made of `label_rules`.
+        Ids beyond are left out: labels are mapped by `ids.map_ids`.
         """
         table = np.full(NUM_RAW_IDS, UNKNOWN, np.int16)
         for raw, train_id in self.id_to_train_id.items():
             if 0 <= raw < NUM_RAW_IDS:
                 table[raw] = train_id
         return table
-
-    def label_rules(self) -> list[object]:
-        """All that decides which train ids a label file gives, for hashes."""
-        colors = None if self.color_to_id is None else sorted(self.color_to_id.items())
-        return [sorted(self.id_to_train_id.items()), colors, self.exact_colors]
 
     def inverse_lut(self) -> npt.NDArray[Any]:
         """Raw id of every train id, (256,) uint8 or, for ids above 255, uint16; 0 for no class.

@@ -68,7 +68,7 @@ class SubmissionSink(JournalSink):
         self.directory = self.out_dir / SUBMIT
         self.images = {item.name: item for item in items}
         self.table = spec.inverse_lut()
-        _check_names(sorted(map(file_name, self.images)), spec.name)
+        _check_names(sorted(map(file_name, self.images)), "" if spec.custom else spec.name)
 
     def add(self, result: Result) -> None:
         """Write one image, then note it as stored."""

@@ -38,6 +38,7 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("datasets/build.py", ("config", "datasets", "transforms")),
     ("datasets/classify_build.py", ("config", "datasets", "transforms")),
     ("datasets/registry.py", ("config", "datasets")),
+    ("datasets/sets.py", ("config", "datasets")),  # which images a run uses, cut from build.py
     ("datasets/arguments.py", ("config", "flags", "datasets")),
     ("datasets/dt_offset.py", ("config", "flags", "datasets", "transforms")),
     ("datasets/check.py", ("config", "flags", "datasets")),

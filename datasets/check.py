@@ -5,8 +5,8 @@
     python -m datasets.check --dataset custom --set DATASET.CUSTOM_YAML=mine.yml --split train,val
     python -m datasets.check --dataset imagenet --set DATASET.IMAGENET_DIR=/data/imagenet
 
-Problems, exit code 2: files that can not be read or are missing, labels of another size, with colours or with
-unknown ids, images that stand in two splits. Notes, exit code 0: classes that a split lacks,
+Problems, exit code 2: files that can not be read or are missing, labels of another size, with
+colours or with unknown ids, images that stand in two splits. Notes, exit code 0: classes that a split lacks,
 labels of only 0 and 255, images twice in one split. Then class frequencies, mean and deviation.
 Of class folders: pictures a class, files that can not be read, empty, missing or other folders.
 """

@@ -90,8 +90,8 @@ def load_or_build(
     """Centroids of all labels of `items` as (index of the item, x, y) per class, cached.
 
     `log` gets a line, with `title` for the set, where the labels are smaller than the tile and
-    where classes have no pixel (unless that is reported elsewhere). stamps: sizes and times of files
-    that are known already. ready: the points of every item, where they were read just now.
+    where classes have no pixel (unless that is reported elsewhere). stamps: sizes and times
+    of files that are known already. ready: the points of every item, where they were read just now.
 
     Items without a label give nothing. With several ranks, call it on one rank first: the
     others then read the file. A cache directory that can not be written costs one log line and

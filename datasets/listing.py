@@ -53,11 +53,11 @@ class MissingFiles(DataError):
 def faults_text(faults: Mapping[Path, str]) -> str:
     """One line about all images with something wrong: what it is with the first, which others."""
     first, *others = faults.items()
-    if not others:
-        return first[1]
-    files = "1 more file has a fault" if len(others) == 1 else f"{len(others)} more have faults"
-    names = named([path.name for path, _ in others])
-    return f"{first[1]}; {files}: {names} (a list in DATASET.SKIP_LIST leaves known bad ones out)"
+    text = first[1]
+    if others:
+        files = "1 more file has a fault" if len(others) == 1 else f"{len(others)} more have faults"
+        text += f"; {files}: {named([path.name for path, _ in others])}"
+    return f"{text} (a list in DATASET.SKIP_LIST leaves known bad files out)"
 
 
 def named(names: Collection[str], count: int = NUM_NAMED) -> str:

@@ -127,11 +127,13 @@ def odd_lines(name: str, facts: Facts, items: Sequence[Item], spec: DatasetSpec)
         )
     lines = []
     present = [spec.class_names[number] for number in np.flatnonzero(classes)]
+    absent = facts.absent(spec)
     if len(present) == 1:
         lines.append(
-            f"warning: {name}: every labelled pixel is {present[0]}: nothing tells classes apart"
+            f"warning: {name}: every labelled pixel is {present[0]}, there is none of "
+            f"{', '.join(absent)}: a network that always says {present[0]} scores 100 %"
         )
-    elif absent := facts.absent(spec):
+    elif absent:
         lines.append(f"warning: {name}: no pixel of {', '.join(absent)} in the labels")
     if facts.labels and facts.binary:
         lines.append(f"warning: {binary_text(name)}")

@@ -68,7 +68,9 @@ class Sets:
 
     def lines(self) -> list[str]:
         """How many images every split that was listed has, and what was left aside in it."""
-        counts = ", ".join(f"{name} {len(items)} images" for name, items in self._known.items())
+        counts = ", ".join(
+            f"{name} {len(items)} images" for name, items in self._known.items() if items
+        )
         notes = [
             f"{name}: {note}" for name, items in self._known.items() for note in notes_of(items)
         ]

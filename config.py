@@ -31,6 +31,7 @@ from runtime.limits import brief, value_problem
 PROJECT_ROOT = Path(__file__).resolve().parent
 PATHS_FILE = "paths.yml"
 ENV_PREFIX = "HISEG_"
+PATH_KEYS = ("_DIR", "_YAML", "_ROOT", "_LIST", "CUSTOMCOARSE")  # ends of keys that hold a path
 DATASETS = (
     "cityscapes", "camvid", "synthetic", "custom", "folder", "nullloader", "mapillary", "bdd100k",
     "gtav", "kitti", "ade20k", "pascal_context", "pascal_context_59", "imagenet",
@@ -67,6 +68,7 @@ class DatasetConfig:
     IMAGENET_DIR: str = ""  # holds train/ and val/, one folder a class
     SYNTHETIC_DIR: str = ""  # written by `python -m datasets.synthetic`, Cityscapes layout
     CUSTOM_YAML: str = ""  # description of your own set, see docs/datasets.md
+    SKIP_LIST: str = ""  # text file of known bad pairs that are left out, see docs/datasets.md
     DT_OFFSET_DIR: str = ""  # root of the boundary files; empty: the root of the data set
     CENTROID_ROOT: str = ""  # empty: ASSETS_PATH/uniform_centroids
     CV_SPLITS: int = 3  # number of city cross-validation folds of Cityscapes
@@ -210,8 +212,8 @@ class Config:
         return {"ASSETS_PATH": self.ASSETS_PATH, **sections}
 
     def expand(self, path: str) -> str:
-        """`path` with the word ASSETS_PATH replaced by the directory it stands for."""
-        return path.replace("ASSETS_PATH", self.ASSETS_PATH)
+        """`path` with ASSETS_PATH replaced by the directory it stands for, and ~ by the home."""
+        return os.path.expanduser(path.replace("ASSETS_PATH", self.ASSETS_PATH))
 
 
 cfg = Config()
@@ -335,9 +337,11 @@ def _flatten(tree: Mapping[str, object]) -> Iterable[tuple[str, object]]:
 def _absolute_paths(overlay: _Overlay, base: Path) -> None:
     """Directories of paths.yml are relative to the project root, not to the caller's cwd."""
     for key, value in overlay.values.items():
-        is_path = key == "ASSETS_PATH" or key.endswith(("_DIR", "_YAML", "_ROOT", "CUSTOMCOARSE"))
-        if is_path and isinstance(value, str) and value and not os.path.isabs(value):
-            overlay.values[key] = str((base / value).resolve())
+        is_path = key == "ASSETS_PATH" or key.endswith(PATH_KEYS)
+        if is_path and isinstance(value, str) and value:
+            value = overlay.values[key] = os.path.expanduser(value)
+            if not os.path.isabs(value):
+                overlay.values[key] = str((base / value).resolve())
 
 
 def configure(

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from datasets.base import DataError
 from datasets.folder import paired_items
-from datasets.spec import LABELS_DIR, Item, read_spec_csv, zero_label_ids
+from datasets.listing import Items
+from datasets.spec import LABELS_DIR, read_spec_csv, zero_label_ids
 
 NUM_CLASSES = 150
 SPEC = replace(
@@ -31,7 +32,7 @@ FOLDERS = {"train": "training", "val": "validation"}
 TEST_FOLDERS = ("images/testing", "images/test", "release_test/testing", "../release_test/testing")
 
 
-def list_items(root: Path, split: str) -> list[Item]:
+def list_items(root: Path, split: str) -> Items:
     """The pictures of "train", "val" or "test" by name; the test split has no labels.
 
     Raises DataError for a missing folder, an empty split, and an image without label.

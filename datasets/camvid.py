@@ -17,45 +17,42 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from datasets.base import DataError
-from datasets.folder import is_image
-from datasets.spec import LABELS_DIR, Item, read_spec_csv
+from datasets.listing import Items, Pairing, images_in, unused_notes
+from datasets.lists import read_lines, split_pair
+from datasets.spec import LABELS_DIR, read_spec_csv
 
 SPEC = read_spec_csv(LABELS_DIR / "camvid.csv", "camvid")
 PARTS = {"train": ("train",), "val": ("val",), "test": ("test",), "trainval": ("train", "val")}
 
 
-def list_items(root: Path, split: str) -> list[Item]:
+def list_items(root: Path, split: str) -> Items:
     """The frames of "train", "val", "test" or "trainval".
 
     Raises DataError for an unknown split, a missing folder, and an image without a label.
     """
     if split not in PARTS:
         raise DataError(f"camvid has no split {split}; one of {', '.join(PARTS)} wanted")
-    items = [item for part in PARTS[split] for item in _list_part(root, part)]
-    if not items:
-        raise DataError(f"{root}: no images for split {split}")
-    return items
-
-
-def _list_part(root: Path, part: str) -> list[Item]:
-    listing = root / f"{part}.txt"
-    pairs = _listed_pairs(root, listing) if listing.is_file() else _folder_pairs(root, part)
-    items = []
-    for image, label in pairs:
-        for path, what in ((image, "image"), (label, f"label of {image}")):
-            if not path.is_file():
-                raise DataError(f"{path}: {what} is missing")
-        items.append(Item(name=image.stem, image=image, label=label))
-    return items
+    pairing = Pairing(whole=False)
+    for part in PARTS[split]:
+        listing = root / f"{part}.txt"
+        is_listed = listing.is_file()
+        pairs = _listed_pairs(root, listing) if is_listed else _folder_pairs(root, part, pairing)
+        for image, label in pairs:
+            pairing.put(image.stem, image, label)
+            for path, what in ((image, "image"), (label, f"label of {image}")):
+                if not pairing.has(path):
+                    pairing.lacks(image, f"{path}: {what} is missing")
+    return pairing.finish(f"{root}: no images for split {split}")
 
 
 def _listed_pairs(root: Path, listing: Path) -> list[tuple[Path, Path]]:
+    def fits(image: str, label: str) -> bool:
+        return _locate(root, image).is_file() and _locate(root, label).is_file()
+
     pairs = []
-    for number, line in enumerate(listing.read_text(encoding="utf-8").splitlines(), 1):
-        words = line.replace(";", " ").split()
-        if not words:
-            continue
-        if len(words) != 2:
+    for number, line in read_lines(listing):
+        words = split_pair(line, fits)
+        if words is None:
             raise DataError(f"{listing}: line {number} is no pair of an image and a label: {line}")
         pairs.append((_locate(root, words[0]), _locate(root, words[1])))
     return pairs
@@ -67,14 +64,15 @@ def _locate(root: Path, text: str) -> Path:
     return root.joinpath(*path.parts[-2:]) if path.is_absolute() else root / path
 
 
-def _folder_pairs(root: Path, part: str) -> list[tuple[Path, Path]]:
+def _folder_pairs(root: Path, part: str, pairing: Pairing) -> list[tuple[Path, Path]]:
+    """Images and labels of equal stem; labels without image are noted."""
     images, labels = root / part, root / f"{part}annot"
     for folder in (images, labels):
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder (and no {part}.txt beside it)")
-    by_stem = {path.stem: path for path in labels.iterdir() if is_image(path)}
-    return [
-        (path, by_stem.get(path.stem, labels / f"{path.stem}.png"))
-        for path in sorted(images.iterdir())
-        if is_image(path)
+    by_stem = {path.stem: path for path in images_in(labels)}
+    pairs = [
+        (path, by_stem.pop(path.stem, labels / f"{path.stem}.png")) for path in images_in(images)
     ]
+    pairing.items.notes += unused_notes(list(by_stem))
+    return pairs

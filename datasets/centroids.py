@@ -8,8 +8,10 @@ belongs to other inputs is never used.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from datasets.base import DataError, label_size, read_item_label
+from datasets.base import DataError, ids_in_use, label_size, read_item_label
 from datasets.spec import DatasetSpec, Item
 from runtime.files import write_atomic
 
@@ -47,7 +49,7 @@ def label_centroids(
     corner_y = np.arange(num_rows)[:, None] * height
     corner_x = np.arange(num_cols)[None] * width
     points: Points = {}
-    for class_id in range(num_classes):
+    for class_id in np.flatnonzero(ids_in_use(label)[:num_classes]).tolist():
         mask = (label == class_id).view(np.uint8)
         along_x = _band_sums(mask, height, 0).reshape(num_rows, num_cols, width)
         counts = along_x.sum(-1)
@@ -80,57 +82,87 @@ def load_or_build(
     progress: Progress | None = None,
     log: Log = print,
     title: str = "images",
+    *,
+    stamps: Callable[[Path], tuple[int, int]] | None = None,
+    ready: Sequence[Points] | None = None,
+    report_absent: bool = True,
 ) -> Centroids:
     """Centroids of all labels of `items` as (index of the item, x, y) per class, cached.
 
     `log` gets a line, with `title` for the set, where the labels are smaller than the tile and
-    where classes have no pixel.
+    where classes have no pixel (unless that is reported elsewhere). stamps: sizes and times
+    of files that are known already. ready: the points of every item, where they were read just now.
 
     Items without a label give nothing. With several ranks, call it on one rank first: the
     others then read the file. A cache directory that can not be written costs one log line and
     the time of the next start. Raises DataError for a label that can not be read.
     """
-    key = cache_key(items, spec, tile)
-    path = cache_dir / f"{spec.name}_tile{tile}_{key[:16]}.json"
+    key = cache_key(items, spec, tile, stamps)
+    path = cache_dir / f"{cache_name(spec.name)}_tile{tile}_{key[:16]}.json"
     centroids = _load(path, key, len(items), spec.num_classes, log)
     if centroids is None:
-        centroids = _build(items, spec, tile, workers, progress)
+        found = _read(items, spec, tile, workers, progress) if ready is None else ready
+        centroids = _numbered(found)
         _save(path, key, centroids, log)
     _report_clipped(items, tile, log, title)
     absent = [name for index, name in enumerate(spec.class_names) if index not in centroids]
-    if absent:
+    if absent and report_absent:
         log(f"class-uniform sampling, {title}: no pixel of {', '.join(absent)} in the labels")
     return centroids
 
 
-def cache_key(items: Sequence[Item], spec: DatasetSpec, tile: int) -> str:
+def cache_name(text: str) -> str:
+    """`text` as the beginning of a file name: a name that a user chose leads nowhere else."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", text)[:60] or "set"
+
+
+def reading_rules(spec: DatasetSpec) -> str:
+    """All of a spec that decides how label files are read, for hashes."""
+    values = {
+        each.name: getattr(spec, each.name)
+        for each in dataclasses.fields(spec)
+        if each.name not in ("name", "class_names", "palette", "custom")
+    }
+    plain = {
+        name: sorted(value.items()) if isinstance(value, Mapping) else value
+        for name, value in values.items()
+    }
+    return json.dumps([spec.num_classes, plain], default=str)
+
+
+def cache_key(
+    items: Sequence[Item],
+    spec: DatasetSpec,
+    tile: int,
+    stamps: Callable[[Path], tuple[int, int]] | None = None,
+) -> str:
     """Hash of all that the centroids depend on: files, label map, tile, version.
 
     Files count by item name, label name, size and modification time, not by their folder: a set
     that is moved keeps its cache. Raises DataError for a missing label.
     """
-    digest = hashlib.sha256()
-    parts: list[object] = [VERSION, tile, spec.num_classes, spec.lut().tolist()]
-    digest.update(json.dumps(parts).encode())
+    stamps = stamps or _stamp
+    digest = hashlib.sha256(f"{VERSION} {tile} {reading_rules(spec)}".encode())
     for item in items:
-        parts = [item.name, *(part for path in item.label_files() for part in _stamp(path))]
+        parts: list[object] = [item.name]
+        parts += [(path.name, *stamps(path)) for path in item.label_files()]
         if item.auto is not None:
             parts.append(item.auto.rules())
-        digest.update(json.dumps(parts).encode())
+        digest.update(repr(parts).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
-def _stamp(label: Path) -> list[str | int]:
+def _stamp(label: Path) -> tuple[int, int]:
     try:
         stat = label.stat()
     except OSError as error:
         raise DataError(f"{label}: label can not be read: {error.strerror}") from error
-    return [label.name, stat.st_size, stat.st_mtime_ns]
+    return stat.st_size, stat.st_mtime_ns
 
 
-def _build(
+def _read(
     items: Sequence[Item], spec: DatasetSpec, tile: int, workers: int, progress: Progress | None
-) -> Centroids:
+) -> list[Points]:
     """Read all labels in threads: decoding and counting run outside the interpreter lock."""
 
     def points_of(item: Item) -> Points:
@@ -138,18 +170,26 @@ def _build(
             return {}
         return label_centroids(read_item_label(item, spec), spec.num_classes, tile)
 
-    found: dict[int, list[tuple[int, int, int]]] = {}
+    found: list[Points] = []
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         try:
-            for index, points in enumerate(pool.map(points_of, items)):
-                for class_id, pairs in points.items():
-                    found.setdefault(class_id, []).extend((index, x, y) for x, y in pairs)
+            for points in pool.map(points_of, items):
+                found.append(points)
                 if progress is not None:
-                    progress(index + 1, len(items))
+                    progress(len(found), len(items))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return dict(sorted(found.items()))
+    return found
+
+
+def _numbered(found: Iterable[Points]) -> Centroids:
+    """The points of all labels together, each with the number of its item."""
+    centroids: Centroids = {}
+    for index, points in enumerate(found):
+        for class_id, pairs in points.items():
+            centroids.setdefault(class_id, []).extend((index, x, y) for x, y in pairs)
+    return dict(sorted(centroids.items()))
 
 
 def _report_clipped(items: Iterable[Item], tile: int, log: Log, title: str) -> None:

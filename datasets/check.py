@@ -5,9 +5,10 @@
     python -m datasets.check --dataset custom --set DATASET.CUSTOM_YAML=mine.yml --split train,val
     python -m datasets.check --dataset imagenet --set DATASET.IMAGENET_DIR=/data/imagenet
 
-Problems, exit code 2: files that can not be read, labels of another size, with colours or with
-unknown ids, images that stand in two splits. Notes, exit code 0: classes that a split lacks,
-labels of only 0 and 255, images twice in one split. Then class frequencies, mean and deviation.
+Problems, exit code 2: files that can not be read or are missing, labels of another size, with
+colours or with unknown ids, images that stand in two splits. Notes, exit code 0: classes that a
+split lacks, labels of only 0 and 255 or of few bits, images that are turned, nearly black or twice
+in one split. Then class frequencies, mean and deviation.
 Of class folders: pictures a class, files that can not be read, empty, missing or other folders.
 """
 
@@ -27,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from config import Config, UserError, wrong_input
-from datasets import build, registry
+from datasets import registry, sets
 from datasets.arguments import add_dataset_flags, configured
 from datasets.base import (
     DataError,
@@ -36,13 +37,19 @@ from datasets.base import (
     map_ids,
     mismatch_text,
     read_ids,
-    read_image,
+    read_item_image,
     unknown_ids_text,
 )
 from datasets.check_classes import ClassReport, check_class_folders, count_table
+from datasets.check_formats import ImageForm, format_notes, image_form, mixed_labels
 from datasets.classify_build import imagenet_root
+from datasets.ids import low_bits
+from datasets.listing import Items, MissingFiles, notes_of
+from datasets.prepare import binary_text
+from datasets.skip import SkipList
 from datasets.spec import NUM_RAW_IDS, DatasetSpec, Item, shifted_labels_text
 from flags import Parser
+from runtime.files import write_atomic
 
 MAX_LISTED = 20
 IMAGENET = "imagenet"
@@ -50,7 +57,10 @@ IMAGENET = "imagenet"
 
 @dataclass
 class Finding:
-    """What one item holds: problems, pixels a train id, colour sums, a hash, raw ids in use."""
+    """What one item holds: problems, pixels a train id, colour sums, a hash, raw ids in use.
+
+    form, label_bits: how image and label are stored, None where they can not be read.
+    """
 
     item: Item
     problems: list[str] = field(default_factory=list)
@@ -60,6 +70,8 @@ class Finding:
     digest: str = ""
     is_binary: bool = False
     used: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(NUM_RAW_IDS, bool))
+    form: ImageForm | None = None
+    label_bits: int | None = None
 
 
 def inspect(item: Item, spec: DatasetSpec) -> Finding:
@@ -67,7 +79,8 @@ def inspect(item: Item, spec: DatasetSpec) -> Finding:
     finding = Finding(item)
     shape = None
     try:
-        image = read_image(item.image)
+        image = read_item_image(item)
+        finding.form = image_form(item, image)
         shape = image.shape[:2]
         finding.size = shape[0], shape[1]
         finding.digest = hashlib.blake2b(image.tobytes() + str(shape).encode()).hexdigest()
@@ -80,6 +93,7 @@ def inspect(item: Item, spec: DatasetSpec) -> Finding:
         return finding
     try:
         ids = read_ids(item.label, spec)
+        finding.label_bits = low_bits(item.label, spec)
     except DataError as error:
         finding.problems.append(str(error))
         return finding
@@ -97,11 +111,17 @@ def inspect(item: Item, spec: DatasetSpec) -> Finding:
 
 @dataclass
 class SplitReport:
-    """All findings of one split; `error` when it could not be listed, or is wrong as a whole."""
+    """All findings of one split.
+
+    errors: why it could not be listed, whole or in parts, or is wrong as a whole. remarks: what was
+    left aside when it was listed. missing: images of pairs of which a file is missing.
+    """
 
     name: str
     findings: list[Finding] = field(default_factory=list)
-    error: str = ""
+    errors: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    missing: list[Path] = field(default_factory=list)
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
@@ -118,23 +138,37 @@ class SplitReport:
     def problems(self) -> list[str]:
         """One line each, in the order of the items."""
         found = [line for finding in self.findings for line in finding.problems]
-        return [self.error, *found] if self.error else found
+        return [*self.errors, *found]
 
 
 def check_split(
-    name: str, args: argparse.Namespace, cfg: Config, spec: DatasetSpec, workers: int
+    name: str,
+    args: argparse.Namespace,
+    cfg: Config,
+    spec: DatasetSpec,
+    workers: int,
+    skip: SkipList | None = None,
 ) -> SplitReport:
-    """Read a whole split in `workers` threads."""
-    listing = {"train": build.train_items, "val": build.val_items, "test": build.test_items}
+    """Read a whole split, but for the pairs of `skip`, in `workers` threads."""
+    listing = {"train": sets.train_items, "val": sets.val_items, "test": sets.test_items}
+    faults: dict[Path, str] = {}
     try:
-        items = listing[name](args, cfg)
-    except DataError as error:
-        return SplitReport(name, error=str(error))
+        items = listing[name](args, cfg, skip)
+    except MissingFiles as error:
+        faults = error.faults
+        items = Items((i for i in error.items if i.image not in faults), error.items.notes)
+    except UserError as error:
+        return SplitReport(name, errors=[str(error)])
     with ThreadPoolExecutor(workers) as pool:
         findings = list(pool.map(lambda item: inspect(item, spec), items))
-    used = np.any([finding.used for finding in findings], axis=0)
-    shifted = shifted_labels_text(used, spec, len(findings))
-    return SplitReport(name, findings, error=f"{name}: {shifted}" if shifted else "")
+    report = SplitReport(name, findings, list(faults.values()), notes_of(items), list(faults))
+    used = np.any([finding.used for finding in findings], axis=0) if findings else np.zeros(1)
+    if shifted := shifted_labels_text(used, spec, len(findings)):
+        report.errors.append(f"{name}: {shifted}")
+    counted = name == "test" or not findings or report.counts[: spec.num_classes].any()
+    if not counted:
+        report.errors.append(f"{name}: no pixel of any label counts, all are ignored")
+    return report
 
 
 def duplicates(reports: Iterable[SplitReport]) -> tuple[list[str], list[str]]:
@@ -156,20 +190,21 @@ def duplicates(reports: Iterable[SplitReport]) -> tuple[list[str], list[str]]:
 
 def notes(report: SplitReport, spec: DatasetSpec) -> list[str]:
     """What is odd about a split without being wrong."""
+    lines = [f"{report.name}: {remark}" for remark in report.remarks]
     labelled = [finding for finding in report.findings if finding.item.label is not None]
     if not labelled:
-        return []
-    lines = []
+        return lines + format_notes(report.name, report.findings)
     counts = report.counts
-    absent = [name for number, name in enumerate(spec.class_names) if not counts[number]]
+    classes = enumerate(spec.class_names)
+    present = [name for number, name in classes if counts[number]]
+    if len(present) == 1:
+        lines.append(f"{report.name}: every labelled pixel is {present[0]}")
+    absent = [name for name in spec.class_names if name not in present]
     if absent:
         lines.append(f"{report.name}: no pixel of {', '.join(absent)}")
     if all(finding.is_binary for finding in labelled):
-        lines.append(
-            f"{report.name}: every label holds only 0 and 255, as masks for viewing do; "
-            "map 255 to a class unless it means ignore"
-        )
-    return lines
+        lines.append(binary_text(report.name))
+    return lines + format_notes(report.name, report.findings)
 
 
 def class_table(reports: Sequence[SplitReport], spec: DatasetSpec) -> str:
@@ -211,15 +246,18 @@ def print_class_report(reports: Sequence[ClassReport], classes: Sequence[str]) -
     return _print_lines([], [line for report in reports for line in report.problems])
 
 
-def print_report(reports: Sequence[SplitReport], spec: DatasetSpec) -> int:
-    """Print everything; returns the number of problems."""
+def print_report(
+    reports: Sequence[SplitReport], spec: DatasetSpec, more: Sequence[str] = ()
+) -> int:
+    """Print everything, with `more` notes; returns the number of problems."""
     for report in reports:
         print(colour_line(report))
     print()
     print(class_table(reports, spec))
     across, inside = duplicates(reports)
-    remarks = [line for report in reports for line in notes(report, spec)] + inside
+    remarks = [line for report in reports for line in notes(report, spec)] + inside + list(more)
     problems = [line for report in reports for line in report.problems()] + across
+    problems += mixed_labels([finding for report in reports for finding in report.findings])
     return _print_lines(remarks, problems)
 
 
@@ -239,22 +277,48 @@ def run(argv: Sequence[str] | None = None) -> int:
     """Check what the command line names; the number of problems. Raises UserError."""
     parser = Parser(prog="datasets.check", allow_abbrev=False, description=__doc__.split("\n")[0])
     add_dataset_flags(parser, splits=None, more=[IMAGENET])
+    parser.add_argument(
+        "--write_skip_list",
+        metavar="FILE",
+        help="write the images with problems there, for DATASET.SKIP_LIST",
+    )
     args = parser.parse_args(argv)
     cfg = configured(args)
     cv2.setNumThreads(0)
     if args.dataset == IMAGENET:
+        if args.write_skip_list:
+            raise UserError("--write_skip_list lists pairs of images and labels; leave it out")
         if args.cv or args.city_mode != "train" or args.set_cityscapes_root:
             raise UserError(
                 "--cv, --city_mode and --set_cityscapes_root have no effect on class folders; "
                 "leave them out"
             )
         root = imagenet_root(cfg)
-        return print_class_report(*check_class_folders(root, args.split, args.workers))
+        skip = registry.open_skip_list(cfg)
+        return print_class_report(*check_class_folders(root, args.split, args.workers, skip))
     spec = registry.dataset_spec(args, cfg)
     registry.data_root(args.dataset, cfg)
-    splits = args.split or registry.TABLE[args.dataset].splits
-    reports = [check_split(name, args, cfg, spec, args.workers) for name in splits]
-    return print_report(reports, spec)
+    splits = args.split or registry.splits_of(args.dataset, cfg)
+    skip = registry.open_skip_list(cfg)
+    reports = [check_split(name, args, cfg, spec, args.workers, skip) for name in splits]
+    if args.write_skip_list:
+        write_skip_list(Path(args.write_skip_list), reports)
+    more = [skip.unknown_text()] if skip is not None and skip.unknown_text() else []
+    return print_report(reports, spec, more)
+
+
+def write_skip_list(path: Path, reports: Sequence[SplitReport]) -> None:
+    """The images of all items with a problem, a line each, for DATASET.SKIP_LIST.
+
+    Raises UserError where the file cannot be written.
+    """
+    bad = [str(f.item.image) for report in reports for f in report.findings if f.problems]
+    bad += [str(path) for report in reports for path in report.missing]
+    try:
+        write_atomic(path, "".join(f"{line}\n" for line in bad).encode("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise UserError(f"--write_skip_list {path}: cannot be written: {error.strerror}") from error
+    print(f"{path}: {len(bad)} images with problems\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from config import UserError
 from datasets.base import DataError, read_image
 from datasets.imagenet import PictureList, list_classes, scan_split
+from datasets.skip import SkipList
 
 SPLITS = ("train", "val")
 AT_ONCE = 4096  # pictures that wait for a thread, of the million there may be
@@ -54,18 +55,22 @@ def _unreadable(pictures: PictureList, workers: int) -> Iterator[str]:
             yield from filter(None, pool.map(_problem, map(pictures.path, numbers)))
 
 
-def check_split(root: Path, split: str, classes: tuple[str, ...], workers: int) -> ClassReport:
-    """Read all pictures of `split` in `workers` threads."""
+def check_split(
+    root: Path, split: str, classes: tuple[str, ...], workers: int, skip: SkipList | None = None
+) -> ClassReport:
+    """Read all pictures of `split`, but for those of `skip`, in `workers` threads."""
     try:
         pictures, problems = scan_split(root, split, classes)
     except UserError as error:
         return ClassReport(split, np.zeros(len(classes), np.int64), [str(error)])
+    if skip is not None:
+        pictures = pictures.without(skip)
     counts = np.bincount(pictures.targets, minlength=len(classes)).astype(np.int64)
     return ClassReport(split, counts, [*problems, *_unreadable(pictures, workers)])
 
 
 def check_class_folders(
-    root: Path, splits: Sequence[str] | None, workers: int
+    root: Path, splits: Sequence[str] | None, workers: int, skip: SkipList | None = None
 ) -> tuple[list[ClassReport], tuple[str, ...]]:
     """Reports of `splits`, by default of both, and the names of the classes.
 
@@ -77,7 +82,7 @@ def check_class_folders(
     if unknown:
         raise UserError(f"--split {unknown[0]}: class folders have {' and '.join(SPLITS)}")
     classes = list_classes(root, "train" if "train" in wanted else wanted[0])
-    return [check_split(root, split, classes, workers) for split in wanted], classes
+    return [check_split(root, split, classes, workers, skip) for split in wanted], classes
 
 
 def count_table(reports: Sequence[ClassReport], classes: Sequence[str]) -> str:

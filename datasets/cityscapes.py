@@ -19,6 +19,7 @@ import dataclasses
 from pathlib import Path
 
 from datasets.base import DataError
+from datasets.listing import Items, Pairing, entries, images_in
 from datasets.spec import LABELS_DIR, AutoLabel, Item, read_spec_csv
 
 SPEC = read_spec_csv(LABELS_DIR / "cityscapes.csv", "cityscapes")
@@ -31,7 +32,7 @@ City = tuple[str, str]  # (split folder, city)
 
 def list_items(
     root: Path, split: str, *, cv: int = 0, cv_splits: int = 3, test_labels: bool = False
-) -> list[Item]:
+) -> Items:
     """The images of a split in the order of their cities and names.
 
     cv: fold of the city cross-validation for "train" and "val", see `city_split`.
@@ -42,16 +43,19 @@ def list_items(
         raise DataError(f"cityscapes has no split {split}; one of {', '.join(SPLITS)} wanted")
     images = _top_folder(root, "leftImg8bit")
     if split == "test":
-        cities = [("test", city) for city in _city_names(images / "test")]
+        cities = [("test", city) for city in entries(images / "test")[0]]
     else:
-        train, val = _city_names(images / "train"), _city_names(images / "val")
+        train, val = entries(images / "train")[0], entries(images / "val")[0]
         cities = city_split(train, val, split, cv, cv_splits)
     needs_labels = split != "test" or test_labels
     labels = _top_folder(root, "gtFine") if needs_labels else None
-    items = [item for city in cities for item in _list_city(images, labels, city)]
-    if not items:
-        raise DataError(f"{images}: no *{IMAGE_END}.png for split {split}")
-    return items
+    pairing = Pairing(f"{LABEL_END}.png")
+    for city in cities:
+        for image in images_in(images.joinpath(*city), f"{IMAGE_END}.png"):
+            frame = image.name.removesuffix(f"{IMAGE_END}.png")
+            label = None if labels is None else labels.joinpath(*city, f"{frame}{LABEL_END}.png")
+            pairing.add(f"{city[1]}/{image.stem}", image, label)
+    return pairing.finish(f"{images}: no *{IMAGE_END}.png for split {split}")
 
 
 def city_split(
@@ -80,9 +84,11 @@ def list_extra(root: Path) -> list[Item]:
     """
     folder = _top_folder(root, "leftImg8bit", "leftImg8bit_trainextra") / EXTRA
     items = []
-    for city in _city_names(folder):
-        found = _list_city(folder, None, ("", city))
-        items += [dataclasses.replace(item, name=f"{EXTRA}/{item.name}") for item in found]
+    for city in entries(folder)[0]:
+        items += [
+            Item(name=f"{EXTRA}/{city}/{image.stem}", image=image, label=None)
+            for image in images_in(folder / city, f"{IMAGE_END}.png")
+        ]
     if not items:
         raise DataError(f"{folder}: no */*{IMAGE_END}.png: the coarse split is empty")
     return items
@@ -158,22 +164,3 @@ def _top_folder(root: Path, name: str, outer: str = "") -> Path:
         if folder.is_dir():
             return folder
     raise DataError(f"{root}: no folder {nested.relative_to(root)} (nor {name}) in it")
-
-
-def _city_names(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
-
-
-def _list_city(images: Path, labels: Path | None, city: City) -> list[Item]:
-    items = []
-    for image in sorted(images.joinpath(*city).glob(f"*{IMAGE_END}.png")):
-        label = None
-        if labels is not None:
-            frame = image.stem.removesuffix(IMAGE_END)
-            label = labels.joinpath(*city, f"{frame}{LABEL_END}.png")
-            if not label.is_file():
-                raise DataError(f"{image}: its label {label} is missing")
-        items.append(Item(name=f"{city[1]}/{image.stem}", image=image, label=label))
-    return items

@@ -15,6 +15,8 @@ from datasets import classify, imagenet
 from datasets.classify import PictureDataset, PictureDraw, PictureSampler
 from datasets.imagenet import ClassSpec, PictureList
 from datasets.loader import Batch
+from datasets.registry import open_skip_list
+from datasets.skip import SkipList
 from transforms.imagenet import Augmentation, PictureTransform, eval_transform, train_transform
 from transforms.normalize import denormalize
 
@@ -54,12 +56,22 @@ def class_spec(args: argparse.Namespace, cfg: Config, names: tuple[str, ...] = (
                 f"--snapshot {args.snapshot} was trained on other classes: number {number} is "
                 f"{theirs}, in {imagenet_root(cfg) / split} it is {own}"
             )
+    if len(found) == 1:
+        raise UserError(
+            f"{imagenet_root(cfg) / split}: one class folder, {found[0]}: with nothing to tell it "
+            "from there is nothing to learn; a classifier needs two classes"
+        )
     return ClassSpec(name="imagenet", class_names=found)
 
 
-def pictures(cfg: Config, spec: ClassSpec, split: str) -> PictureList:
-    """Pictures of `split` ("train" or "val"), checked against the classes."""
-    return imagenet.list_split(imagenet_root(cfg), split, spec.class_names)
+def pictures(cfg: Config, spec: ClassSpec, split: str, skip: SkipList | None = None) -> PictureList:
+    """Pictures of `split` ("train" or "val") without those of `skip`, checked against the classes.
+
+    `skip` is the list of DATASET.SKIP_LIST, read anew without it.
+    """
+    skip = skip or open_skip_list(cfg)
+    found = imagenet.list_split(imagenet_root(cfg), split, spec.class_names)
+    return found if skip is None else found.without(skip)
 
 
 def augmentation(args: argparse.Namespace) -> Augmentation:

@@ -7,6 +7,7 @@
     palette: [[0, 80, 160], ...]     # optional, one colour a class
     ids: {7: 0, 8: 1, 26: 2, 0: 255} # optional, value in the label files -> class or ignore
     ignore: 255                      # optional
+    colors: {"#0050a0": water, ...}  # optional, and exif:, range:; see `custom_reading`
     image_suffix: _rgb               # optional, ends of the stems that differ:
     label_suffix: _mask              #   quay1_rgb.jpg belongs to quay1_mask.png
     splits:
@@ -14,12 +15,21 @@
       val: {images: "val/*_rgb.jpg", labels: "val/*_mask.png"}   # or patterns; ** is allowed
       test: {images: test}           # without labels
 
+A split may also be a list, a text file with an image a line, and its label unless `labels` says
+where these are (stems as in VOC's ImageSets, or paths; relative to `root`, to the list, or
+absolute):
+
+      train: {list: ImageSets/train.txt, images: JPEGImages, labels: SegmentationClass}
+      val: {list: val.txt}           # lines "images/a.jpg masks/a.png"
+
 Without `ids` files hold the classes themselves, and `ignore` for pixels that do not count.
 """
 
 from __future__ import annotations
 
 import colorsys
+import dataclasses
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,8 +37,10 @@ import yaml
 
 from config import near
 from datasets.base import DataError
-from datasets.folder import find_images, is_image
-from datasets.spec import IGNORE, Color, DatasetSpec, Item
+from datasets.custom_files import SPLIT_KEYS, SplitEntry
+from datasets.custom_reading import color_map, is_turned, value_range
+from datasets.listing import Items
+from datasets.spec import IGNORE, NUM_RAW_IDS, RAW_IDS, Color, DatasetSpec
 
 KEYS = (
     "name",
@@ -37,11 +49,14 @@ KEYS = (
     "palette",
     "ids",
     "ignore",
+    "colors",
+    "exif",
+    "range",
     "image_suffix",
     "label_suffix",
     "splits",
 )
-SPLIT_KEYS = ("images", "labels")
+NO_ID = -1
 
 
 class Description:
@@ -82,7 +97,7 @@ class Description:
 
     def root(self) -> Path:
         """The folder that the splits are relative to."""
-        return self.path.parent / self._text("root", ".")
+        return self.path.parent / os.path.expanduser(self._text("root", "."))
 
     def spec(self) -> DatasetSpec:
         """Classes, colours and id map."""
@@ -91,6 +106,18 @@ class Description:
             raise self.error("names", f"must be a list of texts, got {names!r}")
         if not names or len(set(names)) != len(names):
             raise self.error("names", f"must hold every class once, got {names!r}")
+        if len(names) >= NUM_RAW_IDS:
+            raise self.error(
+                "names",
+                f"holds {len(names)} classes; at most 255 are possible, for train ids have 8 bit "
+                "and one of the 256 is the ignore label",
+            )
+        if len(names) == 1:
+            raise self.error(
+                "names",
+                f"holds one class, {names[0]}: with nothing to tell it from there is nothing to "
+                "learn; give what is around it a class of its own, e.g. background",
+            )
         ignore = self._integer(self.tree.get("ignore", IGNORE), "ignore", len(names))
         ids = self._id_map(len(names), ignore)
         raw: dict[int, int] = {}
@@ -99,13 +126,21 @@ class Description:
         unused = [name for number, name in enumerate(names) if number not in raw]
         if unused:
             raise self.error("ids", f"maps nothing to {', '.join(unused)}")
+        colors = None
+        if "colors" in self.tree:
+            if ignore not in ids.values():
+                ids[NO_ID] = ignore  # so that colours can be ignored without a value in `ids`
+            colors = color_map(self.tree["colors"], names, ids, ignore, self.error)
         return DatasetSpec(
             name=self._text("name", self.path.stem),
             class_names=tuple(names),
-            palette=self._palette(len(names)),
+            palette=self._palette(len(names), colors, ids),
             id_to_train_id=ids,
             ignore_label=ignore,
             train_id_to_id=tuple(raw[number] for number in range(len(names))),
+            color_to_id=colors,
+            exact_colors=colors is not None,
+            custom=True,
         )
 
     def _id_map(self, count: int, ignore: int) -> dict[int, int]:
@@ -113,7 +148,7 @@ class Description:
             return {**{number: number for number in range(count)}, ignore: ignore}
         ids = {}
         for raw, train_id in self._mapping(self.tree["ids"], "ids").items():
-            value = self._integer(raw, "ids: key")
+            value = self._integer(raw, "ids: key", RAW_IDS[0], RAW_IDS[-1])
             ids[value] = self._integer(train_id, f"ids: {raw}")
             if ids[value] >= count and ids[value] != ignore:
                 raise self.error(
@@ -121,8 +156,14 @@ class Description:
                 )
         return ids
 
-    def _palette(self, count: int) -> tuple[Color, ...]:
+    def _palette(
+        self, count: int, labels: Mapping[Color, int] | None, ids: Mapping[int, int]
+    ) -> tuple[Color, ...]:
+        """One colour a class: its row, or the first that label files give it, or one of many."""
         rows = self.tree.get("palette")
+        if rows is None and labels is not None:
+            first = {ids[raw]: color for color, raw in reversed(list(labels.items()))}
+            return tuple(first[number] for number in range(count))
         if rows is None:
             return tuple(_hue(number / count) for number in range(count))
         if not isinstance(rows, list) or len(rows) != count:
@@ -135,61 +176,32 @@ class Description:
             colors.append((red, green, blue))
         return tuple(colors)
 
-    def items(self, split: str) -> list[Item]:
-        """Images of a split, each paired with its label by the path or stem."""
-        splits = self._mapping(self.tree["splits"], "splits")
+    def splits(self) -> Mapping[object, object]:
+        """What the file says about each split."""
+        return self._mapping(self.tree["splits"], "splits")
+
+    def items(self, split: str) -> Items:
+        """Images of a split, each paired with its label by the path or stem, or as listed."""
+        splits = self.splits()
         if split not in splits:
             listed = ", ".join(str(name) for name in splits)
             raise self.error("splits", f"has no {split} (there is {listed})")
         where = f"splits: {split}"
         entry = self._mapping(splits[split], where)
         self._known(entry, SPLIT_KEYS, f"{where}: ")
-        images = self._stems(entry, "images", where, "image_suffix")
-        if images is None:
-            raise self.error(where, "needs images: a folder or a pattern")
-        labels = self._stems(entry, "labels", where, "label_suffix")
-        items = []
-        for stem, image in images.items():
-            label = None if labels is None else labels.get(stem)
-            if labels is not None and label is None:
-                raise DataError(f"{image}: no label {stem} in {entry['labels']} ({self.path})")
-            items.append(Item(name=stem, image=image, label=label))
-        return items
-
-    def _stems(
-        self, entry: Mapping[object, object], key: str, where: str, suffix_key: str
-    ) -> dict[str, Path] | None:
-        """The files of a folder or pattern by their stem, sub-folders included; None if absent."""
-        place = entry.get(key)
-        if place is None:
-            return None
-        if not isinstance(place, str):
-            raise self.error(f"{where}: {key}", f"must be a folder or a pattern, got {place!r}")
-        folder = self.root() / place
-        if any(letter in place for letter in "*?["):
-            base, pattern = _split_pattern(self.root(), place)
-            found = sorted(path for path in base.glob(pattern) if is_image(path))
-        elif folder.is_dir():
-            base, found = folder, find_images(folder)
-        else:
-            raise self.error(f"{where}: {key}", f"is {folder}, which is no folder")
-        if not found:
-            raise self.error(f"{where}: {key}", f"finds no pictures in {folder}")
-        suffix = self._text(suffix_key, "")
-        stems: dict[str, Path] = {}
-        for path in found:
-            stem = path.relative_to(base).with_suffix("").as_posix().removesuffix(suffix)
-            if stem in stems:
-                raise self.error(f"{where}: {key}", f"finds {stem} twice: {stems[stem]} and {path}")
-            stems[stem] = path
-        return stems
-
-
-def _split_pattern(root: Path, place: str) -> tuple[Path, str]:
-    """The part of a pattern without wildcards as a folder, and the rest."""
-    parts = Path(place).parts
-    first = next(at for at, part in enumerate(parts) if any(letter in part for letter in "*?["))
-    return root.joinpath(*parts[:first]), str(Path(*parts[first:]))
+        suffixes = self._text("image_suffix", ""), self._text("label_suffix", "")
+        turned = is_turned(self.tree.get("exif"), self.error)
+        levels = value_range(self.tree.get("range"), self.error)
+        items = SplitEntry(
+            root=self.root(),
+            yaml=self.path,
+            where=where,
+            tree=entry,
+            suffixes=suffixes,
+            error=self.error,
+        ).items()
+        read = (dataclasses.replace(item, turned=turned, levels=levels) for item in items)
+        return Items(read, items.notes)
 
 
 def _hue(share: float) -> Color:
@@ -216,6 +228,11 @@ def root_of(path: Path) -> Path:
     return Description(path).root()
 
 
-def list_items(path: Path, split: str) -> list[Item]:
+def splits_of(path: Path) -> tuple[str, ...]:
+    """The names of the splits that the YAML file `path` describes."""
+    return tuple(str(name) for name in Description(path).splits())
+
+
+def list_items(path: Path, split: str) -> Items:
     """The pictures of `split` that the YAML file `path` describes."""
     return Description(path).items(split)

@@ -1,76 +1,106 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A folder of pictures without labels: any mix of formats and sizes, sub-folders included."""
+"""Images without labels: a folder with its sub-folders, one image, or a list of images."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
+from datasets import lists
 from datasets.base import DataError
+from datasets.listing import IMAGE_ENDINGS, Items, Pairing, distinct_names, find, stems_below
 from datasets.spec import Item
 
-# Endings that Pillow or OpenCV decode; other files of a folder (notes, lists) are passed over.
-IMAGE_ENDINGS = frozenset((
-    ".bmp", ".dib", ".gif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm",
-    ".ppm", ".tga", ".tif", ".tiff", ".webp",
-))  # fmt: skip
+LIST_ENDINGS = (".txt", ".lst")
+# The files of a run directory, and the folders in it that hold what a run wrote.
+RUN_FILES = ("run.json", "status.json")
+OUTPUT_FOLDERS = ("best_images", "submit")
 
 
-def is_image(path: Path) -> bool:
-    """Whether the name looks like a picture; hidden files do not count."""
-    return path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith(".")
+def list_items(place: Path, split: str = "all", results: Path | None = None) -> Items:
+    """The images of `place`, without labels; `split` is not looked at.
 
-
-def find_images(root: Path) -> list[Path]:
-    """Every picture below `root` in the order of the paths; hidden folders are left out."""
-    found = []
-    for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [path for name in files if is_image(path := Path(folder, name))]
-    return sorted(found)
-
-
-def list_items(root: Path, split: str = "all") -> list[Item]:
-    """All pictures below `root`, without labels; `split` is not looked at.
-
-    Names are the paths below `root` without ending; where two files differ in nothing but the
-    ending (a.jpg, a.png) it stays part of the name (a_jpg, a_png).
-    Raises DataError when there is no folder or no picture in it.
+    A folder stands for all images below it, a text file for those that it lists, a line each. Names
+    are the paths below the folder without ending; where two files differ in nothing but the ending
+    (a.jpg, a.png) it stays part of the name (a_jpg, a_png). What a run of this program wrote is
+    left out: run directories below the folder, and `results`, the one of this run.
+    Raises DataError when there is nothing, or no image in it.
     """
     del split
-    if not root.is_dir():
-        raise DataError(f"--eval_folder {root}: no such folder")
-    images = find_images(root)
-    if not images:
+    if place.is_dir():
+        return _below(place, results)
+    if not place.exists():
+        raise DataError(f"--eval_folder {place}: no such folder, image or list of images")
+    if place.suffix.lower() in LIST_ENDINGS:
+        return lists.image_list(place)
+    return Items([Item(name=place.stem, image=place, label=None)])
+
+
+def _below(root: Path, results: Path | None) -> Items:
+    own = own_outputs(root, results)
+    found = find(root, own)
+    if not found.images:
+        left = f"; {', '.join(found.notes())}" if found.strange else ""
         raise DataError(
-            f"--eval_folder {root}: holds no pictures ({', '.join(sorted(IMAGE_ENDINGS))})"
+            f"--eval_folder {root}: holds no pictures ({', '.join(sorted(IMAGE_ENDINGS))}){left}"
         )
-    stems = Counter(path.with_suffix("") for path in images)
-    items = []
-    for path in images:
-        stem = path.relative_to(root).with_suffix("").as_posix()
-        if stems[path.with_suffix("")] > 1:
-            stem += path.suffix.replace(".", "_")
-        items.append(Item(name=stem, image=path, label=None))
-    return items
+    names = distinct_names(found.images, root)
+    notes = found.notes()
+    if own:
+        listed = ", ".join(sorted(own)[:3]) + (", ..." if len(own) > 3 else "")
+        notes.append(f"results of this program are no input and left out: {listed}")
+    return Items(
+        [
+            Item(name=name, image=path, label=None)
+            for name, path in zip(names, found.images, strict=True)
+        ],
+        notes,
+    )
 
 
-def paired_items(images: Path, labels: Path | None) -> list[Item]:
-    """The pictures below `images` by path, each with the PNG of its path below `labels`.
+def own_outputs(root: Path, results: Path | None) -> Collection[str]:
+    """Real paths of the folders below `root` that runs wrote, `results` first of all."""
+    own = set()
+    top = os.path.realpath(root)
+    if results is not None:
+        real = os.path.realpath(results)
+        if real == top:
+            own |= {os.path.join(real, name) for name in OUTPUT_FOLDERS}
+        elif real.startswith(top + os.sep):
+            own.add(real)
+    pending = [str(root)]
+    seen = {top}
+    while pending:
+        folder = pending.pop()
+        for path in _sub_folders(folder):
+            real = os.path.realpath(path)
+            if real in seen or real in own:
+                continue
+            seen.add(real)
+            if all(os.path.isfile(os.path.join(path, name)) for name in RUN_FILES):
+                own.add(real)
+            else:
+                pending.append(path)
+    return {path for path in own if os.path.isdir(path)}
+
+
+def _sub_folders(folder: str) -> list[str]:
+    try:
+        with os.scandir(folder) as found:
+            return [entry.path for entry in found if entry.is_dir() and entry.name[0] != "."]
+    except OSError:
+        return []
+
+
+def paired_items(images: Path, labels: Path | None) -> Items:
+    """The images below `images` by path, each with the PNG of its path below `labels`.
 
     Without `labels` the items have none. Raises DataError for a missing folder, one without
-    pictures, and a picture without label.
+    images, and images without label.
     """
-    if not images.is_dir():
-        raise DataError(f"{images}: no such folder")
-    items = []
-    for image in find_images(images):
-        name = image.relative_to(images).with_suffix("")
-        label = None if labels is None else labels / f"{name}.png"
-        if label is not None and not label.is_file():
-            raise DataError(f"{image}: its label {label} is missing")
-        items.append(Item(name=name.as_posix(), image=image, label=label))
-    if not items:
-        raise DataError(f"{images}: no pictures there")
-    return items
+    found = find(images)
+    pairing = Pairing()
+    for name, image in zip(stems_below(found.images, images), found.images, strict=True):
+        pairing.add(name, image, None if labels is None else Path(f"{labels}/{name}.png"))
+    return pairing.finish(f"{images}: no pictures there")

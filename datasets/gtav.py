@@ -17,7 +17,8 @@ from pathlib import Path
 from datasets import cityscapes
 from datasets.base import DataError
 from datasets.cityscapes import city_split
-from datasets.spec import IGNORE, Item
+from datasets.listing import Items, Pairing, entries, images_in
+from datasets.spec import IGNORE
 
 SPLITS = ("train", "val")
 SPEC = dataclasses.replace(
@@ -29,7 +30,7 @@ SPEC = dataclasses.replace(
 )
 
 
-def list_items(root: Path, split: str, *, cv: int = 0, cv_splits: int = 3) -> list[Item]:
+def list_items(root: Path, split: str, *, cv: int = 0, cv_splits: int = 3) -> Items:
     """The frames of "train" or "val" in the order of their folders and names.
 
     cv: fold of the cross-validation over folders, see `cityscapes.city_split`.
@@ -38,20 +39,10 @@ def list_items(root: Path, split: str, *, cv: int = 0, cv_splits: int = 3) -> li
     if split not in SPLITS:
         raise DataError(f"gtav has no split {split}; one of {', '.join(SPLITS)} wanted")
     images, labels = root / "images", root / "labels"
-    folders = city_split(_folders(images / "train"), _folders(images / "val"), split, cv, cv_splits)
-    items = []
-    for part, folder in folders:
-        for image in sorted((images / part / folder).glob("*.png")):
+    train, val = entries(images / "train")[0], entries(images / "val")[0]
+    pairing = Pairing()
+    for part, folder in city_split(train, val, split, cv, cv_splits):
+        for image in images_in(images / part / folder, ".png"):
             label = labels / part / folder / image.name
-            if not label.is_file():
-                raise DataError(f"{image}: its label {label} is missing")
-            items.append(Item(name=f"{folder}/{image.stem}", image=image, label=label))
-    if not items:
-        raise DataError(f"{images}: no */*.png for split {split}")
-    return items
-
-
-def _folders(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+            pairing.add(f"{folder}/{image.stem}", image, label)
+    return pairing.finish(f"{images}: no */*.png for split {split}")

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from config import UserError
+from datasets.skip import SkipList
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
 LAYOUT = "ROOT/train and ROOT/val hold one folder a class (docs/imagenet.md)"
@@ -62,6 +63,15 @@ class PictureList:
     def first(self, count: int | None) -> PictureList:
         """The first `count` pictures, all with None."""
         return PictureList(root=self.root, names=self.names[:count], targets=self.targets[:count])
+
+    def without(self, skip: SkipList) -> PictureList:
+        """The pictures that the list of known bad ones leaves."""
+        kept = [
+            number
+            for number in range(len(self))
+            if not skip.has(os.path.splitext(self.name(number))[0], self.path(number))
+        ]
+        return PictureList(root=self.root, names=self.names[kept], targets=self.targets[kept])
 
     def fingerprint(self) -> dict[str, object]:
         """Number of pictures and a hash of their names, for run.json."""

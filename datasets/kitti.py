@@ -19,7 +19,7 @@ from pathlib import Path
 
 from datasets import cityscapes
 from datasets.base import DataError
-from datasets.spec import Item
+from datasets.listing import Items, Pairing, images_in
 
 SPLITS = ("train", "val", "trainval", "test")
 NUM_FRAMES = 200
@@ -31,7 +31,7 @@ VAL_FRAMES = (
 SPEC = dataclasses.replace(cityscapes.SPEC, name="kitti")
 
 
-def list_items(root: Path, split: str, *, cv: int = 0) -> list[Item]:
+def list_items(root: Path, split: str, *, cv: int = 0) -> Items:
     """The frames of "train", "val", "trainval" (all 200) or "test" (no labels) by name.
 
     cv: fold 0..2 that "val" holds and "train" lacks. Raises DataError for an unknown split or
@@ -42,25 +42,22 @@ def list_items(root: Path, split: str, *, cv: int = 0) -> list[Item]:
     if not 0 <= cv < len(VAL_FRAMES):
         raise DataError(f"--cv {cv}: kitti has the folds 0..{len(VAL_FRAMES) - 1}")
     images = root / ("testing" if split == "test" else "training") / "image_2"
-    if not images.is_dir():
-        raise DataError(f"{images}: no such folder")
-    frames = sorted(images.glob("*.png"))
-    if not frames:
-        raise DataError(f"{images}: no *.png for split {split}")
+    frames = images_in(images, ".png")
+    empty = f"{images}: no *.png for split {split}"
+    pairing = Pairing(whole=split == "trainval")
     if split == "test":
-        return [Item(name=frame.stem, image=frame, label=None) for frame in frames]
+        for frame in frames:
+            pairing.add(frame.stem, frame, None)
+        return pairing.finish(empty)
+    if not frames:
+        raise DataError(empty)
     if len(frames) != NUM_FRAMES:
         raise DataError(
             f"{images}: {len(frames)} pictures, but the folds are numbers of {NUM_FRAMES} frames"
         )
     held_out = set(VAL_FRAMES[cv])
     wanted = {"train": set(range(NUM_FRAMES)) - held_out, "val": held_out}
-    numbers = sorted(wanted.get(split, range(NUM_FRAMES)))
-    return [_labelled(frames[number], root / "training" / "semantic") for number in numbers]
-
-
-def _labelled(frame: Path, labels: Path) -> Item:
-    label = labels / frame.name
-    if not label.is_file():
-        raise DataError(f"{frame}: its label {label} is missing")
-    return Item(name=frame.stem, image=frame, label=label)
+    for number in sorted(wanted.get(split, range(NUM_FRAMES))):
+        frame = frames[number]
+        pairing.add(frame.stem, frame, root / "training" / "semantic" / frame.name)
+    return pairing.finish(empty)

@@ -125,7 +125,7 @@ def collate(samples: Sequence[Sample], indices: Sequence[int] | None = None) -> 
     if not samples:
         empty = torch.empty(0, 3, 0, 0)
         return Batch(images=empty, labels=None, names=[], indices=[])
-    _check_sizes(samples)
+    check_sizes(samples)
     labels = [sample.label for sample in samples if sample.label is not None]
     rows = [torch.from_numpy(sample.rows) for sample in samples if sample.rows is not None]
     extras = set(samples[0].extras).intersection(*(sample.extras for sample in samples))
@@ -145,7 +145,7 @@ def collate(samples: Sequence[Sample], indices: Sequence[int] | None = None) -> 
     )
 
 
-def _check_sizes(samples: Sequence[Sample]) -> None:
+def check_sizes(samples: Sequence[Sample]) -> None:
     """Raise DataError unless all images have one size, and so have their labels."""
     first = samples[0]
     for other in samples[1:]:

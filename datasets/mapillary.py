@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from datasets.base import DataError
-from datasets.folder import is_image
-from datasets.spec import Color, DatasetSpec, Item
+from datasets.listing import Items, Pairing, images_in
+from datasets.spec import Color, DatasetSpec
 
 NUM_CLASSES = 65
 IGNORE = 65
@@ -76,25 +76,19 @@ def _is_level(value: object) -> bool:
     return isinstance(value, int) and 0 <= value <= 255
 
 
-def list_items(root: Path, split: str) -> list[Item]:
+def list_items(root: Path, split: str) -> Items:
     """The images of "train", "val" or "test" by name; the test split has no labels.
 
     Raises DataError for a missing folder, an empty split, and an image without label.
     """
     folder = root / SPLITS[split]
     images = folder / "images"
-    if not images.is_dir():
-        raise DataError(f"{images}: no such folder")
+    frames = images_in(images)
     labels = None if split == "test" else _label_folder(folder)
-    items = []
-    for image in sorted(path for path in images.iterdir() if is_image(path)):
-        label = None if labels is None else labels / f"{image.stem}.png"
-        if label is not None and not label.is_file():
-            raise DataError(f"{image}: its label {label} is missing")
-        items.append(Item(name=image.stem, image=image, label=label))
-    if not items:
-        raise DataError(f"{images}: no pictures for split {split}")
-    return items
+    pairing = Pairing()
+    for image in frames:
+        pairing.add(image.stem, image, None if labels is None else labels / f"{image.stem}.png")
+    return pairing.finish(f"{images}: no images for split {split}")
 
 
 def _label_folder(folder: Path) -> Path:

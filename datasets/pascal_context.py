@@ -19,7 +19,8 @@ from pathlib import Path
 
 from datasets.base import DataError
 from datasets.folder import paired_items
-from datasets.spec import IGNORE, LABELS_DIR, DatasetSpec, Item, read_spec_csv, zero_label_ids
+from datasets.listing import Items
+from datasets.spec import IGNORE, LABELS_DIR, DatasetSpec, read_spec_csv, zero_label_ids
 
 ARCHIVE = "PASCAL_Context"
 SPLITS = ("train", "val")
@@ -46,7 +47,7 @@ def _specs() -> tuple[DatasetSpec, DatasetSpec]:
 SPEC, SPEC_59 = _specs()
 
 
-def list_items(root: Path, split: str) -> list[Item]:
+def list_items(root: Path, split: str) -> Items:
     """The pictures of "train" or "val" by name.
 
     Raises DataError for the test split, a missing folder, an empty split, and an image without

@@ -26,6 +26,8 @@ from datasets import (
     pascal_context,
     synthetic,
 )
+from datasets.listing import Items, MissingFiles, notes_of
+from datasets.skip import SkipList
 from datasets.spec import DatasetSpec, Item
 
 Listing = Callable[[Path, str, argparse.Namespace, Config], list[Item]]
@@ -153,9 +155,38 @@ def dataset_spec(args: argparse.Namespace, cfg: Config) -> DatasetSpec:
     return spec if isinstance(spec, DatasetSpec) else spec(data_root(args.dataset, cfg))
 
 
-def split_items(args: argparse.Namespace, cfg: Config, split: str) -> list[Item]:
-    """The items of `split` ("train", "val" or "test") of `--dataset`."""
+def open_skip_list(cfg: Config) -> SkipList | None:
+    """The known bad pairs of DATASET.SKIP_LIST; None where it is not set."""
+    path = cfg.DATASET.SKIP_LIST
+    return SkipList(Path(cfg.expand(path))) if path else None
+
+
+def split_items(
+    args: argparse.Namespace, cfg: Config, split: str, skip: SkipList | None = None
+) -> Items:
+    """The items of `split` ("train", "val" or "test") of `--dataset` without known bad pairs.
+
+    `skip` is the list of these, read anew without it. Raises DataError for files that are missing.
+    """
     if args.dataset == "nullloader":
-        return nullloader.list_items(nullloader.NUM_IMAGES if split == "train" else 1)
+        return Items(nullloader.list_items(nullloader.NUM_IMAGES if split == "train" else 1))
     entry = _entry(args.dataset)
-    return entry.list_items(data_root(args.dataset, cfg), split, args, cfg)
+    skip = skip or open_skip_list(cfg)
+    faults: dict[Path, str] = {}
+    try:
+        found = entry.list_items(data_root(args.dataset, cfg), split, args, cfg)
+    except MissingFiles as error:
+        if skip is None:
+            raise
+        found, faults = error.items, error.faults
+    items = Items(found, notes_of(found))
+    return items if skip is None else skip.apply(items, faults)
+
+
+def splits_of(dataset: str, cfg: Config) -> tuple[str, ...]:
+    """The splits that a data set has; those of a custom set are the ones its file describes."""
+    entry = _entry(dataset)
+    if dataset != "custom":
+        return entry.splits
+    described = custom.splits_of(data_root(dataset, cfg))
+    return tuple(name for name in entry.splits if name in described)

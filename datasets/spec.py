@@ -11,14 +11,19 @@ import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from config import UserError
+
 LABELS_DIR = Path(__file__).resolve().parent / "labels"
 IGNORE = 255
 UNKNOWN = -1
-NUM_RAW_IDS = 256
+NUM_RAW_IDS = 256  # of 8-bit labels; wider ones hold ids in RAW_IDS
+RAW_IDS = range(-(1 << 31), 1 << 32)  # what label files of up to 32 bit hold
+WRITTEN_IDS = range(1 << 16)  # what a grey PNG holds
 
 Color = tuple[int, int, int]
 
@@ -49,13 +54,17 @@ class Item:
 
     name: relative, without suffix, unique in its split; sub-folders are kept and return in the
     names of output files. label: None where there is no ground truth. auto: set where a network
-    made the label; `base.read_item_label` then applies its rules.
+    made the label; `base.read_item_label` then applies its rules. turned: the image is turned as
+    its header says, False for its pixels as stored. levels: the values of samples deeper than 8
+    bit that are black and white, where their type does not say it.
     """
 
     name: str
     image: Path
     label: Path | None
     auto: AutoLabel | None = None
+    turned: bool = True
+    levels: tuple[float, float] | None = None
 
     def label_files(self) -> list[Path]:
         """Every file that the target depends on."""
@@ -67,13 +76,16 @@ class Item:
 class DatasetSpec:
     """Classes of a data set.
 
-    palette: one (r, g, b) a class. id_to_train_id: raw id 0..255 -> train id, void ids ->
+    palette: one (r, g, b) a class. id_to_train_id: raw id -> train id, void ids ->
     ignore_label; an id that is missing here is an error in a label file. train_id_to_id: the
-    raw id of every class, as benchmark servers want it. zero_label: the files hold 0 for void
+    raw id of every class, as benchmark servers want it. Train ids are of 8 bit, so that there
+    are at most 255 classes beside the ignore label. zero_label: the files hold 0 for void
     and 1..K for the classes, see `zero_label_ids`. color_to_id: set where label files hold
-    colours, the raw id of each; any other colour is `ignore_label`. Without it two classes may
+    colours, the raw id of each; any other colour is `ignore_label`, or with `exact_colors` an
+    error. Without it two classes may
     share a colour: colours are for viewing. boundary_void: classes that are no objects with
-    boundaries of their own, which boundary supervision takes for void.
+    boundaries of their own, which boundary supervision takes for void. custom: described by a YAML
+    file; its name is free and means no built-in set.
     Raises ValueError when the parts do not fit together.
     """
 
@@ -85,7 +97,9 @@ class DatasetSpec:
     train_id_to_id: tuple[int, ...]
     zero_label: bool = False
     color_to_id: Mapping[Color, int] | None = None
+    exact_colors: bool = False
     boundary_void: tuple[int, ...] = ()
+    custom: bool = False
 
     def __post_init__(self) -> None:
         count = len(self.class_names)
@@ -100,8 +114,10 @@ class DatasetSpec:
                 f"above the {count} classes"
             )
         for raw, train_id in self.id_to_train_id.items():
-            if not 0 <= raw < NUM_RAW_IDS:
-                raise ValueError(f"{self.name}: raw id {raw} is outside 0..255")
+            if raw not in RAW_IDS:
+                raise ValueError(
+                    f"{self.name}: raw id {raw} is outside {RAW_IDS[0]}..{RAW_IDS[-1]}"
+                )
             if not (0 <= train_id < count or train_id == self.ignore_label):
                 raise ValueError(
                     f"{self.name}: raw id {raw} maps to {train_id}, which is neither a class "
@@ -114,15 +130,29 @@ class DatasetSpec:
         return len(self.class_names)
 
     def lut(self) -> npt.NDArray[np.int16]:
-        """Train id of every raw id, (256,) int16; -1 for ids that the table does not know."""
+        """Train id of the raw ids 0..255, (256,) int16; -1 for those the table does not know.
+
+        Ids beyond are left out: labels are mapped by `ids.map_ids`.
+        """
         table = np.full(NUM_RAW_IDS, UNKNOWN, np.int16)
         for raw, train_id in self.id_to_train_id.items():
-            table[raw] = train_id
+            if 0 <= raw < NUM_RAW_IDS:
+                table[raw] = train_id
         return table
 
-    def inverse_lut(self) -> npt.NDArray[np.uint8]:
-        """Raw id of every train id, (256,) uint8; 0 for values that are no class."""
-        table = np.zeros(NUM_RAW_IDS, np.uint8)
+    def inverse_lut(self) -> npt.NDArray[Any]:
+        """Raw id of every train id, (256,) uint8 or, for ids above 255, uint16; 0 for no class.
+
+        Raises UserError for ids that no grey PNG can hold.
+        """
+        for name, raw in zip(self.class_names, self.train_id_to_id, strict=True):
+            if raw not in WRITTEN_IDS:
+                raise UserError(
+                    f"{self.name}: class {name} has the id {raw}, which a file of ids can not "
+                    f"hold ({WRITTEN_IDS[0]}..{WRITTEN_IDS[-1]}); give it another one under ids:"
+                )
+        is_wide = max(self.train_id_to_id) >= NUM_RAW_IDS
+        table = np.zeros(NUM_RAW_IDS, np.uint16 if is_wide else np.uint8)
         table[: self.num_classes] = self.train_id_to_id
         return table
 

@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is checked before a long run: that every label fits its image and holds known ids only.
+"""What is checked before a long run: every image is whole, every label fits it and holds known ids.
 
-Sizes come from the file headers. Ids need the whole label, so that a set that was found to be
-good leaves a marker, named after all that the answer depends on.
+Images are known by their headers and ends, labels are read. What was found of a good set is kept
+in a file that is named after all that the answer depends on, so that the next start only looks at
+sizes and times of the files.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +24,8 @@ import numpy.typing as npt
 from datasets.base import (
     DataError,
     ids_in_use,
-    image_size,
+    is_binary,
+    item_size,
     label_size,
     map_ids,
     mismatch_text,
@@ -29,22 +33,61 @@ from datasets.base import (
     read_item_label,
     unknown_ids_text,
 )
+from datasets.centroids import Points, cache_name, label_centroids, reading_rules
+from datasets.ids import Depths, low_bits
+from datasets.listing import faults_text
 from datasets.spec import NUM_RAW_IDS, DatasetSpec, Item, shifted_labels_text
+from datasets.whole import check_whole
+from runtime.files import write_atomic
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+VERSION = 1  # of the check and of its file; a new one has every set checked again
+AT_ONCE = 32  # items that one thread takes
 
-def fingerprint(items: Sequence[Item], spec: DatasetSpec) -> str:
-    """SHA-256 over names, sizes and times of all files, and the id map.
+Stamp = tuple[int, int]  # size in bytes, time of the last change in ns
+Progress = Callable[[int, int], None]
+
+
+class Stamps:
+    """Sizes and times of files, each file asked once."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, Stamp] = {}
+
+    def __call__(self, path: Path) -> Stamp:
+        """Size and time of a file; DataError where it is not there."""
+        if path not in self._known:
+            self._known[path] = stamp(path)
+        return self._known[path]
+
+
+def stamp(path: Path) -> Stamp:
+    """Size in bytes and time of a file; DataError where it is not there."""
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: can not be read: {error.strerror}") from error
+    return stat.st_size, stat.st_mtime_ns
+
+
+def fingerprint(
+    items: Sequence[Item], spec: DatasetSpec, stamps: Callable[[Path], Stamp] = stamp
+) -> str:
+    """SHA-256 over names, sizes and times of all files, and over how labels are read.
 
     Raises DataError for a file that is not there.
     """
-    digest = hashlib.sha256(json.dumps(spec.lut().tolist()).encode())
+    digest = hashlib.sha256(f"{VERSION} {reading_rules(spec)}".encode())
     for item in items:
-        stamps = [stamp(path) for path in (item.image, *item.label_files())]
-        rules = [] if item.auto is None else [item.auto.rules()]
-        digest.update(json.dumps([item.name, stamps, *rules]).encode())
+        parts: list[object] = [item.name, stamps(item.image)]
+        parts += [stamps(path) for path in item.label_files()]
+        if item.auto is not None:
+            parts.append(item.auto.rules())
+        if not item.turned or item.levels is not None:
+            parts.append((item.turned, item.levels))
+        digest.update(repr(parts).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
@@ -58,23 +101,121 @@ def in_threads(work: Callable[[T], R], items: Sequence[T], workers: int) -> Iter
             raise
 
 
-def stamp(path: Path) -> tuple[int, int]:
-    """Size in bytes and time of a file; DataError where it is not there."""
-    try:
-        stat = path.stat()
-    except OSError as error:
-        raise DataError(f"{path}: can not be read: {error.strerror}") from error
-    return stat.st_size, stat.st_mtime_ns
+@dataclass(kw_only=True)
+class Facts:
+    """What a whole set holds.
 
-
-def verify_items(items: Sequence[Item], spec: DatasetSpec, cache_dir: Path, workers: int) -> None:
-    """Raise DataError for the first item whose label does not fit; unlabelled ones are passed.
-
-    Also raised for label files that are shifted already, which only the whole set can tell.
-    A set that passed is not read again while its files stay as they are.
+    labels: how many there are. counts: pixels of every train id, (256,). used: raw ids that occur,
+    (256,); those of auto labels are not looked at. binary: every label is of 0 and 255 only. sizes:
+    (H, W) of the images in their order. points: of every label, with a tile, see `label_centroids`.
+    depths: bits of the labels.
     """
-    name = f"{spec.name}_verified_{fingerprint(items, spec)[:16]}"
-    once(cache_dir / name, lambda: _verify(items, spec, workers))
+
+    labels: int = 0
+    counts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(NUM_RAW_IDS, np.int64))
+    used: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(NUM_RAW_IDS, bool))
+    binary: bool = True
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    points: list[Points] | None = None
+    faults: dict[Path, str] = field(default_factory=dict)
+    depths: Depths = field(default_factory=Depths)
+
+    def add(self, other: Facts) -> None:
+        """Take in what the following items hold."""
+        self.labels += other.labels
+        self.counts += other.counts
+        self.used |= other.used
+        self.binary &= other.binary
+        self.sizes += other.sizes
+        self.faults.update(other.faults)
+        self.depths.add(other.depths)
+        if self.points is not None and other.points is not None:
+            self.points += other.points
+
+    def absent(self, spec: DatasetSpec) -> list[str]:
+        """Names of the classes that no label holds."""
+        return [name for number, name in enumerate(spec.class_names) if not self.counts[number]]
+
+    def record(self, key: str) -> dict[str, object]:
+        """As the file of a checked set holds it."""
+        sizes = sorted(set(self.sizes))
+        number = {size: place for place, size in enumerate(sizes)}
+        return {
+            "key": key,
+            "labels": self.labels,
+            "counts": self.counts.tolist(),
+            "used": np.flatnonzero(self.used).tolist(),
+            "binary": self.binary,
+            "depths": dataclasses.asdict(self.depths),
+            "sizes": sizes,
+            "size_of": [number[size] for size in self.sizes] if len(sizes) > 1 else len(self.sizes),
+        }
+
+
+def read_facts(path: Path, key: str) -> Facts | None:
+    """The record of a set that was checked before; None without one that can be trusted."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["key"] != key:
+            return None
+        sizes = [(int(height), int(width)) for height, width in record["sizes"]]
+        places = record["size_of"]
+        facts = Facts(labels=int(record["labels"]), binary=bool(record["binary"]))
+        facts.counts += np.asarray(record["counts"], np.int64)
+        facts.used[record["used"]] = True
+        facts.depths = Depths(**record["depths"])
+        facts.sizes = [sizes[at] for at in places] if len(sizes) > 1 else sizes * places
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return facts
+
+
+def verify_items(
+    items: Sequence[Item],
+    spec: DatasetSpec,
+    cache_dir: Path,
+    workers: int,
+    *,
+    stamps: Callable[[Path], Stamp] = stamp,
+    tile: int | None = None,
+    progress: Progress | None = None,
+) -> Facts:
+    """What `items` hold. Raises DataError, naming all of them, for items that do not fit.
+
+    A set that passed is not read again while its files stay as they are; its `points` are then
+    None. tile: of class centroids, which come from the same reading.
+    """
+    key = fingerprint(items, spec, stamps)
+    path = cache_dir / f"{cache_name(spec.name)}_verified_{key[:16]}.json"
+    facts = read_facts(path, key)
+    if facts is not None:
+        return facts
+    facts = _read_all(items, spec, workers, tile, progress)
+    if facts.faults:
+        raise DataError(faults_text(facts.faults))
+    refuse_mixed((facts,))
+    with contextlib.suppress(OSError):  # a read-only place costs only the next start's time
+        write_atomic(path, json.dumps(facts.record(key)).encode())
+    return facts
+
+
+def refuse_shifted(spec: DatasetSpec, facts: Sequence[Facts], label: Path | None) -> None:
+    """Raise DataError for label files that are shifted already, which only the whole set can tell.
+
+    facts: of all splits that belong together; label: one of the files, to name it.
+    """
+    used = np.any([each.used for each in facts], axis=0)
+    if shifted := shifted_labels_text(used, spec, sum(each.labels for each in facts)):
+        raise DataError(f"{label}: {shifted}")
+
+
+def refuse_mixed(facts: Sequence[Facts]) -> None:
+    """Raise DataError where labels of few bits stand beside others, in splits that go together."""
+    depths = Depths()
+    for each in facts:
+        depths.add(each.depths)
+    if mixed := depths.mixed_text():
+        raise DataError(mixed)
 
 
 def once(marker: Path, check: Callable[[], None]) -> None:
@@ -87,26 +228,64 @@ def once(marker: Path, check: Callable[[], None]) -> None:
         marker.touch()
 
 
-def _verify(items: Sequence[Item], spec: DatasetSpec, workers: int) -> None:
-    used = np.zeros(NUM_RAW_IDS, bool)
-    for values in in_threads(lambda item: _checked_ids(item, spec), items, workers):
-        used |= values
-    if shifted := shifted_labels_text(used, spec, len(items)):
-        raise DataError(f"{items[0].label}: {shifted}")
+def _read_all(
+    items: Sequence[Item],
+    spec: DatasetSpec,
+    workers: int,
+    tile: int | None,
+    progress: Progress | None,
+) -> Facts:
+    found = Facts(points=None if tile is None else [])
+    starts = range(0, len(items), AT_ONCE)
+
+    def several(start: int) -> Facts:
+        facts = Facts(points=None if tile is None else [])
+        for item in items[start : start + AT_ONCE]:
+            try:
+                facts.add(_inspect(item, spec, tile))
+            except DataError as error:
+                facts.faults[item.image] = str(error)
+        return facts
+
+    for number, facts in enumerate(in_threads(several, starts, workers), 1):
+        found.add(facts)
+        if progress is not None:
+            progress(min(number * AT_ONCE, len(items)), len(items))
+    return found
 
 
-def _checked_ids(item: Item, spec: DatasetSpec) -> npt.NDArray[np.bool_]:
-    """Which raw ids the label of one item holds, (256,); looked at with `zero_label` only."""
-    used = np.zeros(NUM_RAW_IDS, bool)
+def _inspect(item: Item, spec: DatasetSpec, tile: int | None) -> Facts:
+    """One item; DataError where its files do not fit."""
+    size = item_size(item)
+    check_whole(item)
+    facts = Facts(sizes=[size], points=None if tile is None else [{}])
     if item.label is None:
-        return used
-    sizes = image_size(item.image), label_size(item.label)
-    if sizes[0] != sizes[1]:
-        raise DataError(mismatch_text(item, *sizes))
-    if not spec.zero_label:
-        read_item_label(item, spec)
-        return used
-    ids = read_ids(item.label)
-    if map_ids(ids, spec) is None:
+        return facts
+    facts.depths = Depths.of(item.label, low_bits(item.label, spec))
+    if item.auto is None:
+        label = _known_label(item, size, spec, facts)
+    else:
+        label_shape = label_size(item.label)
+        if label_shape != size:
+            raise DataError(mismatch_text(item, size, label_shape))
+        label, facts.binary = read_item_label(item, spec), False
+    facts.labels = 1
+    facts.counts += np.bincount(label.ravel(), minlength=NUM_RAW_IDS)
+    if tile is not None:
+        facts.points = [label_centroids(label, spec.num_classes, tile)]
+    return facts
+
+
+def _known_label(
+    item: Item, size: tuple[int, int], spec: DatasetSpec, facts: Facts
+) -> npt.NDArray[np.uint8]:
+    """The label as train ids, (H, W) uint8; fills in what its raw ids tell."""
+    assert item.label is not None
+    ids = read_ids(item.label, spec)
+    if ids.shape != size:
+        raise DataError(mismatch_text(item, size, ids.shape))
+    label = map_ids(ids, spec)
+    if label is None:
         raise DataError(unknown_ids_text(item.label, ids, spec))
-    return ids_in_use(ids)
+    facts.used, facts.binary = ids_in_use(ids), is_binary(ids)
+    return label

@@ -84,7 +84,8 @@ def adopt_snapshot(args: argparse.Namespace, cfg: Config, snapshot: Snapshot | N
         )
     args.arch = facts["arch"]
     if args.eval and "dataset" not in args.given and not args.from_run:
-        args.dataset = facts["dataset"] if facts["dataset"] in DATASETS else "custom"
+        is_built_in = facts["dataset"] in DATASETS and not facts.get("custom")
+        args.dataset = facts["dataset"] if is_built_in else "custom"
     if args.eval and not facts.get("positions", True):
         args.no_pos_dataset = True
     known = {item.name for item in dataclasses.fields(ModelConfig)}
@@ -208,6 +209,7 @@ def checkpoint_header(
     return {
         **network_header(args, model, spec.num_classes),
         "dataset": spec.name,
+        "custom": spec.custom,
         "class_names": list(spec.class_names),
         "palette": [list(color) for color in spec.palette],
         "train_id_to_id": list(spec.train_id_to_id),

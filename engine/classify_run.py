@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from config import Config
 from datasets import classify_build as data
 from datasets.loader import Batch
+from datasets.registry import open_skip_list
 from engine import build
 from engine.classify import ClassSummary, evaluate_classifier
 from engine.loop import EpochSampler
@@ -55,8 +56,9 @@ class Classification:
     def __init__(self, args: argparse.Namespace, cfg: Config, world: World, log: RunLog) -> None:
         self.args, self.cfg, self.world, self.log = args, cfg, world, log
         self.spec = data.class_spec(args, cfg)
-        self.train = data.pictures(cfg, self.spec, "train")
-        self.val = data.pictures(cfg, self.spec, "val")
+        self.skip = open_skip_list(cfg)
+        self.train = data.pictures(cfg, self.spec, "train", self.skip)
+        self.val = data.pictures(cfg, self.spec, "val", self.skip)
         self.unreadable = UnreadableLog(log.msg_any_rank, "another picture takes its place")
         mix = mixing(args)
         self.mixer = BatchMixer(mix, self.num_classes, args.bs_trn) if mix.is_on else None
@@ -78,6 +80,10 @@ class Classification:
     def train_loader(self) -> tuple[DataLoader[Batch], EpochSampler]:
         """Augmented pictures of this rank, and what draws them."""
         self.log.msg(f"{len(self.train)} training, {len(self.val)} validation pictures")
+        if self.skip is not None:
+            self.log.msg(f"{len(self.skip.met)} pictures left out by {self.skip.path}")
+            if unknown := self.skip.unknown_text():
+                self.log.msg(f"warning: {unknown}")
         return data.make_train_loader(self.args, self.train, self.world.rank, self.world.size)
 
     def header(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from config import PROJECT_ROOT, Config, UserError
 from datasets import build as data
 from datasets import registry
 from datasets.loader import Batch
+from datasets.sets import Sets
 from datasets.spec import DatasetSpec, Item
 from engine import build, predict
 from engine.dumps import PICTURES, Dumps, open_dumps, wants_maps
@@ -146,8 +147,8 @@ class Validation:
         precision: Precision,
         world: World,
         log: RunLog,
+        items: list[Item],
     ) -> None:
-        items = data.val_items(args, cfg)
         limit = build.TEST_MODE_IMAGES if args.test_mode else None
         self.loader = data.make_eval_loader(args, cfg, spec, world.rank, world.size, items[:limit])
         self.args, self.spec, self.state = args, spec, state
@@ -258,7 +259,10 @@ class Evaluation:
             self.spec = spec_from_checkpoint(facts)
         else:
             self.spec = registry.dataset_spec(args, cfg)
-        every = data.eval_items(args, cfg)
+        sets = Sets(args, cfg)
+        every = sets.evaluated
+        for line in sets.lines():
+            log.msg(line)
         self.items = published_slice(args, every)
         if args.test_mode:
             self.items = self.items[: build.TEST_MODE_IMAGES]
@@ -273,9 +277,9 @@ class Evaluation:
             if getattr(args, flag) and not labelled:
                 raise UserError(f"--{flag} compares with labels, and --eval {args.eval} has none")
         self.loader = data.make_eval_loader(
-            args, cfg, self.spec, world.rank, world.size, self.items
+            args, cfg, self.spec, world.rank, world.size, self.items, log.msg
         )
-        self.fingerprint: Callable[[], dict[str, object]] = lambda: data.fingerprint(args, cfg)
+        self.fingerprint: Callable[[], dict[str, object]] = sets.fingerprint
 
     def run(self, net: nn.Module, protocol: dict[str, Any]) -> EvalSummary:
         """Evaluate, print the table, write results.json, dumps and the report page.
@@ -377,6 +381,7 @@ def spec_from_checkpoint(facts: dict[str, Any]) -> DatasetSpec:
         id_to_train_id={raw: train for train, raw in enumerate(ids)},
         ignore_label=facts["ignore_label"],
         train_id_to_id=tuple(ids),
+        custom=bool(facts.get("custom")),
     )
 
 

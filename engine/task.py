@@ -19,6 +19,7 @@ from config import Config
 from datasets import build as data
 from datasets import registry
 from datasets.loader import Batch
+from datasets.sets import Sets
 from engine import build
 from engine.classify_run import Classification
 from engine.loop import EpochSampler, as_loaded
@@ -77,6 +78,7 @@ class Segmentation:
     def __init__(self, args: argparse.Namespace, cfg: Config, world: World, log: RunLog) -> None:
         self.args, self.cfg, self.world, self.log = args, cfg, world, log
         self.spec = registry.dataset_spec(args, cfg)
+        self.sets = Sets(args, cfg)
 
     @property
     def num_classes(self) -> int:
@@ -95,7 +97,7 @@ class Segmentation:
         """Crops of this rank, class-uniform as the flags say; all labels are checked first."""
         world, seed = self.world, self.args.seed
         loader, sampler, _ = data.make_train_loader(
-            self.args, self.cfg, world.rank, world.size, seed, self.log.msg
+            self.args, self.cfg, world.rank, world.size, seed, self.log.msg, self.sets
         )
         return loader, sampler
 
@@ -111,11 +113,13 @@ class Segmentation:
         self, state: TrainState, precision: Precision
     ) -> Callable[[int], dict[str, float]]:
         """Scores of the validation split."""
-        return Validation(self.args, self.cfg, self.spec, state, precision, self.world, self.log)
+        return Validation(
+            self.args, self.cfg, self.spec, state, precision, self.world, self.log, self.sets.val
+        )
 
     def fingerprint(self) -> dict[str, object]:
         """Counts and hashes of the splits."""
-        return data.fingerprint(self.args, self.cfg)
+        return self.sets.fingerprint()
 
 
 def open_task(args: argparse.Namespace, cfg: Config, world: World, log: RunLog) -> Task:

@@ -29,7 +29,12 @@ EVAL_MODES = ("val", "trn", "folder", "test", "train_extra")
 
 def add_evaluation(add: Callable[..., object]) -> None:
     add("--eval", choices=EVAL_MODES, help="evaluate instead of training")
-    add("--eval_folder", type=file_name, metavar="DIR", help="images for --eval folder")
+    add(
+        "--eval_folder",
+        type=file_name,
+        metavar="DIR|FILE",
+        help="images for --eval folder, or one, or a list of them",
+    )
     add("--do_flip", action="store_true", help="average with the mirrored image")
     add("--multi_scale_inference", action="store_true", help="average with --extra_scales")
     low, high = SCALES

@@ -157,6 +157,7 @@ def read_flags(
 def resolve(args: argparse.Namespace, given: set[str], target: Config) -> None:
     """Map old spellings, fill and freeze `target`, refuse settings without effect, in place."""
     if args.from_run:
+        args.from_run = os.path.expanduser(args.from_run)
         adopt_run(args, given)
     classification.apply_task(args, given)
     _apply_aliases(args, given)
@@ -172,7 +173,7 @@ def resolve(args: argparse.Namespace, given: set[str], target: Config) -> None:
     check_settings(args, target)
     args.given = sorted(given)
     args.result_dir = os.path.abspath(target.expand(args.result_dir))
-    for name in ("snapshot", "snapshot_pe", "eval_folder", "pretrained"):
+    for name in ("snapshot", "snapshot_pe", "eval_folder", "pretrained", "resume"):
         value = getattr(args, name)
         if value:
             setattr(args, name, target.expand(value))

@@ -192,7 +192,7 @@ def check_flags(args: argparse.Namespace, given: set[str]) -> None:
     _check_windows(args)
     hanet.check_hanet(args)
     if args.eval == "folder" and not args.eval_folder:
-        raise UserError("--eval folder needs --eval_folder DIR")
+        raise UserError("--eval folder needs --eval_folder DIR, an image, or a list of images")
     if args.no_metrics and args.eval in ("val", "trn"):
         dumps = args.dump_assets, args.dump_all_images, args.dump_images, args.dump_for_submission
         if not any((*dumps, args.dump_for_auto_labelling, args.dump_attention)):

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from datasets.headers import item_size
 from datasets.spec import DatasetSpec, Item
 from reports.autolabel_page import NUM_STEPS, write_autolabel_page
 from reports.files import encode_png, safe_name
 from reports.journal import ImageRow
 from reports.journal_sink import JournalSink
-from reports.rawids import image_size, to_raw_ids, to_size
+from reports.rawids import to_raw_ids, to_size
 from runtime.files import write_atomic
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class _Job:
     out_dir: Path
     files: dict[str, str]
     pred: Picture
-    ids: Picture
+    ids: npt.NDArray[Any]
     prob: Picture
 
     def run(self) -> Kept:
@@ -91,7 +92,8 @@ class AutoLabelSink(JournalSink):
         workers: int = 0,
     ) -> None:
         super().__init__(out_dir, spec, "autolabel", key, rank)
-        self.images = {item.name: item.image for item in items}
+        self.images = {item.name: item for item in items}
+        spec.inverse_lut()  # says so at once where ids can not be written
         self.workers = workers
         self._pool: ProcessPoolExecutor | None = None
         self._pending: deque[tuple[Future[Kept], dict[str, Any]]] = deque()
@@ -99,7 +101,7 @@ class AutoLabelSink(JournalSink):
     def add(self, result: Result) -> None:
         """Have both files of one image written, then note it as stored."""
         assert result.prob is not None
-        size = image_size(self.images[result.name])
+        size = item_size(self.images[result.name])
         path = safe_name(result.name)
         pred = to_size(result.pred, size, result.name)
         job = _Job(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from config import UserError
 from datasets.spec import NUM_RAW_IDS, DatasetSpec
 from metrics.boundary_scores import HMSA_THRESHOLD, BoundaryScores
 from metrics.distance_crop import distance_window
@@ -47,6 +48,11 @@ class BoundarySink:
         )
         self.crop, self.table = crop, None
         if raw_labels:
+            if not 0 <= min(spec.train_id_to_id) <= max(spec.train_id_to_id) < RAW_IGNORED:
+                raise UserError(
+                    f"--eval_f1_labels raw needs class ids 0..254, and {spec.name} has others; "
+                    "leave it out"
+                )
             self.table = np.full(NUM_RAW_IDS, RAW_IGNORED, np.uint8)
             self.table[: spec.num_classes] = spec.train_id_to_id
 

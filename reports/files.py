@@ -17,7 +17,10 @@ JPEG_QUALITY = 90
 
 
 def encode_png(pixels: npt.NDArray[Any], palette: list[int] | None = None) -> bytes:
-    """PNG of uint8 (H, W, 3) as RGB, of (H, W) as grey, or as indices into 256 x RGB values."""
+    """PNG of uint8 (H, W, 3) as RGB, of (H, W) as grey, or as indices into 256 x RGB values.
+
+    uint16 (H, W) gives grey of 16 bit.
+    """
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     if palette is not None:
         picture.putpalette(palette)

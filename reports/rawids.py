@@ -3,36 +3,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from config import UserError
 from datasets.spec import DatasetSpec
 
-EXIF_ORIENTATION = 274
-TURNED = (5, 6, 7, 8)  # orientations whose sides are exchanged
 
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Height and width of an image file as it is shown, read from its header."""
-    with Image.open(path) as picture:
-        width, height = picture.size
-        orientation = picture.getexif().get(EXIF_ORIENTATION)
-    return (width, height) if orientation in TURNED else (height, width)
-
-
-def to_raw_ids(pred: npt.NDArray[np.uint8], spec: DatasetSpec) -> npt.NDArray[np.uint8]:
-    """Train ids (H, W) -> raw ids (H, W) uint8 of `spec`."""
+def to_raw_ids(pred: npt.NDArray[np.uint8], spec: DatasetSpec) -> npt.NDArray[Any]:
+    """Train ids (H, W) -> raw ids (H, W) of `spec`, uint8, or uint16 where one is above 255."""
     return spec.inverse_lut()[pred]
 
 
-def to_size(
-    values: npt.NDArray[np.uint8], size: tuple[int, int], name: str
-) -> npt.NDArray[np.uint8]:
+def to_size(values: npt.NDArray[Any], size: tuple[int, int], name: str) -> npt.NDArray[Any]:
     """Resize (H, W) by nearest neighbour when the image was evaluated at another scale.
 
     UserError when the two do not have the same proportions: the image was cropped or padded.
@@ -46,4 +32,4 @@ def to_size(
             "evaluate whole images, without --map_crop_val"
         )
     resized = cv2.resize(values, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    return np.asarray(resized, np.uint8)
+    return np.asarray(resized, values.dtype)

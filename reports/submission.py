@@ -20,11 +20,12 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from config import UserError
+from datasets.headers import item_size
 from datasets.spec import DatasetSpec, Item
 from reports.files import encode_png, safe_name
 from reports.journal import ImageRow
 from reports.journal_sink import JournalSink
-from reports.rawids import image_size, to_raw_ids, to_size
+from reports.rawids import to_raw_ids, to_size
 from runtime.files import write_atomic
 
 if TYPE_CHECKING:
@@ -65,12 +66,13 @@ class SubmissionSink(JournalSink):
     ) -> None:
         super().__init__(out_dir, spec, "submission", key, rank, inside=SUBMIT)
         self.directory = self.out_dir / SUBMIT
-        self.images = {item.name: item.image for item in items}
-        _check_names(sorted(map(file_name, self.images)), spec.name)
+        self.images = {item.name: item for item in items}
+        self.table = spec.inverse_lut()
+        _check_names(sorted(map(file_name, self.images)), "" if spec.custom else spec.name)
 
     def add(self, result: Result) -> None:
         """Write one image, then note it as stored."""
-        size = image_size(self.images[result.name])
+        size = item_size(self.images[result.name])
         ids = to_size(to_raw_ids(result.pred, self.spec), size, result.name)
         files = {"ids": file_name(result.name)}
         write_atomic(self.directory / files["ids"], encode_png(ids))
@@ -114,19 +116,20 @@ class SubmissionSink(JournalSink):
             problems.append(f"{len(faults)} files wrong: {_listed(faults)}")
         return problems
 
-    def _fault(self, path: Path, image: Path) -> str:
+    def _fault(self, path: Path, image: Item) -> str:
         """What is wrong with one file, or an empty text."""
         try:
             with Image.open(path) as picture:
                 mode, pixels = picture.mode, np.asarray(picture)
         except (OSError, UnidentifiedImageError, SyntaxError) as error:
             return f"can not be read ({error})"
-        if mode != "L":
-            return f"has mode {mode}, 8-bit grey wanted"
-        if pixels.shape != image_size(image):
-            height, width = image_size(image)
+        bits = 8 * self.table.itemsize
+        if pixels.dtype != self.table.dtype or mode not in ("L", "I;16"):
+            return f"has mode {mode}, {bits}-bit grey wanted"
+        if pixels.shape != (size := item_size(image)):
+            height, width = size
             return f"is {pixels.shape[1]}x{pixels.shape[0]}, the image {width}x{height}"
-        counts = np.bincount(pixels.ravel(), minlength=256)
+        counts = np.bincount(pixels.ravel(), minlength=1 << bits)
         counts[list(self.spec.train_id_to_id)] = 0
         unknown = np.flatnonzero(counts)
         return f"holds id {unknown[0]}, unknown to {self.spec.name}" if unknown.size else ""

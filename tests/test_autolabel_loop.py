@@ -13,7 +13,7 @@ from PIL import Image
 from config import Config
 from datasets import cityscapes
 from datasets.base import read_item_label
-from datasets.build import coarse_items
+from datasets.sets import coarse_items
 from datasets.synthetic import SPEC, write_synthetic
 from flags import read_flags, resolve
 from tests.program import TINY, run

@@ -15,7 +15,7 @@ from PIL import Image
 
 import flags
 from config import Config, UserError
-from datasets import ade20k, build, check
+from datasets import ade20k, build, check, sets
 from datasets.base import DataError, read_label
 from datasets.spec import shifted_labels_text, zero_label_ids
 from reports.files import encode_png
@@ -169,7 +169,7 @@ def test_labels_shifted_already_stop_training_with_one_line(
 def test_labels_shifted_already_stop_an_evaluation_too(ade: Path, tmp_path: Path) -> None:
     rewrite(ade / "annotations", shifted)
     args, cfg = on(ade, tmp_path / "cache", "--eval", "val")
-    items = build.eval_items(args, cfg)
+    items = sets.eval_items(args, cfg)
     with pytest.raises(UserError, match="shifted already"):
         build.make_eval_loader(args, cfg, ade20k.SPEC, 0, 1, items)
     unscored, _ = on(ade, tmp_path / "cache", "--eval", "val", "--no_metrics", "--dump_assets")
@@ -220,7 +220,7 @@ def test_test_scale_leaves_labels_at_the_size_of_the_file(
     args, cfg = on(
         ade20k_root, tmp_path, "--eval", "val", "--test_scale", "400,96", "--size_divisor", "32"
     )
-    items = build.eval_items(args, cfg)
+    items = sets.eval_items(args, cfg)
     batches = list(build.make_eval_loader(args, cfg, ade20k.SPEC, 0, 1, items))
     assert [tuple(batch.images.shape[2:]) for batch in batches] == [(96, 128), (96, 160)]
     assert [batch.sizes for batch in batches] == [[(60, 72)], [(48, 72)]]

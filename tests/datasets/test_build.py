@@ -13,7 +13,8 @@ import torch
 
 import flags
 from config import Config, UserError
-from datasets import build, registry, verify
+from datasets import build, registry, sets, verify
+from datasets.spec import DatasetSpec
 from tests.datasets.conftest import save
 
 
@@ -78,7 +79,7 @@ def test_ranks_share_the_epoch(cities: Path) -> None:
 
 def test_validation_sees_every_image_whole_and_once(cities: Path) -> None:
     args, cfg = on(cities)
-    spec, items = registry.dataset_spec(args, cfg), build.val_items(args, cfg)
+    spec, items = registry.dataset_spec(args, cfg), sets.val_items(args, cfg)
     names = []
     for rank in (0, 1):
         for batch in build.make_eval_loader(args, cfg, spec, rank, 2, items):
@@ -91,16 +92,16 @@ def test_eval_items_follow_the_flag(cities: Path) -> None:
     counts = {"val": 2, "trn": 4, "test": 2}
     for mode, count in counts.items():
         args, cfg = on(cities, "--eval", mode)
-        assert len(build.eval_items(args, cfg)) == count
+        assert len(sets.eval_items(args, cfg)) == count
     args, cfg = on(cities, "--eval", "folder", "--eval_folder", str(cities / "gtFine_trainvaltest"))
-    assert len(build.eval_items(args, cfg)) == 8
+    assert len(sets.eval_items(args, cfg)) == 8
 
 
 def test_folder_evaluation_reports_a_broken_file(tmp_path: Path) -> None:
     save(tmp_path / "a.png", np.zeros((8, 8, 3), np.uint8))
     (tmp_path / "b.png").write_bytes(b"torn")
     args, cfg = settings("--eval", "folder", "--eval_folder", str(tmp_path))
-    spec, items = registry.dataset_spec(args, cfg), build.eval_items(args, cfg)
+    spec, items = registry.dataset_spec(args, cfg), sets.eval_items(args, cfg)
     batches = list(build.make_eval_loader(args, cfg, spec, 0, 1, items))
     assert [batch.names for batch in batches] == [["a"], []]
     assert batches[1].failed[0][0] == "b"
@@ -122,7 +123,7 @@ def test_missing_root_names_key_variable_and_flag(
 ) -> None:
     args, cfg = settings("--dataset", dataset, "--set", f"DATASET.{key}={value}")
     with pytest.raises(UserError) as raised:
-        build.train_items(args, cfg)
+        sets.train_items(args, cfg)
     text = str(raised.value)
     for word in (f"DATASET.{key}", f"HISEG_{key}", flag, "paths.yml", value):
         assert word in text
@@ -156,12 +157,18 @@ def test_checked_set_is_not_read_again_until_it_changes(
     args, cfg = on(cities, "--class_uniform_pct", "0")
     build.make_train_loader(args, cfg, 0, 1, 0)
     read: list[Path] = []
-    monkeypatch.setattr(verify, "read_item_label", lambda item, spec: read.append(item.label))
+    read_ids = verify.read_ids
+
+    def counted(path: Path, spec: DatasetSpec) -> np.ndarray:
+        read.append(path)
+        return read_ids(path, spec)
+
+    monkeypatch.setattr(verify, "read_ids", counted)
     build.make_train_loader(args, cfg, 0, 1, 0)
     assert read == []
-    save(a_label(cities), np.zeros((24, 32), np.uint8))
+    save(a_label(cities), np.full((24, 32), 7, np.uint8))
     build.make_train_loader(args, cfg, 0, 1, 0)
-    assert len(read) == 6
+    assert len(read) == 4  # those of train; val stayed as it is
 
 
 def test_a_folder_is_no_data_set_to_train_on() -> None:
@@ -185,10 +192,10 @@ def test_nullloader_needs_no_files() -> None:
 
 def test_fingerprint_changes_with_the_files(cities: Path) -> None:
     args, cfg = on(cities)
-    before = build.fingerprint(args, cfg)
-    assert before == build.fingerprint(args, cfg)
+    before = sets.Sets(args, cfg).fingerprint()
+    assert before == sets.Sets(args, cfg).fingerprint()
     save(a_label(cities), np.zeros((24, 32), np.uint8))
-    after = build.fingerprint(args, cfg)
+    after = sets.Sets(args, cfg).fingerprint()
     assert after["train"] != before["train"]
     assert after["val"] == before["val"]
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 import flags
 from config import Config, UserError
-from datasets import autolabel, build, cityscapes
+from datasets import autolabel, build, cityscapes, sets
 from datasets.base import read_item_label
 from datasets.cityscapes import SPEC
 from datasets.samplers import TrainSampler
@@ -111,7 +111,7 @@ def test_listed_classes_alone_gain_points() -> None:
 def test_rules_follow_the_configured_root_whatever_its_name(extra: Path) -> None:
     argv = ["--coarse_boost_classes", "0", "--custom_coarse_prob", "0.9"]
     args, cfg = settings(extra, *argv, auto=True)
-    item = build.coarse_items(args, cfg, SPEC)[0]
+    item = sets.coarse_items(args, cfg, SPEC)[0]
     target = read_item_label(item, SPEC)
     prob = np.asarray(Image.open(extra / AUTO_ROOT / f"{item.name}_prob.png"))
     assert (target[prob / 255 < 0.9] == VOID).all()
@@ -119,7 +119,7 @@ def test_rules_follow_the_configured_root_whatever_its_name(extra: Path) -> None
     args, cfg = settings(
         extra, *argv, "--set", f"DATASET.CITYSCAPES_CUSTOMCOARSE={renamed}", auto=True
     )
-    again = build.coarse_items(args, cfg, SPEC)[0]
+    again = sets.coarse_items(args, cfg, SPEC)[0]
     assert np.array_equal(read_item_label(again, SPEC), target)
 
 

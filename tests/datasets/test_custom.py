@@ -86,7 +86,7 @@ def test_ids_default_to_the_classes_themselves(harbour: Path) -> None:
         ({"ids": {7: "water"}}, ["ids: 7", "whole number"]),
         ({"ids": {7: 5}}, ["ids: 7", "neither a class 0..1"]),
         ({"ids": {7: 0}}, ["ids maps nothing to quay"]),
-        ({"ids": {300: 0}}, ["ids: key", "300"]),
+        ({"ids": {1 << 40: 0}}, ["ids: key", "1099511627776"]),
         ({"palette": [[0, 0, 0]]}, ["palette", "2 colours"]),
         ({"palette": [[0, 0], [1, 1, 1]]}, ["palette: row 0"]),
         ({"palette": [[0, 0, 300], [1, 1, 1]]}, ["palette: row 0", "300"]),

@@ -13,7 +13,7 @@ from PIL import Image
 
 import flags
 from config import Config, UserError
-from datasets import bdd100k, build, camvid, check, cityscapes, gtav, kitti
+from datasets import bdd100k, build, camvid, check, cityscapes, gtav, kitti, sets
 from datasets.base import DataError, read_label
 from datasets.samplers import TrainSampler
 from tests.datasets.conftest import save
@@ -94,30 +94,30 @@ def test_kitti_needs_all_frames_and_a_listed_fold(kitti_root: Path, tmp_path: Pa
 def test_camvid_trainval_trains_on_val_and_validates_on_test(camvid_root: Path) -> None:
     args, cfg = on("camvid", camvid_root, "--city_mode", "trainval")
     parts = {split: names(camvid.list_items(camvid_root, split)) for split in ("train", "val")}
-    assert names(build.train_items(args, cfg)) == parts["train"] | parts["val"]
-    assert names(build.val_items(args, cfg)) == names(camvid.list_items(camvid_root, "test"))
+    assert names(sets.train_items(args, cfg)) == parts["train"] | parts["val"]
+    assert names(sets.val_items(args, cfg)) == names(camvid.list_items(camvid_root, "test"))
 
 
 def test_parts_of_a_split_are_all_of_it(kitti_root: Path) -> None:
     parts = []
     for index in range(4):
         argv = ("--eval", "val", "--split_count", "4", "--split_index", str(index))
-        parts.append(build.eval_items(*on("kitti", kitti_root, *argv)))
+        parts.append(sets.eval_items(*on("kitti", kitti_root, *argv)))
     assert [len(part) for part in parts] == [5, 5, 5, 6]
     assert sum(parts, []) == kitti.list_items(kitti_root, "val")
     with pytest.raises(UserError, match="--split_count 30: there are only 21 images"):
-        build.eval_items(*on("kitti", kitti_root, "--eval", "val", "--split_count", "30"))
+        sets.eval_items(*on("kitti", kitti_root, "--eval", "val", "--split_count", "30"))
 
 
 def test_kitti_trainval_is_all_frames_twice(kitti_root: Path) -> None:
     args, cfg = on("kitti", kitti_root, "--city_mode", "trainval")
-    assert len(build.train_items(args, cfg)) == len(build.val_items(args, cfg)) == 200
+    assert len(sets.train_items(args, cfg)) == len(sets.val_items(args, cfg)) == 200
 
 
 def test_cityscapes_trainval_trains_on_every_city(cities: Path) -> None:
     args, cfg = on("cityscapes", cities, "--city_mode", "trainval")
-    assert len(build.train_items(args, cfg)) == 6
-    assert names(build.val_items(args, cfg)) == names(cityscapes.list_items(cities, "val"))
+    assert len(sets.train_items(args, cfg)) == 6
+    assert names(sets.val_items(args, cfg)) == names(cityscapes.list_items(cities, "val"))
 
 
 @pytest.mark.parametrize("dataset", ["bdd100k", "camvid"])
@@ -179,7 +179,7 @@ def test_max_skip_without_frames_is_one_line(cities: Path, tmp_path: Path) -> No
 
 def test_scf_doubles_pictures_of_kitti(kitti_root: Path) -> None:
     args, cfg = on("kitti", kitti_root, "--scf")
-    spec, items = build.dataset_spec(args, cfg), build.val_items(args, cfg)
+    spec, items = build.dataset_spec(args, cfg), sets.val_items(args, cfg)
     batch = next(iter(build.make_eval_loader(args, cfg, spec, 0, 1, items[:1])))
     assert batch.images.shape[2:] == batch.labels.shape[1:] == (32, 96)
     crop = build.train_transform(args, spec).transforms[0]

@@ -14,7 +14,7 @@ from PIL import Image
 
 import flags
 from config import Config, UserError
-from datasets import build, check, mapillary, registry
+from datasets import build, check, mapillary, registry, sets
 from datasets.base import DataError, read_label
 
 
@@ -89,7 +89,7 @@ def test_validation_size_follows_pre_size(
     mapillary_root: Path, argv: tuple[str, ...], sizes: list[tuple[int, int]]
 ) -> None:
     args, cfg = on(mapillary_root, *argv)
-    spec, items = registry.dataset_spec(args, cfg), build.val_items(args, cfg)
+    spec, items = registry.dataset_spec(args, cfg), sets.val_items(args, cfg)
     batches = list(build.make_eval_loader(args, cfg, spec, 0, 1, items))
     assert [tuple(batch.images.shape[2:]) for batch in batches] == sizes
 

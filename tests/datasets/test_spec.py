@@ -45,7 +45,7 @@ def test_flat_palette_has_768_values() -> None:
     [
         ({"palette": ((0, 0, 0),)}, "1 colours"),
         ({"ignore_label": 3}, "ignore label 3"),
-        ({"id_to_train_id": {300: 0}}, "raw id 300"),
+        ({"id_to_train_id": {1 << 40: 0}}, "raw id 1099511627776 is outside"),
         ({"id_to_train_id": {5: 40}}, "maps to 40"),
     ],
 )

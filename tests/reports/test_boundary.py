@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from config import UserError
 from datasets.spec import zero_label_ids
 from metrics.boundary import boundary_f
 from metrics.distance_crop import distance_window
@@ -85,6 +86,13 @@ def test_raw_labels_are_one_class_above_the_prediction() -> None:
     wrong.add(make_result("x", pred=pred, label=pred))
     assert wrong.scores.f_score()[:2].tolist() == [1, 1]
     assert right.scores.f_score()[1] == 1  # raw id 1, train id 0, is compared with class 1
+
+
+def test_raw_labels_need_ids_of_8_bit() -> None:
+    wide = replace(SPEC, id_to_train_id={1000: 0, 1: 1, 2: 2, 3: 3}, train_id_to_id=(1000, 1, 2, 3))
+    BoundarySink(wide)
+    with pytest.raises(UserError, match="--eval_f1_labels raw needs class ids 0..254"):
+        BoundarySink(wide, raw_labels=True)
 
 
 def test_results_and_page_show_it_only_when_it_was_computed(tmp_path: Path) -> None:

@@ -14,9 +14,12 @@ from PIL import Image
 from config import UserError
 from datasets.ade20k import SPEC as ADE20K
 from datasets.cityscapes import SPEC as CITYSCAPES
+from datasets.spec import Item
+from reports.autolabel import AutoLabelSink
 from reports.submission import SubmissionSink
 from tests.reports.cases import SIZE, SPEC, alone, make_items, make_result, read
 
+WIDE = (26001, 26, 23, 31)
 NAMES = [f"lindau/lindau_{i:06}_000019_leftImg8bit" for i in range(3)]
 
 
@@ -34,6 +37,44 @@ def test_files_are_flat_and_hold_raw_ids(tmp_path: Path) -> None:
     mode, ids = read(tmp_path / "submit" / "lindau_000001_000019_leftImg8bit.png")
     assert mode == "L"
     assert np.array_equal(ids, np.array([7, 26, 23, 31])[make_result("", 1).pred])
+
+
+def test_ids_above_255_make_files_of_16_bit_that_are_checked(tmp_path: Path) -> None:
+    spec = replace(SPEC, id_to_train_id={26001: 0, 26: 1, 23: 2, 31: 3}, train_id_to_id=WIDE)
+    sink = SubmissionSink(tmp_path, spec, make_items(tmp_path / "in", ["a"], (24, 32)))
+    sink.add(make_result("a"))
+    sink.close(0, 1, alone)
+    with zipfile.ZipFile(sink.finish()) as archive, archive.open("a.png") as file:
+        ids = np.asarray(Image.open(file))
+    assert ids.dtype == np.uint16 and ids.shape == (24, 32)
+    assert np.array_equal(ids[::2, ::2], np.array(WIDE)[make_result("a").pred])
+    for wrong, words in ((ids + 5, "holds id"), (ids.astype(np.uint8), "16-bit grey wanted")):
+        Image.fromarray(wrong).save(tmp_path / "submit" / "a.png")
+        assert words in sink.check()[0]
+
+
+def test_ids_that_no_file_can_hold_are_refused_at_the_start(tmp_path: Path) -> None:
+    spec = replace(SPEC, id_to_train_id={70000: 0, 26: 1, 23: 2, 31: 3})
+    spec = replace(spec, train_id_to_id=(70000, 26, 23, 31))
+    with pytest.raises(UserError, match=r"class road has the id 70000.*0\.\.65535"):
+        SubmissionSink(tmp_path, spec, make_items(tmp_path / "in", ["a"]))
+    with pytest.raises(UserError, match="class road has the id 70000"):
+        AutoLabelSink(tmp_path, spec, make_items(tmp_path / "in", ["a"]))
+
+
+def test_files_fit_images_that_are_turned_or_not(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for turned in (True, False):
+        for ending in ("png", "tif", "jpg"):
+            path = tmp_path / f"{turned}.{ending}"
+            stored = SIZE[::-1] if turned else SIZE
+            Image.new("RGB", stored[::-1]).save(path, exif=exif)
+            item = Item(name="a", image=path, label=None, turned=turned)
+            sink = SubmissionSink(tmp_path / f"{turned}{ending}", SPEC, [item])
+            sink.add(make_result("a"))
+            sink.close(0, 1, alone)
+            assert sink.finish().is_file()
 
 
 def test_the_archive_holds_exactly_the_checked_files(tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether an image file is all there, without decoding it.
+
+A file that was cut off still has a good header. Its end tells: most formats close with a mark or
+write their length at the front. Where the end tells nothing, the file is decoded after all.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from PIL import Image
+
+from datasets.decode import read_item_image
+from datasets.headers import BROKEN, DataError
+from datasets.spec import Item
+
+START, END = 12, 64  # bytes that are looked at
+PNG = (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82")
+JPEG = (b"\xff\xd8\xff", b"\xff\xd9")
+TIFF_STARTS = (b"II*\0", b"MM\0*")
+TIFF_PARTS = ((273, 279), (324, 325))  # tags: where strips or tiles begin, how long they are
+
+
+def check_whole(item: Item) -> None:
+    """Raise DataError for an image whose file ends too early or cannot be read."""
+    path = item.image
+    try:
+        with path.open("rb") as file:
+            start = file.read(START)
+            length = file.seek(0, os.SEEK_END)
+            file.seek(max(length - END, 0))
+            end = file.read()
+    except OSError as error:
+        raise DataError(f"{path}: image cannot be read: {error.strerror}") from error
+    if not _is_closed(path, start, end, length):
+        read_item_image(item)  # says what is wrong, or that nothing is
+
+
+def _is_closed(path: Path, start: bytes, end: bytes, length: int) -> bool:
+    """Whether a file of `length` bytes surely reaches its end; False when that is open."""
+    for first, last in (PNG, JPEG):
+        if start.startswith(first):
+            return last in end
+    if start.startswith(b"RIFF"):
+        return length >= int.from_bytes(start[4:8], "little") + 8
+    if start.startswith(TIFF_STARTS):
+        return _has_all_parts(path, length)
+    return False
+
+
+def _has_all_parts(path: Path, length: int) -> bool:
+    """Whether all strips or tiles of a TIFF file lie inside it."""
+    try:
+        with Image.open(path) as picture:
+            tags = getattr(picture, "tag_v2", {})
+            for starts, sizes in TIFF_PARTS:
+                if starts in tags and sizes in tags:
+                    ends = zip(tags[starts], tags[sizes], strict=True)
+                    return all(first + size <= length for first, size in ends)
+    except (*BROKEN, TypeError):
+        pass
+    return False

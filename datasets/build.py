@@ -16,7 +16,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from config import Config, UserError
-from datasets import cityscapes, folder, nullloader, uniform, verify
+from datasets import cityscapes, folder, nullloader, room, uniform, verify
 from datasets.base import ExtraMaps, SegmentationDataset
 from datasets.centroids import Centroids, Log, Progress, load_or_build
 from datasets.loader import Batch, Source, make_loader
@@ -145,7 +145,7 @@ def fingerprint(args: argparse.Namespace, cfg: Config) -> dict[str, object]:
         return {"dataset": "nullloader"}
     if args.eval == "folder":
         items = folder_items(args.eval_folder)
-        digest = verify.fingerprint(items, cityscapes.SPEC)
+        digest = verify.fingerprint(items, cityscapes.SPEC, missing_ok=True)
         return {"folder": args.eval_folder, "images": len(items), "digest": digest}
     spec = dataset_spec(args, cfg)
     splits = {args.eval: eval_items} if args.eval else {"train": train_items, "val": val_items}
@@ -256,6 +256,7 @@ def make_train_loader(
         bias=cfg.DATASET.CLASS_UNIFORM_BIAS,
     )
     sampler = TrainSampler(plan, seed, rank, world, args.bs_trn)
+    room.check_training(args, items, len(sampler))
     loader = make_loader(dataset, sampler, args.bs_trn, args.num_workers)
     return loader, sampler, spec
 
@@ -360,7 +361,7 @@ def make_eval_loader(
         )
         dataset = SegmentationDataset(items, spec, transform, check_labels=not args.no_metrics)
     sampler = EvalSampler(len(items), rank, world)
-    workers = (args.num_workers + 1) // 2
+    workers = room.check_evaluation(args, items, len(sampler))
     return make_loader(dataset, sampler, args.bs_val, workers, report_unreadable=is_folder)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from datasets.base import DataError, label_size, read_item_label
 from datasets.spec import DatasetSpec, Item
 from runtime.files import write_atomic
+from runtime.names import fitted, part
 
 VERSION = 1  # of the computation and of the file; a new one makes all caches stale
 
@@ -91,7 +92,7 @@ def load_or_build(
     the time of the next start. Raises DataError for a label that can not be read.
     """
     key = cache_key(items, spec, tile)
-    path = cache_dir / f"{spec.name}_tile{tile}_{key[:16]}.json"
+    path = cache_dir / fitted(part(spec.name), after=f"_tile{tile}_{key[:16]}.json")
     centroids = _load(path, key, len(items), spec.num_classes, log)
     if centroids is None:
         centroids = _build(items, spec, tile, workers, progress)

@@ -30,19 +30,21 @@ from datasets.base import (
     unknown_ids_text,
 )
 from datasets.spec import NUM_RAW_IDS, DatasetSpec, Item, shifted_labels_text
+from runtime.names import fitted, part
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def fingerprint(items: Sequence[Item], spec: DatasetSpec) -> str:
+def fingerprint(items: Sequence[Item], spec: DatasetSpec, *, missing_ok: bool = False) -> str:
     """SHA-256 over names, sizes and times of all files, and the id map.
 
-    Raises DataError for a file that is not there.
+    Raises DataError for a file that is not there, unless `missing_ok`.
     """
     digest = hashlib.sha256(json.dumps(spec.lut().tolist()).encode())
     for item in items:
-        stamps = [stamp(path) for path in (item.image, *item.label_files())]
+        files = (item.image, *item.label_files())
+        stamps = [None if missing_ok and not path.exists() else stamp(path) for path in files]
         rules = [] if item.auto is None else [item.auto.rules()]
         digest.update(json.dumps([item.name, stamps, *rules]).encode())
     return digest.hexdigest()
@@ -73,7 +75,7 @@ def verify_items(items: Sequence[Item], spec: DatasetSpec, cache_dir: Path, work
     Also raised for label files that are shifted already, which only the whole set can tell.
     A set that passed is not read again while its files stay as they are.
     """
-    name = f"{spec.name}_verified_{fingerprint(items, spec)[:16]}"
+    name = fitted(part(spec.name), after=f"_verified_{fingerprint(items, spec)[:16]}")
     once(cache_dir / name, lambda: _verify(items, spec, workers))
 
 

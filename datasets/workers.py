@@ -24,9 +24,9 @@ from runtime.memory import available, shared_free, size_text
 
 PREFETCH = 2  # batches of each worker that wait, at most
 WORKER_BYTES = 64 << 20  # that a process takes for itself, at least
-WORKER_HANDLES = 4  # queue and life line of a worker
-BATCH_HANDLES = 4  # tensors of a batch: images, labels, rows, one more
-SPARE_HANDLES = 8
+WORKER_HANDLES = 4  # queue and life line of a worker, which every later one inherits
+BATCH_HANDLES = 20  # of the batches that a process holds, and of handing them over
+SPARE_HANDLES = 12  # what the thread that hands over a batch needs, whose errors nobody hears
 LESS = "use fewer --num_workers (0: none)"
 SHARED = "/dev/shm is full"
 HANDLES = "too many open files"
@@ -46,6 +46,7 @@ class Packed:
     """A batch in shared memory on its way to the main process."""
 
     def __init__(self, batch: Shareable) -> None:
+        _check_spare()
         batch.share()  # a tensor that finds no room is freed again, one that is packed is not
         self.content, self.worker = bytes(ForkingPickler.dumps(batch)), os.getpid()
 
@@ -65,6 +66,17 @@ class Packed:
     def pin_memory(self) -> Any:
         """The batch in page-locked memory; called by the DataLoader's thread."""
         return self.unpack().pin_memory()
+
+
+def _check_spare() -> None:
+    """OSError unless a few more files can be opened."""
+    opened = []
+    try:
+        for _ in range(SPARE_HANDLES):
+            opened.append(os.open(os.devnull, os.O_RDONLY))
+    finally:
+        for handle in opened:
+            os.close(handle)
 
 
 class Packing:
@@ -196,7 +208,7 @@ def check_handles(workers: int) -> None:
         in_use = len(list(Path("/proc/self/fd").iterdir()))
     except OSError:
         in_use = 32
-    needed = in_use + workers * (WORKER_HANDLES + PREFETCH * BATCH_HANDLES) + SPARE_HANDLES
+    needed = in_use + workers * WORKER_HANDLES + BATCH_HANDLES
     if needed > hard:
         raise DataError(
             f"{workers} loader processes need about {needed} open files, and ulimit -n allows "

@@ -26,6 +26,7 @@ from transforms.normalize import to_tensor
 from transforms.sample import Sample
 
 GRACE_SECONDS = 30
+COPIES = 2  # of the float32 input at one time: images and batch, then batch and shared batch
 LARGE = 256 << 20  # bytes of images, below which nobody asks how much memory is left
 
 
@@ -216,7 +217,7 @@ def _collate_loaded(loaded: Sequence[Loaded]) -> Batch:
     """The batch of all that could be read; MemoryShortage where memory does not suffice for it."""
     good = [item for item in loaded if item.sample is not None]
     samples = [item.sample for item in good if item.sample is not None]
-    needed = sum(4 * sample.image.size for sample in samples)
+    needed = sum(COPIES * 4 * sample.image.size for sample in samples)
     left = available() if needed > LARGE else None
     try:
         if left is not None and needed > left:

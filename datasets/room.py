@@ -33,8 +33,8 @@ def check_training(args: argparse.Namespace, items: Sequence[Item], draws: int) 
 def check_evaluation(args: argparse.Namespace, items: Sequence[Item], images: int) -> int:
     """DataError unless batches of images as large as the first one fit; the number of workers.
 
-    Nothing is known of images that are resized, nor of a folder, where each that finds no room costs
-    its line.
+    Nothing is known of images that are resized, nor of a folder, where each that finds no room
+    costs its line.
     """
     size = args.crop_size if args.dataset == "nullloader" else _first_size(items)
     if args.eval == "folder" or any(getattr(args, name) for name in RESIZING):

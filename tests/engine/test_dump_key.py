@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dumps are redone when an image, its label, the class table or a setting changed; else they stay."""
+"""Dumps are redone when an image, its label, the class table or a setting changed, not else."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from config import ModelConfig
+from config import Config, ModelConfig
 from datasets.spec import DatasetSpec, Item
 from engine.dump_key import evaluation_key, image_stamps
-from flags import parse_args
+from flags.parser import read_flags, resolve
 from reports.autolabel import AutoLabelSink
 from reports.compose import DumpSink
 from reports.hanet_dump import FourFoldersSink
@@ -53,8 +53,14 @@ def four(out: Path, items: list[Item], spec: DatasetSpec, key: str) -> FourFolde
     return FourFoldersSink(out, spec, items, key=key, images=image_stamps(items))
 
 
+def arguments(*flags: str) -> argparse.Namespace:
+    args, given = read_flags(["--eval", "folder", "--eval_folder", "x", *flags], "eval.py")
+    resolve(args, given, Config())
+    return args
+
+
 def key_of(spec: DatasetSpec = SPEC, *flags: str, model: ModelConfig | None = None) -> str:
-    args = parse_args(["--eval", "folder", "--eval_folder", "x", *flags], prog="eval.py")
+    args = arguments(*flags)
     return evaluation_key(args, model or ModelConfig(), {"arch": args.arch}, spec, "fp32")
 
 
@@ -142,7 +148,7 @@ def test_missing_files_have_a_stamp_too(tmp_path: Path) -> None:
 
 
 def test_a_flag_nobody_has_thought_of_makes_another_key() -> None:
-    args = parse_args(["--eval", "folder", "--eval_folder", "x"], prog="eval.py")
+    args = arguments()
     more = argparse.Namespace(**vars(args), brand_new=1)
     keys = [evaluation_key(each, ModelConfig(), {}, SPEC, "fp32") for each in (args, more)]
     assert keys[0] != keys[1]

@@ -37,7 +37,8 @@ def system(root: Path, groups: str, **files: str) -> Path:
         ("3:cpu,cpuacct:/j\n0::/\n",
          {"cpu,cpuacct__j__cpuDOTcfs_quota_us": "100000",
           "cpu,cpuacct__j__cpuDOTcfs_period_us": "100000"}),
-        ("3:cpu:/gone\n", {"cpu__cpuDOTcfs_quota_us": "20000", "cpu__cpuDOTcfs_period_us": "100000"}),
+        ("3:cpu:/gone\n",
+         {"cpu__cpuDOTcfs_quota_us": "20000", "cpu__cpuDOTcfs_period_us": "100000"}),
     ],
 )  # fmt: skip
 def test_a_quota_of_one_core_gives_one(tmp_path: Path, groups: str, files: dict[str, str]) -> None:

@@ -5,6 +5,9 @@
 #   docker run --gpus all --ipc=host -v /data/cityscapes:/data/cityscapes -v "$PWD/logs:/logs" \
 #       -e HISEG_CITYSCAPES_DIR=/data/cityscapes hiseg \
 #       python -m runx.runx scripts/train_cityscapes.yml -i
+#
+# --ipc=host or --shm-size=8g: batches come from the loader processes through /dev/shm, which has
+# 64 MB in a container otherwise. Too little is said before the first step; --num_workers 0 needs none.
 FROM python:3.12-slim-bookworm
 
 ENV NVIDIA_VISIBLE_DEVICES=all \

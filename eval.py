@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from config import UserError, cfg
 from flags import adopt_task, parse_or_exit
+from runtime.threads import loaders_of, settle
 
 if TYPE_CHECKING:
     from runtime.outcome import Outcome
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 def evaluate_run(args: argparse.Namespace, outcome: Outcome) -> int:
     """One evaluation: network, loader, inference procedure, sinks, scores.
 
-    Exit code 3 when files of a folder could not be read or are refused by the network; all others
-    are done by then.
+    Exit code 3 when files of a folder could not be read or are refused by the network, or when
+    pictures could not be written; all others are done by then.
     """
     from engine import build
     from engine.class_tables import note_classes
@@ -53,7 +54,7 @@ def evaluate_run(args: argparse.Namespace, outcome: Outcome) -> int:
     protocol = class_protocol(args) if args.task == "classify" else build.protocol(args, model)
     summary = evaluation.run(build.prepared(args, net), protocol)
     if summary.unreadable:
-        reason = f"{len(summary.unreadable)} of the files could not be read or predicted"
+        reason = f"{len(summary.unreadable)} of the files could not be read, predicted or written"
         log.msg("\n".join([f"failed: {reason}:", *summary.unreadable]))
         log.status("failed", reason, files=summary.unreadable)
         return FAILED
@@ -63,6 +64,7 @@ def evaluate_run(args: argparse.Namespace, outcome: Outcome) -> int:
 
 if __name__ == "__main__":
     arguments = parse_or_exit("eval.py", eval_default="val")
+    settle(loaders_of(arguments.num_workers, bool(arguments.eval)))
     from runtime.outcome import run
 
     sys.exit(run(lambda outcome: evaluate_run(arguments, outcome)))

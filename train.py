@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from config import cfg
 from flags import parse_or_exit
+from runtime.threads import loaders_of, settle
 
 if TYPE_CHECKING:
     from engine.state import Progress
@@ -115,6 +116,7 @@ def _report(progress: Progress, score: str, log: RunLog) -> None:
 
 if __name__ == "__main__":
     arguments = parse_or_exit()
+    settle(loaders_of(arguments.num_workers, bool(arguments.eval)))
     from runtime.outcome import run
 
     sys.exit(run(lambda outcome: main(arguments, outcome)))

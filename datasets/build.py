@@ -11,7 +11,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from config import Config, UserError
-from datasets import nullloader, uniform, verify
+from datasets import nullloader, room, uniform, verify
 from datasets.base import DataError, ExtraMaps, SegmentationDataset, item_size
 from datasets.centroids import Centroids, Log
 from datasets.loader import Batch, Source, make_loader
@@ -126,6 +126,7 @@ def make_train_loader(
         bias=cfg.DATASET.CLASS_UNIFORM_BIAS,
     )
     sampler = TrainSampler(plan, seed, rank, world, args.bs_trn)
+    room.check_training(args, items, len(sampler))
     loader = make_loader(dataset, sampler, args.bs_trn, args.num_workers)
     return loader, sampler, spec
 
@@ -212,7 +213,7 @@ def make_eval_loader(
             check_batches(items, sizes, transform, args.bs_val, world)
         dataset = SegmentationDataset(items, spec, transform, check_labels=not args.no_metrics)
     sampler = EvalSampler(len(items), rank, world)
-    workers = (args.num_workers + 1) // 2
+    workers = room.check_evaluation(args, items, len(sampler))
     return make_loader(dataset, sampler, args.bs_val, workers, report_unreadable=is_folder)
 
 

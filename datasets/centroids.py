@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 from datasets.base import DataError, ids_in_use, label_size, read_item_label
 from datasets.spec import DatasetSpec, Item
 from runtime.files import write_atomic
+from runtime.names import fitted, part
 
 VERSION = 1  # of the computation and of the file; a new one makes all caches stale
 
@@ -98,7 +98,7 @@ def load_or_build(
     the time of the next start. Raises DataError for a label that can not be read.
     """
     key = cache_key(items, spec, tile, stamps)
-    path = cache_dir / f"{cache_name(spec.name)}_tile{tile}_{key[:16]}.json"
+    path = cache_dir / fitted(part(spec.name), after=f"_tile{tile}_{key[:16]}.json")
     centroids = _load(path, key, len(items), spec.num_classes, log)
     if centroids is None:
         found = _read(items, spec, tile, workers, progress) if ready is None else ready
@@ -109,11 +109,6 @@ def load_or_build(
     if absent and report_absent:
         log(f"class-uniform sampling, {title}: no pixel of {', '.join(absent)} in the labels")
     return centroids
-
-
-def cache_name(text: str) -> str:
-    """`text` as the beginning of a file name: a name that a user chose leads nowhere else."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", text)[:60] or "set"
 
 
 def reading_rules(spec: DatasetSpec) -> str:

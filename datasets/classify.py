@@ -20,6 +20,7 @@ from datasets.base import DataError, read_image
 from datasets.imagenet import PictureList
 from datasets.loader import Batch, start_loader
 from datasets.samplers import EvalSampler, check_batch
+from datasets.workers import Packing
 from transforms.imagenet import PictureTransform, drawing_from
 
 MAX_REPLACED = 50  # unreadable neighbours in a row, after which the set itself is wrong
@@ -155,7 +156,7 @@ def train_loader(
 ) -> DataLoader[Batch]:
     """Augmented batches in the order of `sampler`."""
     dataset = PictureDataset(pictures, transform)
-    return start_loader(dataset, sampler, batch_size, workers, collate)
+    return start_loader(dataset, sampler, batch_size, workers, Packing(collate))
 
 
 def eval_loader(
@@ -169,4 +170,4 @@ def eval_loader(
     """This rank's share, every picture on exactly one rank."""
     sampler = EvalSampler(len(pictures), rank, world)
     dataset = PictureDataset(pictures, transform)
-    return start_loader(dataset, sampler, batch_size, workers, collate)
+    return start_loader(dataset, sampler, batch_size, workers, Packing(collate))

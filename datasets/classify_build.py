@@ -11,12 +11,13 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from config import Config, UserError
-from datasets import classify, imagenet
+from datasets import classify, imagenet, room
 from datasets.classify import PictureDataset, PictureDraw, PictureSampler
 from datasets.imagenet import ClassSpec, PictureList
 from datasets.loader import Batch
 from datasets.registry import open_skip_list
 from datasets.skip import SkipList
+from runtime.names import fitted, part
 from transforms.imagenet import Augmentation, PictureTransform, eval_transform, train_transform
 from transforms.normalize import denormalize
 
@@ -103,6 +104,7 @@ def make_train_loader(
         len(train), args.seed, rank, world, args.bs_trn, repeats=args.repeated_aug
     )
     transform = train_transform(args.img_size, augmentation(args))
+    room.check_pictures(args, args.num_workers, args.bs_trn, len(sampler))
     loader = classify.train_loader(train, transform, sampler, args.bs_trn, args.num_workers)
     return loader, sampler
 
@@ -112,6 +114,7 @@ def make_eval_loader(
 ) -> DataLoader[Batch]:
     """This rank's share of the pictures to score."""
     workers = (args.num_workers + 1) // 2
+    room.check_pictures(args, workers, args.bs_val, len(chosen))
     return classify.eval_loader(chosen, test_transform(args), rank, world, args.bs_val, workers)
 
 
@@ -124,8 +127,9 @@ def dump_augmentations(args: argparse.Namespace, train: PictureList, out_dir: Pa
         for number, index in enumerate(chosen):
             item = dataset[PictureDraw(index=index, seed=(args.seed, 0, number))]
             assert item.image is not None
-            name = item.name.replace("/", "_").rsplit(".", 1)[0]
-            Image.fromarray(denormalize(item.image)).save(out_dir / f"{number:03d}_{name}.png")
+            name = part(item.name.replace("/", "_").rsplit(".", 1)[0])
+            path = out_dir / fitted(name, before=f"{number:03d}_", after=".png")
+            Image.fromarray(denormalize(item.image)).save(path)
     except OSError as error:
         raise UserError(f"{out_dir}: can not be written: {error}") from error
     return len(chosen)

@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
@@ -15,13 +16,22 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from datasets.base import DataError, size_text
+from datasets.base import DataError, image_size, size_text
 from datasets.samplers import Draw
 from datasets.spec import Item
+from datasets.workers import PREFETCH, Packing, WorkerLoader
+from runtime.memory import available, is_out_of_memory
+from runtime.memory import size_text as bytes_text
 from transforms.normalize import to_tensor
 from transforms.sample import Sample
 
 GRACE_SECONDS = 30
+COPIES = 2  # of the float32 input at one time: images and batch, then batch and shared batch
+LARGE = 256 << 20  # bytes of images, below which nobody asks how much memory is left
+
+
+class MemoryShortage(DataError):
+    """The images of a batch are read, but as network input they need more than there is."""
 
 
 @dataclass(kw_only=True)
@@ -67,6 +77,13 @@ class Batch:
         """The batch with its tensors on `device`."""
         return self._map(lambda tensor: tensor.to(device=device, non_blocking=True))
 
+    def share(self) -> None:
+        """Move all tensors to shared memory, where other processes find them."""
+        every = (self.images, self.labels, self.rows, self.originals, *self.extras.values())
+        for tensor in every:
+            if tensor is not None and tensor.numel():
+                tensor.share_memory_()
+
     def pin_memory(self) -> Batch:
         """The batch in page-locked memory; called by the DataLoader."""
         return self._map(lambda tensor: tensor.pin_memory())
@@ -96,7 +113,10 @@ class Source(Protocol):
 
 
 class _Numbered(Dataset[Loaded]):
-    """Adds the item number to every sample; turns DataErrors into a note when asked to."""
+    """Adds the item number to every sample; turns DataErrors into a note when asked to.
+
+    A file that memory does not suffice for is a DataError too.
+    """
 
     def __init__(self, dataset: Source, report_unreadable: bool) -> None:
         self.dataset, self.report_unreadable = dataset, report_unreadable
@@ -109,12 +129,40 @@ class _Numbered(Dataset[Loaded]):
         item = self.dataset.items[index]
         file = str(item.image)
         try:
-            sample = self.dataset[draw]
+            if self.report_unreadable:
+                _check_memory(item.image)
+            sample = self._sample(draw, item.image)
         except DataError as error:
             if not self.report_unreadable:
                 raise
             return Loaded(index=index, name=item.name, sample=None, file=file, error=str(error))
         return Loaded(index=index, name=sample.name, sample=sample, file=file)
+
+    def _sample(self, draw: int | Draw, path: Path) -> Sample:
+        try:
+            return self.dataset[draw]
+        except (MemoryError, RuntimeError, cv2.error) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise DataError(f"{path}: there is not enough memory to read it") from error
+
+
+def _check_memory(path: Path) -> None:
+    """DataError for a picture that does not fit into memory even once, as its header says.
+
+    Where the system grants more than it has, reading it would end the whole program.
+    """
+    try:
+        height, width = image_size(path)
+    except DataError:  # whoever reads the file says what is wrong with it
+        return
+    needed = 2 * 3 * height * width  # decoded, and what the decoder reads from
+    left = available() if needed > LARGE else None
+    if left is not None and needed > left:
+        raise DataError(
+            f"{path}: {size_text(height, width)} pixels take {bytes_text(needed)} to read, "
+            f"{bytes_text(left)} of memory are free"
+        )
 
 
 def collate(samples: Sequence[Sample], indices: Sequence[int] | None = None) -> Batch:
@@ -166,10 +214,42 @@ def _stack_labels(labels: Sequence[Any]) -> Tensor:
 
 
 def _collate_loaded(loaded: Sequence[Loaded]) -> Batch:
-    good = [(item.sample, item.index) for item in loaded if item.sample is not None]
-    batch = collate([sample for sample, _ in good], [index for _, index in good])
-    batch.files = [item.file for item in loaded if item.sample is not None]
+    """The batch of all that could be read; MemoryShortage where memory does not suffice for it."""
+    good = [item for item in loaded if item.sample is not None]
+    samples = [item.sample for item in good if item.sample is not None]
+    needed = sum(COPIES * 4 * sample.image.size for sample in samples)
+    left = available() if needed > LARGE else None
+    try:
+        if left is not None and needed > left:
+            raise MemoryError
+        batch = collate(samples, [item.index for item in good])
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        sizes = ", ".join(
+            f"{item.file} ({size_text(*sample.size)} pixels)"
+            for item, sample in zip(good, samples, strict=True)
+        )
+        reason = f"{bytes_text(needed)} are needed as network input"
+        free = "" if left is None else f", {bytes_text(left)} of memory are free"
+        raise MemoryShortage(f"{sizes}: {reason}{free}") from error
+    batch.files = [item.file for item in good]
     batch.failed = [(item.name, item.error) for item in loaded if item.sample is None]
+    return batch
+
+
+def _collate_or_note(loaded: Sequence[Loaded]) -> Batch:
+    """As `_collate_loaded`; a batch that memory does not suffice for is noted as not read."""
+    try:
+        return _collate_loaded(loaded)
+    except MemoryShortage as error:
+        return _noted(loaded, str(error))
+
+
+def _noted(loaded: Sequence[Loaded], reason: str) -> Batch:
+    """A batch without images that says why."""
+    batch = collate([])
+    batch.failed = [(item.name, item.error or reason) for item in loaded]
     return batch
 
 
@@ -216,9 +296,11 @@ def make_loader(
     otherwise the first one raises its DataError (out of a worker process, torch wraps the
     traceback around the message; `runtime.outcome.one_line` unwraps it).
     """
-    return start_loader(
-        _Numbered(dataset, report_unreadable), sampler, batch_size, workers, _collate_loaded
-    )
+    numbered = _Numbered(dataset, report_unreadable)
+    packing = Packing(_collate_loaded)
+    if report_unreadable:
+        packing = Packing(_collate_or_note, _noted)
+    return start_loader(numbered, sampler, batch_size, workers, packing)
 
 
 def start_loader(
@@ -226,15 +308,16 @@ def start_loader(
     sampler: Sampler[Any],
     batch_size: int,
     workers: int,
-    collate_fn: Callable[[Sequence[Any]], Batch],
+    packing: Packing,
 ) -> DataLoader[Batch]:
     """A DataLoader whose workers stay, outlive signals and draw nothing from the global state."""
-    loader: DataLoader[Any] = DataLoader(
+    return WorkerLoader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,
-        collate_fn=collate_fn,
+        collate_fn=packing,
+        prefetch_factor=PREFETCH if workers else None,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
         worker_init_fn=_start_worker,
@@ -242,4 +325,3 @@ def start_loader(
         # uses and a checkpoint holds, so that a resumed run continues with the same numbers.
         generator=torch.Generator().manual_seed(0),
     )
-    return loader

@@ -13,7 +13,7 @@ from datasets.listing import Items, notes_of
 from datasets.registry import data_root, dataset_spec, open_skip_list, split_items
 from datasets.skip import SkipList
 from datasets.spec import AutoLabel, DatasetSpec, Item
-from datasets.verify import Stamps
+from datasets.verify import Stamps, stamp_if_there
 from datasets.verify import fingerprint as digest_of
 
 AUTO_FLAGS = ("custom_coarse_dropout_classes", "custom_coarse_prob", "mask_out_cityscapes")
@@ -83,7 +83,7 @@ class Sets:
         if args.dataset == "nullloader":
             return {"dataset": "nullloader"}
         if args.eval == "folder":
-            digest = digest_of(self.evaluated, cityscapes.SPEC, self.stamps)
+            digest = digest_of(self.evaluated, cityscapes.SPEC, stamp_if_there)
             found: dict[str, object] = {"folder": args.eval_folder}
             return {**found, "images": len(self.evaluated), "digest": digest}
         spec = dataset_spec(args, cfg)

@@ -33,12 +33,13 @@ from datasets.base import (
     read_item_label,
     unknown_ids_text,
 )
-from datasets.centroids import Points, cache_name, label_centroids, reading_rules
+from datasets.centroids import Points, label_centroids, reading_rules
 from datasets.ids import Depths, low_bits
 from datasets.listing import faults_text
 from datasets.spec import NUM_RAW_IDS, DatasetSpec, Item, shifted_labels_text
 from datasets.whole import check_whole
 from runtime.files import write_atomic
+from runtime.names import fitted, part
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -72,12 +73,17 @@ def stamp(path: Path) -> Stamp:
     return stat.st_size, stat.st_mtime_ns
 
 
+def stamp_if_there(path: Path) -> Stamp | None:
+    """The same, None for a file that is not there: whoever reads it says so."""
+    return stamp(path) if path.exists() else None
+
+
 def fingerprint(
-    items: Sequence[Item], spec: DatasetSpec, stamps: Callable[[Path], Stamp] = stamp
+    items: Sequence[Item], spec: DatasetSpec, stamps: Callable[[Path], Stamp | None] = stamp
 ) -> str:
     """SHA-256 over names, sizes and times of all files, and over how labels are read.
 
-    Raises DataError for a file that is not there.
+    Raises DataError for a file that is not there, unless `stamps` knows better.
     """
     digest = hashlib.sha256(f"{VERSION} {reading_rules(spec)}".encode())
     for item in items:
@@ -186,7 +192,7 @@ def verify_items(
     None. tile: of class centroids, which come from the same reading.
     """
     key = fingerprint(items, spec, stamps)
-    path = cache_dir / f"{cache_name(spec.name)}_verified_{key[:16]}.json"
+    path = cache_dir / fitted(part(spec.name), after=f"_verified_{key[:16]}.json")
     facts = read_facts(path, key)
     if facts is not None:
         return facts

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from config import UserError
 from datasets.spec import DatasetSpec, Item
+from engine.dump_key import image_stamps
 from engine.result import Sink
 from reports.autolabel import AutoLabelSink
 from reports.boundary import BoundarySink
 from reports.compose import DumpSink
 from reports.hanet_dump import FourFoldersSink
+from reports.journal_sink import JournalSink
 from reports.preview import PreviewSink
 from reports.submission import SubmissionSink
 from reports.worst import WorstSink
@@ -51,7 +53,7 @@ def open_dumps(
     log: RunLog,
 ) -> Dumps:
     """Sinks for `items`; `key` lets an interrupted dump of the same evaluation continue."""
-    directory = Path(args.result_dir)
+    directory, images = Path(args.result_dir), image_stamps(items)
     folder = directory / PICTURES
     pictures = worst = submission = auto = None
     others: list[Sink] = []
@@ -66,26 +68,33 @@ def open_dumps(
             gates=args.dump_attention,
             key=key,
             rank=rank,
+            images=images,
         )
     if args.dump_topn:
         worst = WorstSink(folder, spec, args.dump_topn, assets=args.dump_topn_all, rank=rank)
     boundary = open_boundary(args, spec) if args.eval_f1 else None
     modified = open_boundary(args, spec, modified=True) if args.mod_f1 else None
     if args.dump_for_submission:
-        submission = SubmissionSink(directory, spec, items, key=key, rank=rank)
+        submission = SubmissionSink(directory, spec, items, key=key, rank=rank, images=images)
     if args.dump_for_auto_labelling:
         workers = (args.num_workers + 1) // 2
-        auto = AutoLabelSink(directory, spec, items, key=key, rank=rank, workers=workers)
+        auto = AutoLabelSink(
+            directory, spec, items, key=key, rank=rank, workers=workers, images=images
+        )
     if args.dump_images:
-        others.append(FourFoldersSink(directory, spec, items, key=key, rank=rank))
+        others.append(FourFoldersSink(directory, spec, items, key=key, rank=rank, images=images))
     if args.log_msinf_to_tb:
         main = log.is_main
         others.append(
             PreviewSink(log.image, spec, step=0, is_main=main, phase="msinf", assets=True)
         )
     named: tuple[Sink | None, ...] = (pictures, worst, boundary, modified, submission, auto)
+    sinks = [sink for sink in named if sink is not None] + others
+    for sink in sinks:
+        if isinstance(sink, JournalSink):
+            sink.note = log.msg_any_rank
     return Dumps(
-        sinks=[sink for sink in named if sink is not None] + others,
+        sinks=sinks,
         pictures=pictures,
         worst=worst,
         boundary=boundary,

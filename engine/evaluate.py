@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,15 @@ from torch import Tensor
 from config import UserError
 from datasets.loader import Batch
 from datasets.spec import DatasetSpec
-from engine.predict import Infer, Inputs, scores_of
+from engine.attempt import predict_batch, why
+from engine.predict import Infer
 from engine.result import EvalSummary, Gather, Result, Sink, refuse_unread
 from metrics.bands import BANDS, band_confusion, band_scores
 from metrics.confusion import Scores
 from metrics.distance_crop import distance_window
 from network.outputs import GATE_PREFIX, PRED
+from runtime.files import is_fatal
+from runtime.names import OutsideError
 from transforms.normalize import denormalize
 
 ValLoss = Callable[[Tensor, Tensor], Tensor]
@@ -93,8 +97,9 @@ def evaluate(
     `val_loss(scores, labels)` sees float32 (B, K, H, W) and int64 (B, H, W) outside of
     `autocast`. `all_reduce` sums a tensor over the ranks, `gather` collects objects: the loop
     is the same on one rank and on many, and collective on many. A file that could not be read
-    is logged and listed, UserError if none could be; so, with `skip_refused`, is a picture that the
-    network refuses with a UserError, as too small. `progress(batches done, batches or None)`
+    is logged and listed, UserError if none could be; so is one that a sink cannot store, unless the
+    disk is full. With `skip_refused` so is a picture that the network refuses with a UserError, as
+    too small, or that memory does not suffice for. `progress(batches done, batches or None)`
     follows each batch. With `metrics=False` a sink is not given what it has already, and images
     that all sinks have do not go through the network; with metrics all are stored anew.
     `crop` (H, W): only the `distance_window` is scored; loss and sinks get the whole image.
@@ -109,44 +114,29 @@ def evaluate(
                 tally.note("not read", name, reason, log)
             if not metrics:
                 batch = _pending(batch, sinks, tally)
-            outputs = _outputs(infer, batch, device, autocast, tally if skip_refused else None, log)
-            if outputs is not None:
-                _count(batch, outputs, spec, tally, sinks, val_loss, metrics, crop, log)
-                del outputs
+            count = partial(_count, batch, spec, tally, sinks, val_loss, metrics, crop, log)
+            refused = predict_batch(infer, batch, device, autocast, count)
+            for name, reason in refused:
+                if not skip_refused:
+                    raise UserError(reason)
+                tally.note("not predicted", name, reason, log)
             if progress is not None:
                 progress(number, total)
     for sink in sinks:
-        sink.close(rank, world, gather)
+        for name, error in sink.close(rank, world, gather) or ():
+            tally.note("not written", name, why(error), log)
     return _summarise(tally, spec, device, metrics, all_reduce, gather, start)
 
 
-def _outputs(
-    infer: Infer,
-    batch: Batch,
-    device: torch.device,
-    autocast: Callable[[], AbstractContextManager[object]],
-    tally: _Tally | None,
-    log: Log | None,
-) -> dict[str, Tensor] | None:
-    """What `infer` gives; None for a batch without images, or with ones that it refuses.
-
-    Those are listed in `tally`; without one, they are a UserError with the file and its size.
-    """
-    if not batch.names:
-        return None
-    try:
-        with autocast():
-            return scores_of(infer, _inputs(batch, device))
-    except UserError as error:
-        reasons = [
-            f"{file} ({width}x{height} pixels): {error}"
-            for file, (height, width) in zip(batch.files or batch.names, batch.sizes, strict=True)
-        ]
-        if tally is None:
-            raise UserError(reasons[0]) from error
-    for name, reason in zip(batch.names, reasons, strict=True):
-        tally.note("not predicted", name, reason, log)
-    return None
+def _store(result: Result, sinks: Sequence[Sink], tally: _Tally, log: Log | None) -> None:
+    """Give `result` to `sinks`; one that cannot write it costs a line, all others get it."""
+    for sink in sinks:
+        try:
+            sink.add(result)
+        except (OSError, UnicodeError, MemoryError, OutsideError) as error:
+            if is_fatal(error):
+                raise
+            tally.note("not written", result.name, why(error), log)
 
 
 def _pending(batch: Batch, sinks: Sequence[Sink], tally: _Tally) -> Batch:
@@ -173,16 +163,6 @@ def _pending(batch: Batch, sinks: Sequence[Sink], tally: _Tally) -> Batch:
     )
 
 
-def _inputs(batch: Batch, device: torch.device) -> Inputs:
-    """What goes through the network, and the size of the scores: that of the labels."""
-    return Inputs(
-        images=batch.images.to(device, non_blocking=True),
-        rows=None if batch.rows is None else batch.rows.to(device, non_blocking=True),
-        size=batch.sizes[0],
-        originals=batch.originals,
-    )
-
-
 def _picture(batch: Batch, position: int) -> npt.NDArray[np.uint8]:
     """One image as uint8 (H, W, 3), of the size of its prediction."""
     if batch.originals is not None:
@@ -192,7 +172,6 @@ def _picture(batch: Batch, position: int) -> npt.NDArray[np.uint8]:
 
 def _count(
     batch: Batch,
-    outputs: dict[str, Tensor],
     spec: DatasetSpec,
     tally: _Tally,
     sinks: Sequence[Sink],
@@ -200,6 +179,7 @@ def _count(
     metrics: bool,
     crop: tuple[int, int] | None,
     log: Log | None,
+    outputs: dict[str, Tensor],
 ) -> None:
     """Loss, confusion and results of one batch."""
     scores = outputs.pop(PRED)
@@ -233,8 +213,7 @@ def _count(
             gates=_gates(outputs, position) if "gates" in needs else {},
             confusion=None if own is None else own.cpu().numpy(),
         )
-        for sink in taken:
-            sink.add(result)
+        _store(result, taken, tally, log)
 
 
 def _note_not_finite(top: Tensor, batch: Batch, tally: _Tally, log: Log | None) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -102,10 +102,13 @@ class Sink(Protocol):
         """Whether an earlier, interrupted evaluation already stored this image."""
 
     def add(self, result: Result) -> None:
-        """Store one image."""
+        """Store one image; OSError, UnicodeError, MemoryError or OutsideError where it cannot."""
 
-    def close(self, rank: int, world: int, gather: Gather) -> None:
+    def close(
+        self, rank: int, world: int, gather: Gather
+    ) -> Sequence[tuple[str, Exception]] | None:
         """All images of this rank were added. Collective: called once on every rank.
 
-        `gather` returns the argument of every rank on every rank, in rank order.
+        `gather` returns the argument of every rank on every rank, in rank order. A sink that
+        writes behind the back of `add` gives the images that could not be stored, and why.
         """

@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -20,7 +19,7 @@ from datasets import registry
 from datasets.loader import Batch
 from datasets.sets import Sets
 from datasets.spec import DatasetSpec, Item
-from engine import build, predict
+from engine import build, dump_key, predict
 from engine.dumps import PICTURES, Dumps, open_dumps, wants_maps
 from engine.evaluate import EvalSummary, ValLoss, evaluate
 from engine.result import Sink, score_values
@@ -39,6 +38,7 @@ from runtime.distributed import World
 from runtime.outcome import Outcome, stop_between
 from runtime.precision import Precision, resolve_precision
 from runtime.runlog import RunLog
+from runtime.threads import usable_cpus
 
 
 def _flags(args: argparse.Namespace) -> dict[str, Any]:
@@ -62,7 +62,8 @@ def open_run(args: argparse.Namespace, outcome: Outcome) -> tuple[World, Precisi
     log.status("running")
     for line in [*args.notes, *filter(None, [note, moved])]:
         log.msg(line)
-    log.msg(f"{world.size} x {world.device.type}, precision {precision.name}")
+    threads = f"{torch.get_num_threads()} of {usable_cpus()} cores"
+    log.msg(f"{world.size} x {world.device.type}, precision {precision.name}, threads: {threads}")
     return world, precision, log
 
 
@@ -255,6 +256,7 @@ class Evaluation:
         log: RunLog,
     ) -> None:
         self.args, self.precision, self.world, self.log = args, precision, world, log
+        self.cfg = cfg
         if args.eval == "folder" and "dataset" not in args.given and "class_names" in facts:
             self.spec = spec_from_checkpoint(facts)
         else:
@@ -286,8 +288,10 @@ class Evaluation:
 
         `protocol` says how; the images of `--eval_f1_start` are added here, [first, end).
         """
+        key = dump_key.evaluation_key(
+            self.args, self.cfg.MODEL, protocol, self.spec, self.precision.name
+        )
         protocol = {**protocol, "images": self.slice}
-        key = evaluation_key(protocol, [item.name for item in self.items])
         dumps = open_dumps(
             self.args, self.spec, self.items, key=key, rank=self.world.rank, log=self.log
         )
@@ -383,14 +387,3 @@ def spec_from_checkpoint(facts: dict[str, Any]) -> DatasetSpec:
         train_id_to_id=tuple(ids),
         custom=bool(facts.get("custom")),
     )
-
-
-def evaluation_key(protocol: dict[str, Any], names: list[str]) -> str:
-    """Equal for two evaluations exactly if their dumps are interchangeable."""
-    snapshot = protocol["snapshot"]
-    stamp = None
-    if snapshot:
-        stat = Path(snapshot).stat()
-        stamp = [stat.st_size, stat.st_mtime_ns]
-    text = json.dumps(runlog.plain([protocol, stamp, names]), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -13,6 +13,8 @@ from flags import classification, data, evaluation, hanet, network, training
 from flags.from_run import adopt_run
 from flags.rules import can_go_by_iteration, check_flags, check_settings, reads_extras
 from flags.values import Parser, number
+from flags.workers import check_workers
+from runtime import streams
 
 # Accepted for old command lines; the replacement is named in one warning line.
 WITHOUT_EFFECT = {
@@ -171,6 +173,7 @@ def resolve(args: argparse.Namespace, given: set[str], target: Config) -> None:
     if "max_cu_epoch" in given and not args.eval and not reads_extras(args):
         args.notes.append("--max_cu_epoch: there are no extra images whose draws it could end")
     check_settings(args, target)
+    check_workers(args.num_workers)
     args.given = sorted(given)
     args.result_dir = os.path.abspath(target.expand(args.result_dir))
     for name in ("snapshot", "snapshot_pe", "eval_folder", "pretrained", "resume"):
@@ -212,6 +215,7 @@ def parse_args(
 
 def parse_or_exit(prog: str = "train.py", eval_default: str | None = None) -> argparse.Namespace:
     """`parse_args` of the command line; a wrong one ends the program before torch is imported."""
+    streams.tolerate()
     try:
         return parse_args(None, prog, eval_default)
     except UserError as error:

@@ -22,11 +22,11 @@ import numpy.typing as npt
 from datasets.headers import item_size
 from datasets.spec import DatasetSpec, Item
 from reports.autolabel_page import NUM_STEPS, write_autolabel_page
-from reports.files import encode_png, safe_name
-from reports.journal import ImageRow
+from reports.files import encode_png
+from reports.journal import ImageRow, Images
 from reports.journal_sink import JournalSink
 from reports.rawids import to_raw_ids, to_size
-from runtime.files import write_atomic
+from runtime.files import is_fatal, write_atomic
 
 if TYPE_CHECKING:
     from engine.result import Gather, Result
@@ -90,23 +90,27 @@ class AutoLabelSink(JournalSink):
         key: str = "",
         rank: int = 0,
         workers: int = 0,
+        images: Images | None = None,
     ) -> None:
-        super().__init__(out_dir, spec, "autolabel", key, rank)
+        super().__init__(out_dir, spec, "autolabel", key, rank, images=images)
         self.images = {item.name: item for item in items}
         spec.inverse_lut()  # says so at once where ids can not be written
         self.workers = workers
         self._pool: ProcessPoolExecutor | None = None
         self._pending: deque[tuple[Future[Kept], dict[str, Any]]] = deque()
+        self._failed: list[tuple[str, Exception]] = []
 
     def add(self, result: Result) -> None:
         """Have both files of one image written, then note it as stored."""
         assert result.prob is not None
         size = item_size(self.images[result.name])
-        path = safe_name(result.name)
         pred = to_size(result.pred, size, result.name)
         job = _Job(
             out_dir=self.out_dir,
-            files={"ids": f"{path}.png", "prob": f"{path}_prob.png"},
+            files={
+                "ids": self.file(result.name, after=".png"),
+                "prob": self.file(result.name, after="_prob.png"),
+            },
             pred=pred,
             ids=to_raw_ids(pred, self.spec),
             prob=to_size(_levels(result.prob), size, result.name),
@@ -126,18 +130,26 @@ class AutoLabelSink(JournalSink):
         """Note what is written; wait until at most `limit` images are not."""
         while self._pending and (len(self._pending) > limit or self._pending[0][0].done()):
             future, facts = self._pending.popleft()
-            self._note(future.result(), facts)
+            try:
+                kept = future.result()
+            except (OSError, MemoryError) as error:
+                if is_fatal(error):
+                    raise
+                self._failed.append((facts["name"], error))
+            else:
+                self._note(kept, facts)
 
     def _note(self, kept: Kept, facts: dict[str, Any]) -> None:
         self.journal.add(ImageRow(**facts, facts={"kept": kept}))
 
-    def close(self, rank: int, world: int, gather: Gather) -> None:
-        """Wait for the writers and collect the rows of all ranks."""
+    def close(self, rank: int, world: int, gather: Gather) -> list[tuple[str, Exception]]:
+        """Wait for the writers and collect the rows of all ranks; what could not be written."""
         self._drain(0)
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
         super().close(rank, world, gather)
+        return self._failed
 
     def finish(self, threshold: float | None, run: dict[str, Any]) -> Path:
         """Write the page about what the labels keep at `threshold`; its path."""

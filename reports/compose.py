@@ -17,11 +17,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from datasets.spec import Color, DatasetSpec
-from reports.files import encode_png, grey, safe_name
+from reports.files import encode_png, grey
 from reports.height_gates import CLASS_BLOCK, block_of, gate_facts, gate_picture
-from reports.journal import ImageRow, score_image
+from reports.journal import ImageRow, Images, score_image
 from reports.journal_sink import JournalSink
 from runtime.files import write_atomic
+from runtime.names import printable
 
 if TYPE_CHECKING:
     from engine.result import Result
@@ -47,10 +48,11 @@ class DumpSink(JournalSink):
         gates: bool = False,
         key: str = "",
         rank: int = 0,
+        images: Images | None = None,
     ) -> None:
         assert every >= 1
         whole_key = f"{key} {assets=} {gates=}" if key else ""  # a dump without maps does not count
-        super().__init__(out_dir, spec, "dump", whole_key, rank)
+        super().__init__(out_dir, spec, "dump", whole_key, rank, images=images)
         self.every, self.assets, self.gates = every, assets, gates
 
     @property
@@ -63,12 +65,10 @@ class DumpSink(JournalSink):
 
     def add(self, result: Result) -> None:
         """Write the pictures of one image, then note it as stored."""
-        path = safe_name(result.name)
         files: dict[str, str] = {}
         for kind, content in self._pictures(result).items():
-            before = kind == COMPOSITE
-            stem = f"{kind}_{path.name}" if before else f"{path.name}_{kind}"
-            files[kind] = str(path.parent / f"{stem}.png")
+            around = (f"{kind}_", ".png") if kind == COMPOSITE else ("", f"_{kind}.png")
+            files[kind] = self.file(result.name, *around)
             write_atomic(self.out_dir / files[kind], content)
         size = (int(result.pred.shape[0]), int(result.pred.shape[1]))
         scores = score_image(result.confusion)
@@ -91,7 +91,7 @@ class DumpSink(JournalSink):
             pictures |= self._maps(result, palette)
         if self.gates:
             for kind, gate in sorted(result.gates.items()):
-                title = f"{result.name}  hanet{block_of(kind)}"
+                title = f"{printable(result.name)}  hanet{block_of(kind)}"
                 classes = self._classes() if block_of(kind) == CLASS_BLOCK else ()
                 picture = gate_picture(result.image, gate, title, classes)
                 pictures[kind] = encode_png(picture)

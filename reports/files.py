@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures as bytes, and safe paths made from image names."""
+"""Pictures as bytes, and links to files."""
 
 from __future__ import annotations
 
 import base64
 import io
-from pathlib import PurePosixPath
+import os
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -44,13 +45,6 @@ def grey(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     return np.repeat(levels[:, :, None], 3, axis=2)
 
 
-def safe_name(name: str) -> PurePosixPath:
-    """`name` as a relative path that stays inside of its directory, sub-folders kept.
-
-    A drive or leading slash is dropped; `..` is an error, for no reader makes such names.
-    """
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    kept = [part for part in parts if part not in ("/", ".")]
-    if not kept or ".." in kept:
-        raise ValueError(f"image name {name!r} would leave the output directory")
-    return PurePosixPath(*kept)
+def href(file: str) -> str:
+    """The relative path `file` as a link of a page; bytes that are no UTF-8 stay what they are."""
+    return quote(os.fsencode(file))

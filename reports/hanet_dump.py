@@ -22,11 +22,12 @@ from PIL import Image
 
 from config import UserError
 from datasets.spec import DatasetSpec, Item
-from reports.files import encode_png, safe_name
-from reports.journal import ImageRow
+from reports.files import encode_png
+from reports.journal import ImageRow, Images
 from reports.journal_sink import JournalSink
 from reports.rawids import to_raw_ids
 from runtime.files import write_atomic
+from runtime.names import relative
 
 if TYPE_CHECKING:
     from engine.result import Result
@@ -50,9 +51,10 @@ class FourFoldersSink(JournalSink):
         *,
         key: str = "",
         rank: int = 0,
+        images: Images | None = None,
     ) -> None:
-        super().__init__(out_dir, spec, "four", key, rank)
-        counts = Counter(safe_name(item.name).name for item in items)
+        super().__init__(out_dir, spec, "four", key, rank, images=images)
+        counts = Counter(relative(item.name).name for item in items)
         twice = sorted(name for name, count in counts.items() if count > 1)
         if twice:
             raise UserError(
@@ -62,10 +64,10 @@ class FourFoldersSink(JournalSink):
 
     def add(self, result: Result) -> None:
         """Write the pictures of one image, then note it as stored."""
-        name = safe_name(result.name).name
+        name = relative(result.name).name
         files = {}
         for kind, (end, content) in self._pictures(result).items():
-            files[kind] = f"{kind}/{name}{end}.png"
+            files[kind] = f"{kind}/{self.file(name, after=f'{end}.png')}"
             write_atomic(self.out_dir / files[kind], content)
         size = (int(result.pred.shape[0]), int(result.pred.shape[1]))
         self.journal.add(ImageRow(name=result.name, index=result.index, size=size, files=files))

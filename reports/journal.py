@@ -3,13 +3,15 @@
 
 Each rank appends one JSON line for every stored image to `.{title}-{rank}.jsonl` after the
 image's files are complete. The first line holds the key of the evaluation (checkpoint,
-procedure, data): files with another key belong to another evaluation and are not trusted.
+procedure, classes): files with another key belong to another evaluation and are not trusted. Every
+row also holds the stamp of its image's files, so that an image that changed is stored again.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ import numpy.typing as npt
 
 from runtime.files import write_atomic
 
+Images = Mapping[str, tuple[int, str]]  # name -> position in the data set, stamp of its files
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRow:
@@ -26,7 +30,7 @@ class ImageRow:
 
     `mean_iu` and `accuracy` are of this image alone, None without a label; `mistakes` are the
     largest (ground truth, prediction, share of the scored pixels). `facts` is what else a sink
-    has to say about the image, of JSON types.
+    has to say about the image, of JSON types. `stamp` stands for the files it was made from.
     """
 
     name: str
@@ -37,6 +41,7 @@ class ImageRow:
     accuracy: float | None = None
     mistakes: tuple[tuple[int, int, float], ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+    stamp: str = ""
 
 
 def score_image(confusion: npt.NDArray[np.int64] | None, num_mistakes: int = 3) -> dict[str, Any]:
@@ -61,11 +66,14 @@ def score_image(confusion: npt.NDArray[np.int64] | None, num_mistakes: int = 3) 
 class Journal:
     """Rows of the images stored under `directory`, by name.
 
-    With an empty key nothing is ever continued: every evaluation starts anew.
+    With an empty key nothing is ever continued: every evaluation starts anew. With `images` the
+    rows of all other images, and of those whose stamp is another one now, do not count.
     """
 
-    def __init__(self, directory: Path, title: str, key: str, rank: int) -> None:
-        self.directory, self.title, self.key = directory, title, key
+    def __init__(
+        self, directory: Path, title: str, key: str, rank: int, images: Images | None = None
+    ) -> None:
+        self.directory, self.title, self.key, self.images = directory, title, key, images
         self.rows: dict[str, ImageRow] = {}
         if key:
             for path in sorted(directory.glob(f".{title}-*.jsonl")):
@@ -83,14 +91,21 @@ class Journal:
         for line in lines[1:]:
             try:
                 content = json.loads(line)
-            except ValueError:  # a full disk or a crash of the machine
+                content["size"] = tuple(content["size"])
+                content["mistakes"] = tuple(tuple(item) for item in content["mistakes"])
+                row = self._current(ImageRow(**content))
+            except (ValueError, TypeError, KeyError):  # a full disk or a crash of the machine
                 break
-            content["size"] = tuple(content["size"])
-            content["mistakes"] = tuple(tuple(item) for item in content["mistakes"])
-            row = ImageRow(**content)
-            if all((self.directory / file).exists() for file in row.files.values()):
+            if row and all((self.directory / file).exists() for file in row.files.values()):
                 rows[row.name] = row
         return rows
+
+    def _current(self, row: ImageRow) -> ImageRow | None:
+        """`row` at its present position; None if the image is gone or another one now."""
+        if self.images is None:
+            return row
+        index, stamp = self.images.get(row.name, (0, None))
+        return dataclasses.replace(row, index=index) if row.stamp == stamp else None
 
     def _header(self) -> str:
         return json.dumps({"key": self.key})
@@ -102,6 +117,8 @@ class Journal:
         """Note a stored image; on disk when this returns."""
         if not self._opened:
             self._start()
+        if self.images is not None:
+            row = dataclasses.replace(row, stamp=self.images[row.name][1])
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(dataclasses.asdict(row)) + "\n")
         self.rows[row.name] = row

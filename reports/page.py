@@ -14,14 +14,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 
 from datasets.spec import DatasetSpec
 from metrics.bands import BANDS
 from reports.compose import COMPOSITE
-from reports.files import encode_png
+from reports.files import encode_png, href
 from reports.height_gates import KIND, block_of, gate_section
 from reports.journal import ImageRow
 from reports.render import write_html
@@ -96,7 +95,7 @@ def write_page(
         "page.html.j2",
         title=title,
         subtitle=_subtitle(summary),
-        links=[{"file": quote(file), "text": text} for text, file in links.items()],
+        links=[{"file": href(file), "text": text} for text, file in links.items()],
         figures=_figures(summary),
         unreadable=summary["unreadable"],
         cards=[card for card in cards if card["files"]],
@@ -158,7 +157,7 @@ def _card(row: ImageRow, spec: DatasetSpec, prefix: str) -> dict[str, Any]:
         "mean_iu": row.mean_iu,
         "percent": _text(row.mean_iu, decimals=1, missing=""),
         "mistakes": ", ".join(mistakes),
-        "files": {kind: quote(prefix + file) for kind, file in row.files.items()},
+        "files": {kind: href(prefix + file) for kind, file in row.files.items()},
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 
 from runtime.files import write_atomic
+from runtime.names import printable
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
@@ -26,4 +27,5 @@ def write_html(path: Path, template: str, **values: Any) -> None:
         undefined=jinja2.StrictUndefined,
     )
     values = {"subtitle": "", "links": [], **values}
-    write_atomic(path, environment.get_template(template).render(**values).encode())
+    html = printable(environment.get_template(template).render(**values))
+    write_atomic(path, html.encode(errors="backslashreplace"))

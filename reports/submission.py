@@ -22,11 +22,12 @@ from PIL import Image, UnidentifiedImageError
 from config import UserError
 from datasets.headers import item_size
 from datasets.spec import DatasetSpec, Item
-from reports.files import encode_png, safe_name
-from reports.journal import ImageRow
+from reports.files import encode_png
+from reports.journal import ImageRow, Images
 from reports.journal_sink import JournalSink
 from reports.rawids import to_raw_ids, to_size
 from runtime.files import write_atomic
+from runtime.names import output, printable, relative
 
 if TYPE_CHECKING:
     from engine.result import Result
@@ -63,8 +64,9 @@ class SubmissionSink(JournalSink):
         *,
         key: str = "",
         rank: int = 0,
+        images: Images | None = None,
     ) -> None:
-        super().__init__(out_dir, spec, "submission", key, rank, inside=SUBMIT)
+        super().__init__(out_dir, spec, "submission", key, rank, SUBMIT, images)
         self.directory = self.out_dir / SUBMIT
         self.images = {item.name: item for item in items}
         self.table = spec.inverse_lut()
@@ -74,7 +76,7 @@ class SubmissionSink(JournalSink):
         """Write one image, then note it as stored."""
         size = item_size(self.images[result.name])
         ids = to_size(to_raw_ids(result.pred, self.spec), size, result.name)
-        files = {"ids": file_name(result.name)}
+        files = {"ids": self.file(relative(result.name).name, after=".png")}
         write_atomic(self.directory / files["ids"], encode_png(ids))
         self.journal.add(ImageRow(name=result.name, index=result.index, size=size, files=files))
 
@@ -90,7 +92,7 @@ class SubmissionSink(JournalSink):
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
             for name in sorted(map(file_name, self.images)):
-                info = zipfile.ZipInfo(name, ZIP_DATE)
+                info = zipfile.ZipInfo(printable(name), ZIP_DATE)
                 info.external_attr = 0o644 << 16
                 archive.writestr(info, (self.directory / name).read_bytes())
         path = self.out_dir / "submission.zip"
@@ -137,7 +139,7 @@ class SubmissionSink(JournalSink):
 
 def file_name(name: str) -> str:
     """The name the server sees: the base name of the image."""
-    return f"{safe_name(name).name}.png"
+    return str(output(relative(name).name, after=".png"))
 
 
 def _check_names(names: Sequence[str], dataset: str) -> None:

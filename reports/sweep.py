@@ -21,10 +21,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from config import UserError, wrong_input
 from flags import Parser
+from reports.files import href
 from reports.render import write_html
 
 # Entries that name a place or a machine, not an experiment.
@@ -346,7 +346,7 @@ def _row(run: Run, names: Sequence[str], base: Path) -> Mapping[str, Any]:
         (_percent(run.last), run.last),
         (_duration(run.seconds), run.seconds),
     )
-    link = "" if run.report is None else quote(os.path.relpath(run.report, base))
+    link = "" if run.report is None else href(os.path.relpath(run.report, base))
     return {
         "name": run.name,
         "link": link,

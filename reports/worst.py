@@ -10,6 +10,7 @@ number of classes. When all ranks are done, the N worst over all of them get the
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import json
 import os
@@ -18,21 +19,22 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import numpy as np
 
 from datasets.spec import DatasetSpec
 from reports.compose import error_mask
-from reports.files import encode_png, grey, safe_name
+from reports.files import encode_png, grey, href
 from reports.render import write_html
 from runtime.files import write_atomic
+from runtime.names import fitted, inside, output
 
 if TYPE_CHECKING:
     from engine.result import Gather, Result
 
 PAGE = "topn_failures.html"
 STAGE, MANIFEST = ".topn", ".topn-files.json"
+WORD_BYTES = 80  # of a class name inside of a file name
 KINDS = {  # in the order of the page
     "input": "input",
     "gt": "ground truth",
@@ -96,18 +98,22 @@ class WorstSink:
             return
         hits = np.diag(result.confusion)
         wrong = result.confusion.sum(0) + result.confusion.sum(1) - 2 * hits
+        mine = [
+            (heap, Failure(pixels, -result.index, result.name))
+            for heap, pixels in zip(self.heaps, wrong.tolist(), strict=True)
+            if pixels
+        ]
+        mine = [(heap, own) for heap, own in mine if len(heap) < self.count or own > heap[0]]
+        if not mine:
+            return
+        self._write(result)  # first: what can not be written is no candidate
         dropped = set()
-        for heap, pixels in zip(self.heaps, wrong.tolist(), strict=True):
-            own = Failure(pixels, -result.index, result.name)
-            if pixels == 0 or (len(heap) == self.count and own < heap[0]):
-                continue
+        for heap, own in mine:
             if len(heap) < self.count:
                 heapq.heappush(heap, own)
             else:
                 dropped.add(heapq.heapreplace(heap, own).name)
         kept = {failure.name for heap in self.heaps for failure in heap}
-        if result.name in kept:
-            self._write(result)
         for name in dropped - kept:
             for kind in self._kinds.pop(name):
                 self._staged(self.stage, name, kind).unlink()
@@ -152,8 +158,7 @@ class WorstSink:
 
     @staticmethod
     def _staged(stage: Path, name: str, kind: str) -> Path:
-        path = safe_name(name)
-        return stage / path.parent / f"{path.name}_{kind}.png"
+        return stage / output(name, after=f"_{kind}.png")
 
     def _choose(
         self, everything: list[tuple[str, list[list[Failure]], dict[str, list[str]]]]
@@ -168,9 +173,10 @@ class WorstSink:
                 for failure in heaps[number]
             ]
             for failure, stage, kinds in heapq.nlargest(self.count, rows, key=lambda row: row[0]):
-                path = safe_name(failure.name)
-                stem = f"{path.name}_{words[number]}"
-                files = {kind: str(path.parent / f"{stem}_{kind}.png") for kind in kinds}
+                files = {
+                    kind: str(output(failure.name, after=f"_{words[number]}_{kind}.png"))
+                    for kind in kinds
+                }
                 stored = StoredFailure(
                     class_name=class_name, name=failure.name, pixels=failure.pixels, files=files
                 )
@@ -181,14 +187,15 @@ class WorstSink:
         """Files of an earlier evaluation would look like results of this one."""
         manifest = self.out_dir / MANIFEST
         if manifest.exists():
-            for file in json.loads(manifest.read_text(encoding="utf-8")):
-                (self.out_dir / safe_name(file)).unlink(missing_ok=True)
+            for file in _listed(manifest):
+                with contextlib.suppress(OSError):
+                    inside(self.out_dir, file).unlink(missing_ok=True)
 
     def _write_page(self) -> None:
         sections: dict[str, list[dict[str, object]]] = {}
         for item in self.failures:
             pictures = [
-                {"name": KINDS.get(kind, kind.replace("_", " ")), "file": quote(file)}
+                {"name": KINDS.get(kind, kind.replace("_", " ")), "file": href(file)}
                 for kind, file in item.files.items()
             ]
             entry = {"name": item.name, "pixels": item.pixels, "pictures": pictures}
@@ -208,10 +215,20 @@ class WorstSink:
 
 def class_words(names: tuple[str, ...]) -> list[str]:
     """Class names as parts of file names: blanks and signs become `_`, doubles get their id."""
-    words = [re.sub(r"[^\w.-]+", "_", name) for name in names]
+    words = [fitted(re.sub(r"[^\w.-]+", "_", name), limit=WORD_BYTES) for name in names]
     return [
         f"{word}_{number}" if words.count(word) > 1 else word for number, word in enumerate(words)
     ]
+
+
+def _listed(manifest: Path) -> list[str]:
+    """The files that an earlier evaluation wrote; none of a damaged list."""
+    try:
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return []
+    names = content if isinstance(content, list) else []
+    return [name for name in names if isinstance(name, str) and ".." not in name.split("/")]
 
 
 def _link(source: Path, target: Path) -> None:

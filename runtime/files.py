@@ -3,19 +3,30 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from runtime.names import HASH_LETTERS
+
+# What stops every further file too: a full disk or quota, a place that cannot be written.
+FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+
 # What partial_name makes, and what a run tries a directory with: the process that made it.
 PARTIAL = re.compile(r"^\.probe(\d+)$|^\..+\.(\d+)\.(?:partial|tmp)$")
 
 
 def partial_name(path: Path) -> Path:
-    """The hidden name beside `path` under which this process writes it; see `leftovers`."""
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """The hidden name beside `path` under which this process writes it; see `leftovers`.
+
+    A hash stands for the name, which may itself be as long as names can be.
+    """
+    mark = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:HASH_LETTERS]
+    return path.with_name(f".hiseg-{mark}.{os.getpid()}.partial")
 
 
 def leftovers(directory: Path) -> list[Path]:
@@ -41,6 +52,11 @@ def is_alive(pid: int) -> bool:
     except OSError:  # it belongs to somebody else
         return True
     return True
+
+
+def is_fatal(error: BaseException) -> bool:
+    """Whether `error` is about the whole disk, so that no other file can be written either."""
+    return isinstance(error, OSError) and error.errno in FATAL
 
 
 def write_atomic(

@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from runtime import val_rows
 from runtime.checkpoint import SaveError, save
+from runtime.names import printable
 
 PROGRESS_SECONDS = 5.0
 HPARAMS = "hparams.json"
@@ -166,6 +167,8 @@ class RunLog:
             ) from error
         self._open = True
         if self.is_main:
+            # A name of a file may be anything; the log is UTF-8 in every locale.
+            logx.log_file.reconfigure(encoding="utf-8", errors="backslashreplace")
             outlive_errors(logx.tb_writer, lambda error: self._miss("the TensorBoard file", error))
 
     def close(self) -> None:
@@ -246,7 +249,7 @@ class RunLog:
         """A (3, H, W) picture, 0..1, to TensorBoard."""
         if self.is_main:
             with contextlib.suppress(OSError):
-                logx.add_image(name, picture, step)
+                logx.add_image(printable(name), picture, step)
 
     def status(self, state: str, reason: str = "", **facts: Any) -> None:
         """Write `status.json`: running, done, failed or interrupted, and why.

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much memory a process may still take, and which errors say that there was too little."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+SYSTEM = Path("/")
+NO_LIMIT = 1 << 60  # control groups without a limit name a larger number than any machine has
+# What torch, NumPy and OpenCV say of an allocation that failed, besides MemoryError.
+WORDS = ("not enough memory", "out of memory", "Insufficient memory", "Cannot allocate memory",
+         "Failed to allocate", "Unable to allocate", "Invalid buffer size",
+         "Storage size calculation overflowed")  # fmt: skip
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` is an allocation that failed, of the host or of a CUDA device."""
+    text = str(error)
+    if "shared memory" in text:  # /dev/shm, which has a size of its own
+        return False
+    return isinstance(error, MemoryError) or any(word in text for word in WORDS)
+
+
+def available(root: Path = SYSTEM) -> int | None:
+    """Bytes that this process can still get, None where the system does not say.
+
+    The smaller one of what the machine has left and what the control groups of the process
+    (containers, batch systems) allow; pages of files that can be dropped count as free. `root` is
+    where /proc and /sys lie.
+    """
+    amounts = [_machine(root), *_groups(root)]
+    known = [amount for amount in amounts if amount is not None]
+    return max(min(known), 0) if known else None
+
+
+def _machine(root: Path) -> int | None:
+    for line in _text(root / "proc/meminfo").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _groups(root: Path) -> list[int | None]:
+    """What is left in each control group that this process is in, version 1 and 2."""
+    found: list[int | None] = []
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if "memory" in controllers.split(","):
+            base, limit, used = "sys/fs/cgroup/memory", "memory.limit_in_bytes", "usage_in_bytes"
+        elif not controllers:
+            base, limit, used = "sys/fs/cgroup", "memory.max", "current"
+        else:
+            continue
+        for folder in _chain(root / base, path):
+            found.append(_left(folder, limit, f"memory.{used}"))
+    return found
+
+
+def _chain(base: Path, path: str) -> list[Path]:
+    """The folder of a control group and those above it; inside a container only `base` is there."""
+    folder = base / path.strip("/")
+    chain = [folder, *folder.parents]
+    return [each for each in chain if each.is_relative_to(base)]
+
+
+def _left(folder: Path, limit: str, used: str) -> int | None:
+    """Limit minus use, without the use that can be dropped."""
+    most, taken = _text(folder / limit).strip(), _text(folder / used).strip()
+    if not most.isdecimal() or not taken.isdecimal() or int(most) >= NO_LIMIT:
+        return None
+    droppable = 0
+    for line in _text(folder / "memory.stat").splitlines():
+        name, _, value = line.partition(" ")
+        if name in ("inactive_file", "total_inactive_file"):
+            droppable = int(value)
+    return int(most) - int(taken) + droppable
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def size_text(amount: float) -> str:
+    """Bytes as people write them."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit in ("bytes", "KiB") else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
+
+
+def shared_free(folder: str = "/dev/shm") -> int | None:
+    """Free bytes of the file system behind shared memory, None where there is none."""
+    try:
+        state = os.statvfs(folder)
+    except OSError:
+        return None
+    return state.f_bavail * state.f_frsize

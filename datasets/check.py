@@ -6,9 +6,9 @@
     python -m datasets.check --dataset imagenet --set DATASET.IMAGENET_DIR=/data/imagenet
 
 Problems, exit code 2: files that can not be read or are missing, labels of another size, with
-colours or with unknown ids, images that stand in two splits. Notes, exit code 0: classes that a
-split lacks, labels of only 0 and 255 or of few bits, images that are turned, nearly black or twice
-in one split. Then class frequencies, mean and deviation.
+colours or with unknown ids, images that stand in two splits. Notes, exit code 0: files that are
+left aside, classes that a split lacks, labels of only 0 and 255 or of few bits, images that are
+turned, nearly black or twice in one split. Then class frequencies, mean and deviation.
 Of class folders: pictures a class, files that can not be read, empty, missing or other folders.
 """
 
@@ -162,7 +162,9 @@ def check_split(
     with ThreadPoolExecutor(workers) as pool:
         findings = list(pool.map(lambda item: inspect(item, spec), items))
     report = SplitReport(name, findings, list(faults.values()), notes_of(items), list(faults))
-    used = np.any([finding.used for finding in findings], axis=0) if findings else np.zeros(1)
+    used = np.zeros(NUM_RAW_IDS, bool)
+    for finding in findings:
+        used |= finding.used
     if shifted := shifted_labels_text(used, spec, len(findings)):
         report.errors.append(f"{name}: {shifted}")
     counted = name == "test" or not findings or report.counts[: spec.num_classes].any()

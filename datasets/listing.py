@@ -87,7 +87,8 @@ def entries(folder: Path | str) -> tuple[list[str], list[str]]:
 
     Raises DataError for a folder that cannot be read.
     """
-    folders, files = [], []
+    folders: list[str] = []
+    files: list[str] = []
     try:
         with os.scandir(folder) as found:
             for entry in found:

@@ -135,3 +135,18 @@ def test_a_run_gives_its_test_scale_and_one_of_an_earlier_version_nothing(tmp_pa
         args, given = flags.read_flags(["--from_run", str(tmp_path), "--snapshot", "x"])
         adopt_run(args, given)
         assert args.test_scale == wanted and args.size_divisor == 1
+
+
+def test_the_home_directory_is_expanded_in_every_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HISEG_KITTI_DIR", "~/kitti")
+    target = Config()
+    args, given = flags.read_flags([
+        "--set", "DATASET.CUSTOM_YAML=~/x.yml", "--result_dir", "~/out", "--snapshot", "~/a.pth",
+        "--eval", "folder", "--eval_folder", "~/pictures",
+    ])  # fmt: skip
+    flags.resolve(args, given, target)
+    assert target.DATASET.CUSTOM_YAML == "/home/me/x.yml"
+    assert target.DATASET.KITTI_DIR == "/home/me/kitti"
+    assert (args.result_dir, args.snapshot) == ("/home/me/out", "/home/me/a.pth")
+    assert args.eval_folder == "/home/me/pictures"

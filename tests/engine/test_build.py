@@ -37,6 +37,7 @@ def test_an_evaluation_takes_network_and_data_set_of_the_file() -> None:
     assert adopted(*evaluation).arch == "segformer.B0"
     assert adopted(*evaluation, dataset="kitti").dataset == "kitti"
     assert adopted(*evaluation).dataset == "custom"  # the name in the YAML of a custom set
+    assert adopted(*evaluation, dataset="camvid", custom=True).dataset == "custom"
     assert adopted(*evaluation, "--dataset", "camvid").dataset == "camvid"
     assert adopted(*evaluation, positions=False).no_pos_dataset
 

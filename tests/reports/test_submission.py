@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -143,6 +144,7 @@ def test_names_the_cityscapes_server_would_refuse_fail_at_the_start(tmp_path: Pa
     with pytest.raises(UserError, match="city_000000_000000.png, not holiday.png"):
         SubmissionSink(tmp_path, CITYSCAPES, items)
     SubmissionSink(tmp_path, CITYSCAPES, make_items(tmp_path, NAMES))
+    SubmissionSink(tmp_path, dataclasses.replace(CITYSCAPES, custom=True), items)
 
 
 def test_two_images_of_one_name_fail_at_the_start(tmp_path: Path) -> None:

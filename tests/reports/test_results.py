@@ -30,7 +30,9 @@ def test_scores_classes_protocol_and_counts_are_plain_json(tmp_path: Path) -> No
     assert content["protocol"] == {
         "n_scales": [0.5, 1.0], "flip": False, "snapshot": "x.pth", "nan": None,
     }  # fmt: skip
-    assert content["counts"] == {"images": 2, "skipped": 0, "unreadable": 1}
+    assert content["counts"] == {
+        "images": 2, "skipped": 0, "unreadable": 1, "not_finite": 0,
+    }  # fmt: skip
 
 
 def test_an_evaluation_without_labels_has_null_scores(tmp_path: Path) -> None:

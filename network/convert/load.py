@@ -4,17 +4,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from config import UserError
-from network.convert import hanet, hila, imagenet
+from network.convert import foreign, hanet, hila, imagenet
 from network.convert.checkpoint import read_checkpoint, split_weights
 from network.convert.entries import dead_names, is_dead
 from network.convert.fit import fitted
-from network.convert.nvidia import BACKBONE_PREFIX, official_name, strip_saved_prefix, to_wanted
+from network.convert.nvidia import (
+    BACKBONE_PREFIX,
+    WRAPPER_PREFIX,
+    official_name,
+    strip_saved_prefix,
+    to_wanted,
+)
 from network.convert.refusal import Source, another_trunk, net_title, other_classes, refusal
 from network.convert.report import LoadReport
 
@@ -41,6 +48,11 @@ OWN_NAMES: dict[str, Callable[[str], str]] = {  # key of a layout -> key without
     "imagenet": imagenet.trunk_name,
     "hanet": hanet.our_name,
 }
+
+
+def _bare(name: str) -> str:
+    """A name of ours without the group of a multi-scale wrapper."""
+    return name.removeprefix(WRAPPER_PREFIX)
 
 
 def _own_name(key: str, layout: str) -> str:
@@ -137,7 +149,9 @@ def load_official(
     if not state:
         raise UserError(f"{title} holds no weights")
     state = strip_saved_prefix(state)
-    layout = detect(state, facts)
+    other = None if "model_options" in facts else foreign.translate(state)
+    state = state if other is None else other.state
+    layout = detect(state, facts) if other is None else other.layout
     about = Source(
         title=title, facts=facts, layout=layout, dataset=dataset, offer_partial=offer_partial
     )
@@ -146,6 +160,12 @@ def load_official(
     _check_prefixes(net, state, partial)
     partial = [*partial, *optional]
     found, misfits, report = _plan(net, state, partial, layout)
+    if other is not None:
+        report = replace(
+            report,
+            dropped=(*other.dropped, *report.dropped),
+            filled=tuple(name for name in report.loaded if _bare(name) in other.filled),
+        )
     names = [*report.missing, *misfits]
     if report.unexpected or not all(_allowed(name, partial) for name in names):
         raise UserError(_reason(net, state, about, report, misfits))

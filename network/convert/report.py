@@ -23,8 +23,8 @@ class LoadReport:
     loaded, missing: names of this network. dropped, unexpected: names of the file; `dropped` has
     no place in the network and is meant to, or was allowed to be left out. mismatched: name with
     both shapes. missing and mismatched hold only allowed names once loading has succeeded.
-    Of an ImageNet file: fresh, names of the trunk that it rightly lacks; filled, those that got
-    copies of other weights of the trunk.
+    Of an ImageNet file: fresh, names of the trunk that it rightly lacks. filled: those that got
+    copies of other weights of the trunk, or zeros where the other program has no such bias.
     """
 
     layout: str

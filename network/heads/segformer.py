@@ -15,11 +15,24 @@ from network.ops.start import start_transformer
 
 
 class LevelProjection(nn.Module):
-    """The linear layer of one level, under the name `proj` of published keys."""
+    """The linear layer of one level, under the name `proj` of published keys.
+
+    `bn` is a batch norm with ReLU behind it in the variant that mmsegmentation 1.x trains.
+    """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.proj = nn.Linear(inputs, outputs)
+        self.bn: nn.Module | None = None
+
+    def fit_file(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Takes the form of the file's projection, with or without a batch norm."""
+        wanted = "bn.weight" in state
+        if wanted and self.bn is None:
+            self.bn = nn.BatchNorm2d(self.proj.out_features).to(self.proj.weight.device)
+        elif state and not wanted:
+            self.bn = None
+        return state
 
 
 class SegFormerHead(nn.Module):
@@ -61,10 +74,19 @@ class SegFormerHead(nn.Module):
         fusions = self.linear_fuse.conv.weight.flatten(1).chunk(self.levels, dim=1)[::-1]
         joint: Tensor | None = None
         for level, (feature, fusion) in enumerate(zip(features, fusions, strict=True), start=1):
-            proj = self.get_submodule(f"linear_c{level}.proj")
-            assert isinstance(proj, nn.Linear)
-            tokens = F.linear(feature.permute(0, 2, 3, 1), fusion @ proj.weight, fusion @ proj.bias)
+            projection = self.get_submodule(f"linear_c{level}")
+            assert isinstance(projection, LevelProjection)
+            tokens = _fused(projection, fusion, feature.permute(0, 2, 3, 1))
             part = resize(tokens.permute(0, 3, 1, 2), size, self.align_corners)
             joint = part if joint is None else joint + part
         feats = self.linear_fuse.relu(self.linear_fuse.bn(joint))
         return self.linear_pred(self.dropout(feats)), feats
+
+
+def _fused(level: LevelProjection, fusion: Tensor, tokens: Tensor) -> Tensor:
+    """Tokens (B, H, W, C) through the projection of a level and its part of the fusion."""
+    proj = level.proj
+    if level.bn is None:
+        return F.linear(tokens, fusion @ proj.weight, fusion @ proj.bias)
+    normed = level.bn(proj(tokens).permute(0, 3, 1, 2))
+    return F.linear(F.relu(normed).permute(0, 2, 3, 1), fusion)

@@ -60,7 +60,10 @@ def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
     loader, sampler = task.train_loader()
     snapshot = build.read_snapshot(args)
     resumed = read_resumed(args, log)
-    net = build.build_network(args, cfg.MODEL, task.num_classes, log, snapshot, resumed)
+    names = task.spec.class_names
+    net = build.build_network(
+        args, cfg.MODEL, task.num_classes, log, snapshot, resumed, class_names=names
+    )
     if args.summary:
         for name, part in net.named_children():
             log.msg(f"{name:<24}{sum(item.numel() for item in part.parameters()):>14,}")

@@ -124,7 +124,7 @@ class Description:
     def _palette(self, count: int) -> tuple[Color, ...]:
         rows = self.tree.get("palette")
         if rows is None:
-            return tuple(_hue(number / count) for number in range(count))
+            return hues(count)
         if not isinstance(rows, list) or len(rows) != count:
             raise self.error("palette", f"must be a list of {count} colours, one a class")
         colors = []
@@ -190,6 +190,11 @@ def _split_pattern(root: Path, place: str) -> tuple[Path, str]:
     parts = Path(place).parts
     first = next(at for at, part in enumerate(parts) if any(letter in part for letter in "*?["))
     return root.joinpath(*parts[:first]), str(Path(*parts[first:]))
+
+
+def hues(count: int) -> tuple[Color, ...]:
+    """As many colours, evenly around the circle of hues."""
+    return tuple(_hue(number / count) for number in range(count))
 
 
 def _hue(share: float) -> Color:

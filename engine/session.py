@@ -27,6 +27,7 @@ from engine.state import TrainState
 from loss.build import build_val_loss
 from metrics.bands import bands_table
 from metrics.boundary_scores import BoundaryScores
+from network.convert.hub import weights_file
 from reports.page import write_page
 from reports.preview import PreviewSink
 from reports.results import write_results
@@ -369,7 +370,8 @@ def evaluation_key(protocol: dict[str, Any], names: list[str]) -> str:
     snapshot = protocol["snapshot"]
     stamp = None
     if snapshot:
-        stat = Path(snapshot).stat()
+        path = Path(snapshot)
+        stat = (weights_file(path) if path.is_dir() else path).stat()
         stamp = [stat.st_size, stat.st_mtime_ns]
     text = json.dumps(runlog.plain([protocol, stamp, names]), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

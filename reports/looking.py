@@ -97,6 +97,8 @@ def num_classes_of(snapshot: build.Snapshot) -> int:
     """The number of classes that a checkpoint was trained for, whoever wrote it."""
     if snapshot.facts:
         return int(snapshot.facts["num_classes"])
+    if snapshot.hub and snapshot.hub.num_classes:
+        return snapshot.hub.num_classes
     state, _ = split_weights(snapshot.content)
     rows = [value.shape[0] for name, value in state.items() if name.endswith(CLASSIFIERS)]
     if not rows:

@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 
 from config import UserError
+from network.convert import hub
 
 HEADER_KEY = "hiseg"  # metadata entry of our .safetensors files: everything but the tensors
 
@@ -76,11 +77,15 @@ def _read_pickle(path: Path, trust: bool) -> Any:
 def read_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
     """The dictionary in a `.pth` or `.safetensors` file, tensors on the CPU.
 
-    A safetensors file comes back as its header entries plus `state_dict`. Pickles are read with
+    A folder in hub format comes back as `state_dict` and `hub`, its `HubFacts`. A safetensors file comes back as its header entries plus `state_dict`. Pickles are read with
     `weights_only=True` unless `trust` is given, which lets the file run code. Raises UserError
     for a missing, truncated or foreign file and for a pickle that needs trust.
     """
     path = Path(path)
+    if path.is_dir():
+        facts = hub.read_facts(path)
+        state, _ = split_weights(read_checkpoint(hub.weights_file(path), trust))
+        return {"state_dict": state, hub.KEY: facts}
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist")
     if path.suffix == ".safetensors":

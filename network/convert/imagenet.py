@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from config import UserError
-from network.convert import foreign, hila
+from network.convert import foreign, hila, hub
 from network.convert.checkpoint import read_checkpoint, split_weights
 from network.convert.entries import after_pretraining, dead_names, is_dead, is_fresh
 from network.convert.fit import fitted
@@ -136,4 +136,5 @@ def load_trunk(net: nn.Module, path: str) -> LoadReport:
         dropped=tuple(dropped),
         fresh=tuple(key for key in fresh if key not in filled),
         filled=filled,
+        note=facts[hub.KEY].note() if hub.KEY in facts else "",
     )

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from config import UserError
-from network.convert import foreign, hanet, hila, imagenet
+from network.convert import foreign, hanet, hila, hub, imagenet
 from network.convert.checkpoint import read_checkpoint, split_weights
 from network.convert.entries import dead_names, is_dead
 from network.convert.fit import fitted
@@ -22,7 +22,14 @@ from network.convert.nvidia import (
     strip_saved_prefix,
     to_wanted,
 )
-from network.convert.refusal import Source, another_trunk, net_title, other_classes, refusal
+from network.convert.refusal import (
+    Source,
+    another_trunk,
+    net_title,
+    only_trunk,
+    other_classes,
+    refusal,
+)
 from network.convert.report import LoadReport
 
 HRVIT_START = "stem.conv1.weight"  # of a classifier, which has no group around its trunk
@@ -131,11 +138,13 @@ def load_official(
     optional: Sequence[str] = (),
     dataset: str = "",
     offer_partial: bool = True,
+    class_names: Sequence[str] = (),
 ) -> LoadReport:
     """Load a file, or the dictionary in one, into `net`; nothing is copied unless all fits.
 
     `title` is what errors call a dictionary, `dataset` what they call the classes of `net`; with
-    `offer_partial` they name leaving weights out as a way out.
+    `offer_partial` they name leaving weights out as a way out. `class_names`, where they are
+    known, are compared with those of a folder in hub format.
 
     `partial` names prefixes of weights that may be absent or of another shape and then keep
     their present value, in our spelling or the official one (`ocr.cls_head`); `optional` those
@@ -169,8 +178,23 @@ def load_official(
     names = [*report.missing, *misfits]
     if report.unexpected or not all(_allowed(name, partial) for name in names):
         raise UserError(_reason(net, state, about, report, misfits))
+    note = _hub_note(facts, about, class_names)
     _copy(net, found)
-    return report
+    return replace(report, note=note)
+
+
+def _hub_note(facts: Mapping[str, Any], about: Source, class_names: Sequence[str]) -> str:
+    """What a folder in hub format says; UserError for an evaluation in another order of classes."""
+    folder = facts.get(hub.KEY)
+    if not isinstance(folder, hub.HubFacts):
+        return ""
+    order = hub.other_order(folder.class_names, class_names)
+    if order and not about.offer_partial:
+        raise UserError(
+            f"{about.title} has the classes of {about.dataset or 'the data set'} in another order: "
+            f"{order}; an evaluation would score wrong classes"
+        )
+    return "; ".join(text for text in (folder.note(), order) if text)
 
 
 def _check_trunk(
@@ -200,6 +224,8 @@ def _reason(
         return f"{about.title} does not fit {net_title(net)}: {hint}"
     stages = hila.misfit(about.title, own, state, about.offer_partial)
     if known := stages or other_classes(net, report, misfits, about):
+        return known
+    if known := only_trunk(net, report, about):
         return known
     way = ""
     if about.offer_partial and all(_allowed(name, ["boundary"]) for name in names):

@@ -23,7 +23,10 @@ _SWIN_START = re.compile(r"^(?:backbone\.)?stages\.\d\.blocks\.\d+\.attn\.w_msa\
 _OCR_START = "decode_head.1.object_context_block.query_project.0.conv.weight"
 
 _MIT: tuple[Rule, ...] = (
-    (r"^(?:backbone\.)?layers\.(\d)\.0\.projection\.", counted_on("backbone.patch_embed", ".proj.")),
+    (
+        r"^(?:backbone\.)?layers\.(\d)\.0\.projection\.",
+        counted_on("backbone.patch_embed", ".proj."),
+    ),
     (r"^(?:backbone\.)?layers\.(\d)\.0\.norm\.", counted_on("backbone.patch_embed", ".norm.")),
     (r"^(?:backbone\.)?layers\.(\d)\.2\.", counted_on("backbone.norm")),
     (r"^(?:backbone\.)?layers\.(\d)\.1\.", counted_on("backbone.block")),
@@ -77,7 +80,9 @@ _OCR: tuple[Rule, ...] = (
     *_one_layer(r"1\.object_context_block\.bottleneck", "ocr.ocr_distri_head.conv_bn_dropout"),
     (r"^decode_head\.1\.conv_seg\.", "ocr.cls_head."),
 )
-_NO_BIAS = re.compile(r"^(?:decode_head\.linear_c\d\.proj|ocr\.(?:aux_head|conv3x3_ocr)\.0)\.weight$")
+_NO_BIAS = re.compile(
+    r"^(?:decode_head\.linear_c\d\.proj|ocr\.(?:aux_head|conv3x3_ocr)\.0)\.weight$"
+)
 
 
 def _mit(state: Mapping[str, Tensor]) -> Translated:

@@ -182,9 +182,7 @@ class MiT(nn.Module):
         if not state or (found is not None and found.shape != (2,)):
             return state
         if found is not None:
-            self.register_buffer(
-                EPS_ENTRY, torch.zeros(2).to(self.get_submodule("norm1").weight.device)
-            )
+            self.register_buffer(EPS_ENTRY, torch.zeros(2).to(next(self.parameters()).device))
         elif EPS_ENTRY in self._buffers:
             delattr(self, EPS_ENTRY)
         block, plain = (BLOCK_EPS, PLAIN_EPS) if found is None else map(float, found)

@@ -77,9 +77,10 @@ def _read_pickle(path: Path, trust: bool) -> Any:
 def read_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
     """The dictionary in a `.pth` or `.safetensors` file, tensors on the CPU.
 
-    A folder in hub format comes back as `state_dict` and `hub`, its `HubFacts`. A safetensors file comes back as its header entries plus `state_dict`. Pickles are read with
-    `weights_only=True` unless `trust` is given, which lets the file run code. Raises UserError
-    for a missing, truncated or foreign file and for a pickle that needs trust.
+    A folder in hub format comes back as `state_dict` and `hub`, its `HubFacts`, a safetensors
+    file as its header entries plus `state_dict`. Pickles are read with `weights_only=True` unless
+    `trust` is given, which lets the file run code. Raises UserError for a missing, truncated or
+    foreign file and for a pickle that needs trust.
     """
     path = Path(path)
     if path.is_dir():

@@ -23,13 +23,11 @@ _SWIN_START = re.compile(r"^(?:backbone\.)?stages\.\d\.blocks\.\d+\.attn\.w_msa\
 _OCR_START = "decode_head.1.object_context_block.query_project.0.conv.weight"
 
 _MIT: tuple[Rule, ...] = (
-    (
-        r"^(?:backbone\.)?layers\.(\d)\.0\.projection\.",
-        counted_on("backbone.patch_embed", ".proj."),
-    ),
-    (r"^(?:backbone\.)?layers\.(\d)\.0\.norm\.", counted_on("backbone.patch_embed", ".norm.")),
-    (r"^(?:backbone\.)?layers\.(\d)\.2\.", counted_on("backbone.norm")),
-    (r"^(?:backbone\.)?layers\.(\d)\.1\.", counted_on("backbone.block")),
+    (r"^(?:backbone\.)?(?=layers\.)", ""),
+    (r"^layers\.(\d)\.0\.projection\.", counted_on("backbone.patch_embed", ".proj.")),
+    (r"^layers\.(\d)\.0\.norm\.", counted_on("backbone.patch_embed", ".norm.")),
+    (r"^layers\.(\d)\.2\.", counted_on("backbone.norm")),
+    (r"^layers\.(\d)\.1\.", counted_on("backbone.block")),
     (r"\.attn\.attn\.out_proj\.", ".attn.proj."),
     (r"\.ffn\.layers\.0\.", ".mlp.fc1."),
     (r"\.ffn\.layers\.1\.", ".mlp.dwconv.dwconv."),

@@ -68,7 +68,7 @@ def joined(state: dict[str, Tensor], parts: Sequence[str], whole: str) -> None:
 
 
 def without(state: dict[str, Tensor], patterns: Sequence[str]) -> list[str]:
-    """Take out of `state`, in place, all names that a pattern matches from the start; those names."""
+    """Take all names whose beginning a pattern matches out of `state`, in place; those names."""
     found = [key for key in state if any(re.match(pattern, key) for pattern in patterns)]
     for key in found:
         del state[key]

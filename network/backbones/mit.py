@@ -185,7 +185,8 @@ class MiT(nn.Module):
             self.register_buffer(EPS_ENTRY, torch.zeros(2).to(next(self.parameters()).device))
         elif EPS_ENTRY in self._buffers:
             delattr(self, EPS_ENTRY)
-        block, plain = (BLOCK_EPS, PLAIN_EPS) if found is None else map(float, found)
+        pair = (BLOCK_EPS, PLAIN_EPS) if found is None else found.tolist()
+        block, plain = (float(f"{value:.3g}") for value in pair)  # as written, not as float32
         for stage in (1, 2, 3, 4):
             for name, module in self.blocks(stage).named_modules():
                 if isinstance(module, nn.LayerNorm):

@@ -7,10 +7,15 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from network.convert import hrnet_ocr, huggingface, mmseg1
+from network.convert import hrnet_ocr, huggingface, mmseg1, timm
 from network.convert.names import STILL_WINDOWS, TRUNK, Translated
 
-TRANSLATORS = (huggingface.translate, mmseg1.translate, hrnet_ocr.translate)
+TRANSLATORS = (
+    huggingface.translate,
+    mmseg1.translate,
+    hrnet_ocr.translate,
+    timm.translate,
+)
 
 
 def translate(state: Mapping[str, Tensor]) -> Translated | None:

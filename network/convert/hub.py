@@ -88,6 +88,12 @@ class HubFacts:
         return "; ".join(parts)
 
 
+def model_name(facts: Mapping[str, Any], title: str) -> str:
+    """What tells the model in a file: its folder's word, else the beginning of its name."""
+    found = facts.get(KEY)
+    return found.architecture if isinstance(found, HubFacts) else Path(title).name
+
+
 def weights_file(folder: Path) -> Path:
     """The file of weights in a folder; UserError if there is none."""
     for name in WEIGHT_FILES:

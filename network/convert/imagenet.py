@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from config import UserError
-from network.convert import foreign, hila, hub
+from network.convert import foreign, hila, hub, timm
 from network.convert.checkpoint import read_checkpoint, split_weights
 from network.convert.entries import after_pretraining, dead_names, is_dead, is_fresh
 from network.convert.fit import fitted
@@ -77,7 +77,7 @@ def hiseg_trunk_name(key: str, state: Mapping[str, Tensor]) -> str | None:
 
 
 def _trunk_state(
-    backbone: nn.Module, state: Mapping[str, Tensor], facts: Mapping[str, Any]
+    backbone: nn.Module, state: Mapping[str, Tensor], facts: Mapping[str, Any], title: str
 ) -> tuple[str, dict[str, Tensor], list[str]]:
     """Layout of a file, its weights by the trunk's own names, and what is dropped on purpose."""
     other = None if "model_options" in facts else foreign.translate(state)
@@ -90,7 +90,9 @@ def _trunk_state(
             layout, renamed = "hiseg", {key: hiseg_trunk_name(key, state) for key in state}
         else:
             names: Mapping[str, str | None] = getattr(backbone, "file_names", {})
-            layout, renamed = "imagenet", {key: _own_name(key, names) for key in state}
+            own = timm.respelled(state, hub.model_name(facts, title), title)
+            layout = "imagenet" if own.keys() == state.keys() else timm.LAYOUT
+            state, renamed = own, {key: _own_name(key, names) for key in own}
         found = {name: state[key] for key, name in renamed.items() if name is not None}
         dropped = [key for key, name in renamed.items() if name is None]
     dead = dead_names(backbone)
@@ -111,7 +113,7 @@ def load_trunk(net: nn.Module, path: str) -> LoadReport:
         raise UserError(f"--pretrained {path}: this architecture has no trunk to load it into")
     state, facts = split_weights(read_checkpoint(path))
     state = strip_saved_prefix(state)
-    layout, found, dropped = _trunk_state(backbone, state, facts)
+    layout, found, dropped = _trunk_state(backbone, state, facts, f"--pretrained {path}")
     found = fitted(backbone, found, f"--pretrained {path}")
     own = backbone.state_dict()
     wrong = [f"{key} is not known" for key in found if key not in own]

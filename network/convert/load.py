@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from config import UserError
-from network.convert import foreign, hanet, hila, hub, imagenet
+from network.convert import foreign, hanet, hila, hub, imagenet, timm
 from network.convert.checkpoint import read_checkpoint, split_weights
 from network.convert.entries import dead_names, is_dead
 from network.convert.fit import fitted
@@ -159,7 +159,10 @@ def load_official(
         raise UserError(f"{title} holds no weights")
     state = strip_saved_prefix(state)
     other = None if "model_options" in facts else foreign.translate(state)
-    state = state if other is None else other.state
+    if other is not None:
+        state = other.state
+    elif "model_options" not in facts:
+        state = timm.respelled(state, hub.model_name(facts, title), title)
     layout = detect(state, facts) if other is None else other.layout
     about = Source(
         title=title, facts=facts, layout=layout, dataset=dataset, offer_partial=offer_partial

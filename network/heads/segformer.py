@@ -29,7 +29,8 @@ class LevelProjection(nn.Module):
         """Takes the form of the file's projection, with or without a batch norm."""
         wanted = "bn.weight" in state
         if wanted and self.bn is None:
-            self.bn = nn.BatchNorm2d(self.proj.out_features).to(self.proj.weight.device)
+            norm = nn.BatchNorm2d(self.proj.out_features).to(self.proj.weight)
+            self.bn = norm.train(self.training)
         elif state and not wanted:
             self.bn = None
         return state

@@ -21,8 +21,8 @@ def add_network(add: Callable[..., object]) -> None:
     add("--attnscale_bn_head", action="store_true", help="batch norm in the attnscale head")
     add("--drop_path", type=fraction, help="largest stochastic depth rate, of transformers")
     add("--head_drop", type=fraction, help="dropout before the last layer of a classifier")
-    add("--pretrained", default="", metavar="FILE", help="ImageNet weights of the trunk")
-    add("--snapshot", metavar="FILE", help="load the weights of a checkpoint, any known layout")
+    add("--pretrained", default="", metavar="FILE", help="weights of the trunk, a file or folder")
+    add("--snapshot", metavar="FILE", help="load the weights of a file or folder, any known layout")
     add("--allow_partial", default="", metavar="P,P", help="key prefixes that may not fit")
     add("--from_run", metavar="DIR", help="network and evaluation settings of DIR/run.json")
 

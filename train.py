@@ -60,7 +60,7 @@ def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
     loader, sampler = task.train_loader()
     snapshot = build.read_snapshot(args)
     resumed = read_resumed(args, log)
-    names = task.spec.class_names
+    names = task.class_names
     net = build.build_network(
         args, cfg.MODEL, task.num_classes, log, snapshot, resumed, class_names=names
     )

@@ -121,6 +121,7 @@ def _add_boundary_heads(net: nn.Module, name: str) -> None:
         raise UserError(f"{name} predicts no map: boundary_heads has no effect on it")
     if not core.own_boundary:
         core.boundary = BoundaryHeads(core.feature_channels)
+        core.features_read = True
 
 
 def _build(name: str, num_classes: int, model: ModelConfig) -> nn.Module:

@@ -57,6 +57,16 @@ OWN_NAMES: dict[str, Callable[[str], str]] = {  # key of a layout -> key without
 }
 
 
+def _levelled(net: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`state` with the group of a multi-scale wrapper exactly where `net` is one."""
+    wrapped = isinstance(getattr(net, "net", None), nn.Module)
+    if not wrapped:
+        return {_bare(key): value for key, value in state.items()}
+    if any(key.startswith(WRAPPER_PREFIX) for key in state):
+        return dict(state)
+    return {WRAPPER_PREFIX + key: value for key, value in state.items()}
+
+
 def _bare(name: str) -> str:
     """A name of ours without the group of a multi-scale wrapper."""
     return name.removeprefix(WRAPPER_PREFIX)
@@ -164,6 +174,7 @@ def load_official(
     elif "model_options" not in facts:
         state = timm.respelled(state, hub.model_name(facts, title), title)
     layout = detect(state, facts) if other is None else other.layout
+    state = _levelled(net, state) if other is not None or layout == "hiseg" else state
     about = Source(
         title=title, facts=facts, layout=layout, dataset=dataset, offer_partial=offer_partial
     )

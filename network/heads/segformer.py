@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch.nn.functional as F
@@ -25,15 +25,13 @@ class LevelProjection(nn.Module):
         self.proj = nn.Linear(inputs, outputs)
         self.bn: nn.Module | None = None
 
-    def fit_file(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Takes the form of the file's projection, with or without a batch norm."""
-        wanted = "bn.weight" in state
+    def take_norm(self, wanted: bool) -> None:
+        """With a batch norm or without."""
         if wanted and self.bn is None:
             norm = nn.BatchNorm2d(self.proj.out_features).to(self.proj.weight)
             self.bn = norm.train(self.training)
-        elif state and not wanted:
+        elif not wanted:
             self.bn = None
-        return state
 
 
 class SegFormerHead(nn.Module):
@@ -59,14 +57,43 @@ class SegFormerHead(nn.Module):
         align_corners: bool = False,
     ) -> None:
         super().__init__()
-        self.feature_channels, self.align_corners = width, align_corners
+        self.channels, self.align_corners = tuple(channels), align_corners
         self.levels = len(channels)
-        for level, inputs in enumerate(channels, start=1):
+        self.dropout = nn.Dropout2d(dropout)
+        self.build(width, num_classes)
+
+    def build(self, width: int, num_classes: int) -> None:
+        """Fresh layers of `width` channels."""
+        self.feature_channels = width
+        for level, inputs in enumerate(self.channels, start=1):
             self.add_module(f"linear_c{level}", LevelProjection(inputs, width))
         start_transformer(self)
         self.linear_fuse = ConvBlock(self.levels * width, width, 1)
-        self.dropout = nn.Dropout2d(dropout)
         self.linear_pred = nn.Conv2d(width, num_classes, 1)
+
+    def take_width(self, state: Mapping[str, Tensor]) -> bool:
+        """Become as wide as the head in a file; whether that changed anything.
+
+        `state` has the names of this head. mmsegmentation 1.x makes all heads 256 wide, the
+        publication those of B2 to B5 768.
+        """
+        fusion = state.get("linear_fuse.conv.weight")
+        if fusion is None or len(fusion) == self.feature_channels:
+            return False
+        if fusion.shape[1] != self.levels * len(fusion):
+            return False
+        place = self.linear_pred.weight
+        self.build(len(fusion), self.linear_pred.out_channels)
+        self.to(place).train(self.training)
+        return True
+
+    def fit_levels(self, state: Mapping[str, Tensor]) -> None:
+        """Take the form of the projections of a file, with or without a batch norm."""
+        for level in range(1, self.levels + 1):
+            part = self.get_submodule(f"linear_c{level}")
+            assert isinstance(part, LevelProjection)
+            if f"linear_c{level}.proj.weight" in state:
+                part.take_norm(f"linear_c{level}.bn.weight" in state)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Logits (B, K, h, w) and the features before the classifier (B, width, h, w)."""

@@ -129,6 +129,48 @@ def test_the_head_stays_what_it_is_in_our_own_checkpoints() -> None:
         assert torch.equal(plain(image)["pred"], again(image)["pred"])
 
 
+def test_the_head_is_as_wide_as_that_of_the_file() -> None:
+    narrow = {**mit_file(segformer()), **head_file(width=64)}
+    net, again = segformer(), segformer()
+    load_official(net, narrow)
+    assert net.feature_channels == net.decode_head.feature_channels == 64
+    load_official(again, {"model_options": {}, "state_dict": net.state_dict()})
+    image = torch.randn(1, 3, 61, 75)
+    with torch.no_grad():
+        want = F.interpolate(
+            their_head(narrow, net.backbone(image)), image.shape[2:], mode="bilinear"
+        )
+        assert apart(want, net(image)["pred"]) < CLOSE
+        assert torch.equal(net(image)["pred"], again(image)["pred"])
+    options = {"stage_depths": DEPTHS, "boundary_heads": True}
+    read = build_net("segformer.B0", NUM_CLASSES, **options)
+    with pytest.raises(UserError, match=r"\(64, .* wanted \(256, "):
+        load_official(read, narrow, partial=["boundary"])
+
+
+def test_a_file_goes_into_the_multi_scale_network_and_back() -> None:
+    file = {**mit_file(lively(segformer())), **head_file()}
+    multi = build_net("segformer.B0_Mscale", NUM_CLASSES, stage_depths=DEPTHS).eval()
+    with pytest.raises(UserError, match=r"missing \(scale_attn"):
+        load_official(multi, file)
+    report = load_official(multi, file, partial=["scale_attn"])
+    assert all(name.startswith("scale_attn.") for name in report.missing)
+    single, again = segformer(), segformer()
+    load_official(single, file)
+    image = torch.randn(1, 3, 61, 75)
+    with torch.no_grad():
+        want = single(image)["pred"]
+        assert torch.equal(multi.net(image)["pred"], want)
+        load_official(
+            again, {"model_options": {}, "state_dict": multi.state_dict()}, partial=["scale_attn"]
+        )
+        assert torch.equal(again(image)["pred"], want)
+        multi = build_net("segformer.B0_Mscale", NUM_CLASSES, stage_depths=DEPTHS).eval()
+        own = {"model_options": {}, "state_dict": single.state_dict()}
+        load_official(multi, own, partial=["scale_attn"])
+        assert torch.equal(multi.net(image)["pred"], want)
+
+
 def test_the_rectified_levels_train() -> None:
     net = segformer()
     load_official(net, {**mit_file(net), **head_file()})

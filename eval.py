@@ -40,7 +40,7 @@ def evaluate_run(args: argparse.Namespace, outcome: Outcome) -> int:
         raise UserError("--resume goes on with a training run; an evaluation takes --snapshot")
     world, precision, log = open_run(args, outcome)
     snapshot = build.read_snapshot(args)
-    facts = snapshot.facts if snapshot else {}
+    facts = build.classes_of(snapshot)
     adopt_task(args, facts.get("task"))
     model = build.adopt_snapshot(args, cfg, snapshot)
     build.check_arch(args)
@@ -48,7 +48,10 @@ def evaluate_run(args: argparse.Namespace, outcome: Outcome) -> int:
     evaluation = kind(args, cfg, facts, precision, world, log)
     note_classes(snapshot, evaluation.spec.class_names, log.msg)
     write_run_facts(args, cfg, world, log, evaluation.fingerprint)
-    net = build.build_network(args, model, evaluation.spec.num_classes, log, snapshot)
+    spec = evaluation.spec
+    net = build.build_network(
+        args, model, spec.num_classes, log, snapshot, class_names=spec.class_names
+    )
     del snapshot
     net = build.place(args, net, world, log)
     protocol = class_protocol(args) if args.task == "classify" else build.protocol(args, model)

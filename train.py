@@ -60,8 +60,11 @@ def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
     loader, sampler = task.train_loader()
     snapshot = build.read_snapshot(args)
     resumed = read_resumed(args, log)
-    note_classes(snapshot, task.header()["class_names"], log.msg)
-    net = build.build_network(args, cfg.MODEL, task.num_classes, log, snapshot, resumed)
+    names = task.class_names
+    note_classes(snapshot, names, log.msg)
+    net = build.build_network(
+        args, cfg.MODEL, task.num_classes, log, snapshot, resumed, class_names=names
+    )
     if args.summary:
         for name, part in net.named_children():
             log.msg(f"{name:<24}{sum(item.numel() for item in part.parameters()):>14,}")

@@ -165,7 +165,7 @@ class Description:
             first = {ids[raw]: color for color, raw in reversed(list(labels.items()))}
             return tuple(first[number] for number in range(count))
         if rows is None:
-            return tuple(_hue(number / count) for number in range(count))
+            return hues(count)
         if not isinstance(rows, list) or len(rows) != count:
             raise self.error("palette", f"must be a list of {count} colours, one a class")
         colors = []
@@ -202,6 +202,11 @@ class Description:
         ).items()
         read = (dataclasses.replace(item, turned=turned, levels=levels) for item in items)
         return Items(read, items.notes)
+
+
+def hues(count: int) -> tuple[Color, ...]:
+    """As many colours, evenly around the circle of hues."""
+    return tuple(_hue(number / count) for number in range(count))
 
 
 def _hue(share: float) -> Color:

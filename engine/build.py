@@ -7,6 +7,7 @@ import argparse
 import dataclasses
 import functools
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from config import DATASETS, FLAG_KEYS, Config, ModelConfig, UserError, near
+from datasets.custom import hues
 from datasets.spec import DatasetSpec
 from datasets.views import make_resizer
 from engine import optim, predict
@@ -29,9 +31,11 @@ from network.convert import load_official, read_checkpoint
 from network.convert.checkpoint import split_weights
 from network.convert.fit import fitted
 from network.convert.hanet import AUXILIARY
+from network.convert.hub import KEY, HubFacts
 from network.convert.position_tables import load_position_tables
 from network.convert.schema import check_named, is_own
 from network.heads.hanet_places import attention_blocks, record_gates
+from network.hub_arch import arch_of
 from network.inference import compiled, prepare_for_inference
 from runtime.distributed import World
 from runtime.precision import Precision
@@ -45,12 +49,14 @@ UNUSED_IN_EVALUATION = (AUXILIARY,)  # weights that only training runs
 class Snapshot:
     """The file of `--snapshot`, read once: it may be large.
 
-    `facts` are its entries besides the weights if this program wrote it, else {}.
+    `facts` are its entries besides the weights if this program wrote it, else {}. `hub` is what
+    a folder in hub format says.
     """
 
     path: str
     content: dict[str, Any]
     facts: dict[str, Any]
+    hub: HubFacts | None = None
 
 
 def read_snapshot(args: argparse.Namespace) -> Snapshot | None:
@@ -59,9 +65,26 @@ def read_snapshot(args: argparse.Namespace) -> Snapshot | None:
         return None
     content = read_checkpoint(args.snapshot)
     if not is_own(content):
-        return Snapshot(args.snapshot, content, {})
+        return Snapshot(args.snapshot, content, {}, content.get(KEY))
     check_named(content, args.snapshot)
     return Snapshot(args.snapshot, content, split_weights(content)[1])
+
+
+def classes_of(snapshot: Snapshot | None) -> dict[str, Any]:
+    """What the file of `--snapshot` says about its task and its classes; {} without a word.
+
+    A folder in hub format names its classes and gives them no colours: they get hues.
+    """
+    if snapshot is None or snapshot.hub is None or not snapshot.hub.class_names:
+        return snapshot.facts if snapshot else {}
+    names = snapshot.hub.class_names
+    return {
+        "dataset": "hub",
+        "class_names": names,
+        "palette": hues(len(names)),
+        "train_id_to_id": range(len(names)),
+        "ignore_label": 255,
+    }
 
 
 def adopt_snapshot(args: argparse.Namespace, cfg: Config, snapshot: Snapshot | None) -> ModelConfig:
@@ -71,6 +94,8 @@ def adopt_snapshot(args: argparse.Namespace, cfg: Config, snapshot: Snapshot | N
     by what stands on the command line.
     """
     facts = snapshot.facts if snapshot else {}
+    if snapshot and snapshot.hub:
+        return _adopt_hub(args, cfg, snapshot.hub)
     if not facts:
         return cfg.MODEL
     try:
@@ -101,6 +126,22 @@ def adopt_snapshot(args: argparse.Namespace, cfg: Config, snapshot: Snapshot | N
     return ModelConfig(**options)
 
 
+def _adopt_hub(args: argparse.Namespace, cfg: Config, facts: HubFacts) -> ModelConfig:
+    """Take the architecture of a folder in hub format where the user named none."""
+    if "arch" in args.given:
+        return cfg.MODEL
+    arch, options = arch_of(facts)
+    if not arch:
+        raise UserError(
+            f"--snapshot {args.snapshot} holds {facts.architecture}, of which there is no "
+            "architecture of that size; --arch names the network to put it into"
+        )
+    args.arch = arch
+    default = ModelConfig()
+    unset = {k: v for k, v in options.items() if getattr(cfg.MODEL, k) == getattr(default, k)}
+    return dataclasses.replace(cfg.MODEL, **unset)
+
+
 def check_arch(args: argparse.Namespace) -> None:
     """Raise UserError for an unknown `--arch`, and for one of the other task."""
     arch = resolve_arch(args.arch)
@@ -121,11 +162,14 @@ def build_network(
     log: RunLog,
     snapshot: Snapshot | None,
     resumed: Snapshot | None = None,
+    *,
+    class_names: Sequence[str] = (),
 ) -> nn.Module:
     """The network of `--arch`, with the weights of `snapshot` when there is one.
 
     Those of `resumed` come with all else that it holds, later; here only the sizes that a
-    network takes from its file, which the optimiser must see.
+    network takes from its file, which the optimiser must see. `class_names` are those of the
+    data set, where there is one.
     """
     net = build_net(args.arch, num_classes, **dataclasses.asdict(model))
     count = sum(item.numel() for item in net.parameters())
@@ -144,6 +188,7 @@ def build_network(
             optional=UNUSED_IN_EVALUATION if args.eval else (),
             dataset=args.dataset,
             offer_partial=not args.eval,
+            class_names=class_names,
         )
         log.msg(f"{snapshot.path}: {report}")
         if args.eval and args.no_pos_dataset and attention_blocks(net):

@@ -68,6 +68,11 @@ class Classification:
         """Number of class folders."""
         return self.spec.num_classes
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Their names."""
+        return self.spec.class_names
+
     def prepare(self, batch: Batch, epoch: int) -> Batch:
         """Note unreadable files, mix the pictures."""
         self.unreadable.note(batch)

@@ -45,7 +45,7 @@ def evaluation_key(
     It covers weights, flags, options of the network and the class table: ids, names, colours.
     """
     flags = {key: value for key, value in vars(args).items() if key not in WITHOUT_INFLUENCE}
-    files = [_stamp(Path(path)) for path in (args.snapshot, args.snapshot_pe) if path]
+    files = [_stamps(Path(path)) for path in (args.snapshot, args.snapshot_pe) if path]
     parts = [flags, dataclasses.asdict(model), dict(protocol), files, precision, _table(spec)]
     text = json.dumps(plain(parts), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -70,6 +70,12 @@ def _item_stamp(item: Item) -> str:
     rules = [] if item.auto is None else item.auto.rules()
     reading = [item.turned, item.levels]
     return hashlib.sha256(json.dumps([files, rules, reading]).encode()).hexdigest()[:32]
+
+
+def _stamps(path: Path) -> list[tuple[int, int] | None]:
+    """The stamp of a file of weights, of a folder those of all files in it."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return [_stamp(file) for file in files]
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -46,6 +46,10 @@ class Task(Protocol):
     def num_classes(self) -> int:
         """Number of classes that the network predicts."""
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Their names."""
+
     def prepare(self, batch: Batch, epoch: int) -> Batch:
         """What the network sees of a batch that is on the device."""
 
@@ -84,6 +88,11 @@ class Segmentation:
     def num_classes(self) -> int:
         """Number of classes of the data set."""
         return self.spec.num_classes
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Their names."""
+        return self.spec.class_names
 
     def prepare(self, batch: Batch, epoch: int) -> Batch:
         """The batch as it came from the loader."""

@@ -32,13 +32,13 @@ def add_network(add: Callable[..., object]) -> None:
         type=file_name,
         default="",
         metavar="FILE",
-        help="ImageNet weights of the trunk",
+        help="weights of the trunk, a file or folder",
     )
     add(
         "--snapshot",
         type=file_name,
         metavar="FILE",
-        help="load the weights of a checkpoint, any known layout",
+        help="load the weights of a file or folder, any known layout",
     )
     add("--allow_partial", default="", metavar="P,P", help="key prefixes that may not fit")
     add(

@@ -70,6 +70,7 @@ class AllScales(nn.Module):
         super().__init__()
         assert isinstance(net, SingleScale) and 1.0 in n_scales
         self.net, self.scale_attn = net, attention
+        vars(net).update(features_read=True)  # by the attention
         self.align_corners = net.align_corners
         self.scales = tuple(sorted(n_scales))
 

@@ -124,6 +124,7 @@ def _add_boundary_heads(net: nn.Module, name: str) -> None:
         )
     if not getattr(core, "own_boundary", False):
         add_boundary(core, BoundaryHeads(core.feature_channels))
+        vars(core).update(features_read=True)
 
 
 def _build(name: str, num_classes: int, model: ModelConfig) -> nn.Module:

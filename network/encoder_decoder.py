@@ -5,7 +5,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from network.heads.segformer import SegFormerHead
 from network.outputs import Maps, OneScale
+
+HEAD = "decode_head."
 
 
 class EncoderDecoder(OneScale):
@@ -31,6 +34,19 @@ class EncoderDecoder(OneScale):
         self.feature_channels, self.align_corners = channels, align_corners
         self.backbone, self.decode_head = backbone, decode_head
         self.auxiliary_head = auxiliary_head
+
+    def fit_file(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Lets a SegFormer head take width and form from the file.
+
+        The width stays where other heads were built to read the features of this one.
+        """
+        head = self.decode_head
+        if isinstance(head, SegFormerHead):
+            own = {key.removeprefix(HEAD): v for key, v in state.items() if key.startswith(HEAD)}
+            if not self.features_read and head.take_width(own):
+                self.feature_channels = head.feature_channels
+            head.fit_levels(own)
+        return state
 
     def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
         """One pass at stride 4; the features come for free."""

@@ -120,6 +120,7 @@ class MultiScale(nn.Module):
         scales = (1.0, lo_scale) if n_scales is None else tuple(n_scales)
         assert 1.0 in scales and 0 < lo_scale < 1
         self.net, self.scale_attn = net, attention
+        vars(net).update(features_read=True)  # by the attention
         self.align_corners = net.align_corners
         self.lo_scale = lo_scale
         self.scales = tuple(sorted(scales, reverse=True))

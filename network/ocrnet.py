@@ -16,7 +16,14 @@ from network.heads.ocr import OCRHead
 from network.multiscale import MSCALE_OPTIONS, MultiScale, hierarchical
 from network.outputs import Maps, OneScale
 
-__all__ = ["HRNet", "HRNet18", "HRNet18_Mscale", "HRNet32_Mscale", "HRNet_Mscale"]
+__all__ = [
+    "HRNet",
+    "HRNet18",
+    "HRNet18_Mscale",
+    "HRNet32",
+    "HRNet32_Mscale",
+    "HRNet_Mscale",
+]
 
 OCR_OPTIONS = HRNET_OPTIONS | {"ocr_mid_channels", "ocr_key_channels"}
 USED_OPTIONS = {
@@ -74,6 +81,11 @@ def HRNet18(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
 def HRNet18_Mscale(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
     """HRNet-W18 + OCR, multi-scale."""
     return _mscale(num_classes, model, width=18)
+
+
+def HRNet32(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
+    """HRNet-W32 + OCR."""
+    return _single(num_classes, model, width=32)
 
 
 def HRNet32_Mscale(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:

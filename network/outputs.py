@@ -103,6 +103,7 @@ class OneScale(nn.Module, abc.ABC):
     """
 
     feature_channels: int
+    features_read = False  # whether heads that others added depend on `feature_channels`
     align_corners: bool
     own_boundary = False  # whether `maps` gives mask and direction in training by itself
     boundary_in_eval = False

@@ -16,9 +16,18 @@ from network.heads.fcn import FCNHead
 from network.heads.uper import UPerHead
 from network.segformer import depths_of
 
-__all__ = ["S_224", "S_UPerNet", "T_224", "T_UPerNet"]
+__all__ = [
+    "B_224",
+    "B_UPerNet",
+    "L_224",
+    "L_UPerNet",
+    "S_224",
+    "S_UPerNet",
+    "T_224",
+    "T_UPerNet",
+]
 
-CLASSIFIERS = frozenset({"S_224", "T_224"})  # `pred` is (B, K)
+CLASSIFIERS = frozenset(name for name in __all__ if name.endswith("_224"))  # `pred` is (B, K)
 SWIN_OPTIONS = frozenset({"drop_path", "grad_ckpt", "pretrained", "stage_depths"})
 USED_OPTIONS = {
     name: SWIN_OPTIONS if name in CLASSIFIERS else SWIN_OPTIONS | {"aux_head", "align_corners"}
@@ -67,6 +76,16 @@ def S_UPerNet(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
     return _upernet("S", num_classes, model)
 
 
+def B_UPerNet(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
+    """Swin-B."""
+    return _upernet("B", num_classes, model)
+
+
+def L_UPerNet(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
+    """Swin-L."""
+    return _upernet("L", num_classes, model)
+
+
 def T_224(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
     """Swin-T as classifier."""
     return classifier(_trunk("T", model, CLASSIFIER_DROP_PATH), num_classes)
@@ -75,3 +94,13 @@ def T_224(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
 def S_224(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
     """Swin-S as classifier."""
     return classifier(_trunk("S", model, CLASSIFIER_DROP_PATH), num_classes)
+
+
+def B_224(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
+    """Swin-B as classifier."""
+    return classifier(_trunk("B", model, CLASSIFIER_DROP_PATH), num_classes)
+
+
+def L_224(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
+    """Swin-L as classifier."""
+    return classifier(_trunk("L", model, CLASSIFIER_DROP_PATH), num_classes)

@@ -18,6 +18,7 @@ from datasets.base import read_image
 from engine import build
 from flags import Parser, parse_args
 from flags.values import positive_int
+from network.convert import foreign
 from network.convert.checkpoint import split_weights
 from network.unept import QUERIES
 from reports.token_hierarchy import Picture
@@ -97,7 +98,11 @@ def num_classes_of(snapshot: build.Snapshot) -> int:
     """The number of classes that a checkpoint was trained for, whoever wrote it."""
     if snapshot.facts:
         return int(snapshot.facts["num_classes"])
+    if snapshot.hub and snapshot.hub.num_classes:
+        return snapshot.hub.num_classes
     state, _ = split_weights(snapshot.content)
+    other = foreign.translate(state)
+    state = state if other is None else other.state
     rows = [value.shape[0] for name, value in state.items() if name.endswith(CLASSIFIERS)]
     if not rows:
         heads = " or ".join(CLASSIFIERS)

@@ -58,6 +58,8 @@ def convert(source: Path, target: Path, trust: bool) -> dict[str, Any]:
         raise UserError(f"{brief(target)}: {problem}")
     if not target.parent.is_dir():
         raise UserError(f"{target}: the folder {target.parent} does not exist")
+    if source.is_dir():
+        raise UserError(f"{source} is a folder; name the file of weights in it")
     state, facts = split_weights(read_checkpoint(source, trust))
     if not state:
         raise UserError(f"{source} holds no weights")

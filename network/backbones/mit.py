@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -25,6 +26,7 @@ HEADS = (1, 2, 5, 8)
 REDUCTIONS = (8, 4, 2, 1)
 STRIDES = (4, 8, 16, 32)
 BLOCK_EPS, PLAIN_EPS = 1e-6, 1e-5  # of block and stage norms; of embedding and reduction norms
+EPS_ENTRY = "norm_eps"  # of weights that were trained with others: these two
 DROP_PATH = 0.1
 SMALLEST = 4  # pixels a side: one patch of stage 1
 
@@ -169,6 +171,31 @@ class MiT(nn.Module):
             self.add_module(f"norm{index + 1}", nn.LayerNorm(width, eps=BLOCK_EPS))
             inputs = width
         start_transformer(self)
+
+    def fit_file(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Takes the two epsilons that an entry `norm_eps` of the file names, else the published.
+
+        Other programs train the same weights with others; the entry goes into checkpoints, so
+        that a network stays what its weights were trained for.
+        """
+        found = state.get(EPS_ENTRY)
+        if not state or (found is not None and found.shape != (2,)):
+            return state
+        if found is not None:
+            self.register_buffer(EPS_ENTRY, torch.zeros(2).to(next(self.parameters()).device))
+        elif EPS_ENTRY in self._buffers:
+            delattr(self, EPS_ENTRY)
+        pair = (BLOCK_EPS, PLAIN_EPS) if found is None else found.tolist()
+        block, plain = (float(f"{value:.3g}") for value in pair)  # as written, not as float32
+        for stage in (1, 2, 3, 4):
+            for name, module in self.blocks(stage).named_modules():
+                if isinstance(module, nn.LayerNorm):
+                    module.eps = plain if name.endswith(".attn.norm") else block
+            for name, eps in ((f"norm{stage}", block), (f"patch_embed{stage}.norm", plain)):
+                norm = self.get_submodule(name)
+                assert isinstance(norm, nn.LayerNorm)
+                norm.eps = eps
+        return state
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """The four maps; UserError for a picture smaller than one patch."""

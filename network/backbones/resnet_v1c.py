@@ -26,7 +26,11 @@ class ResNetV1c(nn.Module):
 
     channels = (512, 1024, 2048)
     strides = (8, 8, 8)
-    file_names: ClassVar[dict[str, str | None]] = {"fc.": None}
+    file_names: ClassVar[dict[str, str | None]] = {
+        **{f"conv{n + 1}.": f"stem.{3 * n}." for n in range(3)},
+        **{f"bn{n + 1}.": f"stem.{3 * n + 1}." for n in range(3)},
+        "fc.": None,
+    }
 
     def __init__(
         self, blocks: tuple[int, int, int, int] = (3, 4, 6, 3), *, grad_ckpt: bool = False

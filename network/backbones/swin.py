@@ -8,6 +8,7 @@ Source: Liu et al., "Swin Transformer" (2021), section 3 and figure 3.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -38,7 +39,14 @@ class Size:
 
 
 HEADS: Four = (3, 6, 12, 24)
-SIZES = {"T": Size(96, (2, 2, 6, 2), HEADS, 0.2), "S": Size(96, (2, 2, 18, 2), HEADS, 0.3)}
+SIZES = {
+    "T": Size(96, (2, 2, 6, 2), HEADS, 0.2),
+    "S": Size(96, (2, 2, 18, 2), HEADS, 0.3),
+    "B": Size(128, (2, 2, 18, 2), (4, 8, 16, 32), 0.3),
+    "L": Size(192, (2, 2, 18, 2), (6, 12, 24, 48), 0.3),
+}
+STILL_ENTRY = "still_windows"  # of weights that were trained without shifts of small maps
+TABLE = "attn.relative_position_bias_table"
 
 
 def pad_to(x: Tensor, multiple: int) -> Tensor:
@@ -102,7 +110,7 @@ class SwinBlock(nn.Module):
         self, channels: int, heads: int, *, shift: int = 0, ratio: int = 4, drop_path: float = 0.0
     ) -> None:
         super().__init__()
-        self.shift = shift
+        self.shift, self.window, self.still = shift, WINDOW, False
         self.norm1 = nn.LayerNorm(channels)
         self.attn = WindowAttention(channels, heads, WINDOW)
         self.norm2 = nn.LayerNorm(channels)
@@ -110,23 +118,37 @@ class SwinBlock(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, shift: int | None = None) -> Tensor:
-        """The same shape; `shift` pixels for this call, else the block's own."""
+        """The same shape; `shift` pixels for this call, else the block's own.
+
+        `still` blocks do not shift maps of which one side fits into a window.
+        """
         shift = self.shift if shift is None else shift
+        if self.still and min(x.shape[1:3]) <= self.window:
+            shift = 0
         x = x + self.drop_path(self._attend(self.norm1(x), shift))
         out: Tensor = x + self.drop_path(self.mlp(self.norm2(x)))
         return out
 
     def _attend(self, x: Tensor, shift: int) -> Tensor:
         height, width = x.shape[1:3]
-        x, mask = pad_to(x, WINDOW), None
+        window = self.window
+        x, mask = pad_to(x, window), None
         size = (x.shape[1], x.shape[2])
         if shift:
             x = x.roll((-shift, -shift), dims=(1, 2))
-            mask = shift_mask(size, WINDOW, shift).to(x.device)
-        x = from_windows(self.attn(to_windows(x, WINDOW), mask), WINDOW, size)
+            mask = shift_mask(size, window, shift).to(x.device)
+        x = from_windows(self.attn(to_windows(x, window), mask), window, size)
         if shift:
             x = x.roll((shift, shift), dims=(1, 2))
         return x[:, :height, :width]
+
+    def take_window(self, window: int) -> None:
+        """Attend in windows of this side; the bias of the relative places starts anew."""
+        if window == self.window:
+            return
+        old = self.attn
+        self.attn = WindowAttention(old.proj.in_features, old.heads, window).to(old.proj.weight)
+        self.shift, self.window = window // 2 if self.shift else 0, window
 
 
 class Layer(nn.Module):
@@ -178,6 +200,29 @@ class Swin(nn.Module):
         start_transformer(self.layers)
         for index, channels in enumerate(self.channels):
             self.add_module(f"norm{index}", nn.LayerNorm(channels))
+
+    def fit_file(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Takes the windows of the file: their side, and whether small maps are shifted.
+
+        Published sides are 7 and 12. Other programs do not shift a map of which one side fits
+        into a window; an entry `still_windows` says so and goes into checkpoints.
+        """
+        if not state:
+            return state
+        for number, layer in enumerate(self.layers):
+            assert isinstance(layer, Layer)
+            for position, block in enumerate(layer.blocks):
+                assert isinstance(block, SwinBlock)
+                table = state.get(f"layers.{number}.blocks.{position}.{TABLE}")
+                side = 0 if table is None else math.isqrt(len(table))
+                if table is not None and side % 2 and side * side == len(table):
+                    block.take_window((side + 1) // 2)
+                block.still = STILL_ENTRY in state
+        if STILL_ENTRY in state:
+            self.register_buffer(STILL_ENTRY, torch.ones(1).to(self.patch_embed.proj.weight.device))
+        elif STILL_ENTRY in self._buffers:
+            delattr(self, STILL_ENTRY)
+        return state
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """The four maps; UserError for a picture smaller than one patch."""

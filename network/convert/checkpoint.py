@@ -18,6 +18,7 @@ import safetensors.torch
 import torch
 
 from config import UserError
+from network.convert import hub
 from network.convert.schema import check_own, is_own
 from runtime.limits import brief, name_problem
 
@@ -93,17 +94,20 @@ def _read_pickle(path: Path, trust: bool) -> Any:
 def read_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
     """The dictionary in a `.pth` or `.safetensors` file, tensors on the CPU.
 
-    A safetensors file comes back as its header entries plus `state_dict`. Pickles are read with
-    `weights_only=True` unless `trust` is given, which lets the file run code. Raises UserError
-    for a missing, truncated or foreign file, for a pickle that needs trust, and for a file of this
-    program with a wrong entry.
+    A folder in hub format comes back as `state_dict` and `hub`, its `HubFacts`, a safetensors
+    file as its header entries plus `state_dict`. Pickles are read with `weights_only=True` unless
+    `trust` is given, which lets the file run code. Raises UserError for a missing, truncated or
+    foreign file, for a pickle that needs trust, and for a file of this program with a wrong entry.
     """
     path, problem = Path(path), name_problem(str(path))
     if problem is not None:
         raise UserError(f"checkpoint {brief(path)}: {problem}")
+    if path.is_dir():
+        facts = hub.read_facts(path)
+        state, _ = split_weights(read_checkpoint(hub.weights_file(path), trust))
+        return {"state_dict": state, hub.KEY: facts}
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise UserError(f"checkpoint {path} {what}")
+        raise UserError(f"checkpoint {path} does not exist")
     is_plain = path.suffix == ".safetensors"
     content = _read_safetensors(path) if is_plain else _read_pickle(path, trust)
     if not isinstance(content, dict):

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from config import UserError
-from network.convert import hila
+from network.convert import foreign, hila, hub, timm
 from network.convert.checkpoint import read_checkpoint, split_weights
 from network.convert.entries import after_pretraining, dead_names, is_dead, is_fresh
 from network.convert.entries_check import not_finite
@@ -77,17 +77,28 @@ def hiseg_trunk_name(key: str, state: Mapping[str, Tensor]) -> str | None:
     return None if key.startswith("head.") else key
 
 
-def _trunk_names(
-    backbone: nn.Module, state: Mapping[str, Tensor], facts: Mapping[str, Any]
-) -> tuple[str, dict[str, str | None]]:
-    """Layout of a file, and the trunk's own spelling of its keys; None: dropped on purpose."""
-    if "model_options" in facts:
-        layout, renamed = "hiseg", {key: hiseg_trunk_name(key, state) for key in state}
+def _trunk_state(
+    backbone: nn.Module, state: Mapping[str, Tensor], facts: Mapping[str, Any], title: str
+) -> tuple[str, dict[str, Tensor], list[str]]:
+    """Layout of a file, its weights by the trunk's own names, and what is dropped on purpose."""
+    other = None if "model_options" in facts else foreign.translate(state)
+    dropped: list[str] = []
+    if other is not None:
+        layout = other.layout
+        found, dropped = foreign.trunk_of(other)
     else:
-        names: Mapping[str, str | None] = getattr(backbone, "file_names", {})
-        layout, renamed = "imagenet", {key: _own_name(key, names) for key in state}
+        if "model_options" in facts:
+            layout, renamed = "hiseg", {key: hiseg_trunk_name(key, state) for key in state}
+        else:
+            names: Mapping[str, str | None] = getattr(backbone, "file_names", {})
+            own = timm.respelled(state, hub.model_name(facts, title), title)
+            layout = "imagenet" if own.keys() == state.keys() else timm.LAYOUT
+            state, renamed = own, {key: _own_name(key, names) for key in own}
+        found = {name: state[key] for key, name in renamed.items() if name is not None}
+        dropped = [key for key, name in renamed.items() if name is None]
     dead = dead_names(backbone)
-    return layout, {k: None if n and is_dead(n, dead) else n for k, n in renamed.items()}
+    useless = [name for name in found if is_dead(name, dead)]
+    return layout, {k: v for k, v in found.items() if k not in useless}, [*dropped, *useless]
 
 
 def load_trunk(net: nn.Module, path: str) -> LoadReport:
@@ -103,9 +114,7 @@ def load_trunk(net: nn.Module, path: str) -> LoadReport:
         raise UserError(f"--pretrained {path}: this architecture has no trunk to load it into")
     state, facts = split_weights(read_checkpoint(path))
     state = strip_saved_prefix(state)
-    layout, renamed = _trunk_names(backbone, state, facts)
-    dropped = tuple(key for key, name in renamed.items() if name is None)
-    found = {name: state[key] for key, name in renamed.items() if name is not None}
+    layout, found, dropped = _trunk_state(backbone, state, facts, f"--pretrained {path}")
     found = fitted(backbone, found, f"--pretrained {path}")
     own = backbone.state_dict()
     wrong = [f"{key} is not known" for key in found if key not in own]
@@ -130,7 +139,8 @@ def load_trunk(net: nn.Module, path: str) -> LoadReport:
     return LoadReport(
         layout=layout,
         loaded=tuple(found),
-        dropped=dropped,
+        dropped=tuple(dropped),
         fresh=tuple(key for key in fresh if key not in filled),
         filled=filled,
+        note=facts[hub.KEY].note() if hub.KEY in facts else "",
     )

@@ -4,19 +4,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from config import UserError
-from network.convert import hanet, hila, imagenet
+from network.convert import foreign, hanet, hila, hub, imagenet, timm
 from network.convert.checkpoint import read_checkpoint, split_weights
 from network.convert.entries import dead_names, is_dead
 from network.convert.entries_check import not_finite
 from network.convert.fit import fitted
-from network.convert.nvidia import BACKBONE_PREFIX, official_name, strip_saved_prefix, to_wanted
-from network.convert.refusal import Source, another_trunk, net_title, other_classes, refusal
+from network.convert.nvidia import (
+    BACKBONE_PREFIX,
+    WRAPPER_PREFIX,
+    official_name,
+    strip_saved_prefix,
+    to_wanted,
+)
+from network.convert.refusal import (
+    Source,
+    another_trunk,
+    net_title,
+    only_trunk,
+    other_classes,
+    refusal,
+)
 from network.convert.report import LoadReport
 
 HRVIT_START = "stem.conv1.weight"  # of a classifier, which has no group around its trunk
@@ -42,6 +56,21 @@ OWN_NAMES: dict[str, Callable[[str], str]] = {  # key of a layout -> key without
     "imagenet": imagenet.trunk_name,
     "hanet": hanet.our_name,
 }
+
+
+def _levelled(net: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`state` with the group of a multi-scale wrapper exactly where `net` is one."""
+    wrapped = isinstance(getattr(net, "net", None), nn.Module)
+    if not wrapped:
+        return {_bare(key): value for key, value in state.items()}
+    if any(key.startswith(WRAPPER_PREFIX) for key in state):
+        return dict(state)
+    return {WRAPPER_PREFIX + key: value for key, value in state.items()}
+
+
+def _bare(name: str) -> str:
+    """A name of ours without the group of a multi-scale wrapper."""
+    return name.removeprefix(WRAPPER_PREFIX)
 
 
 def _own_name(key: str, layout: str) -> str:
@@ -120,11 +149,13 @@ def load_official(
     optional: Sequence[str] = (),
     dataset: str = "",
     offer_partial: bool = True,
+    class_names: Sequence[str] = (),
 ) -> LoadReport:
     """Load a file, or the dictionary in one, into `net`; nothing is copied unless all fits.
 
     `title` is what errors call a dictionary, `dataset` what they call the classes of `net`; with
-    `offer_partial` they name leaving weights out as a way out.
+    `offer_partial` they name leaving weights out as a way out. `class_names`, where they are
+    known, are compared with those of a folder in hub format.
 
     `partial` names prefixes of weights that may be absent or of another shape and then keep
     their present value, in our spelling or the official one (`ocr.cls_head`); `optional` those
@@ -138,7 +169,13 @@ def load_official(
     if not state:
         raise UserError(f"{title} holds no weights")
     state = strip_saved_prefix(state)
-    layout = detect(state, facts)
+    other = None if "model_options" in facts else foreign.translate(state)
+    if other is not None:
+        state = other.state
+    elif "model_options" not in facts:
+        state = timm.respelled(state, hub.model_name(facts, title), title)
+    layout = detect(state, facts) if other is None else other.layout
+    state = _levelled(net, state) if other is not None or layout == "hiseg" else state
     about = Source(
         title=title, facts=facts, layout=layout, dataset=dataset, offer_partial=offer_partial
     )
@@ -147,14 +184,35 @@ def load_official(
     _check_prefixes(net, state, partial)
     partial = [*partial, *optional]
     found, misfits, report = _plan(net, state, partial, layout)
+    if other is not None:
+        report = replace(
+            report,
+            dropped=(*other.dropped, *report.dropped),
+            filled=tuple(name for name in report.loaded if _bare(name) in other.filled),
+        )
     names = [*report.missing, *misfits]
     if report.unexpected or not all(_allowed(name, partial) for name in names):
         raise UserError(_reason(net, state, about, report, misfits))
     broken = not_finite(found)
     if broken is not None:
         raise UserError(f"{title}: {broken} holds NaN or infinite numbers; take another file")
+    note = _hub_note(facts, about, class_names)
     _copy(net, found)
-    return report
+    return replace(report, note=note)
+
+
+def _hub_note(facts: Mapping[str, Any], about: Source, class_names: Sequence[str]) -> str:
+    """What a folder in hub format says; UserError for an evaluation in another order of classes."""
+    folder = facts.get(hub.KEY)
+    if not isinstance(folder, hub.HubFacts):
+        return ""
+    order = hub.other_order(folder.class_names, class_names)
+    if order and not about.offer_partial:
+        raise UserError(
+            f"{about.title} has the classes of {about.dataset or 'the data set'} in another order: "
+            f"{order}; an evaluation would score wrong classes"
+        )
+    return "; ".join(text for text in (folder.note(), order) if text)
 
 
 def _check_trunk(
@@ -184,6 +242,8 @@ def _reason(
         return f"{about.title} does not fit {net_title(net)}: {hint}"
     stages = hila.misfit(about.title, own, state, about.offer_partial)
     if known := stages or other_classes(net, report, misfits, about):
+        return known
+    if known := only_trunk(net, report, about):
         return known
     way = ""
     if about.offer_partial and all(_allowed(name, ["boundary"]) for name in names):

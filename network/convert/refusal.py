@@ -71,6 +71,21 @@ def another_trunk(
     return text + "; --arch and MODEL options must be those of the file"
 
 
+def only_trunk(net: nn.Module, report: LoadReport, source: Source) -> str:
+    """One line if a file fits the trunk of a network of maps and nothing else, else nothing."""
+    heads = [name for name in net.state_dict() if not _is_trunk(name)]
+    alike = [*report.loaded, *(text.partition(" ")[0] for text in report.mismatched)]
+    if not heads or "head.weight" in heads or not alike or not all(map(_is_trunk, alike)):
+        return ""
+    text = (
+        f"{source.named()} holds a trunk, as classifiers of whole images do, and no head of "
+        f"{net_title(net)}"
+    )
+    if source.offer_partial:
+        return f"{text}; --pretrained {source.title} starts from its trunk"
+    return f"{text}; an evaluation needs the whole network"
+
+
 def other_classes(
     net: nn.Module,
     report: LoadReport,

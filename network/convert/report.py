@@ -23,8 +23,9 @@ class LoadReport:
     loaded, missing: names of this network. dropped, unexpected: names of the file; `dropped` has
     no place in the network and is meant to, or was allowed to be left out. mismatched: name with
     both shapes. missing and mismatched hold only allowed names once loading has succeeded.
-    Of an ImageNet file: fresh, names of the trunk that it rightly lacks; filled, those that got
-    copies of other weights of the trunk.
+    Of an ImageNet file: fresh, names of the trunk that it rightly lacks. filled: those that got
+    copies of other weights of the trunk, or zeros where the other program has no such bias.
+    note: what the file says about itself.
     """
 
     layout: str
@@ -35,6 +36,7 @@ class LoadReport:
     mismatched: tuple[str, ...] = ()
     fresh: tuple[str, ...] = ()
     filled: tuple[str, ...] = ()
+    note: str = ""
 
     def __str__(self) -> str:
         parts = [f"layout {self.layout}: {len(self.loaded)} tensors loaded"]
@@ -42,4 +44,4 @@ class LoadReport:
             names = getattr(self, what)
             if names:
                 parts.append(f"{len(names)} {what} ({shortened(names)})")
-        return ", ".join(parts)
+        return ", ".join(parts) + (f"; {self.note}" if self.note else "")

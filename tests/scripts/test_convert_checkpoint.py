@@ -78,3 +78,9 @@ def test_a_wrong_target_leaves_nothing_behind(official: Path, tmp_path: Path) ->
     assert main([str(official), str(tmp_path / "out.pth")]) == 2
     assert main([str(official), str(tmp_path / "nowhere" / "out.safetensors")]) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["official.pth"]
+
+
+def test_a_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    assert main([str(tmp_path), str(tmp_path / "out.safetensors")]) == 2
+    assert "is a folder; name the file of weights in it" in capsys.readouterr().err

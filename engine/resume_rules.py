@@ -22,6 +22,7 @@ Settings = dict[str, Any]
 IS_OFF: dict[str, Callable[[Any], bool]] = {  # between these and the rest the state does not fit
     "ema": lambda value: value is None,
     "ocr_alpha": lambda value: value == 0,  # heads without a loss are frozen
+    "val_iters": lambda value: not value,  # rows of metrics.csv count steps or epochs
 }
 
 

@@ -32,6 +32,7 @@ APPLIED = names("""
     sliding_official num_workers bs_val val_freq val_iters save_iters deterministic precision
     compile channels_last grad_ckpt LOSS.BOUNDARY_WEIGHTS LOSS.BOUNDARY_OFFICIAL
     LOSS.CLASS_WEIGHTS LOSS.HANET_WEIGHTS LOSS.IMAGE_MEAN LOSS.BATCH_BORDER_WEIGHTS
+    LOSS.HISTOGRAM_OFFICIAL
 """)
 # They say which pictures an epoch draws, and how many a step takes: inside an epoch its rest would
 # be another one, with pictures twice or not at all.
@@ -39,6 +40,7 @@ BETWEEN_EPOCHS = names("""
     bs_trn accum_steps class_uniform_pct class_uniform_tile maxSkip scf coarse_boost_classes
     custom_coarse_dropout_classes custom_coarse_prob mask_out_cityscapes only_coarse
     max_cu_epoch repeated_aug test_mode steps_per_epoch DATASET.CLASS_UNIFORM_BIAS
+    DATASET.SKIP_LIST
 """)
 # The state in the file would not fit, or the training would become another one.
 REFUSED = names("""

@@ -53,9 +53,10 @@ def convert(source: Path, target: Path, trust: bool) -> dict[str, Any]:
     """Write `target`; returns its metadata. Raises UserError for a useless source or target."""
     if target.suffix != ".safetensors":
         raise UserError(f"{target}: the output must be named *.safetensors")
-    problem = name_problem(str(target))
-    if problem is not None:
-        raise UserError(f"{brief(target)}: {problem}")
+    for path in (source, target):
+        problem = name_problem(str(path))
+        if problem is not None:
+            raise UserError(f"{brief(path)}: {problem}")
     if not target.parent.is_dir():
         raise UserError(f"{target}: the folder {target.parent} does not exist")
     if source.is_dir():

@@ -19,7 +19,11 @@ NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 FOREIGN_FLAGS = {"--nproc_per_node", "--nnodes", "--node_rank", "--master_addr", "--gpus", "--ipc"}
 FOREIGN_FLAGS |= {"--index-url", "--sortwith", "--tag", "--name", "--standalone", "--master_port"}
 FOREIGN_FLAGS |= {"--gres", "--cpus-per-task", "--mem", "--time", "--key"}  # of sbatch
-FOREIGN_FLAGS |= {"--max-restarts", "--kills"}  # of torchrun, of tests.kills
+FOREIGN_FLAGS |= {
+    "--max-restarts",
+    "--kills",
+    "--per_kind",
+}  # of torchrun and of programs in tests/
 FOREIGN_MODULES = {"torch.distributed.launch", "torch.distributed.run", "runx.runx", "runx.sumx"}
 FOREIGN_MODULES |= {"pip", "venv", "pytest", "http.server"}
 

@@ -193,7 +193,7 @@ def test_another_threshold_is_another_cache(extra: Path) -> None:
     ("argv", "words"),
     [
         (["--coarse_boost_classes", "3,19"], ["--coarse_boost_classes", "no class 19", "0..18"]),
-        (["--coarse_boost_classes=-1"], ["--coarse_boost_classes", "-1 is below 0"]),
+        (["--coarse_boost_classes=-1"], ["--coarse_boost_classes", "-1 must be at least 0"]),
         (
             ["--coarse_boost_classes", "3", "--custom_coarse_dropout_classes", "99"],
             ["--custom_coarse_dropout_classes", "no class 99"],

@@ -19,6 +19,7 @@ from datasets import build, verify
 from datasets.base import DataError, read_image
 from datasets.check import main as check
 from datasets.sets import Sets
+from datasets.spec import Item
 from datasets.whole import check_whole
 from tests.datasets.conftest import save
 
@@ -83,13 +84,13 @@ def test_whole_files_pass_whatever_stands_behind_their_end(tmp_path: Path) -> No
     for end in ("jpg", "png", "webp", "tif", "bmp", "gif"):
         path = tmp_path / f"a.{end}"
         save(path, np.zeros((20, 30, 3), np.uint8))
-        check_whole(path)
+        check_whole(Item(name="a", image=path, label=None))
     path = tmp_path / "a.jpg"
     path.write_bytes(path.read_bytes() + b"trailer of a camera" * 20)
     assert read_image(path).shape == (20, 30, 3)
-    check_whole(path)
+    check_whole(Item(name="a", image=path, label=None))
     with pytest.raises(DataError, match=r"absent\.png: image cannot be read"):
-        check_whole(tmp_path / "absent.png")
+        check_whole(Item(name="a", image=tmp_path / "absent.png", label=None))
 
 
 def test_all_bad_files_are_named_and_can_be_left_out(pairs: Path, tmp_path: Path) -> None:

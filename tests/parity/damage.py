@@ -45,10 +45,14 @@ SETTINGS = frozenset(
             "rows",
         ),
         *("wt_bound", "strict_classes", "logits_gain", "pos_rfactor", "kept", "official_config"),
+        "positions.scaled",  # the size a crop is cut from; two pixels more give the same crop
     )
 )
-INPUTS = ".in."  # in the names of arrays of which one pixel may be of no effect
+# Arrays of which one pixel may be of no effect: inputs, targets of a loss.
+INPUTS = re.compile(r"\.in\.|^(label|distance|angle)$")
+NAMING = frozenset(("arrays",))  # which arrays belong to a case, with words on how they are packed
 GREY_STEPS = 7  # more than any tolerance of a picture
+PIXELS = 25  # more than may change their class where two scores are as good as equal
 SMALL, SHARE = 1e-3, 0.05
 
 
@@ -67,16 +71,19 @@ def is_setting(path: str) -> bool:
     return not names.isdisjoint(SETTINGS)
 
 
-def changed(value: Any, draw: random.Random, inside: bool = False) -> Any:
+def changed(value: Any, draw: random.Random, inside: bool = False, step: int = 1) -> Any:
     """A leaf with another value: a number by 5 %, an element of a list, a flag turned round.
 
-    Of a list of lists the last column changes, where the answers of a table stand.
+    Of a list of lists the last column changes, where the answers of a table stand. step: what is
+    added to whole numbers.
     """
     if isinstance(value, list):
         if not value:
             return [1]
         place = len(value) - 1 if inside else draw.randrange(len(value))
-        return [changed(item, draw, True) if i == place else item for i, item in enumerate(value)]
+        return [
+            changed(item, draw, True, step) if i == place else item for i, item in enumerate(value)
+        ]
     if isinstance(value, bool):
         return not value
     if isinstance(value, str):
@@ -84,7 +91,7 @@ def changed(value: Any, draw: random.Random, inside: bool = False) -> Any:
     if value is None:
         return 1
     if isinstance(value, int):
-        return value + 1
+        return value + step
     return value + max(SHARE * abs(value), SMALL)
 
 
@@ -132,19 +139,21 @@ def damaged(fixture: Fixture, seed: int = 0, per_kind: int = 0) -> Iterator[Dama
     header, arrays = fixture.header.peek(), dict(fixture.arrays)
     groups: dict[str, list[tuple[str, Any]]] = {}
     for path, value in leaves(header):
-        if value != {} and not is_setting(path) and not check.is_remark(path, value):
+        described = path.split(".")[-1] in NAMING or check.is_remark(path, value)
+        if value != {} and not is_setting(path) and not described:
             groups.setdefault(pattern_of(path), []).append((path, value))
     for group in groups.values():
         chosen = draw.sample(group, min(per_kind, len(group))) if per_kind else group
         for path, value in chosen:
-            content = put(header, path, changed(value, draw))
+            step = PIXELS if path.startswith("argmax_histogram.") else 1
+            content = put(header, path, changed(value, draw, step=step))
             yield Damage(path, Fixture.of(fixture.name, content, arrays, fixture.folder))
     names = sorted(arrays)
     for name in draw.sample(names, min(2 * per_kind, len(names))) if per_kind else names:
         array = arrays[name]
         one = tuple(draw.randrange(size) for size in array.shape)
         for title, places in (("one element", one), ("all", ...)):
-            if array.size and not (title == "one element" and INPUTS in name):
+            if array.size and not (title == "one element" and INPUTS.search(name)):
                 content = arrays | {name: changed_array(array, places)}
                 copied = Fixture.of(fixture.name, copy.deepcopy(header), content, fixture.folder)
                 yield Damage(f"array {name}, {title}", copied)

@@ -142,7 +142,8 @@ def directives(args: argparse.Namespace, more: Sequence[str]) -> list[str]:
     if args.mem:
         options.append(f"--mem={args.mem}G")
     if args.duration:
-        options.append(f"--time={round(60 * args.duration)}")
+        # in minutes; 0 would mean no limit
+        options.append(f"--time={max(1, round(60 * args.duration))}")
     return [*options, *more]
 
 

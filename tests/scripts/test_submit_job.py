@@ -192,3 +192,10 @@ def test_two_nodes_train_together(street_root: Path, tmp_path: Path) -> None:
     assert json.loads((run / "status.json").read_text())["status"] == "done", output
     assert json.loads((run / "run.json").read_text())["world_size"] == 2
     assert "2 x cpu" in (run / "logging.log").read_text()
+
+
+def test_a_duration_below_a_minute_is_a_limit_all_the_same(tmp_path: Path) -> None:
+    args, _ = submit_job.parse(
+        ["--command", "python train.py", "--logdir", str(tmp_path), "--duration", "0.001"]
+    )
+    assert "--time=1" in submit_job.directives(args, [])

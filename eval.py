@@ -30,7 +30,7 @@ def evaluate_run(args: argparse.Namespace, outcome: Outcome) -> int:
     Exit code 3 when files of a folder could not be read or are refused by the network, or when
     pictures could not be written; all others are done by then.
     """
-    from engine import build
+    from engine import build, procedure
     from engine.class_tables import note_classes
     from engine.classify_run import ClassEvaluation, class_protocol
     from engine.session import Evaluation, open_run, write_run_facts
@@ -54,8 +54,8 @@ def evaluate_run(args: argparse.Namespace, outcome: Outcome) -> int:
     )
     del snapshot
     net = build.place(args, net, world, log)
-    protocol = class_protocol(args) if args.task == "classify" else build.protocol(args, model)
-    summary = evaluation.run(build.prepared(args, net), protocol)
+    protocol = class_protocol(args) if args.task == "classify" else procedure.protocol(args, model)
+    summary = evaluation.run(procedure.prepared(args, net), protocol)
     if summary.unreadable:
         reason = f"{len(summary.unreadable)} of the files could not be read, predicted or written"
         log.msg("\n".join([f"failed: {reason}:", *summary.unreadable]))

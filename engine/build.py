@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From flags and `cfg` to the parts of a run: network, optimiser, schedule, inference."""
+"""From flags and `cfg` to the parts of a run: network, optimiser, lengths of the loop."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -17,14 +16,12 @@ from torch.optim.swa_utils import AveragedModel
 from config import DATASETS, FLAG_KEYS, Config, ModelConfig, UserError, near
 from datasets.custom import hues
 from datasets.spec import DatasetSpec
-from datasets.views import make_resizer
-from engine import optim, predict
+from engine import optim
 from engine.hanet_groups import hanet_groups
-from engine.hanet_procedure import hanet_infer, hanet_protocol
 from engine.loop import Settings
 from engine.param_groups import ParamRule, check_rules, describe, make_groups
-from engine.rates import cosine_epochs
-from engine.refinement import refined, run_trained_heads
+from engine.rates import cosine_epochs, learning_rate
+from engine.refinement import run_trained_heads
 from engine.state import Progress, TrainState
 from network.build import build_net, list_classifiers, resolve_arch
 from network.convert import load_official, read_checkpoint
@@ -34,9 +31,8 @@ from network.convert.hanet import AUXILIARY
 from network.convert.hub import KEY, HubFacts
 from network.convert.position_tables import load_position_tables
 from network.convert.schema import check_named, is_own
-from network.heads.hanet_places import attention_blocks, record_gates
+from network.heads.hanet_places import attention_blocks
 from network.hub_arch import arch_of
-from network.inference import compiled, prepare_for_inference
 from runtime.distributed import World
 from runtime.precision import Precision
 from runtime.runlog import RunLog
@@ -371,21 +367,6 @@ def _saved_optimizer(args: argparse.Namespace, snapshot: Snapshot | None) -> dic
     return state
 
 
-def learning_rate(args: argparse.Namespace, world: World) -> float:
-    """The base rate of this run: `--lr`, scaled to its images a step where --lr_batch is given."""
-    if args.lr_batch is None:
-        return float(args.lr)
-    step = args.bs_trn * world.size * args.accum_steps
-    rate = float(args.lr) * step / args.lr_batch
-    falls_to_it = args.lr_schedule == "cosine" or args.lr_by == "iter"
-    if falls_to_it and args.min_lr > rate:
-        raise UserError(
-            f"--min_lr {args.min_lr:g} is above the rate of this run, --lr {args.lr:g} x "
-            f"{step}/{args.lr_batch} = {rate:.2g} (--lr_batch); give a smaller --min_lr"
-        )
-    return rate
-
-
 def build_settings(args: argparse.Namespace, best_by: str = "mean_iu") -> Settings:
     """The lengths and switches of the loop."""
     max_epoch = sys.maxsize if args.max_iter is not None else args.max_epoch
@@ -405,77 +386,3 @@ def build_settings(args: argparse.Namespace, best_by: str = "mean_iu") -> Settin
         best_by=best_by,
         positions=not args.no_pos_dataset,
     )
-
-
-def prepared(args: argparse.Namespace, net: nn.Module) -> nn.Module:
-    """The network as evaluation runs it: batch norm folded, compiled when asked."""
-    net = prepare_for_inference(net)
-    return compiled(net) if args.compile else net
-
-
-def input_scales(args: argparse.Namespace) -> tuple[float, ...]:
-    """The scales that the image is resized to in evaluation; none for the image as it is."""
-    if args.multi_scale_inference:
-        return (args.default_scale, *args.extra_scales)
-    return () if args.default_scale == 1 else (args.default_scale,)
-
-
-def build_infer(args: argparse.Namespace, net: nn.Module, return_all: bool) -> predict.Infer:
-    """The inference procedure the flags describe, as one callable."""
-    whole_only = args.slide_crop or args.inference_mode != "whole"
-    refine = refined if args.refine_boundaries else None
-    infer = predict.whole(net, return_all and not whole_only, refine)
-    if args.no_pos_dataset:
-        infer = predict.without_rows(infer)
-    if args.inference_mode != "whole":
-        return hanet_infer(args, infer)
-    if args.slide_crop:
-        infer = predict.slide(infer, args.slide_crop, args.slide_stride, args.bs_window)
-        if args.slide_pad:
-            infer = predict.padded(infer, args.slide_crop)
-    scales = input_scales(args)
-    if scales:
-        resize = make_resizer(args.test_scale, args.size_divisor) if args.test_scale else None
-        infer = predict.multi_scale(infer, scales, args.average, resize)
-    return predict.flip(infer, args.average) if args.do_flip else infer
-
-
-def with_gates(args: argparse.Namespace, net: nn.Module, infer: predict.Infer) -> predict.Infer:
-    """`infer` whose results also hold the height gates of `net`, from one pass of the whole image.
-
-    The pass is one of its own, at scale 1, whatever windows, scales and mirrored copies `infer`
-    goes through.
-    """
-    if not attention_blocks(net):
-        raise UserError(
-            f"--dump_attention: {args.arch} has no HANet block; --hanet 1 1 1 1 0 with an arch "
-            "that takes it, or leave the flag out"
-        )
-    gates: predict.Infer = functools.partial(record_gates, net)
-    return predict.Beside(infer, predict.without_rows(gates) if args.no_pos_dataset else gates)
-
-
-def protocol(args: argparse.Namespace, model: ModelConfig) -> dict[str, Any]:
-    """How the scores were obtained, for results.json and the report."""
-    return {
-        "dataset": args.dataset,
-        "split": args.eval or "val",
-        "arch": args.arch,
-        "snapshot": args.snapshot,
-        "n_scales": model.n_scales,
-        "flip": args.do_flip,
-        "averaged_scales": input_scales(args) or None,
-        "average": args.average,
-        "slide_crop": args.slide_crop,
-        "slide_stride": args.slide_stride,
-        "slide_pad": args.slide_pad,
-        "refine_boundaries": args.refine_boundaries,
-        "test_scale": args.test_scale,
-        "size_divisor": args.size_divisor,
-        "pre_size": args.pre_size,
-        "distance_crop": args.eval_distance_crop,
-        "boundary_labels": args.eval_f1_labels,
-        "precision": args.precision,
-        **({"positions": False} if args.no_pos_dataset else {}),
-        **hanet_protocol(args),
-    }

@@ -9,6 +9,22 @@ from collections.abc import Callable
 from config import UserError
 from engine.hanet_groups import SCHEDULE as HANET_SCHEDULE
 from engine.schedule import Schedule, cosine, make_schedule, poly_iter, step_down, with_warmup
+from runtime.distributed import World
+
+
+def learning_rate(args: argparse.Namespace, world: World) -> float:
+    """The base rate of this run: `--lr`, scaled to its images a step where --lr_batch is given."""
+    if args.lr_batch is None:
+        return float(args.lr)
+    step = args.bs_trn * world.size * args.accum_steps
+    rate = float(args.lr) * step / args.lr_batch
+    falls_to_it = args.lr_schedule == "cosine" or args.lr_by == "iter"
+    if falls_to_it and args.min_lr > rate:
+        raise UserError(
+            f"--min_lr {args.min_lr:g} is above the rate of this run, --lr {args.lr:g} x "
+            f"{step}/{args.lr_batch} = {rate:.2g} (--lr_batch); give a smaller --min_lr"
+        )
+    return rate
 
 
 def build_schedule(

@@ -132,7 +132,7 @@ def compare_facts(content: Mapping[str, Any], own: Mapping[str, Any], world: int
     if "class_names" in content and "class_names" in own:
         difference = class_difference(content["class_names"], own["class_names"])
         if difference and len(content["class_names"]) == len(own["class_names"]):
-            found.append(difference)
+            found.append(f"other classes ({difference})")
     if content.get("param_rules", []) != own.get("param_rules", []):
         found.append("--param_rules, --hanet_lr or --backbone_lr (give those of the file)")
     positions = own.get("positions")

@@ -19,7 +19,7 @@ from datasets import registry
 from datasets.loader import Batch
 from datasets.sets import Sets
 from datasets.spec import DatasetSpec, Item
-from engine import build, dump_key, predict
+from engine import build, dump_key, predict, procedure
 from engine.dumps import PICTURES, Dumps, open_dumps, wants_maps
 from engine.evaluate import EvalSummary, ValLoss, evaluate
 from engine.result import Sink, score_values
@@ -165,7 +165,7 @@ class Validation:
         number, unit = (steps, "step") if by_steps else (epoch, "epoch")
         net = self.state.evaluated
         net.eval()
-        infer = build.build_infer(self.args, net, return_all=False)
+        infer = procedure.build_infer(self.args, net, return_all=False)
         summary = run_evaluation(
             infer,
             self.loader,
@@ -295,9 +295,9 @@ class Evaluation:
         dumps = open_dumps(
             self.args, self.spec, self.items, key=key, rank=self.world.rank, log=self.log
         )
-        infer = build.build_infer(self.args, net, return_all=wants_maps(self.args))
+        infer = procedure.build_infer(self.args, net, return_all=wants_maps(self.args))
         if self.args.dump_attention:
-            infer = build.with_gates(self.args, net, infer)
+            infer = procedure.with_gates(self.args, net, infer)
         summary = run_evaluation(
             infer,
             self.loader,

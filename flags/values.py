@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from config import UserError
+from runtime import streams
 from runtime.limits import brief, name_problem
 
 
@@ -19,7 +20,11 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
-        """As argparse does; hyphens inside the name of a flag stand for underscores."""
+        """As argparse does; hyphens inside the name of a flag stand for underscores.
+
+        From here on a program can show every argument and file name, in any locale.
+        """
+        streams.tolerate()
         words = sys.argv[1:] if args is None else args
         return super().parse_known_args([self._spelt(word) for word in words], namespace)
 

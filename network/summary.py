@@ -20,6 +20,7 @@ from torch import nn
 from config import UserError, wrong_input
 from network.build import build_net, list_classifiers, resolve_arch
 from network.count import Macs, count_macs
+from runtime import streams
 
 OPENED = ("net", "backbone", "features")  # parts of which the parts are listed
 IMAGENET_CLASSES, CITYSCAPES_CLASSES = 1000, 19
@@ -97,6 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--num_classes", type=int, help="default 19, of a classifier 1000")
     parser.add_argument("--n_scales", metavar="S,...", help="scales of a network that has them")
     args = parser.parse_args(arguments)
+    streams.tolerate()
     try:
         print("\n".join(report(args)))
     except UserError as error:

@@ -22,6 +22,7 @@ from network.convert import foreign
 from network.convert.checkpoint import split_weights
 from network.unept import QUERIES
 from reports.token_hierarchy import Picture
+from runtime import streams
 from runtime.runlog import RunLog
 
 CLASSIFIERS = ("linear_pred.weight", "conv_seg.weight", "cls.weight")  # rows are classes
@@ -117,6 +118,7 @@ def announce(log: RunLog, arch: str, image: Picture, device: object) -> None:
 
 def run_program(main: Callable[[], str]) -> int:
     """Print the lines that `main` returns; exit code 2 with one line when the input is wrong."""
+    streams.tolerate()
     try:
         done = main()
     except OSError as error:

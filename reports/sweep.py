@@ -30,6 +30,7 @@ from reports.render import write_html
 # Entries that name a place or a machine, not an experiment.
 SAME_EXPERIMENT = {"result_dir", "local_rank", "global_rank", "logdir", "command", "resume"}
 MARKS = ("run.json", "hparams.json", "status.json", "submit_cmd.sh", "metrics.csv")
+MAX_SECONDS = 1e11  # of durations and times: some thousand years
 SILENT_SECONDS = 900.0  # a run that says it is running but wrote nothing for so long
 REPORTS = ("best_images/index.html", "eval/best_images/index.html")  # the first that exists
 MISSING = "–"
@@ -129,14 +130,10 @@ def _state(
 
 
 def _number(value: Any) -> float | None:
-    """A finite number from JSON as a float, else None."""
+    """Seconds from JSON as a float, None for what no run can have lasted or written."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
+    return float(value) if 0 <= value <= MAX_SECONDS else None
 
 
 def _shown(text: str) -> str:

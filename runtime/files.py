@@ -83,8 +83,8 @@ def write_atomic(
         os.replace(partial, path)
     except BaseException as error:
         partial.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:  # a full disk has no name
-            error.filename = str(path)
+        if isinstance(error, OSError) and error.filename in (None, str(partial)):
+            error.filename = str(path)  # a full disk names none, and nobody knows the hidden one
         raise
     if sync:
         _sync_directory(path.parent)

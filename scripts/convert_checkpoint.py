@@ -26,6 +26,7 @@ import torch
 from config import UserError, wrong_input
 from network.convert import read_checkpoint
 from network.convert.checkpoint import HEADER_KEY, split_weights
+from runtime import streams
 from runtime.files import write_atomic
 from runtime.limits import brief, name_problem
 
@@ -81,6 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("target", type=Path, metavar="OUT.safetensors")
     parser.add_argument("--trust", action="store_true", help="let the file run code while reading")
     args = parser.parse_args(arguments)
+    streams.tolerate()
     try:
         header = convert(args.source, args.target, args.trust)
     except UserError as error:

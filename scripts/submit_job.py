@@ -142,7 +142,11 @@ def directives(args: argparse.Namespace, more: Sequence[str]) -> list[str]:
     if args.mem:
         options.append(f"--mem={args.mem}G")
     if args.duration:
-        options.append(f"--time={round(60 * args.duration)}")
+        # in minutes; 0 would mean no limit
+        options.append(f"--time={max(1, round(60 * args.duration))}")
+    broken = [option for option in (*options, *more) if re.search(r"[\x00-\x1f]", option)]
+    if broken:  # what follows a line break would be a command of the job
+        raise SubmitError(f"{broken[0]!r}: an option of Slurm is one line of text")
     return [*options, *more]
 
 

@@ -54,6 +54,7 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("network/build.py", ("config", "network")),
     ("loss/build.py", ("config", "loss", "datasets.spec")),
     ("engine/build.py", ("config", "engine", "network", "datasets", "loss", "runtime")),
+    ("engine/procedure.py", ("config", "engine", "network", "datasets")),  # cut from build.py
     ("engine/dumps.py", ("engine", "datasets.spec", "reports", "runtime")),
     ("engine/dump_key.py", ("config", "datasets.spec", "runtime")),
     ("engine/task.py", ("config", "engine", "datasets", "loss", "runtime")),

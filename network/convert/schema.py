@@ -105,8 +105,10 @@ def _is_bytes(value: object) -> bool:
 
 
 RATE = real(0, 1e9)
+RATE_NOW = real(0, 1e36)  # `--rescale` may have multiplied it
 HYPERPARAMETERS: dict[str, Check] = {
-    **dict.fromkeys(("lr", "initial_lr", "weight_decay", "momentum", "dampening", "eps"), RATE),
+    **dict.fromkeys(("initial_lr", "weight_decay", "momentum", "dampening", "eps"), RATE),
+    "lr": RATE_NOW,
     **dict.fromkeys(("lr_mult", "decay_mult"), RATE),
     "betas": many(real(0, 1), 2),
     "params": many(COUNT),

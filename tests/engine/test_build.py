@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 import flags
 from config import Config, ModelConfig, UserError
-from engine import build
+from engine import build, procedure
 from engine.state import check_options
 from network.build import build_net
 
@@ -64,13 +64,13 @@ def test_the_default_scale_is_evaluated_with_and_without_others(
     argv: list[str], scales: tuple[float, ...]
 ) -> None:
     args, cfg = resolved("--eval", "val", *argv)
-    assert build.input_scales(args) == scales
-    assert build.protocol(args, cfg.MODEL)["averaged_scales"] == (scales or None)
+    assert procedure.input_scales(args) == scales
+    assert procedure.protocol(args, cfg.MODEL)["averaged_scales"] == (scales or None)
     net = build_net("segformer.B0", 3, stage_depths=(1, 1, 1, 1)).eval()
     image = torch.rand(1, 3, 50, 70)
     sizes = [(round(50 * scale), round(70 * scale)) for scale in scales or (1.0,)]
     with torch.inference_mode():
-        got = build.build_infer(args, net, return_all=False)(image, None)["pred"]
+        got = procedure.build_infer(args, net, return_all=False)(image, None)["pred"]
         want = torch.zeros(1, 3, 50, 70)
         for size in sizes:
             resized = F.interpolate(image, size, mode="bilinear", align_corners=False)

@@ -8,8 +8,7 @@ import torch
 
 import flags
 from config import Config, UserError
-from engine.build import learning_rate
-from engine.rates import build_schedule
+from engine.rates import build_schedule, learning_rate
 from runtime.distributed import World
 
 

@@ -263,3 +263,31 @@ def test_a_real_sweep_of_two_rates_and_two_losses(street_root: Path, tmp_path: P
     assert set(sweep.differing(runs[:4])) == {"lr", "rmi_loss"}
     assert sweep.main([str(tmp_path / "logs" / "grid")]) == 0
     assert (tmp_path / "logs" / "grid" / "sweep.html").exists()
+
+
+@pytest.mark.parametrize("seconds", [-1.0, 1e300, "7", True])
+def test_a_duration_that_no_run_can_have_is_left_out(tmp_path: Path, seconds: object) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "status.json").write_text(json.dumps({"status": "done", "seconds": seconds}))
+    assert sweep.read_run(tmp_path / "a").seconds is None
+
+
+def test_the_table_is_printed_where_output_is_ascii(tmp_path: Path) -> None:
+    (tmp_path / "\u00e9t\u00e9").mkdir()
+    (tmp_path / "\u00e9t\u00e9" / "status.json").write_text('{"status": "done"}')
+    result = subprocess.run(
+        [sys.executable, "-m", "reports.sweep", str(tmp_path)],
+        env={**environment(), "PYTHONIOENCODING": "ascii"}, cwd=ROOT, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "\\xe9t\\xe9" in result.stdout
+
+
+def test_a_page_that_cannot_be_written_is_named_as_it_was_typed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "status.json").write_text('{"status": "done"}')
+    assert sweep.main([str(tmp_path), "--out", "/proc/page.html"]) == 2
+    assert "error: /proc/page.html: " in capsys.readouterr().out

@@ -192,3 +192,20 @@ def test_two_nodes_train_together(street_root: Path, tmp_path: Path) -> None:
     assert json.loads((run / "status.json").read_text())["status"] == "done", output
     assert json.loads((run / "run.json").read_text())["world_size"] == 2
     assert "2 x cpu" in (run / "logging.log").read_text()
+
+
+def test_a_duration_below_a_minute_is_a_limit_all_the_same(tmp_path: Path) -> None:
+    args, _ = submit_job.parse(
+        ["--command", "python train.py", "--logdir", str(tmp_path), "--duration", "0.001"]
+    )
+    assert "--time=1" in submit_job.directives(args, [])
+
+
+@pytest.mark.parametrize("flag", ["--name", "--account"])
+def test_a_line_break_in_an_option_does_not_become_a_command_of_the_job(
+    flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--command", "python train.py", "--logdir", str(tmp_path / "job"), flag, "x\ntouch y"]
+    assert submit_job.main(words) == 2
+    assert "is one line of text" in capsys.readouterr().out
+    assert not (tmp_path / "job" / "job.sbatch").exists()

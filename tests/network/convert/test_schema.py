@@ -271,3 +271,11 @@ def test_a_converted_file_passes_but_holds_no_training(tmp_path: Path) -> None:
     args = resolved("--resume", str(target))
     with pytest.raises(UserError, match=r"w\.safetensors holds no training state"):
         read_resumed(args, log)
+
+
+def test_a_rate_that_rescale_made_huge_can_be_resumed_but_no_infinite_one() -> None:
+    content = copy.deepcopy(WHOLE)
+    content["optimizer"]["param_groups"][0]["lr"] = 3.5e19
+    assert refused(content) is None
+    content["optimizer"]["param_groups"][0]["lr"] = float("inf")
+    assert "optimizer.param_groups.0.lr is inf" in str(refused(content))

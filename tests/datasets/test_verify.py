@@ -279,6 +279,16 @@ def test_a_split_that_a_custom_set_lacks_is_no_problem(
     assert check([*argv, "--split", "test"]) == 2
 
 
+def test_labels_that_are_not_known_are_not_called_ignored(
+    pairs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in pairs.glob("*/m/*.png"):
+        save(path, np.full((64, 96), 7, np.uint8))
+    assert check(["--dataset", "custom", "--set", f"DATASET.CUSTOM_YAML={pairs}/set.yml"]) == 2
+    out = capsys.readouterr().out
+    assert "8 problems, 0 notes" in out and "label id 7" in out, out
+
+
 def test_check_counts_what_is_left_aside(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (pairs / "train/i/im0.jpg").rename(pairs / "train/i/im0.heic")
     assert check(["--dataset", "custom", "--set", f"DATASET.CUSTOM_YAML={pairs}/set.yml"]) == 0

@@ -167,8 +167,8 @@ def check_split(
         used |= finding.used
     if shifted := shifted_labels_text(used, spec, len(findings)):
         report.errors.append(f"{name}: {shifted}")
-    counted = name == "test" or not findings or report.counts[: spec.num_classes].any()
-    if not counted:
+    is_known = any(finding.counts.any() for finding in findings)
+    if name != "test" and is_known and not report.counts[: spec.num_classes].any():
         report.errors.append(f"{name}: no pixel of any label counts, all are ignored")
     return report
 
@@ -193,7 +193,7 @@ def duplicates(reports: Iterable[SplitReport]) -> tuple[list[str], list[str]]:
 def notes(report: SplitReport, spec: DatasetSpec) -> list[str]:
     """What is odd about a split without being wrong."""
     lines = [f"{report.name}: {remark}" for remark in report.remarks]
-    labelled = [finding for finding in report.findings if finding.item.label is not None]
+    labelled = [finding for finding in report.findings if finding.counts.any()]
     if not labelled:
         return lines + format_notes(report.name, report.findings)
     counts = report.counts

@@ -45,15 +45,17 @@ def format_notes(name: str, findings: Sequence[Found]) -> list[str]:
     if turned:
         is_obeyed = any(item.turned for item in turned)
         rule = "they are turned; their labels must be too" if is_obeyed else "it is ignored"
+        carry = "image carries" if len(turned) == 1 else "images carry"
         lines.append(
-            f"{name}: {len(turned)} images carry an EXIF orientation ({rule}), "
+            f"{name}: {len(turned)} {carry} an EXIF orientation ({rule}), "
             f"the first is {turned[0].image}"
         )
     for bits, values in ((1, "0 and 1"), (2, "0 to 3"), (4, "0 to 15")):
         low = [found.item.label for found in findings if found.label_bits == bits]
         if low:
+            are = "label is" if len(low) == 1 else "labels are"
             lines.append(
-                f"{name}: {len(low)} labels are {bits} bit, read as {values}, the first is {low[0]}"
+                f"{name}: {len(low)} {are} {bits} bit, read as {values}, the first is {low[0]}"
             )
     return lines + _dark_note(name, findings)
 

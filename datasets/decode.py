@@ -126,10 +126,15 @@ def _refused(header: Header, levels: Levels | None) -> str:
     ):
         return ""
     name = {"uint": "unsigned integers", "int": "signed integers", "float": "floating point"}
+    if header.kind not in name:
+        return (
+            f"has samples of {header.bits} bit whose type is {header.kind}; convert it to 8 or 16 "
+            "bit whole numbers"
+        )
     return (
-        f"has samples of {header.bits} bit, {name.get(header.kind, header.kind)}, and nothing "
-        "tells which values are black and white; convert it to 8 or 16 bit, or give "
-        "range: [low, high] in the YAML of the data set"
+        f"has samples of {header.bits} bit, {name[header.kind]}, and nothing tells which values "
+        "are black and white; convert it to 8 or 16 bit, or give range: [low, high] in the YAML of "
+        "the data set"
     )
 
 

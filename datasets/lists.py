@@ -12,7 +12,8 @@ from datasets.base import DataError
 from datasets.listing import Items, distinct_names
 from datasets.spec import Item
 
-SEPARATORS = re.compile(r"[\s;,]+")
+LINE_ENDS = re.compile(r"\r\n|\r|\n")  # str.splitlines knows more, which names may hold
+SEPARATORS = re.compile(r"[ \t;,]+")
 UTF16_STARTS = (b"\xff\xfe", b"\xfe\xff")
 
 Line = tuple[int, str]  # number from 1, text
@@ -37,7 +38,7 @@ def read_lines(path: Path) -> list[Line]:
             f"{path}: line {number} is not UTF-8 (byte 0x{data[error.start]:02x}); "
             "save the list as UTF-8"
         ) from error
-    lines = ((number, line.strip()) for number, line in enumerate(text.splitlines(), 1))
+    lines = ((number, line.strip()) for number, line in enumerate(LINE_ENDS.split(text), 1))
     return [(number, line) for number, line in lines if line and not line.startswith("#")]
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether an image file is all there, without decoding it.
+"""Whether an image file is all there and of a kind that is read, without decoding it.
 
 A file that was cut off still has a good header. Its end tells: most formats close with a mark or
-write their length at the front. Where the end tells nothing, the file is decoded after all.
+write their length at the front. Where the end tells nothing, the file is decoded after all, and so
+are samples that only their values tell to be readable or not, such as floating point ones.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ from pathlib import Path
 from PIL import Image
 
 from datasets.decode import read_item_image
-from datasets.headers import BROKEN, DataError
+from datasets.headers import BROKEN, DataError, read_header
 from datasets.spec import Item
+from datasets.tiff_header import STARTS as TIFF_STARTS
 
 START, END = 12, 64  # bytes that are looked at
 PNG = (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82")
 JPEG = (b"\xff\xd8\xff", b"\xff\xd9")
-TIFF_STARTS = (b"II*\0", b"MM\0*")
 TIFF_PARTS = ((273, 279), (324, 325))  # tags: where strips or tiles begin, how long they are
 
 
 def check_whole(item: Item) -> None:
-    """Raise DataError for an image whose file ends too early or cannot be read."""
+    """Raise DataError for an image whose file ends too early, or that is not read as it is."""
     path = item.image
     try:
         with path.open("rb") as file:
@@ -34,7 +35,11 @@ def check_whole(item: Item) -> None:
             end = file.read()
     except OSError as error:
         raise DataError(f"{path}: image cannot be read: {error.strerror}") from error
-    if not _is_closed(path, start, end, length):
+    is_plain = True
+    if start.startswith(TIFF_STARTS):  # any kind of samples, where most other formats have one
+        header = read_header(path, "image")
+        is_plain = header.kind == "uint" and header.bits <= 16 and not header.extra
+    if not is_plain or not _is_closed(path, start, end, length):
         read_item_image(item)  # says what is wrong, or that nothing is
 
 

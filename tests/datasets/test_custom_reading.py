@@ -213,13 +213,13 @@ def test_labels_of_the_stored_image_are_explained(
     assert code == 2
     assert "0.png is 16x24, but its label" in text
     assert "turned by EXIF; the stored size fits" in text and "exif: ignore" in text
-    assert "train: 1 images carry an EXIF orientation (they are turned; their labels must" in text
+    assert "train: 1 image carries an EXIF orientation (they are turned; their labels must" in text
 
 
 def test_exif_can_be_ignored(turned: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = describe(turned, exif="ignore")
     code, text = check(path, capsys)
-    assert code == 0 and "1 images carry an EXIF orientation (it is ignored)" in text
+    assert code == 0 and "1 image carries an EXIF orientation (it is ignored)" in text
     item = list_items(path, "train")[0]
     sample = SegmentationDataset([item], make_spec(path)).read(0)
     assert item_size(item) == sample.image.shape[:2] == (16, 24)

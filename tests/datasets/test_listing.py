@@ -12,6 +12,7 @@ import yaml
 
 from datasets import bdd100k, cityscapes, custom, folder, gtav, kitti, listing
 from datasets.base import DataError
+from datasets.headers import read_header
 from datasets.listing import MissingFiles, notes_of
 from tests.datasets.conftest import save
 
@@ -51,6 +52,15 @@ def test_linked_folders_of_a_custom_set_count(tmp_path: Path, places: tuple[str,
     for kind in ("i", "m"):
         (tmp_path / kind / "more").symlink_to(tmp_path / "other" / kind)
     assert names(custom.list_items(describe(tmp_path, *places), "train")) == ["a", "more/b"]
+
+
+def test_a_link_to_itself_is_named_and_not_its_folder(tmp_path: Path) -> None:
+    pair(tmp_path, "a")
+    (tmp_path / "i/b.png").symlink_to("b.png")
+    found = listing.find(tmp_path / "i")
+    assert [path.name for path in found.images] == ["a.png", "b.png"]
+    with pytest.raises(DataError, match=r"b\.png: .*(symbolic links)"):
+        read_header(found.images[1], "image")
 
 
 def test_labels_without_image_and_unknown_endings_are_noted(tmp_path: Path) -> None:

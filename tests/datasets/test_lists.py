@@ -109,6 +109,17 @@ def test_a_mark_in_front_is_no_letter_and_other_encodings_name_the_line(tmp_path
         read_lines(path)
 
 
+@pytest.mark.parametrize("letter", ["\x0b", "\x1c", "\x85", "\u2028"])
+def test_only_ends_of_lines_part_lines(voc: Path, letter: str) -> None:
+    for folder_, end in (("JPEGImages", "jpg"), ("Masks", "png")):
+        (voc / folder_ / f"2007_01.{end}").rename(voc / folder_ / f"20{letter}07.{end}")
+    places = {"images": "JPEGImages", "labels": "Masks"}
+    items = listed(voc, f"20{letter}07\r2007_02\r\n\n", **places)
+    assert [item.name for item in items] == [f"20{letter}07", "2007_02"]
+    with pytest.raises(DataError, match="line 1: 2007_01.2007_02: no such image"):
+        listed(voc, f"2007_01{letter}2007_02", **places)
+
+
 def test_names_with_blanks_are_split_where_both_halves_exist() -> None:
     known = {("a b", "c d")}
     assert split_pair("a b c d", lambda *halves: halves in known) == ("a b", "c d")

@@ -10,7 +10,9 @@ import os
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+import tifffile
 import yaml
 
 import flags
@@ -78,6 +80,30 @@ def test_a_file_that_was_cut_off_is_known_before_step_1(
     cut(root / split / "i" / f"im1.{end}")
     with pytest.raises(UserError, match=rf"{split}/i/im1\.{end}: image can not be read"):
         start(root)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "photometric"),
+    [
+        (np.full((64, 96), -5, np.int16), "minisblack"),
+        (np.full((64, 96), 200, np.float32), "minisblack"),
+        (np.full((64, 96, 3), np.nan, np.float32), "rgb"),
+        (np.zeros((64, 96, 5), np.uint8), "rgb"),
+        (np.zeros((64, 96), np.complex64), "minisblack"),
+    ],
+    ids=["signed", "beyond 1", "no numbers", "five bands", "complex"],
+)
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_samples_that_are_not_read_are_known_before_step_1(
+    tmp_path: Path, pixels: npt.NDArray[np.generic], photometric: str, split: str
+) -> None:
+    root = write_set(tmp_path / "set", "tif")
+    path = root / split / "i" / "im2.tif"
+    tifffile.imwrite(path, pixels, photometric=photometric, planarconfig="contig")
+    with pytest.raises(DataError, match="im2.tif: image ") as found:
+        start(root)
+    has_range = "range:" in str(found.value)
+    assert has_range == (pixels.ndim == 2 and pixels.dtype != np.complex64), found.value
 
 
 def test_whole_files_pass_whatever_stands_behind_their_end(tmp_path: Path) -> None:
@@ -251,6 +277,16 @@ def test_a_split_that_a_custom_set_lacks_is_no_problem(
     assert check(argv) == 0
     assert "0 problems" in capsys.readouterr().out
     assert check([*argv, "--split", "test"]) == 2
+
+
+def test_labels_that_are_not_known_are_not_called_ignored(
+    pairs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in pairs.glob("*/m/*.png"):
+        save(path, np.full((64, 96), 7, np.uint8))
+    assert check(["--dataset", "custom", "--set", f"DATASET.CUSTOM_YAML={pairs}/set.yml"]) == 2
+    out = capsys.readouterr().out
+    assert "8 problems, 0 notes" in out and "label id 7" in out, out
 
 
 def test_check_counts_what_is_left_aside(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:

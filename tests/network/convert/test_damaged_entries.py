@@ -58,8 +58,9 @@ def mmseg_ocr() -> File:
     return net, ocr_file(net)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [hub_segformer, hub_upernet, mmseg_segformer, mmseg_ocr])
-def test_an_entry_that_no_layer_can_hold_is_one_line(make: Callable[[], File]) -> None:
+def test_every_entry_may_be_damaged_in_every_way(make: Callable[[], File]) -> None:
     net, state = make()
     unused = set(load_official(net, state).dropped)
     kinds: dict[str, str] = {}  # of entries that differ in numbers alone, one
@@ -70,3 +71,17 @@ def test_an_entry_that_no_layer_can_hold_is_one_line(make: Callable[[], File]) -
         for damage in DAMAGES.values():
             with pytest.raises(UserError, match=r"^[^\n]+$"):
                 load_official(net, {**state, key: damage(state[key])})
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "words"),
+    [
+        ("decode_head.conv_seg.bias", "one number", "conv_seg.bias is a single number"),
+        ("decode_head.conv_seg.weight", "complex numbers", "conv_seg.weight holds complex"),
+        ("decode_head.fusion_conv.conv.weight", "a row", "1 mismatched"),
+    ],
+)
+def test_an_entry_that_no_layer_can_hold_is_named(name: str, damage: str, words: str) -> None:
+    net, state = mmseg_segformer()
+    with pytest.raises(UserError, match=words):
+        load_official(net, {**state, name: DAMAGES[damage](state[name])}, title="x.pth")

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from datasets.headers import BROKEN, DataError, Header, header_of, reason
+from datasets.headers import BROKEN, DataError, Header, header_of, open_file, reason
 from datasets.spec import Item
 from datasets.tiff_header import ORIENTATION
 
@@ -75,7 +75,8 @@ def read_item_image(item: Item) -> Picture:
 def read_bytes(path: Path, what: str) -> bytes:
     """The content of a file, an "image" or a "label"; DataError where it can not be had."""
     try:
-        return path.read_bytes()
+        with open_file(path) as stream:
+            return stream.read()
     except OSError as error:
         text = error.strerror or type(error).__name__
         raise DataError(f"{path}: {what} can not be read: {text}") from error

@@ -9,7 +9,15 @@ from pathlib import Path
 
 from datasets import lists
 from datasets.base import DataError
-from datasets.listing import IMAGE_ENDINGS, Items, Pairing, distinct_names, find, stems_below
+from datasets.listing import (
+    IMAGE_ENDINGS,
+    Items,
+    Pairing,
+    distinct_names,
+    find,
+    is_folder,
+    stems_below,
+)
 from datasets.spec import Item
 
 LIST_ENDINGS = (".txt", ".lst")
@@ -88,7 +96,7 @@ def own_outputs(root: Path, results: Path | None) -> Collection[str]:
 def _sub_folders(folder: str) -> list[str]:
     try:
         with os.scandir(folder) as found:
-            return [entry.path for entry in found if entry.is_dir() and entry.name[0] != "."]
+            return [entry.path for entry in found if is_folder(entry) and entry.name[0] != "."]
     except OSError:
         return []
 

@@ -7,12 +7,15 @@ disagree. Orientation is what EXIF data or the TIFF tag say, else the XMP packet
 
 from __future__ import annotations
 
+import errno
 import io
 import mmap
+import os
+import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 from PIL import Image
 
@@ -88,13 +91,26 @@ class Header:
         return self.bits < 8 and not self.is_palette and self.bands == 1
 
 
+def open_file(path: Path) -> BinaryIO:
+    """A file to read; OSError for a pipe and the like, which would be waited for for ever."""
+    stream = open(path, "rb", opener=_open_at_once)  # noqa: SIM115, the caller closes it
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise OSError(errno.EINVAL, "a pipe or device, no file")
+    return stream
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def read_header(path: Path, what: str) -> Header:
     """The header of the file `path`, an "image" or a "label", read without the rest.
 
     Raises DataError for a missing or unreadable file, and for more than MAX_PIXELS.
     """
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             return _of_stream(stream, path, what)
     except OSError as error:
         text = error.strerror or type(error).__name__

@@ -93,15 +93,15 @@ def entries(folder: Path | str) -> tuple[list[str], list[str]]:
         with os.scandir(folder) as found:
             for entry in found:
                 if not entry.name.startswith("."):
-                    (folders if _is_folder(entry) else files).append(entry.name)
+                    (folders if is_folder(entry) else files).append(entry.name)
     except OSError as error:
         reason = "no such folder" if isinstance(error, FileNotFoundError) else error.strerror
         raise DataError(f"{folder}: {reason}") from error
     return sorted(folders), sorted(files)
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder or a link to one; links that lead in a circle are files."""
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one; a link in a circle, as a dead one, is none."""
     try:
         return entry.is_dir()
     except OSError:

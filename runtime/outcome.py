@@ -160,7 +160,8 @@ def _dead_worker(error: BaseException) -> str:
     way = "out of memory? fewer --num_workers or a smaller batch need less"
     if "Bus error" in how:
         how, way = "is killed by signal: Bus error", "raise /dev/shm (docker --shm-size)"
-    return f"loader process {found[1]} {how}; {way}; --resume auto goes on"
+    trains = StopFlag.current is not None
+    return f"loader process {found[1]} {how}; {way}" + ("; --resume auto goes on" if trains else "")
 
 
 def _is_broken_group(error: BaseException) -> bool:

@@ -80,6 +80,7 @@ def test_an_evaluation_asks_for_no_auxiliary_head(
     result = run("eval.py", *flags, "--test_mode")
     assert result.returncode == 0, result.stdout + result.stderr
     assert ("9 dropped (dsn." if with_head else "8 missing (dsn.") in result.stdout
+    flags = [*net, "--snapshot", file, *street_flags(street_root, tmp_path / "training")]
     flags += ["--class_uniform_tile", "64", "--crop_size", "64,96"]
     hint = "--aux_loss builds the auxiliary head" if with_head else "--allow_partial dsn"
     assert_one_line_error(run("train.py", *flags), hint)

@@ -154,7 +154,7 @@ class DeiT(nn.Module):
         Raises UserError if the file's patches form no square.
         """
         positions = state.get("pos_embed")
-        if positions is None or positions.shape == self.pos_embed.shape:
+        if positions is None or positions.ndim != 3 or positions.shape == self.pos_embed.shape:
             return state
         count = positions.shape[1] - EXTRA_TOKENS
         side = math.isqrt(max(count, 0))

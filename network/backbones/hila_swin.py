@@ -108,7 +108,7 @@ class HilaSwin(Swin):
         for stage in self.hila.stages:
             prefix, channels = f"layers.{stage - 1}.bottom_sa.0.mlp", self.channels[stage - 2]
             weight = state.get(f"{prefix}.fc1.weight")
-            if weight is None or weight.shape[1] != channels or weight.shape[0] % channels:
+            if weight is None or weight.shape[1:] != (channels,) or weight.shape[0] % channels:
                 continue
             if weight.shape != self.get_submodule(f"{prefix}.fc1").weight.shape:
                 self.set_submodule(prefix, MLP(channels, weight.shape[0] // channels))

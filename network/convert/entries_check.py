@@ -16,6 +16,7 @@ import torch
 
 from runtime.limits import brief
 
+COUNTER = "num_batches_tracked"  # absent from files of old torch versions; not a weight
 Check = Callable[[object, str], str | None]
 
 
@@ -161,6 +162,19 @@ def not_finite(state: Mapping[str, torch.Tensor]) -> str | None:
             continue
         if not bool(torch.isfinite(value.sum())) and not bool(torch.isfinite(value).all()):
             return name
+    return None
+
+
+def not_a_weight(state: Mapping[str, torch.Tensor]) -> str | None:
+    """What is wrong with the first entry that no layer can hold, None if there is none.
+
+    Layers count their batches in single numbers, and nothing else in them is one.
+    """
+    for name, value in state.items():
+        if not value.ndim and not name.endswith(COUNTER):
+            return f"{name} is a single number, no weight of a layer"
+        if value.is_complex():
+            return f"{name} holds complex numbers"
     return None
 
 

@@ -9,12 +9,14 @@ another way is refused in one line.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from config import UserError
+from network.convert.entries_check import Check, flag, many, whole
 
 KEY = "hub"  # entry beside the weights of such a folder
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
@@ -46,6 +48,14 @@ _UPERNET: dict[str, Any] = {
     "pool_scales": [1, 2, 3, 6],
 }
 _DEIT: dict[str, Any] = {"hidden_act": "gelu", "patch_size": 16, "num_attention_heads": 12}
+_SIZE = whole(1, 2**16)
+_SIZES: dict[str, Check] = {  # entries that choose the architecture, and their kinds
+    "depths": many(whole(1, 1000), 4),
+    "hidden_sizes": many(_SIZE, 4),
+    "decoder_hidden_size": _SIZE,
+    "embed_dim": _SIZE,
+    "use_auxiliary_head": flag,
+}
 KNOWN: dict[str, dict[str, Any]] = {
     "SegformerForSemanticSegmentation": _SEGFORMER,
     "SegformerForImageClassification": _SEGFORMER,
@@ -129,7 +139,7 @@ def read_facts(folder: Path) -> HubFacts:
 def _json(path: Path) -> dict[str, Any]:
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is no JSON file: {str(error).splitlines()[0]}") from error
     if not isinstance(tree, dict):
         raise UserError(f"{path} holds a {type(tree).__name__}, not an object of settings")
@@ -167,6 +177,9 @@ def _transformers_facts(folder: Path, config: Mapping[str, Any]) -> HubFacts:
 def _check_settings(
     folder: Path, architecture: str, config: Mapping[str, Any], wanted: Mapping[str, Any]
 ) -> None:
+    problems = (check(config[name], name) for name, check in _SIZES.items() if name in config)
+    if problem := next(filter(None, problems), None):
+        raise UserError(f"{folder / CONFIG}: {problem}")
     for name, value in wanted.items():
         given = config.get(name, value)
         if given != value:
@@ -193,11 +206,17 @@ def _classes(folder: Path, config: Mapping[str, Any]) -> tuple[int | None, tuple
 
 
 def _numbers(path: Path, name: str, value: Any) -> tuple[float, ...]:
-    if isinstance(value, (int, float)):
-        value = [value] * 3
-    if not isinstance(value, (list, tuple)) or not all(isinstance(x, (int, float)) for x in value):
-        raise UserError(f"{path}: {name} must be three numbers, got {value!r}")
-    return tuple(float(item) for item in value)
+    values = value if isinstance(value, list) else [value] * 3
+    if not all(map(_is_number, values)):
+        raise UserError(f"{path}: {name} must be three numbers, got {str(value)[:80]}")
+    return tuple(map(float, values))
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value of a JSON file is a number; NaN and whatever no float holds are none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= sys.float_info.max
 
 
 def _normalisation(
@@ -211,6 +230,8 @@ def _normalisation(
     if tree.get("do_normalize", True) is False:
         return (0.0,) * 3, (1.0,) * 3
     scale = tree.get("rescale_factor", RESCALE)
+    if not _is_number(scale):
+        raise UserError(f"{path}: rescale_factor must be a number, got {str(scale)[:80]}")
     if tree.get("do_rescale", True) is False or abs(scale - RESCALE) > 1e-6:
         raise UserError(
             f"{path}: pictures are not scaled to 0..1 before they are normalised "

@@ -14,7 +14,7 @@ from config import UserError
 from network.convert import foreign, hanet, hila, hub, imagenet, timm
 from network.convert.checkpoint import read_checkpoint, split_weights
 from network.convert.entries import dead_names, is_dead
-from network.convert.entries_check import not_finite
+from network.convert.entries_check import COUNTER, not_a_weight, not_finite
 from network.convert.fit import fitted
 from network.convert.nvidia import (
     BACKBONE_PREFIX,
@@ -34,7 +34,6 @@ from network.convert.refusal import (
 from network.convert.report import LoadReport
 
 HRVIT_START = "stem.conv1.weight"  # of a classifier, which has no group around its trunk
-COUNTER = "num_batches_tracked"  # absent from files of old torch versions; not a weight
 MMSEG_HEADS = {"decode_head", "context_branch"}  # the second: UN-EPT
 
 
@@ -169,6 +168,8 @@ def load_official(
     if not state:
         raise UserError(f"{title} holds no weights")
     state = strip_saved_prefix(state)
+    if problem := not_a_weight(state):
+        raise UserError(f"{title}: {problem}; the file is damaged or of another kind of program")
     other = None if "model_options" in facts else foreign.translate(state)
     if other is not None:
         state = other.state

@@ -104,7 +104,7 @@ def _mit(state: Mapping[str, Tensor]) -> Translated:
 
 def _reversed_parts(weight: Tensor, parts: int) -> Tensor:
     """(outputs, parts * C, 1, 1) with the parts of its inputs in reversed order."""
-    if weight.shape[1] % parts:
+    if weight.ndim < 2 or weight.shape[1] % parts:
         return weight
     return weight.unflatten(1, (parts, -1)).flip(1).flatten(1, 2)
 

@@ -56,14 +56,15 @@ def joined(state: dict[str, Tensor], parts: Sequence[str], whole: str) -> None:
     """Put layers that stand beside each other into one, first rows first, in place.
 
     `parts` and `whole` are names of layers, such as `.query`, `.key`, `.value` and `.qkv`. Where
-    a part is absent nothing is joined, so that the others are reported.
+    a part is absent or of another shape nothing is joined, so that they are reported.
     """
     for end in (".weight", ".bias"):
         first = parts[0] + end
         for name in [key for key in state if key.endswith(first)]:
             stem = name.removesuffix(first)
             names = [stem + part + end for part in parts]
-            if all(each in state for each in names):
+            shapes = {state[each].shape[1:] for each in names if each in state}
+            if len(shapes) == 1 and all(each in state for each in names):
                 state[stem + whole + end] = torch.cat([state.pop(each) for each in names])
 
 

@@ -78,7 +78,7 @@ class SegFormerHead(nn.Module):
         publication those of B2 to B5 768.
         """
         fusion = state.get("linear_fuse.conv.weight")
-        if fusion is None or len(fusion) == self.feature_channels:
+        if fusion is None or fusion.ndim != 4 or len(fusion) == self.feature_channels:
             return False
         if fusion.shape[1] != self.levels * len(fusion):
             return False

@@ -12,6 +12,7 @@ import yaml
 
 from datasets import bdd100k, cityscapes, custom, folder, gtav, kitti, listing
 from datasets.base import DataError
+from datasets.decode import read_bytes
 from datasets.headers import read_header
 from datasets.listing import MissingFiles, notes_of
 from tests.datasets.conftest import save
@@ -173,6 +174,18 @@ def test_an_unreadable_folder_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="file: Not a directory"):
         listing.entries(tmp_path / "file")
+
+
+def test_links_that_lead_nowhere_are_files_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "circle.png").symlink_to(tmp_path / "circle.png")
+    (tmp_path / "dead.png").symlink_to("/nowhere")
+    os.mkfifo(tmp_path / "pipe.png")
+    found = folder.list_items(tmp_path)
+    assert names(found) == ["circle", "dead", "pipe"]
+    for item in found:
+        for read in (read_header, read_bytes):
+            with pytest.raises(DataError, match=f"{item.name}.png: image can not be read: "):
+                read(item.image, "image")
 
 
 def test_a_folder_with_letters_of_patterns_is_a_folder(tmp_path: Path) -> None:

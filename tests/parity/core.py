@@ -91,6 +91,8 @@ def compare(name: str, got: Any, want: Any, atol: float = 0.0, rtol: float = 0.0
     if not (np.isfinite([atol, rtol]).all() and min(atol, rtol) >= 0):
         raise CannotRun(f"the tolerance of {name} is {atol}, {rtol}: numbers from 0 on are wanted")
     got, want = np.asarray(got), np.asarray(want)
+    if want.dtype.kind in "US":
+        raise CannotRun(f"{name} is recorded as the text {want.ravel()[:1].tolist()}, no number")
     steps = _whole(got) and _whole(want)  # a tolerance of whole steps says nothing of noise
     got, want = got.astype(np.float64), want.astype(np.float64)
     if got.shape != want.shape:

@@ -184,9 +184,13 @@ def _load_arrays(path: Path) -> dict[str, np.ndarray]:
         return {}
     try:
         with path.open("rb") as file, np.load(file) as stored:  # it may leave a cut file open
-            return {key: stored[key] for key in stored.files}
+            found = {key: stored[key] for key in stored.files}
     except UNREADABLE as error:
         raise CannotRun(f"{path.name} cannot be read: {error}") from error
+    for key, array in found.items():
+        if array.dtype.kind not in "biuf":
+            raise CannotRun(f"{path.name}: array {key} holds {array.dtype}, no numbers")
+    return found
 
 
 def fixture_names(folder: Path) -> list[str]:

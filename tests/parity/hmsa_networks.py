@@ -18,7 +18,7 @@ from network.inference import prepare_for_inference
 from network.ops.resize import concat_resized, resize, scaled_size, size_of
 from network.outputs import attn_key, pred_key
 from tests.parity.core import Check, Row, compare, same
-from tests.parity.fixture import CannotRun, Fixture
+from tests.parity.fixture import CannotRun, Fixture, Record
 from tests.parity.networks import (
     count_parameters,
     draw_images,
@@ -39,13 +39,18 @@ REPAIRED_BY = 9_984  # more parameters in `bot_fine` of the SE-ResNeXt networks 
 TRUNK = "trunk."
 
 
-def options_of(fixture: Fixture, arch: str) -> dict[str, object]:
-    """The recorded options that `arch` reads; the others have no effect there."""
-    config = fixture.header["config"].plain() if "config" in fixture.header else {}
-    used = used_options(arch)
-    unknown = sorted(config.keys() - KNOWN_OPTIONS - NO_OPTIONS - used)
+def recorded_config(header: Record, arch: str) -> dict[str, object]:
+    """All options of the entry `config`; CannotRun for one that no network here has."""
+    config = header["config"].plain() if "config" in header else {}
+    unknown = sorted(config.keys() - KNOWN_OPTIONS - NO_OPTIONS - used_options(arch))
     if unknown:
         raise CannotRun(f"config: {', '.join(unknown)} is no known option of {arch}")
+    return config
+
+
+def options_of(fixture: Fixture, arch: str) -> dict[str, object]:
+    """The recorded options that `arch` reads; the others have no effect there."""
+    config, used = recorded_config(fixture.header, arch), used_options(arch)
     return {key: value for key, value in config.items() if key in used}
 
 

@@ -19,7 +19,7 @@ from network.outputs import AUX
 from tests.parity import recipe
 from tests.parity.core import Check, Row, compare, same
 from tests.parity.fixture import CannotRun, Fixture, Record, first_case
-from tests.parity.hmsa_networks import KNOWN_OPTIONS
+from tests.parity.hmsa_networks import KNOWN_OPTIONS, recorded_config
 from tests.parity.networks import draw_images, resolve, used_options
 
 IGNORE = 255
@@ -29,7 +29,7 @@ LOW_SCALE = "mscale_lo_scale"
 
 def options_of(header: Record, arch: str) -> dict[str, object]:
     """Options of the network, from the config or beside it; the low scale also from `mode`."""
-    given = dict(header["config"].plain()) if "config" in header else {}
+    given = dict(recorded_config(header, arch))
     given |= {key: header[key] for key in KNOWN_OPTIONS if key in header}
     if "lo_scale" in header:
         given[LOW_SCALE] = header["lo_scale"]

@@ -245,6 +245,25 @@ def test_a_missing_key_and_an_unknown_option_are_named(tmp_path: Path) -> None:
     path = edited(small("hmsa/loss_ce"), tmp_path, widen)
     assert "label_smoothing" in only_line(judge_file(path))
 
+    def configure(header: dict[str, Any]) -> None:
+        header["config"] = {"never_heard_of": 3}
+
+    for name in ("hmsa/loss_total_mscale", "hmsa/mscale2.DeepV3R50"):
+        path = edited(small(name), tmp_path, configure)
+        assert "config: never_heard_of is no known option" in only_line(judge_file(path))
+
+
+def test_text_in_the_place_of_numbers_is_named(tmp_path: Path) -> None:
+    def spell(header: dict[str, Any]) -> None:
+        header["cases"][1]["loss"] = "one"
+
+    path = edited(small("hmsa/loss_ce"), tmp_path, spell)
+    assert only_line(judge_file(path)) == "x17/1 loss is recorded as the text ['one'], no number"
+    path = copied(small("hmsa/loss_ce"), tmp_path, "x17")
+    arrays = dict(load_fixture(path).arrays)
+    np.savez(path.with_suffix(".npz"), **{**arrays, "grad0": np.array(["a", "b"])})
+    assert only_line(judge_file(path)) == "x17.npz: array grad0 holds <U1, no numbers"
+
 
 def test_the_program_prints_a_line_a_fixture_and_the_worst_exit_code(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

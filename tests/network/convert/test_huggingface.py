@@ -231,6 +231,13 @@ def refused(net: nn.Module, path: Path, **options: Any) -> str:
         ({"image_mean": [0.5, 0.5, 0.5]}, "with mean 0.5 0.5 0.5; this program normalises with"),
         ({"image_std": [0.5, 0.5, 0.5]}, "with std 0.5 0.5 0.5"),
         ({"image_mean": "x"}, "image_mean must be three numbers"),
+        ({"image_mean": [float("nan")] * 3}, "image_mean must be three numbers, got [nan"),
+        ({"image_std": [10**400, 1, 1]}, "image_std must be three numbers"),
+        ({"rescale_factor": "x"}, "rescale_factor must be a number, got x"),
+        ({"rescale_factor": None}, "rescale_factor must be a number"),
+        ({"depths": None}, "entry depths is None, a list of 4 wanted"),
+        ({"depths": "abcd"}, "entry depths is 'abcd'"),
+        ({"hidden_sizes": [32, 64, 160, "x"]}, "entry hidden_sizes.3 is 'x'"),
         ({"do_normalize": False}, "with mean 0 0 0"),
         ({"do_rescale": False}, "not scaled to 0..1"),
         ({"id2label": {"1": "a", "2": "b"}}, "must number the classes from 0 on"),
@@ -253,6 +260,8 @@ def test_folders_without_their_files_are_one_line(tmp_path: Path) -> None:
     net = ours("segformer.B0")
     assert "is a folder without config.json" in refused(net, tmp_path)
     (tmp_path / "config.json").write_text("[1")
+    assert "config.json is no JSON file" in refused(net, tmp_path)
+    (tmp_path / "config.json").write_text("[" * 100_000)
     assert "config.json is no JSON file" in refused(net, tmp_path)
     (tmp_path / "config.json").write_text("[1]")
     assert "holds a list, not an object" in refused(net, tmp_path)

@@ -162,6 +162,6 @@ def _option(value: object) -> object:
 def refusal(refused: Sequence[str]) -> str:
     """The one line about everything that is refused."""
     return (
-        f"--resume: the file has {', '.join(refused)}; these decide a run and can not change in "
-        "it: give them as they were, or start anew from the weights with --snapshot"
+        f"--resume: the file has {', '.join(refused)}; this cannot change in a run: "
+        "give it as it was, or start anew with --snapshot"
     )

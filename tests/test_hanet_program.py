@@ -38,7 +38,7 @@ def trained(camvid_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("hanet") / "run"
     done = run("train.py", *recipe(camvid_root, folder))
     assert done.returncode == 0, done.stdout + done.stderr
-    return next(folder.glob("best_checkpoint_ep*.pth"))
+    return next(folder.glob("last_checkpoint_ep*.pth"))  # three steps may leave no finite score
 
 
 @pytest.mark.slow

@@ -54,8 +54,8 @@ def read_launch(local_rank: int) -> tuple[int, int]:
         )
     if local_rank >= min(here, size):
         raise ValueError(
-            f"--local_rank {local_rank} (LOCAL_RANK): there are {min(here, size)} processes on "
-            f"this machine, numbered from 0; {WITHOUT}"
+            f"--local_rank {local_rank} (LOCAL_RANK): the last process of this machine is "
+            f"{min(here, size) - 1}, the first 0; {WITHOUT}"
         )
     if size > 1:
         for name in ("MASTER_ADDR", "MASTER_PORT"):

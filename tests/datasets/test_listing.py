@@ -12,6 +12,7 @@ import yaml
 
 from datasets import bdd100k, cityscapes, custom, folder, gtav, kitti, listing
 from datasets.base import DataError
+from datasets.check import main as check
 from datasets.decode import read_bytes
 from datasets.headers import read_header
 from datasets.listing import MissingFiles, notes_of
@@ -146,6 +147,17 @@ def test_bdd100k_is_found_in_every_layout(
         item = bdd100k.list_items(tmp_path, split)[0]
         assert item.name == "cabc-1"
         assert item.label == tmp_path / labels / split / f"cabc-1{end}.png"
+
+
+def test_a_set_without_its_test_images_is_checked_all_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, split in enumerate(("train", "val")):
+        save(tmp_path / "images/10k" / split / "a.jpg", PIXELS + number)
+        save(tmp_path / "labels/sem_seg/masks" / split / "a.png", IDS)
+    root = f"DATASET.BDD100K_DIR={tmp_path}"
+    assert check(["--dataset", "bdd100k", "--set", root]) == 0
+    assert "only --eval test needs it" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("inside", ["out", "."])

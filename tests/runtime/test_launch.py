@@ -53,7 +53,7 @@ def test_a_wrong_variable_is_named(
 
 
 def test_a_local_rank_beyond_the_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="--local_rank 7 .* 1 processes on this machine"):
+    with pytest.raises(ValueError, match="--local_rank 7 .* the last process of this machine is 0"):
         read_launch(7)
     for name, value in {**PLACE, "LOCAL_WORLD_SIZE": "1"}.items():
         monkeypatch.setenv(name, value)

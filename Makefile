@@ -44,7 +44,7 @@ test: $(STAMP)
 	$(PY) -m pytest -q -n 2 -m "not slow" $(PYTEST_ARGS)
 
 slow: $(STAMP)
-	$(PY) -m pytest -q -m slow $(PYTEST_ARGS)
+	$(PY) -m pytest -q -n 2 -m slow $(PYTEST_ARGS)
 
 parity: $(STAMP)
 	$(PY) -m tests.parity tests/parity/fixtures/*

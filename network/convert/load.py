@@ -16,6 +16,7 @@ from network.convert.checkpoint import read_checkpoint, split_weights
 from network.convert.entries import dead_names, is_dead
 from network.convert.entries_check import COUNTER, not_a_weight, not_finite
 from network.convert.fit import fitted
+from network.convert.names import Translated
 from network.convert.nvidia import (
     BACKBONE_PREFIX,
     WRAPPER_PREFIX,
@@ -170,11 +171,7 @@ def load_official(
     state = strip_saved_prefix(state)
     if problem := not_a_weight(state):
         raise UserError(f"{title}: {problem}; the file is damaged or of another kind of program")
-    other = None if "model_options" in facts else foreign.translate(state)
-    if other is not None:
-        state = other.state
-    elif "model_options" not in facts:
-        state = timm.respelled(state, hub.model_name(facts, title), title)
+    state, other = _in_our_names(state, facts, title)
     layout = detect(state, facts) if other is None else other.layout
     state = _levelled(net, state) if other is not None or layout == "hiseg" else state
     about = Source(
@@ -186,11 +183,7 @@ def load_official(
     partial = [*partial, *optional]
     found, misfits, report = _plan(net, state, partial, layout)
     if other is not None:
-        report = replace(
-            report,
-            dropped=(*other.dropped, *report.dropped),
-            filled=tuple(name for name in report.loaded if _bare(name) in other.filled),
-        )
+        report = _with_foreign(report, other)
     names = [*report.missing, *misfits]
     if report.unexpected or not all(_allowed(name, partial) for name in names):
         raise UserError(_reason(net, state, about, report, misfits))
@@ -200,6 +193,30 @@ def load_official(
     note = _hub_note(facts, about, class_names)
     _copy(net, found)
     return replace(report, note=note)
+
+
+def _in_our_names(
+    state: dict[str, Tensor], facts: Mapping[str, Any], title: str
+) -> tuple[dict[str, Tensor], Translated | None]:
+    """The weights of another program under our names, and how they were translated, if they were.
+
+    Files of this program, which say their options, stay as they are.
+    """
+    if "model_options" in facts:
+        return state, None
+    other = foreign.translate(state)
+    if other is not None:
+        return other.state, other
+    return timm.respelled(state, hub.model_name(facts, title), title), None
+
+
+def _with_foreign(report: LoadReport, other: Translated) -> LoadReport:
+    """The report with what the translation dropped and filled in."""
+    return replace(
+        report,
+        dropped=(*other.dropped, *report.dropped),
+        filled=tuple(name for name in report.loaded if _bare(name) in other.filled),
+    )
 
 
 def _hub_note(facts: Mapping[str, Any], about: Source, class_names: Sequence[str]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -59,14 +58,6 @@ def own_signals() -> Iterator[None]:
     StopFlag.current = None
     for number, handler in before.items():
         signal.signal(number, handler)
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Iterator[RunLog]:
-    run_log = RunLog(tmp_path, is_main=True, progress=False)
-    run_log.open({})
-    yield run_log
-    run_log.close()
 
 
 def make_trainer(

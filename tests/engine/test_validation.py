@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,14 +24,6 @@ MODES = pytest.mark.parametrize("settings", [BY_EPOCH, BY_STEP], ids=["epochs", 
 
 class Broken(Exception):
     """What ends a validation in these tests."""
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Iterator[RunLog]:
-    run_log = RunLog(tmp_path, is_main=True, progress=False)
-    run_log.open({})
-    yield run_log
-    run_log.close()
 
 
 def train(

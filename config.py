@@ -46,7 +46,7 @@ def wrong_input(error: object) -> int:
     """Show one line on stdout and stderr (runx shows that late); returns the exit code, 2."""
     line = " ".join(f"error: {error}".split())
     for stream in (sys.stdout, sys.stderr):
-        encoding = stream.encoding or "utf-8"  # what it can not show is shown as \\xNN
+        encoding = stream.encoding or "utf-8"  # what it cannot show is shown as \\xNN
         print(line.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
     return 2
 
@@ -98,7 +98,7 @@ class ModelConfig:
     head_drop: float | None = None  # dropout before a classifier's last layer; None: published
     aux_head: bool = True  # supervise an inner map too, where the arch has such a head
     query_grid: tuple[int, int] = (60, 60)  # rows, columns of learned pixel queries: crop / 8
-    batch_attention: str = "never"  # pictures of a batch attend to each other: never, training
+    batch_attention: str = "never"  # images of a batch attend to each other: never, training
     #                                 (as UN-EPT was trained) or always
     hanet: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)  # HANet blocks on (1) or off
     hanet_set: tuple[int, int, int] = (3, 64, 3)  # kernel, reduction, layers of a block
@@ -138,7 +138,7 @@ class LossConfig:
     # ^ with --dt_offset_wt: of the main loss, and, times that flag, of the boundary mask, the
     #   direction to the inside, and the scores moved along it
     BOUNDARY_OFFICIAL: bool = False  # the published habits: void and padding are supervised as
-    #                                  boundaries, angles stay when the picture is mirrored
+    #                                  boundaries, angles stay when the image is mirrored
     CLASS_WEIGHTS: tuple[float, ...] | None = None  # of plain cross entropy, one a class
     HANET_WEIGHTS: bool = False  # --img_wt_loss: class weights of each image unless with
     #                              --batch_weighting; --jointwtborder: mean over the images
@@ -199,7 +199,7 @@ class Config:
 
     def __setattr__(self, name: str, value: object) -> None:
         if getattr(self, "_frozen", False):
-            raise AttributeError(f"cfg is frozen after configure(); {name} can not be set")
+            raise AttributeError(f"cfg is frozen after configure(); {name} cannot be set")
         object.__setattr__(self, name, value)
 
     def freeze(self) -> None:
@@ -304,7 +304,7 @@ class _Overlay:
 
 
 def check_entry(key: str, value: object, source: str) -> None:
-    """Raise UserError, which names `source`, for a key or value that the tree can not hold."""
+    """Raise UserError, which names `source`, for a key or value that the tree cannot hold."""
     _Overlay().add(key, value, source)
 
 
@@ -313,10 +313,10 @@ def read_yaml(path: Path) -> Mapping[str, object]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except RecursionError:
-        raise UserError(f"{path}: can not be read as YAML: nested too deeply") from None
+        raise UserError(f"{path}: cannot be read as YAML: nested too deeply") from None
     except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: dates that do not exist
         raise UserError(
-            f"{path}: can not be read as YAML: {' '.join(str(error).split())}"
+            f"{path}: cannot be read as YAML: {' '.join(str(error).split())}"
         ) from error
     if content is None:
         return {}

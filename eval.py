@@ -28,7 +28,7 @@ def evaluate_run(args: argparse.Namespace, outcome: Outcome) -> int:
     """One evaluation: network, loader, inference procedure, sinks, scores.
 
     Exit code 3 when files of a folder could not be read or are refused by the network, or when
-    pictures could not be written; all others are done by then.
+    images could not be written; all others are done by then.
     """
     from engine import build, procedure
     from engine.class_tables import note_classes

@@ -98,7 +98,7 @@ def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
 
 
 def _dump_augmentations(task: Task, folder: Path, log: RunLog) -> int:
-    """Write augmented training pictures instead of training; the exit code, 0."""
+    """Write augmented training images instead of training; the exit code, 0."""
     log.msg(f"{task.dump_augmentations(folder)} augmented images in {folder}")
     log.status("done")
     return 0

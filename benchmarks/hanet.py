@@ -114,7 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--size", default="512,1024", help="H,W of the picture")
+    parser.add_argument("--size", default="512,1024", help="H,W of the image")
     parser.add_argument("--reduction", type=int, default=64, help="of the blocks")
     parser.add_argument("--rounds", type=int, default=2, help="calls of each side")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where")

@@ -117,7 +117,7 @@ def build(name: str) -> nn.Module:
 
 
 def draw(side: int) -> Tensor:
-    """A picture (1, 3, side, side)."""
+    """An image (1, 3, side, side)."""
     return torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
@@ -129,7 +129,7 @@ def forward(net: nn.Module, image: Tensor) -> Tensor:
 
 
 def make_side(name: str, side: int) -> Callable[[], Tensor]:
-    """One side ready to be called; a small picture has been through it already."""
+    """One side ready to be called; a small image has been through it already."""
     net = build(name)
     forward(net, draw(64))
     return partial(forward, net, draw(side))
@@ -146,7 +146,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--side", type=int, default=512, help="side of the square picture")
+    parser.add_argument("--side", type=int, default=512, help="side of the square image")
     parser.add_argument("--rounds", type=int, default=5, help="calls of each side")
     parser.add_argument("--quick", action="store_true", help="128x128")
     args = parser.parse_args()

@@ -53,7 +53,7 @@ def build(size: str, num_classes: int) -> EncoderDecoder:
 
 
 def draw(size: Size) -> Tensor:
-    """A smooth picture, (1, 3, H, W)."""
+    """A smooth image, (1, 3, H, W)."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randn(1, 3, 24, 24, generator=generator)
     return F.interpolate(coarse, size=size, mode="bicubic", align_corners=False)
@@ -174,7 +174,7 @@ def ours(net: nn.Module, bfloat16: bool, image: Tensor) -> Tensor:
 
 
 def make_side(name: str, arch: str, size: Size, num_classes: int) -> Callable[[], Tensor]:
-    """One side ready to be called; a small picture has been through it already."""
+    """One side ready to be called; a small image has been through it already."""
     torch.set_num_threads(1)
     net = build(arch, num_classes)
     if name == REFERENCE:
@@ -230,7 +230,7 @@ def measure_bfloat16(arch: str, size: Size, num_classes: int, rounds: int) -> No
 
 
 def measure_gpu(arch: str, size: Size, num_classes: int, rounds: int) -> None:
-    """Seconds a picture on a CUDA device, float32 without TF32 against bfloat16."""
+    """Seconds an image on a CUDA device, float32 without TF32 against bfloat16."""
     net = prepare_for_inference(build(arch, num_classes).cuda())
     image = draw(size).cuda().repeat(8, 1, 1, 1)
 
@@ -250,7 +250,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--sizes", default="b1,b2", help="of the network")
-    parser.add_argument("--size", default="512,512", help="H,W of the picture")
+    parser.add_argument("--size", default="512,512", help="H,W of the image")
     parser.add_argument("--num_classes", type=int, default=19)
     parser.add_argument("--rounds", type=int, default=5, help="calls of each side")
     parser.add_argument("--quick", action="store_true", help="b1 at 128x128")

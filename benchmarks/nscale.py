@@ -49,7 +49,7 @@ def build(width: int) -> MultiScale:
 
 
 def draw(size: tuple[int, int]) -> Tensor:
-    """A smooth picture, (1, 3, H, W)."""
+    """A smooth image, (1, 3, H, W)."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randn(1, 3, 24, 48, generator=generator)
     return F.interpolate(coarse, size=size, mode="bicubic", align_corners=False)
@@ -101,7 +101,7 @@ def ours(net: nn.Module, image: Tensor) -> Tensor:
 
 
 def make_side(name: str, width: int, size: tuple[int, int]) -> Callable[[], Tensor]:
-    """One side ready to be called; a small picture has been through it already."""
+    """One side ready to be called; a small image has been through it already."""
     torch.set_num_threads(1)
     net = build(width)
     if name == REFERENCE:
@@ -126,7 +126,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--size", default="512,1024", help="H,W of the picture")
+    parser.add_argument("--size", default="512,1024", help="H,W of the image")
     parser.add_argument("--width", type=int, default=48, help="HRNet width")
     parser.add_argument("--rounds", type=int, default=2, help="calls of each side")
     parser.add_argument("--quick", action="store_true", help="width 18, 128x256")

@@ -39,7 +39,7 @@ VOID = 11
 
 
 def write_frames(root: Path, count: int) -> list[Item]:
-    """`count` smooth pictures with noise (JPEG, quality 92) and blocky labels (PNG)."""
+    """`count` smooth images with noise (JPEG, quality 92) and blocky labels (PNG)."""
     rng = np.random.default_rng(0)
     items = []
     for index in range(count):
@@ -64,7 +64,7 @@ def listed_frames(root: Path, count: int) -> list[Item]:
 def published_crop(
     image: Image.Image, mask: Image.Image, rng: random.Random
 ) -> tuple[Image.Image, Image.Image]:
-    """Resize the whole picture, pad where it is short, cut the crop."""
+    """Resize the whole image, pad where it is short, cut the crop."""
     scale = rng.uniform(0.5, 2.0)
     size = int(image.width * scale), int(image.height * scale)
     image = image.resize(size, Image.Resampling.BICUBIC)
@@ -161,7 +161,7 @@ def our_round(dataset: SegmentationDataset) -> None:
 
 
 def measure(items: Sequence[Item], rounds: int, augmentation: str) -> dict[str, float]:
-    """CPU seconds a picture of both sides."""
+    """CPU seconds an image of both sides."""
     published = {
         "hmsa": ("published, PIL", partial(published_round, items)),
         "mmseg": ("published, step by step", partial(mmseg_round, items)),
@@ -177,7 +177,7 @@ def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description="images a second of the training pipeline")
     parser.add_argument("--root", type=Path, help="folder in CamVid layout; default: generated")
-    parser.add_argument("--images", type=int, default=100, help="pictures a round")
+    parser.add_argument("--images", type=int, default=100, help="images a round")
     parser.add_argument("--rounds", type=int, default=4, help="rounds of each side")
     parser.add_argument("--augmentation", choices=("hmsa", "mmseg"), default="hmsa")
     args = parser.parse_args()
@@ -190,7 +190,7 @@ def main() -> None:
             items = listed_frames(args.root, args.images)
         seconds = measure(items, args.rounds, args.augmentation)
     limit = 1 / 3.5 if args.augmentation == "hmsa" else None
-    print_table(f"training pipeline {args.augmentation}, a picture", seconds, limit=limit)
+    print_table(f"training pipeline {args.augmentation}, an image", seconds, limit=limit)
     for name, spent in seconds.items():
         print(f"  {name:32} {1 / spent:9.0f} images/s")
 

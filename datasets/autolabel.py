@@ -26,7 +26,7 @@ _WON = -1  # in place of an id that the annotators overruled
 def train_ids(
     ids: Picture, prob: Picture | None, coarse: Picture | None, spec: DatasetSpec, rules: AutoLabel
 ) -> Picture:
-    """The target of an auto-labelled picture, (H, W) uint8 train ids.
+    """The target of an auto-labelled image, (H, W) uint8 train ids.
 
     ids, coarse: (H, W) raw ids of the network and of the annotators, all known to `spec`; prob:
     (H, W) confidence times 255. In this order: with `mask_out` the border of `ids` becomes void;

@@ -240,5 +240,5 @@ def dump_augmentations(args: argparse.Namespace, cfg: Config, out_dir: Path) -> 
             label.putpalette(spec.flat_palette())
             label.save(out_dir / f"{number:03d}_label.png")
     except OSError as error:
-        raise UserError(f"{out_dir}: can not be written: {error}") from error
+        raise UserError(f"{out_dir}: cannot be written: {error}") from error
     return count

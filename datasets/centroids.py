@@ -94,8 +94,8 @@ def load_or_build(
     of files that are known already. ready: the points of every item, where they were read just now.
 
     Items without a label give nothing. With several ranks, call it on one rank first: the
-    others then read the file. A cache directory that can not be written costs one log line and
-    the time of the next start. Raises DataError for a label that can not be read.
+    others then read the file. A cache directory that cannot be written costs one log line and
+    the time of the next start. Raises DataError for a label that cannot be read.
     """
     key = cache_key(items, spec, tile, stamps)
     path = cache_dir / fitted(part(spec.name), after=f"_tile{tile}_{key[:16]}.json")
@@ -151,7 +151,7 @@ def _stamp(label: Path) -> tuple[int, int]:
     try:
         stat = label.stat()
     except OSError as error:
-        raise DataError(f"{label}: label can not be read: {error.strerror}") from error
+        raise DataError(f"{label}: label cannot be read: {error.strerror}") from error
     return stat.st_size, stat.st_mtime_ns
 
 

@@ -5,11 +5,11 @@
     python -m datasets.check --dataset custom --set DATASET.CUSTOM_YAML=mine.yml --split train,val
     python -m datasets.check --dataset imagenet --set DATASET.IMAGENET_DIR=/data/imagenet
 
-Problems, exit code 2: files that can not be read or are missing, labels of another size, with
+Problems, exit code 2: files that cannot be read or are missing, labels of another size, with
 colours or with unknown ids, images that stand in two splits. Notes, exit code 0: files that are
 left aside, classes that a split lacks, labels of only 0 and 255 or of few bits, images that are
 turned, nearly black or twice in one split. Then class frequencies, mean and deviation.
-Of class folders: pictures a class, files that can not be read, empty, missing or other folders.
+Of class folders: images a class, files that cannot be read, empty, missing or other folders.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ IMAGENET = "imagenet"
 class Finding:
     """What one item holds: problems, pixels a train id, colour sums, a hash, raw ids in use.
 
-    form, label_bits: how image and label are stored, None where they can not be read.
+    form, label_bits: how image and label are stored, None where they cannot be read.
     """
 
     item: Item
@@ -187,7 +187,7 @@ def duplicates(reports: Iterable[SplitReport]) -> tuple[list[str], list[str]]:
     for found in places.values():
         if len(found) < 2:
             continue
-        text = "the same picture: " + " = ".join(f"{path} ({split})" for split, path in found)
+        text = "the same image: " + " = ".join(f"{path} ({split})" for split, path in found)
         (across if len({split for split, _ in found}) > 1 else inside).append(text)
     return across, inside
 

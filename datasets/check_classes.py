@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`datasets.check` of class folders: pictures a class, files that can not be read, missing labels.
+"""`datasets.check` of class folders: images a class, files that cannot be read, missing labels.
 
 Classes are those of train/, or of the split itself where train/ is not asked for, as in training
 and evaluation.
@@ -21,12 +21,12 @@ from datasets.imagenet import PictureList, list_classes, scan_split
 from datasets.skip import SkipList
 
 SPLITS = ("train", "val")
-AT_ONCE = 4096  # pictures that wait for a thread, of the million there may be
+AT_ONCE = 4096  # images that wait for a thread, of the million there may be
 
 
 @dataclass
 class ClassReport:
-    """One split: pictures of every class (K,), and one line for each thing that is wrong."""
+    """One split: images of every class (K,), and one line for each thing that is wrong."""
 
     name: str
     counts: npt.NDArray[np.int64]
@@ -34,12 +34,12 @@ class ClassReport:
 
     def line(self) -> str:
         """Totals."""
-        text = f"{self.name}: {self.counts.sum()} pictures, {len(self.counts)} classes"
-        return f"{text} of {self.counts.min()} to {self.counts.max()} pictures"
+        text = f"{self.name}: {self.counts.sum()} images, {len(self.counts)} classes"
+        return f"{text} of {self.counts.min()} to {self.counts.max()} images"
 
 
 def _problem(path: Path) -> str:
-    """Why a picture can not be read; empty if it can."""
+    """Why an image cannot be read; empty if it can."""
     try:
         read_image(path)
     except DataError as error:
@@ -48,7 +48,7 @@ def _problem(path: Path) -> str:
 
 
 def _unreadable(pictures: PictureList, workers: int) -> Iterator[str]:
-    """One line for every picture that can not be read, in order."""
+    """One line for every image that cannot be read, in order."""
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         for first in range(0, len(pictures), AT_ONCE):
             numbers = range(first, min(first + AT_ONCE, len(pictures)))
@@ -58,7 +58,7 @@ def _unreadable(pictures: PictureList, workers: int) -> Iterator[str]:
 def check_split(
     root: Path, split: str, classes: tuple[str, ...], workers: int, skip: SkipList | None = None
 ) -> ClassReport:
-    """Read all pictures of `split`, but for those of `skip`, in `workers` threads."""
+    """Read all images of `split`, but for those of `skip`, in `workers` threads."""
     try:
         pictures, problems = scan_split(root, split, classes)
     except UserError as error:
@@ -75,7 +75,7 @@ def check_class_folders(
     """Reports of `splits`, by default of both, and the names of the classes.
 
     Raises UserError for a split that such a set has not, and where the class folders that the
-    others are compared with can not be listed.
+    others are compared with cannot be listed.
     """
     wanted = tuple(splits or SPLITS)
     unknown = [split for split in wanted if split not in SPLITS]
@@ -86,7 +86,7 @@ def check_class_folders(
 
 
 def count_table(reports: Sequence[ClassReport], classes: Sequence[str]) -> str:
-    """Pictures of every class, a class a row."""
+    """Images of every class, a class a row."""
     lines = [f"{'id':>4}  {'class':<22}" + "".join(f"{report.name:>9}" for report in reports)]
     for number, name in enumerate(classes):
         cells = "".join(f"{report.counts[number]:>9}" for report in reports)

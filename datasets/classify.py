@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Labelled pictures for a classifier: reading, drawing, batching.
+"""Labelled images for a classifier: reading, drawing, batching.
 
-A picture that can not be read never ends a training of days: in training another one takes its
+An image that cannot be read never ends a training of days: in training another one takes its
 place, in evaluation it is left out; both times it is named in `Batch.failed`.
 """
 
@@ -37,7 +37,7 @@ class PictureDraw:
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """One picture on its way from a worker.
+    """One image on its way from a worker.
 
     image: (3, S, S) float32, None where the file could not be read. failed: (name, reason) of
     every file that could not be read on the way.
@@ -51,10 +51,10 @@ class Labelled:
 
 
 class PictureDataset(Dataset[Labelled]):
-    """The pictures of one split, transformed.
+    """The images of one split, transformed.
 
-    A `PictureDraw` gives an augmented picture, a pure function of the draw and the files; a plain
-    index the picture as `transform` leaves it.
+    A `PictureDraw` gives an augmented image, a pure function of the draw and the files; a plain
+    index the image as `transform` leaves it.
     """
 
     def __init__(self, pictures: PictureList, transform: PictureTransform) -> None:
@@ -64,7 +64,7 @@ class PictureDataset(Dataset[Labelled]):
         return len(self.pictures)
 
     def _read(self, index: int) -> Tensor:
-        # not turned by EXIF: the published scores are of the pictures as they are stored
+        # not turned by EXIF: the published scores are of the images as they are stored
         return self.transform(read_image(self.pictures.path(index), turned=False))
 
     def _labelled(
@@ -79,7 +79,7 @@ class PictureDataset(Dataset[Labelled]):
         )
 
     def __getitem__(self, draw: int | PictureDraw) -> Labelled:
-        """The picture; DataError after `MAX_REPLACED` unreadable ones in a row of a draw."""
+        """The image; DataError after `MAX_REPLACED` unreadable ones in a row of a draw."""
         if isinstance(draw, int):
             try:
                 return self._labelled(draw, self._read(draw), [])
@@ -93,18 +93,16 @@ class PictureDataset(Dataset[Labelled]):
                     return self._labelled(index, self._read(index), failed)
             except DataError as error:
                 failed.append((self.pictures.name(index), str(error)))
-        raise DataError(
-            f"{len(failed)} pictures in a row can not be read, the last: {failed[-1][1]}"
-        )
+        raise DataError(f"{len(failed)} images in a row cannot be read, the last: {failed[-1][1]}")
 
 
 class PictureSampler(Sampler[PictureDraw]):
     """Draws of one rank, epoch after epoch, made while they are asked for.
 
-    Every epoch has as many draws as pictures, in an order drawn from (seed, epoch) and padded
-    from its beginning to whole batches on every rank. With `repeats` R every picture stands R
+    Every epoch has as many draws as images, in an order drawn from (seed, epoch) and padded
+    from its beginning to whole batches on every rank. With `repeats` R every image stands R
     times in a row before the list is cut to that length: its R augmentations fall into the same
-    step on different ranks, and an epoch sees 1/R of the pictures.
+    step on different ranks, and an epoch sees 1/R of the images.
     Source: Hoffer et al., "Augment Your Batch" (2020), as used by DeiT.
     """
 
@@ -135,7 +133,7 @@ class PictureSampler(Sampler[PictureDraw]):
 
 
 def collate(items: Sequence[Labelled]) -> Batch:
-    """images (B, 3, S, S), labels (B,) int64; B counts the pictures that could be read."""
+    """images (B, 3, S, S), labels (B,) int64; B counts the images that could be read."""
     good = [(item, item.image) for item in items if item.image is not None]
     images = [image for _, image in good]
     return Batch(
@@ -167,7 +165,7 @@ def eval_loader(
     batch_size: int,
     workers: int,
 ) -> DataLoader[Batch]:
-    """This rank's share, every picture on exactly one rank."""
+    """This rank's share, every image on exactly one rank."""
     sampler = EvalSampler(len(pictures), rank, world)
     dataset = PictureDataset(pictures, transform)
     return start_loader(dataset, sampler, batch_size, workers, Packing(collate))

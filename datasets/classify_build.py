@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From flags and configuration to the pictures and loaders of a classifier."""
+"""From flags and configuration to the images and loaders of a classifier."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def class_spec(args: argparse.Namespace, cfg: Config, names: tuple[str, ...] = (
 
 
 def pictures(cfg: Config, spec: ClassSpec, split: str, skip: SkipList | None = None) -> PictureList:
-    """Pictures of `split` ("train" or "val") without those of `skip`, checked against the classes.
+    """Images of `split` ("train" or "val") without those of `skip`, checked against the classes.
 
     `skip` is the list of DATASET.SKIP_LIST, read anew without it.
     """
@@ -99,7 +99,7 @@ def test_transform(args: argparse.Namespace) -> PictureTransform:
 def make_train_loader(
     args: argparse.Namespace, train: PictureList, rank: int, world: int
 ) -> tuple[DataLoader[Batch], PictureSampler]:
-    """Loader and sampler of the training pictures."""
+    """Loader and sampler of the training images."""
     sampler = PictureSampler(
         len(train), args.seed, rank, world, args.bs_trn, repeats=args.repeated_aug
     )
@@ -112,14 +112,14 @@ def make_train_loader(
 def make_eval_loader(
     args: argparse.Namespace, chosen: PictureList, rank: int, world: int
 ) -> DataLoader[Batch]:
-    """This rank's share of the pictures to score."""
+    """This rank's share of the images to score."""
     workers = (args.num_workers + 1) // 2
     room.check_pictures(args, workers, args.bs_val, len(chosen))
     return classify.eval_loader(chosen, test_transform(args), rank, world, args.bs_val, workers)
 
 
 def dump_augmentations(args: argparse.Namespace, train: PictureList, out_dir: Path) -> int:
-    """Write augmented training pictures to `out_dir`; returns how many."""
+    """Write augmented training images to `out_dir`; returns how many."""
     dataset = PictureDataset(train, train_transform(args.img_size, augmentation(args)))
     chosen = np.linspace(0, len(train) - 1, min(NUM_DUMPED, len(train))).astype(int).tolist()
     try:
@@ -131,5 +131,5 @@ def dump_augmentations(args: argparse.Namespace, train: PictureList, out_dir: Pa
             path = out_dir / fitted(name, before=f"{number:03d}_", after=".png")
             Image.fromarray(denormalize(item.image)).save(path)
     except OSError as error:
-        raise UserError(f"{out_dir}: can not be written: {error}") from error
+        raise UserError(f"{out_dir}: cannot be written: {error}") from error
     return len(chosen)

@@ -219,7 +219,7 @@ def _read(path: Path) -> object:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(
-            f"{path}: can not be read as YAML: {' '.join(str(error).split())}"
+            f"{path}: cannot be read as YAML: {' '.join(str(error).split())}"
         ) from error
 
 
@@ -239,5 +239,5 @@ def splits_of(path: Path) -> tuple[str, ...]:
 
 
 def list_items(path: Path, split: str) -> Items:
-    """The pictures of `split` that the YAML file `path` describes."""
+    """The images of `split` that the YAML file `path` describes."""
     return Description(path).items(split)

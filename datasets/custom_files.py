@@ -109,7 +109,7 @@ class SplitEntry:
             raise self.error(where, f"is {folder}, which is no folder")
         if not found:
             left = "".join(f"; {note}" for note in strange_notes(strange))
-            raise self.error(where, f"finds no pictures in {folder}{left}")
+            raise self.error(where, f"finds no images in {folder}{left}")
         stems: dict[str, Path] = {}
         for stem, path in zip(stems_below(found, base), found, strict=True):
             name = stem.removesuffix(suffix)

@@ -63,7 +63,7 @@ def read_image(path: Path, *, turned: bool = True, levels: Levels | None = None)
     except DataError as error:
         raise DataError(f"{path}: image {error}") from error
     except FAILURES as error:
-        raise DataError(f"{path}: image can not be read: {reason(error, data[:16])}") from error
+        raise DataError(f"{path}: image cannot be read: {reason(error, data[:16])}") from error
     return turn(pixels, header.orientation) if turned else pixels
 
 
@@ -73,13 +73,13 @@ def read_item_image(item: Item) -> Picture:
 
 
 def read_bytes(path: Path, what: str) -> bytes:
-    """The content of a file, an "image" or a "label"; DataError where it can not be had."""
+    """The content of a file, an "image" or a "label"; DataError where it cannot be had."""
     try:
         with open_file(path) as stream:
             return stream.read()
     except OSError as error:
         text = error.strerror or type(error).__name__
-        raise DataError(f"{path}: {what} can not be read: {text}") from error
+        raise DataError(f"{path}: {what} cannot be read: {text}") from error
 
 
 def turn(pixels: Values, orientation: int) -> Values:
@@ -96,7 +96,7 @@ def turn(pixels: Values, orientation: int) -> Values:
 
 
 def as_stored(picture: Image.Image, mode: str = "") -> Values:
-    """The pixels of a picture that is not loaded yet, in `mode` or its own, as they are stored.
+    """The pixels of an image that is not loaded yet, in `mode` or its own, as they are stored.
 
     Pillow turns a TIFF while it loads it, and that is undone.
     """

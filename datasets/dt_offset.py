@@ -235,7 +235,7 @@ def _make_all(args: argparse.Namespace, cfg: Config, items: Sequence[Item]) -> d
         try:
             return _make_one(item, spec, path)
         except OSError as error:
-            raise UserError(f"{path}: can not be written: {error.strerror}") from error
+            raise UserError(f"{path}: cannot be written: {error.strerror}") from error
 
     counts = {"kept": 0, "written": 0, "one class": 0}
     results = verify.in_threads(make, items, args.workers)

@@ -51,7 +51,7 @@ def _below(root: Path, results: Path | None) -> Items:
     if not found.images:
         left = f"; {', '.join(found.notes())}" if found.strange else ""
         raise DataError(
-            f"--eval_folder {root}: holds no pictures ({', '.join(sorted(IMAGE_ENDINGS))}){left}"
+            f"--eval_folder {root}: holds no images ({', '.join(sorted(IMAGE_ENDINGS))}){left}"
         )
     names = distinct_names(found.images, root)
     notes = found.notes()
@@ -111,4 +111,4 @@ def paired_items(images: Path, labels: Path | None) -> Items:
     pairing = Pairing()
     for name, image in zip(stems_below(found.images, images), found.images, strict=True):
         pairing.add(name, image, None if labels is None else Path(f"{labels}/{name}.png"))
-    return pairing.finish(f"{images}: no pictures there")
+    return pairing.finish(f"{images}: no images there")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the header of an image file says: size, orientation, and what one sample is.
 
-Sizes before a run and pixels during it go by the one `Header` of a file, so that they can not
+Sizes before a run and pixels during it go by the one `Header` of a file, so that they cannot
 disagree. Orientation is what EXIF data or the TIFF tag say, else the XMP packet.
 """
 
@@ -114,7 +114,7 @@ def read_header(path: Path, what: str) -> Header:
             return _of_stream(stream, path, what)
     except OSError as error:
         text = error.strerror or type(error).__name__
-        raise DataError(f"{path}: {what} can not be read: {text}") from error
+        raise DataError(f"{path}: {what} cannot be read: {text}") from error
 
 
 def _of_stream(stream: IO[bytes], path: Path, what: str) -> Header:
@@ -147,10 +147,10 @@ def _checked(
             source.seek(0)
             header = _of_other(source)
     except BROKEN as error:
-        raise DataError(f"{path}: {what} can not be read: {reason(error, start)}") from error
+        raise DataError(f"{path}: {what} cannot be read: {reason(error, start)}") from error
     pixels = header.height * header.width
     if not pixels:
-        raise DataError(f"{path}: {what} can not be read: it has no pixels")
+        raise DataError(f"{path}: {what} cannot be read: it has no pixels")
     if pixels > MAX_PIXELS:
         raise DataError(
             f"{path}: {what} has {header.width}x{header.height} = {pixels / 1e6:.0f} million "
@@ -230,7 +230,7 @@ def _valid(orientation: int) -> int:
 
 
 def reason(error: BaseException, start: bytes) -> str:
-    """Why a file that begins with `start` can not be read, in one line."""
+    """Why a file that begins with `start` cannot be read, in one line."""
     if not start:
         return "the file is empty"
     if isinstance(error, MemoryError) or "Insufficient memory" in str(error):
@@ -243,7 +243,7 @@ def reason(error: BaseException, start: bytes) -> str:
         known.append("WebP")
     if not known:
         return "no known image format"
-    return f"a {known[0]} file that is damaged, or of a kind that can not be decoded"
+    return f"a {known[0]} file that is damaged, or of a kind that cannot be decoded"
 
 
 def image_size(path: Path, *, turned: bool = True) -> tuple[int, int]:

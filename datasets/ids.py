@@ -61,7 +61,7 @@ def read_ids(path: Path, spec: DatasetSpec | None = None) -> Ids:
             mode = picture.mode
             pixels = as_stored(picture, "RGB" if in_colors else "")
     except FAILURES as error:
-        raise DataError(f"{path}: label can not be read: {reason(error, data[:16])}") from error
+        raise DataError(f"{path}: label cannot be read: {reason(error, data[:16])}") from error
     if spec is not None and in_colors:
         return _ids_of_colors(path, pixels, header, spec)
     if mode not in ID_MODES:
@@ -75,7 +75,7 @@ def _not_ids(mode: str) -> str:
     if mode == "F":
         return "holds floating point numbers, not class ids; store whole numbers"
     return (
-        f"is a picture with colours (mode {mode}), not class ids in one channel; convert the "
+        f"is an image with colours (mode {mode}), not class ids in one channel; convert the "
         "colours to ids first, or name them under colors: in the YAML of a custom set"
     )
 
@@ -154,7 +154,7 @@ def _listed(what: str, found: list[tuple[str, int]]) -> str:
 def read_label(path: Path, spec: DatasetSpec) -> Picture:
     """A label as uint8 (H, W) train ids.
 
-    Raises DataError for a file that can not be read, and for ids that `spec` does not know,
+    Raises DataError for a file that cannot be read, and for ids that `spec` does not know,
     naming the file, each id and its number of pixels.
     """
     ids = read_ids(path, spec)
@@ -184,7 +184,7 @@ def read_item_label(item: Item, spec: DatasetSpec) -> Picture:
 
 
 def _known_ids(path: Path, spec: DatasetSpec | None) -> Picture:
-    """A one-channel picture of 0..255; with `spec`, of ids that it knows."""
+    """A one-channel image of 0..255; with `spec`, of ids that it knows."""
     values = read_ids(path, spec)
     if spec is not None and map_ids(values, spec) is None:
         raise DataError(unknown_ids_text(path, values, spec))
@@ -289,7 +289,7 @@ class Depths:
         self.full += other.full
 
     def mixed_text(self) -> str:
-        """Why the labels can not belong together, or an empty text."""
+        """Why the labels cannot belong together, or an empty text."""
         if not self.low or not self.full:
             return ""
         return (

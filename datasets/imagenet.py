@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures in one folder a class, as ImageNet has them.
+"""Images in one folder a class, as ImageNet has them.
 
     ROOT/train/n01440764/n01440764_10026.JPEG
     ROOT/val/n01440764/ILSVRC2012_val_00000293.JPEG
@@ -40,7 +40,7 @@ class ClassSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class PictureList:
-    """The pictures of one split, compact: ImageNet has 1.3 million.
+    """The images of one split, compact: ImageNet has 1.3 million.
 
     names: (N,) bytes, relative to `root`, the class folder first. targets: (N,) int32 classes.
     """
@@ -53,19 +53,19 @@ class PictureList:
         return len(self.names)
 
     def name(self, index: int) -> str:
-        """Relative path of a picture, with its suffix."""
+        """Relative path of an image, with its suffix."""
         return os.fsdecode(bytes(self.names[index]))
 
     def path(self, index: int) -> Path:
-        """The file of a picture."""
+        """The file of an image."""
         return self.root / self.name(index)
 
     def first(self, count: int | None) -> PictureList:
-        """The first `count` pictures, all with None."""
+        """The first `count` images, all with None."""
         return PictureList(root=self.root, names=self.names[:count], targets=self.targets[:count])
 
     def without(self, skip: SkipList) -> PictureList:
-        """The pictures that the list of known bad ones leaves."""
+        """The images that the list of known bad ones leaves."""
         kept = [
             number
             for number in range(len(self))
@@ -74,13 +74,13 @@ class PictureList:
         return PictureList(root=self.root, names=self.names[kept], targets=self.targets[kept])
 
     def fingerprint(self) -> dict[str, object]:
-        """Number of pictures and a hash of their names, for run.json."""
+        """Number of images and a hash of their names, for run.json."""
         digest = hashlib.sha256(b"\n".join(self.names.tolist())).hexdigest()
         return {"images": len(self), "digest": digest}
 
 
 def _entries(folder: Path) -> tuple[list[str], list[str]]:
-    """Sorted names of the sub-folders and of the pictures directly in `folder`."""
+    """Sorted names of the sub-folders and of the images directly in `folder`."""
     folders, pictures = [], []
     try:
         with os.scandir(folder) as entries:
@@ -92,14 +92,14 @@ def _entries(folder: Path) -> tuple[list[str], list[str]]:
                 elif entry.name.lower().endswith(SUFFIXES):
                     pictures.append(entry.name)
     except OSError as error:
-        raise UserError(f"{folder}: can not be read: {error.strerror}; {LAYOUT}") from error
+        raise UserError(f"{folder}: cannot be read: {error.strerror}; {LAYOUT}") from error
     return sorted(folders), sorted(pictures)
 
 
 def list_classes(root: Path, split: str) -> tuple[str, ...]:
     """Names of the class folders of `split`, sorted.
 
-    Raises UserError where there are none: pictures without class folders have no labels.
+    Raises UserError where there are none: images without class folders have no labels.
     """
     folder = root / split
     folders, pictures = _entries(folder)
@@ -107,14 +107,14 @@ def list_classes(root: Path, split: str) -> tuple[str, ...]:
         return tuple(folders)
     if pictures:
         raise UserError(
-            f"{folder}: {len(pictures)} pictures without labels: they lie in no class folders; "
+            f"{folder}: {len(pictures)} images without labels: they lie in no class folders; "
             "sort them into one folder a class, named as in train/"
         )
     raise UserError(f"{folder}: no class folders there; {LAYOUT}")
 
 
 def list_split(root: Path, split: str, classes: tuple[str, ...]) -> PictureList:
-    """All pictures of `split`, class after class, sorted.
+    """All images of `split`, class after class, sorted.
 
     `classes` are the folders it must have. Raises UserError for an empty class folder, and for
     folders that are missing or not among the classes.
@@ -126,7 +126,7 @@ def list_split(root: Path, split: str, classes: tuple[str, ...]) -> PictureList:
 
 
 def scan_split(root: Path, split: str, classes: tuple[str, ...]) -> tuple[PictureList, list[str]]:
-    """The pictures that `split` has of `classes`, and why these are not all, a line each.
+    """The images that `split` has of `classes`, and why these are not all, a line each.
 
     Raises UserError where it has no class folders.
     """
@@ -143,7 +143,7 @@ def scan_split(root: Path, split: str, classes: tuple[str, ...]) -> tuple[Pictur
             empty.append(wnid)
     if empty:
         problems.append(
-            f"{root / split}: {_listed(empty)} hold{'s' if len(empty) == 1 else ''} no picture "
+            f"{root / split}: {_listed(empty)} hold{'s' if len(empty) == 1 else ''} no image "
             f"({', '.join(SUFFIXES)}); fill the folder, or remove it from train/ and val/"
         )
     targets = np.repeat(np.arange(len(classes), dtype=np.int32), counts)

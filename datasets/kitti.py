@@ -53,7 +53,7 @@ def list_items(root: Path, split: str, *, cv: int = 0) -> Items:
         raise DataError(empty)
     if len(frames) != NUM_FRAMES:
         raise DataError(
-            f"{images}: {len(frames)} pictures, but the folds are numbers of {NUM_FRAMES} frames"
+            f"{images}: {len(frames)} images, but the folds are numbers of {NUM_FRAMES} frames"
         )
     held_out = set(VAL_FRAMES[cv])
     wanted = {"train": set(range(NUM_FRAMES)) - held_out, "val": held_out}

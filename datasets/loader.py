@@ -44,8 +44,8 @@ class Batch:
     not be read; they are in no other field, so a batch may hold no image at all (B = 0). sizes:
     (H, W) that the predictions of each image are brought to, where labels have it too; that of
     `images` when left out. extras: (B, H, W) maps by name that every sample of the batch has.
-    originals: uint8 (B, H, W, 3) at `sizes`, the pictures that `images` were resized from, None
-    where they were not; they stay on the host. files: the paths of the pictures, if known.
+    originals: uint8 (B, H, W, 3) at `sizes`, the images that `images` were resized from, None
+    where they were not; they stay on the host. files: the paths of the images, if known.
     """
 
     images: Tensor
@@ -148,7 +148,7 @@ class _Numbered(Dataset[Loaded]):
 
 
 def _check_memory(path: Path) -> None:
-    """DataError for a picture that does not fit into memory even once, as its header says.
+    """DataError for an image that does not fit into memory even once, as its header says.
 
     Where the system grants more than it has, reading it would end the whole program.
     """
@@ -204,7 +204,7 @@ def check_sizes(samples: Sequence[Sample]) -> None:
             if size != another:
                 raise DataError(
                     f"{first.name} is {size_text(*size)} and {other.name} is "
-                    f"{size_text(*another)}: images of different sizes can not share a batch; "
+                    f"{size_text(*another)}: images of different sizes cannot share a batch; "
                     "use --bs_val 1 (or --bs_trn 1 with --full_crop_training)"
                 )
 
@@ -292,7 +292,7 @@ def make_loader(
 ) -> DataLoader[Batch]:
     """Batches of `dataset` in the order of `sampler`.
 
-    report_unreadable: files that can not be read arrive in `Batch.failed` and the rest goes on;
+    report_unreadable: files that cannot be read arrive in `Batch.failed` and the rest goes on;
     otherwise the first one raises its DataError (out of a worker process, torch wraps the
     traceback around the message; `runtime.outcome.one_line` unwraps it).
     """

@@ -54,7 +54,7 @@ def _labels(path: Path) -> list[Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         text = " ".join(str(error).split())
-        raise DataError(f"{path}: can not be read as JSON: {text}") from error
+        raise DataError(f"{path}: cannot be read as JSON: {text}") from error
     labels = content.get("labels") if isinstance(content, Mapping) else None
     if not isinstance(labels, list):
         raise DataError(f'{path}: no list "labels" in it; is it the file of Mapillary Vistas?')

@@ -6,7 +6,7 @@
 
 `pascal_context` has 60 classes, 0 among them; nothing but 255 is ignored. `pascal_context_59` is
 the protocol of most papers: 0 is ignored, v is class v - 1. ROOT is the folder PASCAL_Context, or
-the one that holds it. There is no test split: papers score the 5105 pictures of val.
+the one that holds it. There is no test split: papers score the 5105 images of val.
 
 Source: Mottaghi et al., "The Role of Context for Object Detection and Semantic Segmentation in
 the Wild", CVPR 2014.
@@ -48,7 +48,7 @@ SPEC, SPEC_59 = _specs()
 
 
 def list_items(root: Path, split: str) -> Items:
-    """The pictures of "train" or "val" by name.
+    """The images of "train" or "val" by name.
 
     Raises DataError for the test split, a missing folder, an empty split, and an image without
     label.

@@ -46,7 +46,7 @@ def check_evaluation(args: argparse.Namespace, items: Sequence[Item], images: in
 
 
 def check_pictures(args: argparse.Namespace, workers: int, batch_size: int, pictures: int) -> None:
-    """As `check_training`, for the square pictures of a classifier."""
+    """As `check_training`, for the square images of a classifier."""
     amount = _batch_bytes((args.img_size, args.img_size), batch_size, False)
     flags = "--bs_trn, --bs_val or --img_size"
     check_room(workers, amount, math.ceil(pictures / batch_size), flags)

@@ -20,7 +20,7 @@ from datasets.uniform import Entry
 T = TypeVar("T")
 Tail = Literal["pad", "drop", "keep"]
 
-MAX_REPEATS = 64  # of a picture in one step
+MAX_REPEATS = 64  # of an image in one step
 _SHUFFLE = 1 << 21  # stream of the shuffle, apart from those of `datasets.uniform`
 
 
@@ -73,7 +73,7 @@ def split_over_ranks(
 
 
 def check_batch(count: int, batch_size: int, world: int) -> None:
-    """Raise ValueError when one step would show the `count` pictures of an epoch absurdly often.
+    """Raise ValueError when one step would show the `count` images of an epoch absurdly often.
 
     A few times is fine: padding fills the batches of a small set with other augmentations of it.
     """
@@ -81,7 +81,7 @@ def check_batch(count: int, batch_size: int, world: int) -> None:
     if step > MAX_REPEATS * count:
         raise ValueError(
             f"--bs_trn {batch_size} x {world} processes: a step would show each of the {count} "
-            f"pictures of an epoch {step // count} times; at most {MAX_REPEATS} times work: "
+            f"images of an epoch {step // count} times; at most {MAX_REPEATS} times work: "
             f"--bs_trn {max(MAX_REPEATS * count // world, 1)} or less"
         )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a data set is made of: classes, colours, raw ids, and one record a picture.
+"""What a data set is made of: classes, colours, raw ids, and one record an image.
 
 The class tables are `labels/*.csv` with the columns id, train_id, name, r, g, b. A raw id is
 the number stored in a label file, a train id (0..K-1, or the ignore label) what networks see.
@@ -50,7 +50,7 @@ class AutoLabel:
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One picture of a split.
+    """One image of a split.
 
     name: relative, without suffix, unique in its split; sub-folders are kept and return in the
     names of output files. label: None where there is no ground truth. auto: set where a network
@@ -148,7 +148,7 @@ class DatasetSpec:
         for name, raw in zip(self.class_names, self.train_id_to_id, strict=True):
             if raw not in WRITTEN_IDS:
                 raise UserError(
-                    f"{self.name}: class {name} has the id {raw}, which a file of ids can not "
+                    f"{self.name}: class {name} has the id {raw}, which a file of ids cannot "
                     f"hold ({WRITTEN_IDS[0]}..{WRITTEN_IDS[-1]}); give it another one under ids:"
                 )
         is_wide = max(self.train_id_to_id) >= NUM_RAW_IDS

@@ -89,7 +89,7 @@ def write_synthetic(
     """Write the set to `root`; False when it is there already.
 
     size: (H, W) in pixels. `force` replaces a synthetic set made with other arguments.
-    Raises UserError for a folder that holds anything else, and for one that can not be written.
+    Raises UserError for a folder that holds anything else, and for one that cannot be written.
     """
     plan = Plan(size=size, train=train, val=val, test=test, coarse=coarse, seed=seed)
     wanted = plan.manifest()
@@ -106,7 +106,7 @@ def write_synthetic(
                 shutil.rmtree(root)
             os.replace(part, root)
     except OSError as error:
-        raise UserError(f"{root}: the synthetic set can not be written: {error}") from error
+        raise UserError(f"{root}: the synthetic set cannot be written: {error}") from error
     log(
         f"{root}: {plan.train} train, {plan.val} val, {plan.test} test, {plan.coarse} coarse scenes"
     )

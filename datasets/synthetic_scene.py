@@ -32,7 +32,7 @@ class Stage:
     """Things to paint, each with its layer and its depth in metres.
 
     Every thing draws from a generator of its own: how much detail one has, which depends on the
-    size of the picture, changes nothing about the others.
+    size of the image, changes nothing about the others.
     """
 
     seed: tuple[int, ...]
@@ -52,7 +52,7 @@ class Stage:
 def render(seed: Sequence[int], height: int, width: int) -> tuple[Picture, Picture]:
     """A scene: image (H, W, 3) uint8 RGB and raw Cityscapes label ids (H, W) uint8."""
     rng = np.random.default_rng(list(seed))
-    factor = 2 if height * width <= 512 * 1024 else 1  # small pictures: smooth the stairs
+    factor = 2 if height * width <= 512 * 1024 else 1  # small images: smooth the stairs
     canvas = _canvas(rng, height * factor, width * factor)
     street = _street(rng)
     crossing = float(rng.uniform(18, 45)) if rng.random() < 0.45 else None

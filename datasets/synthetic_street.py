@@ -180,7 +180,7 @@ def paint_front(
     canvas: Canvas, rng: Rng, corners: list[Point], metres: tuple[float, float], color: Color,
     brightness: float,
 ) -> None:  # fmt: skip
-    """A front of (width, height) metres: windows when it is large enough in the picture."""
+    """A front of (width, height) metres: windows when it is large enough in the image."""
     pixels = canvas.visible_pixels(corners)
     if pixels < 1:
         return

@@ -133,7 +133,7 @@ def _end(tags: Tags, offsets: int, counts: int) -> int:
 
 
 def exif_orientation(content: bytes) -> int | None:
-    """The orientation that EXIF data name; None where they do not, or can not be read."""
+    """The orientation that EXIF data name; None where they do not, or cannot be read."""
     try:
         tags = read_tags(io.BytesIO(content.removeprefix(EXIF_START)), (ORIENTATION,))
     except (SyntaxError, OSError, ValueError, OverflowError, struct.error):

@@ -69,7 +69,7 @@ def stamp(path: Path) -> Stamp:
     try:
         stat = path.stat()
     except OSError as error:
-        raise DataError(f"{path}: can not be read: {error.strerror}") from error
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     return stat.st_size, stat.st_mtime_ns
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures at the scales of a multi-scale test, each made from the file as it was read."""
+"""Images at the scales of a multi-scale test, each made from the file as it was read."""
 
 from __future__ import annotations
 

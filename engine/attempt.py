@@ -83,7 +83,7 @@ def _memory_text(device: torch.device, said: str) -> str:
     reason = " ".join(said.split("\n", 1)[0].split())[:160]
     return (
         f"not enough {place} ({reason}); --slide_crop H,W --slide_stride H,W, fewer scales or "
-        "a smaller picture need less"
+        "a smaller image need less"
     )
 
 

@@ -20,7 +20,7 @@ from network.outputs import AUX
 AUXILIARY_HEADS = ("auxiliary_head", "dsn")  # parts of networks, as published files call them
 OCR_AUXILIARY = "aux_head"  # its scores also say where the regions are: never frozen
 DECLARED = "auxiliary_parts"
-PROBE = (2, 3, 1024, 1024)  # a batch of pictures that is large enough for every network
+PROBE = (2, 3, 1024, 1024)  # a batch of images that is large enough for every network
 
 
 def freeze_auxiliary(net: nn.Module) -> None:

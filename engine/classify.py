@@ -25,8 +25,8 @@ from network.outputs import PRED
 class ClassSummary:
     """What an evaluation found, the same on every rank.
 
-    `loss` is the mean cross entropy of all pictures. `unreadable` holds one line a file,
-    "name: reason"; these pictures are in no score. `not_finite` pictures had NaN or infinite
+    `loss` is the mean cross entropy of all images. `unreadable` holds one line a file,
+    "name: reason"; these images are in no score. `not_finite` images had NaN or infinite
     scores.
     """
 
@@ -45,7 +45,7 @@ class ClassSummary:
     def line(self) -> str:
         """The scores in one line, in percent."""
         text = f"top-1 {100 * self.scores.top1:.2f}, top-5 {100 * self.scores.top5:.2f}, "
-        text += f"loss {self.loss:.4f}, {self.num_images} pictures"
+        text += f"loss {self.loss:.4f}, {self.num_images} images"
         text += f", {len(self.unreadable)} not read" if self.unreadable else ""
         return text + (f"; NaN or infinite scores in {self.not_finite}" if self.not_finite else "")
 
@@ -54,7 +54,7 @@ class ClassSummary:
         return {"top1": self.scores.top1, "top5": self.scores.top5}
 
     def as_dict(self, class_names: tuple[str, ...]) -> dict[str, Any]:
-        """The content of results.json; a class without pictures has recall None."""
+        """The content of results.json; a class without images has recall None."""
         recall = self.scores.recall.tolist()
         return {
             "top1": self.scores.top1,
@@ -93,9 +93,9 @@ def evaluate_classifier(
     named: set[str] | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> ClassSummary:
-    """Score every picture of `loader` once; `net` is in eval mode.
+    """Score every image of `loader` once; `net` is in eval mode.
 
-    `all_reduce` sums a tensor over the ranks, `gather` collects objects. Files that can not be
+    `all_reduce` sums a tensor over the ranks, `gather` collects objects. Files that cannot be
     read are logged unless `named` has them, listed and left out of the scores; UserError if that
     leaves none.
     """
@@ -111,7 +111,7 @@ def evaluate_classifier(
             if batch.names:
                 batch = batch.to(device)
                 logits = _logits(net, batch.images, autocast, channels_last)
-                assert batch.labels is not None, "pictures without classes"
+                assert batch.labels is not None, "images without classes"
                 loss_sum += criterion(logits, batch.labels).double() * len(batch.names)
                 counts.update(logits, batch.labels)
                 not_finite += (~torch.isfinite(logits).all(dim=1)).sum()

@@ -30,7 +30,7 @@ from runtime.outcome import stop_between
 from runtime.precision import Precision
 from runtime.runlog import RunLog
 
-IGNORE = -1  # no picture has this class
+IGNORE = -1  # no image has this class
 EVAL_FACTS = ("img_size", "crop_pct", "interpolation")  # how the scores of a file were obtained
 
 
@@ -49,7 +49,7 @@ def mixing(args: argparse.Namespace) -> Mixing:
 
 
 class Classification:
-    """Classes of whole pictures."""
+    """Classes of whole images."""
 
     best_by, best_name = "top1", "top-1"
 
@@ -59,7 +59,7 @@ class Classification:
         self.skip = open_skip_list(cfg)
         self.train = data.pictures(cfg, self.spec, "train", self.skip)
         self.val = data.pictures(cfg, self.spec, "val", self.skip)
-        self.unreadable = UnreadableLog(log.msg_any_rank, "another picture takes its place")
+        self.unreadable = UnreadableLog(log.msg_any_rank, "another image takes its place")
         mix = mixing(args)
         self.mixer = BatchMixer(mix, self.num_classes, args.bs_trn) if mix.is_on else None
 
@@ -74,25 +74,25 @@ class Classification:
         return self.spec.class_names
 
     def prepare(self, batch: Batch, epoch: int) -> Batch:
-        """Note unreadable files, mix the pictures."""
+        """Note unreadable files, mix the images."""
         self.unreadable.note(batch)
         return batch if self.mixer is None else self.mixer(batch, epoch)
 
     def dump_augmentations(self, out_dir: Path) -> int:
-        """Write augmented training pictures; returns how many."""
+        """Write augmented training images; returns how many."""
         return data.dump_augmentations(self.args, self.train, out_dir)
 
     def train_loader(self) -> tuple[DataLoader[Batch], EpochSampler]:
-        """Augmented pictures of this rank, and what draws them."""
-        self.log.msg(f"{len(self.train)} training, {len(self.val)} validation pictures")
+        """Augmented images of this rank, and what draws them."""
+        self.log.msg(f"{len(self.train)} training, {len(self.val)} validation images")
         if self.skip is not None:
-            self.log.msg(f"{len(self.skip.met)} pictures left out by {self.skip.path}")
+            self.log.msg(f"{len(self.skip.met)} images left out by {self.skip.path}")
             if unknown := self.skip.unknown_text():
                 self.log.msg(f"warning: {unknown}")
         return data.make_train_loader(self.args, self.train, self.world.rank, self.world.size)
 
     def header(self) -> dict[str, Any]:
-        """Architecture, options, classes, and the size of evaluated pictures."""
+        """Architecture, options, classes, and the size of evaluated images."""
         args = self.args
         return {
             "task": "classify",
@@ -113,7 +113,7 @@ class Classification:
     def validation(
         self, state: TrainState, precision: Precision
     ) -> Callable[[int], dict[str, float]]:
-        """Scores of the validation pictures."""
+        """Scores of the validation images."""
         return ClassValidation(self, state, precision)
 
     def fingerprint(self) -> dict[str, object]:
@@ -127,7 +127,7 @@ class ClassValidation:
 
     def __init__(self, task: Classification, state: TrainState, precision: Precision) -> None:
         self.task, self.state, self.precision = task, state, precision
-        self.named: set[str] = set()  # unreadable pictures that the log has named
+        self.named: set[str] = set()  # unreadable images that the log has named
         limit = build.TEST_MODE_IMAGES if task.args.test_mode else None
         world = task.world
         self.loader = data.make_eval_loader(
@@ -161,9 +161,7 @@ class ClassValidation:
         log.msg(f"this : [{unit} {number}], {summary.line()}; best top-1 {shown}")
         replaced = sum(distributed.gather_objects(task.unreadable.count))
         if replaced:
-            log.msg(
-                f"{replaced} training pictures could not be read so far; others took their place"
-            )
+            log.msg(f"{replaced} training images could not be read so far; others took their place")
         return values
 
 
@@ -197,7 +195,7 @@ class ClassEvaluation:
     """One evaluation of a classifier: what `eval.py` runs.
 
     `facts` are the entries of a checkpoint of this program ({} for foreign files): its classes
-    must be those of the folders, its picture size holds where the user names none.
+    must be those of the folders, its image size holds where the user names none.
     """
 
     def __init__(

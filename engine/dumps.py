@@ -22,7 +22,7 @@ from reports.submission import SubmissionSink
 from reports.worst import WorstSink
 from runtime.runlog import RunLog
 
-PICTURES = "best_images"  # folder of the dumped pictures and their pages
+PICTURES = "best_images"  # folder of the dumped images and their pages
 
 
 @dataclass(frozen=True, kw_only=True)

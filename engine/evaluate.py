@@ -55,7 +55,7 @@ class _Tally:
     unreadable: list[str] = field(default_factory=list)
 
     def note(self, what: str, name: str, reason: str, log: Log | None) -> None:
-        """List a picture that is `what`: not read, not predicted."""
+        """List an image that is `what`: not read, not predicted."""
         line = f"{name}: {reason}"
         self.unreadable.append(line)
         if log is not None:
@@ -98,7 +98,7 @@ def evaluate(
     `autocast`. `all_reduce` sums a tensor over the ranks, `gather` collects objects: the loop
     is the same on one rank and on many, and collective on many. A file that could not be read
     is logged and listed, UserError if none could be; so is one that a sink cannot store, unless the
-    disk is full. With `skip_refused` so is a picture that the network refuses with a UserError, as
+    disk is full. With `skip_refused` so is an image that the network refuses with a UserError, as
     too small, or that memory does not suffice for. `progress(batches done, batches or None)`
     follows each batch. With `metrics=False` a sink is not given what it has already, and images
     that all sinks have do not go through the network; with metrics all are stored anew.
@@ -217,7 +217,7 @@ def _count(
 
 
 def _note_not_finite(top: Tensor, batch: Batch, tally: _Tally, log: Log | None) -> None:
-    """Count pictures whose largest scores (B, H, W) are NaN or infinite; a line for the first."""
+    """Count images whose largest scores (B, H, W) are NaN or infinite; a line for the first."""
     broken = (~torch.isfinite(top).flatten(1).all(dim=1)).tolist()
     if any(broken) and not tally.not_finite and log is not None:
         name = batch.names[broken.index(True)]

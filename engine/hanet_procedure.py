@@ -11,7 +11,7 @@ from engine.windows_hanet import PUBLISHED_TILE, hanet_pooling, hanet_sliding
 
 
 def hanet_infer(args: argparse.Namespace, infer: Infer) -> Infer:
-    """HANet's average over scales and mirrored pictures, in windows or of whole pictures."""
+    """HANet's average over scales and mirrored images, in windows or of whole images."""
     flip = not args.no_flip
     if args.inference_mode == "pooling":
         return hanet_pooling(infer, args.scales, flip=flip)

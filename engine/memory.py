@@ -40,11 +40,11 @@ def batch_bytes(args: argparse.Namespace, num_classes: int) -> int:
 
 
 def check_memory(args: argparse.Namespace, num_classes: int, device: torch.device) -> None:
-    """Raise UserError when a batch or the loader processes can not fit, whatever the network."""
+    """Raise UserError when a batch or the loader processes cannot fit, whatever the network."""
     host = host_memory()
     is_cuda = device.type == "cuda"
     limit = torch.cuda.get_device_properties(device).total_memory if is_cuda else host
-    is_known = args.task == "classify" or not args.full_crop_training  # that is as the pictures
+    is_known = args.task == "classify" or not args.full_crop_training  # that is as the images
     need = batch_bytes(args, num_classes) if is_known else 0
     if need > min(limit, host):
         size = f"--img_size {args.img_size}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens to a batch of labelled pictures between loader and network: mixup, cutmix.
+"""What happens to a batch of labelled images between loader and network: mixup, cutmix.
 
 Mixing draws from NumPy's global generator of the main process, whose state every checkpoint
 holds: a resumed run mixes as an uninterrupted one would have.
@@ -18,10 +18,10 @@ from transforms.imagenet import load_timm
 
 @dataclass(frozen=True, kw_only=True)
 class Mixing:
-    """How pictures of a batch are blended; the defaults are the published recipe's.
+    """How images of a batch are blended; the defaults are the published recipe's.
 
     mixup, cutmix: alpha of the Beta distribution of the share, 0 switches off. cutmix_minmax:
-    smallest and largest side of the pasted box as shares of the picture. prob: how often a batch
+    smallest and largest side of the pasted box as shares of the image. prob: how often a batch
     is mixed at all. switch_prob: how often by cutmix when both are on. mode: one share for the
     whole `batch`, for each `pair`, or each `elem`. off_epoch: no mixing from this epoch on.
     smoothing: label smoothing, part of the mixed targets.
@@ -39,17 +39,17 @@ class Mixing:
 
     @property
     def is_on(self) -> bool:
-        """Whether pictures are mixed in any epoch."""
+        """Whether images are mixed in any epoch."""
         return self.mixup > 0 or self.cutmix > 0 or self.cutmix_minmax is not None
 
 
 class BatchMixer:
-    """Turns labels (B,) into mixed targets (B, K) and pictures into their blends, by timm."""
+    """Turns labels (B,) into mixed targets (B, K) and images into their blends, by timm."""
 
     def __init__(self, mixing: Mixing, num_classes: int, batch_size: int) -> None:
         if batch_size % 2:
             raise UserError(
-                f"--bs_trn {batch_size}: mixup and cutmix pair the pictures of a batch; take an "
+                f"--bs_trn {batch_size}: mixup and cutmix pair the images of a batch; take an "
                 "even number, or switch both off (--mixup 0 --cutmix 0)"
             )
         self.off_epoch = mixing.off_epoch

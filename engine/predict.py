@@ -6,13 +6,13 @@
 
 Every procedure returns a dict whose "pred" holds scores (B, K, H, W), float32, such that
 softmax(scores) are the class probabilities: mean logits, or the logarithm of mean
-probabilities. All other entries are finished pictures of the last plain pass: `attn_*`
+probabilities. All other entries are finished images of the last plain pass: `attn_*`
 (B, 1, h, w) in 0..1, `pred_*` (B, h, w) uint8 class ids and `gate_*` (B, C, h) in 0..1. At
 most two score maps of the size of a pass live at once, besides what the network itself holds
 during its forward.
 
 `scores_of(infer, Inputs(...))` also brings the scores to the size of the file, and takes the
-pictures of other scales from the file itself, where a data set resizes images for the network.
+images of other scales from the file itself, where a data set resizes images for the network.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Infer = Callable[[Tensor, Tensor | None], dict[str, Tensor]]
 Average = Literal["logits", "probs"]
 
 Refine = Callable[[dict[str, Tensor]], Tensor]  # outputs of the network -> scores
-Resizer = Callable[[Tensor, float], Tensor]  # pictures (B, H, W, 3) uint8 at another scale
+Resizer = Callable[[Tensor, float], Tensor]  # images (B, H, W, 3) uint8 at another scale
 
 OUTSIDE_ROW = -1.0  # row position of padding, as in transforms.sample
 CLASS_CHUNK = 4  # classes resized at a time, so that no third full-size map is made
@@ -51,7 +51,7 @@ class Inputs:
 
     images (B, 3, H, W) and rows (B, H) as the network takes them. size: (height, width) of the
     wanted scores, that of `images` by default. originals: (B, height, width, 3) uint8, the
-    pictures `images` were resized from; None where they were not resized.
+    images `images` were resized from; None where they were not resized.
     """
 
     images: Tensor
@@ -108,7 +108,7 @@ def whole(net: nn.Module, return_all: bool = False, refine: Refine | None = None
 
 
 class Beside:
-    """`infer`, whose results also hold what `pictures(images, rows)` gives; no scores."""
+    """`infer`, whose results also hold what `images(images, rows)` gives; no scores."""
 
     def __init__(self, infer: Infer, pictures: Infer) -> None:
         self.infer, self.pictures = infer, pictures
@@ -137,7 +137,7 @@ class Averaged:
 
     One sum for all views: flip and multi_scale around each other merge into one Averaged, so
     that they need no more memory together than alone. `resize` makes the input of another scale
-    from the original pictures; without it, or without originals, the input is resized.
+    from the original images; without it, or without originals, the input is resized.
     """
 
     def __init__(
@@ -212,7 +212,7 @@ def multi_scale(
     """Mean of the scores over input scales, each resized back to the size of the image.
 
     The input of scale s has round(size * s) pixels a side, bilinear; with `resize` it is made
-    from the picture as it was read (`Inputs.originals`). Pictures are those of the last scale.
+    from the image as it was read (`Inputs.originals`). Images are those of the last scale.
     ValueError unless every scale is positive.
     """
     if not scales or any(scale <= 0 for scale in scales):
@@ -265,7 +265,7 @@ def slide(
 
 
 def check_stride(crop: tuple[int, int], stride: tuple[int, int]) -> None:
-    """Raise ValueError unless windows of `crop` at every `stride` pixels cover a picture."""
+    """Raise ValueError unless windows of `crop` at every `stride` pixels cover an image."""
     if any(not 0 < step <= side for side, step in zip(crop, stride, strict=True)):
         raise ValueError(
             f"--slide_stride {stride[0]},{stride[1]} must lie between 1 and "
@@ -283,9 +283,9 @@ def without_rows(infer: Infer) -> Infer:
 
 
 def padded(infer: Infer, least: tuple[int, int]) -> Infer:
-    """Pictures smaller than `least` (height, width) get zeros at the right and the bottom.
+    """Images smaller than `least` (height, width) get zeros at the right and the bottom.
 
-    Scores are cut back to the picture, before any averaging around this one. Only "pred" is
+    Scores are cut back to the image, before any averaging around this one. Only "pred" is
     returned.
     """
 
@@ -330,7 +330,7 @@ def _resized_input(
 
 
 def _rename_plain_pass(pictures: dict[str, Tensor], scale: float) -> None:
-    """The picture of the pass itself carries the scale its input had."""
+    """The image of the pass itself carries the scale its input had."""
     key = pred_key(scale)
     if pred_key(1.0) in pictures and key not in pictures:
         pictures[key] = pictures.pop(pred_key(1.0))

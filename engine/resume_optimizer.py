@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# What an optimiser keeps of each parameter and can not do without.
+# What an optimiser keeps of each parameter and cannot do without.
 KEPT: dict[type, tuple[str, ...]] = {
     torch.optim.SGD: (),
     torch.optim.Adam: ("step", "exp_avg", "exp_avg_sq"),

@@ -2,7 +2,7 @@
 """Which settings a resumed training takes over, and which it refuses: every flag and key, once.
 
 docs/checkpoints.md explains the tables; `tests/engine/test_resume_rules.py` holds them against the
-parser and the configuration tree, so that a new flag can not be forgotten.
+parser and the configuration tree, so that a new flag cannot be forgotten.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ APPLIED = names("""
     LOSS.CLASS_WEIGHTS LOSS.HANET_WEIGHTS LOSS.IMAGE_MEAN LOSS.BATCH_BORDER_WEIGHTS
     LOSS.HISTOGRAM_OFFICIAL
 """)
-# They say which pictures an epoch draws, and how many a step takes: inside an epoch its rest would
-# be another one, with pictures twice or not at all.
+# They say which images an epoch draws, and how many a step takes: inside an epoch its rest would
+# be another one, with images twice or not at all.
 BETWEEN_EPOCHS = names("""
     bs_trn accum_steps class_uniform_pct class_uniform_tile maxSkip scf coarse_boost_classes
     custom_coarse_dropout_classes custom_coarse_prob mask_out_cityscapes only_coarse

@@ -54,7 +54,7 @@ class Task(Protocol):
         """What the network sees of a batch that is on the device."""
 
     def dump_augmentations(self, out_dir: Path) -> int:
-        """Write augmented training pictures; returns how many."""
+        """Write augmented training images; returns how many."""
 
     def train_loader(self) -> tuple[DataLoader[Batch], EpochSampler]:
         """Batches of this rank, and what draws them."""

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HANet's inference: resized 8-bit pictures, whole or in windows that grow with the scale.
+"""HANet's inference: resized 8-bit images, whole or in windows that grow with the scale.
 
     infer = hanet_sliding(whole(net), (0.5, 1.0, 2.0), tile=(1024, 1024), overlap=1 / 3)
     scores = infer(images, rows)["pred"]
 
 It differs from `predict.multi_scale(predict.slide(...))` in three ways that scores depend on: the
-8-bit picture is resized, with Pillow's filters; a window has the side of the tile times
+8-bit image is resized, with Pillow's filters; a window has the side of the tile times
 max(scale, 1); and the first window of an axis starts at a multiple of the stride that is
 rounded up. Row positions follow: each window sees the rows it shows.
 
@@ -28,7 +28,7 @@ from transforms.normalize import denormalize, to_tensor
 from transforms.resample import Filter, resample_image, resample_rows, whole
 
 PUBLISHED_TILE = (1024, 1024)  # pixels at scale 1 and below
-OneView = Callable[[Tensor, Tensor | None], Tensor]  # a scaled picture, its rows -> scores
+OneView = Callable[[Tensor, Tensor | None], Tensor]  # a scaled image, its rows -> scores
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def axis_windows(length: int, side: int, overlap: float) -> list[tuple[int, int]
 
 
 def window_boxes(size: tuple[int, int], tile: tuple[int, int], overlap: float) -> list[Box]:
-    """Windows of `tile` (H, W) over a picture of `size` (H, W), column by column."""
+    """Windows of `tile` (H, W) over an image of `size` (H, W), column by column."""
     rows = axis_windows(size[0], tile[0], overlap)
     columns = axis_windows(size[1], tile[1], overlap)
     return [Box(top, left, bottom, right) for left, right in columns for top, bottom in rows]
@@ -80,7 +80,7 @@ def official_count(boxes: Sequence[Box], size: tuple[int, int], num_classes: int
         count[box.top : box.bottom, box.left : box.right] += 1
     if not bool(count.all()):
         raise UserError(
-            f"--sliding_official divides by zero for a picture of {size[1]}x{size[0]} (width x "
+            f"--sliding_official divides by zero for an image of {size[1]}x{size[0]} (width x "
             f"height) and {num_classes} classes; leave it out, the true count has no such limit"
         )
     return count
@@ -89,7 +89,7 @@ def official_count(boxes: Sequence[Box], size: tuple[int, int], num_classes: int
 def _tiled(
     infer: Infer, tile: tuple[int, int], overlap: float, batch_windows: int, official: bool
 ) -> OneView:
-    """Scores of one scaled picture: logits summed over its windows, divided by their number."""
+    """Scores of one scaled image: logits summed over its windows, divided by their number."""
 
     def one_view(picture: Tensor, rows: Tensor | None) -> Tensor:
         size = picture.shape[-2], picture.shape[-1]
@@ -113,7 +113,7 @@ def _tiled(
 def _cut(
     picture: Tensor, rows: Tensor | None, boxes: Sequence[Box]
 ) -> tuple[Tensor, Tensor | None]:
-    """The windows of one picture as a batch, and the rows that each of them shows."""
+    """The windows of one image as a batch, and the rows that each of them shows."""
     windows = [picture[:, :, box.top : box.bottom, box.left : box.right] for box in boxes]
     if rows is None:
         return torch.cat(windows), None
@@ -121,7 +121,7 @@ def _cut(
 
 
 def _one_pass(infer: Infer) -> OneView:
-    """Scores of one scaled picture in a single pass."""
+    """Scores of one scaled image in a single pass."""
 
     def one_view(picture: Tensor, rows: Tensor | None) -> Tensor:
         return infer(picture, rows)[PRED]
@@ -130,11 +130,11 @@ def _one_pass(infer: Infer) -> OneView:
 
 
 class ScaledPictures:
-    """Mean of the scores of resized and mirrored pictures, each picture of a batch alone.
+    """Mean of the scores of resized and mirrored images, each image of a batch alone.
 
-    `views` has one entry a scale: the scale, and what gives the scores of a picture of that size.
-    Pictures are made again from the network input and resized as 8 bit, so the input must be a
-    normalised 8-bit picture, as all loaders give.
+    `views` has one entry a scale: the scale, and what gives the scores of an image of that size.
+    Images are made again from the network input and resized as 8 bit, so the input must be a
+    normalised 8-bit image, as all loaders give.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ def hanet_sliding(
     batch_windows: int = 1,
     official: bool = False,
 ) -> Infer:
-    """Mean logits over scales, mirrored pictures and overlapping windows.
+    """Mean logits over scales, mirrored images and overlapping windows.
 
     tile: (H, W) pixels at scale 1 and below. overlap: share of a window, 0..1. batch_windows:
     windows that go through the network together. official: divide by the published count, see
@@ -219,10 +219,10 @@ def hanet_pooling(
     flip: bool = True,
     out_size: tuple[int, int] | None = None,
 ) -> Infer:
-    """Mean probabilities of whole pictures over scales and mirrored pictures.
+    """Mean probabilities of whole images over scales and mirrored images.
 
-    out_size: (H, W) at which they are averaged and returned, by default that of the picture.
-    # differs: the published size is 1024 x 2048 whatever the picture.
+    out_size: (H, W) at which they are averaged and returned, by default that of the image.
+    # differs: the published size is 1024 x 2048 whatever the image.
     """
     views = [(scale, _one_pass(infer)) for scale in scales]
     return ScaledPictures(views, flip=flip, kernel="bicubic", average="probs", out_size=out_size)

@@ -64,7 +64,7 @@ def add_classification(add: Callable[..., object]) -> None:
         "--repeated_aug",
         type=number(int, 1, 1000),
         default=1,
-        help="augmentations of a drawn picture",
+        help="augmentations of a drawn image",
     )
     add("--mixup", type=rate, default=0.8, help="alpha of mixup, 0 for none")
     add("--cutmix", type=rate, default=1.0, help="alpha of cutmix, 0 for none")
@@ -147,6 +147,6 @@ def _check_values(args: argparse.Namespace, given: set[str]) -> None:
     is_training = args.eval is None
     if is_training and _mixes(args) and args.bs_trn % 2:
         raise UserError(
-            f"--bs_trn {args.bs_trn}: mixup and cutmix pair the pictures of a batch; take an even "
+            f"--bs_trn {args.bs_trn}: mixup and cutmix pair the images of a batch; take an even "
             "number, or switch both off (--mixup 0 --cutmix 0)"
         )

@@ -38,7 +38,7 @@ def add_data(add: Callable[..., object]) -> None:
         help="trainval: train on val too (camvid then validates on test, kitti on all)",
     )
     add("--maxSkip", type=number(int, 0, 1000), default=0, help="cityscapes: add frames +-N")
-    add("--scf", action="store_true", help="kitti: pictures of double size")
+    add("--scf", action="store_true", help="kitti: images of double size")
     add("--no_pos_dataset", action="store_true", help="batches without row positions, no aux loss")
     add(
         "--num_workers",
@@ -72,7 +72,7 @@ def add_augmentation(add: Callable[..., object]) -> None:
     add("--scale_max", type=number(float, 0.01, 16), default=2.0, help="largest random scale")
     add("--pre_size", type=pixels, help="long edge before the random scale, px")
     add("--pre_size_of", choices=("long", "short"), default="long", help="edge of --pre_size")
-    add("--crop_nopad", action="store_true", help="enlarge pictures below the crop, do not pad")
+    add("--crop_nopad", action="store_true", help="enlarge images below the crop, do not pad")
     add("--rrotate", type=number(float, 0, 180), default=0.0, help="largest rotation, degrees")
     add("--color_aug", type=fraction, default=0.25, help="colour jitter strength, 0 disables")
     add("--gblur", action="store_true", help="gaussian blur")

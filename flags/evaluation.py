@@ -56,7 +56,7 @@ def add_evaluation(add: Callable[..., object]) -> None:
     add("--log_msinf_to_tb", action="store_true", help="its scores and previews to TensorBoard")
     add("--no_metrics", action="store_true", help="dump only, read no label")
     add("--dump_assets", action="store_true", help="write attention, confidence and error maps")
-    add("--dump_attention", action="store_true", help="HANet: gates over height as pictures")
+    add("--dump_attention", action="store_true", help="HANet: gates over height as images")
     add("--dump_all_images", action="store_true", help="write every image, not every tenth part")
     _add_outlines(add)
     add(

@@ -75,11 +75,11 @@ def add_hanet_evaluation(add: Callable[..., object]) -> None:
         "--inference_mode",
         "-im",
         choices=(WHOLE, SLIDING, POOLING),
-        help="HANet's windows or whole pictures over --scales; whole: one pass",
+        help="HANet's windows or whole images over --scales; whole: one pass",
     )
     add("--scales", type=scales, default=(0.5, 1.0, 2.0), help="their scales")
     add("--single_scale", action="store_true", help="scale 1 only")
-    add("--no_flip", action="store_true", help="without the mirrored picture")
+    add("--no_flip", action="store_true", help="without the mirrored image")
     add(
         "--sliding_overlap",
         type=number(float, 0, 0.95),
@@ -90,7 +90,7 @@ def add_hanet_evaluation(add: Callable[..., object]) -> None:
     add("--split", choices=tuple(SPLITS), help="another spelling of --eval")
     add("--split_count", type=positive_int, default=1, help="number of parts of the images")
     add("--split_index", type=non_negative_int, default=0, help="the part to evaluate, from 0")
-    add("--dump_images", action="store_true", help="rgb, pred, compose and diff pictures")
+    add("--dump_images", action="store_true", help="rgb, pred, compose and diff images")
     add("--ckpt_path", type=file_name, metavar="DIR", help="results go to CKPT_PATH/EXP_NAME/SPLIT")
     add("--exp_name", type=file_name, metavar="NAME", help="see --ckpt_path")
 
@@ -127,7 +127,7 @@ def drop_own_rate(args: argparse.Namespace) -> list[str]:
 
 
 def averages(args: argparse.Namespace) -> bool:
-    """Whether HANet's own averaging over scales and mirrored pictures is asked for."""
+    """Whether HANet's own averaging over scales and mirrored images is asked for."""
     return args.inference_mode in (SLIDING, POOLING)
 
 
@@ -260,7 +260,7 @@ def check_hanet(args: argparse.Namespace) -> None:
         for flag in taken:
             raise UserError(
                 f"--{flag}: --inference_mode {args.inference_mode} has windows, --scales and "
-                "the mirrored picture of its own (--single_scale and --no_flip end these)"
+                "the mirrored image of its own (--single_scale and --no_flip end these)"
             )
     if args.split and args.eval != SPLITS[args.split]:
         raise UserError(f"--split {args.split} and --eval {args.eval} exclude each other")

@@ -234,7 +234,7 @@ def check_settings(args: argparse.Namespace, cfg: Config) -> None:
         )
     if cfg.MODEL.batch_attention == "training" and args.bs_trn == 1 and not args.resume:
         raise UserError(
-            "MODEL.batch_attention=training has no effect with --bs_trn 1: pictures attend to "
+            "MODEL.batch_attention=training has no effect with --bs_trn 1: images attend to "
             "the others of their own process, and there are none; take --bs_trn 2 or leave it out"
         )
 

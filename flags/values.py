@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
 
 
 COUNT = 10**9  # largest number of images, steps, epochs
-SIDE = 16384  # largest side of a picture, a crop or a window in pixels: 3 GiB as numbers
+SIDE = 16384  # largest side of an image, a crop or a window in pixels: 3 GiB as numbers
 FACTOR = 1e6  # largest weight or factor
 RATE = 1000.0  # largest learning rate or decay
 BATCH = 65536  # largest number of images in one batch of a process

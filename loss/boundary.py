@@ -52,7 +52,7 @@ def weighted_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 def moved_scores(scores: Tensor, mask_logits: Tensor, direction_logits: Tensor) -> Tensor:
     """Scores (B, K, H, W), at boundary pixels those of the neighbour one step to the inside.
 
-    Neighbours beyond the picture are the nearest pixel in it. The gradient goes to `scores`.
+    Neighbours beyond the image are the nearest pixel in it. The gradient goes to `scores`.
     """
     height, width = scores.shape[2:]
     is_boundary = mask_logits[:, 1] > ACCEPTED  # a logit, as published, not a probability

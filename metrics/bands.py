@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scores of the four height bands of a picture: Upper, Mid 1, Mid 2 and Lower.
+"""Scores of the four height bands of an image: Upper, Mid 1, Mid 2 and Lower.
 
 Rows are cut at q, 2q and 3q with q = H // 4, so the last band holds what the division leaves.
 
@@ -26,9 +26,9 @@ def band_slices(height: int) -> list[slice]:
 def band_confusion(
     pred: Tensor, label: Tensor, num_classes: int, ignore_label: int | None = None
 ) -> Tensor:
-    """Confusion matrices of one picture, a band each: (H, W) twice -> (4, K, K) int64.
+    """Confusion matrices of one image, a band each: (H, W) twice -> (4, K, K) int64.
 
-    Their sum is the matrix of the picture. Raises ValueError as `confusion_matrix`.
+    Their sum is the matrix of the image. Raises ValueError as `confusion_matrix`.
     """
     if pred.shape != label.shape:
         raise ValueError(f"prediction {tuple(pred.shape)} and label {tuple(label.shape)} differ")

@@ -5,7 +5,7 @@
 
 A new architecture file is listed in `ARCH_MODULES`; its `__all__` names the architectures, its
 `USED_OPTIONS` says which options each of them reads, and `CLASSIFIERS`, if it has any, which of
-them classify whole pictures.
+them classify whole images.
 
 Every listed network of one scale also has a multi-scale form, its name with `_Mscale` behind it:
 `hrvit.b1_SegFormer_Mscale`. Where the published program has such a name, that one is meant.
@@ -58,7 +58,7 @@ def list_archs() -> list[str]:
 
 
 def list_classifiers() -> list[str]:
-    """The names among them whose `pred` is (B, K), one class a picture; for `--task classify`.
+    """The names among them whose `pred` is (B, K), one class an image; for `--task classify`.
 
     An arch module lists them in a set `CLASSIFIERS`.
     """
@@ -135,7 +135,7 @@ def _build(name: str, num_classes: int, model: ModelConfig) -> nn.Module:
 def _with_scales(net: nn.Module, name: str, model: ModelConfig) -> nn.Module:
     """`net` under the multi-scale attention, as `name` wants."""
     if not isinstance(net, SingleScale):
-        raise UserError(f"--arch {name}: this network can not be run at several scales")
+        raise UserError(f"--arch {name}: this network cannot be run at several scales")
     return hierarchical(net, model)
 
 

@@ -176,7 +176,7 @@ class _Counter(TorchDispatchMode):
 def count_macs(
     net: nn.Module, size: tuple[int, int], parts: Mapping[str, nn.Module]
 ) -> dict[str, Macs]:
-    """Of one picture of `size` through `net` in eval mode: the counts of each of `parts`.
+    """Of one image of `size` through `net` in eval mode: the counts of each of `parts`.
 
     What lies in no part is booked under an empty name. Weights are read for their shapes only,
     so any size is quick.

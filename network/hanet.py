@@ -144,7 +144,7 @@ def _auxiliary(channels: int, num_classes: int) -> nn.Sequential:
 
 
 def _cut(maps: Maps, padded: Size, size: Size) -> Maps:
-    """The maps of a padded image for the part of `size` that holds the picture."""
+    """The maps of a padded image for the part of `size` that holds the image."""
 
     def shown(x: Tensor) -> Tensor:
         return resize(x, padded, True)[..., : size[0], : size[1]]

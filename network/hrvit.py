@@ -40,7 +40,7 @@ USED_OPTIONS = {
 }
 PUBLISHED = ModelConfig()
 HEAD_WIDTHS = {"b1": 256, "b2": 256, "b3": 768}
-# differs: the release trains UPerNet on b3 with b1's trunk and rate, which can not run.
+# differs: the release trains UPerNet on b3 with b1's trunk and rate, which cannot run.
 DROP_PATH = {"b1": 0.1, "b2": 0.2, "b3": 0.3}
 AUX_INDEX = 2  # the map that the auxiliary head reads
 CLASSIFIER_DROP_PATH, HEAD_DROP = 0.1, 0.1
@@ -116,7 +116,7 @@ def b1_SegFormer(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
 
 def b2_SegFormer(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
     """HRViT-b2, light head: 20,776,115 parameters with 19 classes."""
-    # differs: the release gives the head 192 channels where the trunk has 240; that can not run.
+    # differs: the release gives the head 192 channels where the trunk has 240; that cannot run.
     return _segformer("b2", num_classes, model)
 
 

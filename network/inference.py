@@ -13,11 +13,11 @@ from network.heads.ocr import OCRHead
 from network.heads.ocr_tiled import TiledOCR
 from network.outputs import PRED
 
-PROBE_SIZE = 64  # pixels; side of the picture that is sent through to see who feeds whom
+PROBE_SIZE = 64  # pixels; side of the image that is sent through to see who feeds whom
 
 
 def _probe(net: nn.Module) -> Tensor:
-    """A small fixed picture on the device and in the number format of `net`."""
+    """A small fixed image on the device and in the number format of `net`."""
     parameter = next(net.parameters())
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(1, 3, PROBE_SIZE, PROBE_SIZE, generator=generator)
@@ -51,7 +51,7 @@ def _conv_bn_pairs(net: nn.Module, probe: Tensor) -> dict[str, str]:
 def fold_batch_norms(net: nn.Module, probe: Tensor) -> int:
     """Put each batch norm into the convolution before it, in place; returns their number.
 
-    `net` must be in eval mode. Which convolution feeds which norm is seen while the picture
+    `net` must be in eval mode. Which convolution feeds which norm is seen while the image
     `probe` passes through, so the order of attributes does not matter.
     """
     pairs = _conv_bn_pairs(net, probe)
@@ -88,7 +88,7 @@ def _assert_same(want: Tensor, got: Tensor) -> None:
 def prepare_for_inference(net: nn.Module) -> nn.Module:
     """A copy of `net` in eval mode that gives the same outputs faster, to float noise.
 
-    Batch norms go into the convolutions, memory is channels_last. The copy can not be trained
+    Batch norms go into the convolutions, memory is channels_last. The copy cannot be trained
     and its state dict is no longer that of the arch; `net` itself stays as it is.
     """
     prepared = copy.deepcopy(net).eval().requires_grad_(False)

@@ -78,6 +78,6 @@ def DeepV3R50(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
 
 
 def HRNet(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """HRNet-W48; the reference can not build it."""
+    """HRNet-W48; the reference cannot build it."""
     trunk, width = hrnet_trunk(model), model.segattn_bot_ch
     return _pairs(PlainHRNet(trunk, num_classes, width=width, head_name="cls_head"), model)

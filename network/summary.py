@@ -5,7 +5,7 @@
     python -m network.summary ocrnet.HRNet_Mscale --size 1024,2048 --n_scales 0.5,1,2
 
 Takes every name that `--arch` takes. Nothing is computed, so any size is quick. `GMACs` are the
-multiply-adds of one picture as they are done here, in 10^9; `published` counts as papers do, where
+multiply-adds of one image as they are done here, in 10^9; `published` counts as papers do, where
 the numbers are called FLOPs (see `network/count.py`).
 """
 
@@ -94,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("arch", metavar="ARCH", help="a name that --arch takes")
-    parser.add_argument("--size", default="512,512", metavar="H,W", help="of the picture")
+    parser.add_argument("--size", default="512,512", metavar="H,W", help="of the image")
     parser.add_argument("--num_classes", type=int, help="default 19, of a classifier 1000")
     parser.add_argument("--n_scales", metavar="S,...", help="scales of a network that has them")
     args = parser.parse_args(arguments)

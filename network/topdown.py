@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The top-down attention of a network on one picture, stage by stage.
+"""The top-down attention of a network on one image, stage by stage.
 
 Source: Leung et al., HILA (2022), section 3.
 """
@@ -37,7 +37,7 @@ def topdown_stages(net: nn.Module) -> list[int]:
 
 @torch.inference_mode()
 def topdown_weights(net: nn.Module, image: Tensor) -> dict[int, npt.NDArray[np.float32]]:
-    """Weights of the last top-down step of each upper stage on a picture (1, 3, H, W).
+    """Weights of the last top-down step of each upper stage on an image (1, 3, H, W).
 
     Upper stage -> (h, w, P * P), mean over the heads: how much the child in each place of the
     window of a parent listens to that parent. `net` must be in eval mode.

@@ -36,7 +36,7 @@ QUERIES = "query_embed.weight"
 
 
 def cells_of(size: Size) -> Size:
-    """Rows and columns of queries for a picture of `size`."""
+    """Rows and columns of queries for an image of `size`."""
     height, width = size
     return math.ceil(height / STRIDE), math.ceil(width / STRIDE)
 
@@ -47,11 +47,11 @@ def cut(x: Tensor, size: Size) -> Tensor:
 
 
 class UNEPT(OneScale):
-    """One query for every cell of stride 8, refined by the context of all of the picture.
+    """One query for every cell of stride 8, refined by the context of all of the image.
 
     `backbone` gives three maps; `grid` (rows, columns) is that of the learned query vectors,
-    which are resampled for pictures with another number of cells. `mix_batch`: whether the
-    pictures of a batch attend to each other, `never`, in `training` or `always`.
+    which are resampled for images with another number of cells. `mix_batch`: whether the
+    images of a batch attend to each other, `never`, in `training` or `always`.
     `trains_boundary`: the boundary heads take part in training; else they keep their weights.
     """
 
@@ -135,7 +135,7 @@ class UNEPT(OneScale):
         height, width = size_of(images)
         if min(height, width) < SMALLEST:
             raise UserError(
-                f"a picture of {height}x{width} pixels is too small for UN-EPT: "
+                f"an image of {height}x{width} pixels is too small for UN-EPT: "
                 f"{SMALLEST}x{SMALLEST} or more"
             )
         return F.pad(images, (0, -width % self.multiple, 0, -height % self.multiple))

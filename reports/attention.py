@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of HILA's top-down attention: the hierarchy below and above tokens of one image.
+"""Images of HILA's top-down attention: the hierarchy below and above tokens of one image.
 
     python -m reports.attention --arch hila.B1_S234 --snapshot FILE --image PICTURE \\
         --coords 10 20 --coords 4 7 --result_dir DIR
@@ -61,7 +61,7 @@ PUBLISHED_TOKEN = (1, 2)
 
 def arguments() -> Parser:
     """The flags of this program alone."""
-    parser = looking_parser("reports.attention", "pictures of HILA's top-down attention")
+    parser = looking_parser("reports.attention", "images of HILA's top-down attention")
     parser.add_argument(
         "--coords",
         type=int,
@@ -92,13 +92,13 @@ def check_tokens(tokens: Sequence[Grid], grid: Grid, stage: int, image: Picture)
         if not (0 <= row < grid[0] and 0 <= column < grid[1]):
             raise UserError(
                 f"--coords {row} {column} lies outside: stage {stage} of this "
-                f"{image.shape[1]}x{image.shape[0]} picture has rows 0..{grid[0] - 1} and columns "
+                f"{image.shape[1]}x{image.shape[0]} image has rows 0..{grid[0] - 1} and columns "
                 f"0..{grid[1] - 1} (row first, then column)"
             )
 
 
 def views_of(image: Picture, weights: Weights, token: Grid, top: int, stem: str) -> TokenViews:
-    """All pictures of one token."""
+    """All images of one token."""
     size = grid_of((image.shape[0], image.shape[1]), 1)
     box, name = window_box(weights, token, top), f"{stem}_x{token[0]}_y{token[1]}"
     down = [
@@ -125,7 +125,7 @@ def views_of(image: Picture, weights: Weights, token: Grid, top: int, stem: str)
 
 
 def draw(own: argparse.Namespace, args: argparse.Namespace, log: RunLog) -> Path:
-    """Network, weights, pictures and page; returns the page."""
+    """Network, weights, images and page; returns the page."""
     image = read_picture(own.image, own.max_side)
     world = distributed.join(args.device, args.local_rank, args.dist_timeout)
     net = build.place(args, build_network(args, log), world, log)
@@ -167,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> str:
         own, args = read_arguments(arguments(), argv)
         page = draw(own, args, RunLog(Path(args.result_dir), is_main=True))
-        return f"pictures: {page.parent / FOLDER}\npage: {page}"
+        return f"images: {page.parent / FOLDER}\npage: {page}"
 
     return run_program(work)
 

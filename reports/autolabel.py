@@ -94,7 +94,7 @@ class AutoLabelSink(JournalSink):
     ) -> None:
         super().__init__(out_dir, spec, "autolabel", key, rank, images=images)
         self.images = {item.name: item for item in items}
-        spec.inverse_lut()  # says so at once where ids can not be written
+        spec.inverse_lut()  # says so at once where ids cannot be written
         self.workers = workers
         self._pool: ProcessPoolExecutor | None = None
         self._pending: deque[tuple[Future[Kept], dict[str, Any]]] = deque()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of predictions: input, ground truth, prediction, their blend, and maps of them.
+"""Images of predictions: input, ground truth, prediction, their blend, and maps of them.
 
 For an image "aachen/x" the files are aachen/x_input.png, aachen/x_gt.png,
 aachen/x_prediction.png and aachen/composited_x.png; with assets also x_prob_mask.png,
@@ -27,7 +27,7 @@ from runtime.names import printable
 if TYPE_CHECKING:
     from engine.result import Result
 
-BLEND = 0.4  # weight of the class colours in the composited picture
+BLEND = 0.4  # weight of the class colours in the composited image
 COMPOSITE = "composited"
 
 

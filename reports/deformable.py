@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A page that shows where UN-EPT looks, and the boundaries it predicts, on one picture.
+"""A page that shows where UN-EPT looks, and the boundaries it predicts, on one image.
 
     python -m reports.deformable --snapshot best_checkpoint.pth --image street.png \
         --coords 120 80 --coords 300 200
     python -m reports.deformable --arch unept.R50 --snapshot iter_160000.pth --image a.jpg \
         --coords 120 80 --result_dir looks
 
-Every X Y, a pixel of the picture counted from 0, column first, chooses the query of its cell; for
+Every X Y, a pixel of the image counted from 0, column first, chooses the query of its cell; for
 each of them the page has the sampling points and weights of every decoder layer. Other flags are
 those of eval.py: a checkpoint of this program knows its network; for other files give --arch, and
 --set MODEL.query_grid=ROWS,COLUMNS if their grid of queries is not square.
@@ -65,7 +65,7 @@ class SamplingTap:
         self.inputs = inputs
 
     def sampling(self, query: int) -> Sampling:
-        """Of the query with that number in the first picture."""
+        """Of the query with that number in the first image."""
         queries, references, _, shapes = self.inputs
         chosen = slice(query, query + 1)
         places, weights = self.attention.sampling(queries[:1, chosen], references[chosen], shapes)
@@ -96,10 +96,10 @@ def load_unept(args: argparse.Namespace, log: RunLog) -> tuple[UNEPT, bool]:
 
 
 def query_of(point: tuple[int, int], size: tuple[int, int], columns: int) -> int:
-    """Number of the query whose cell holds the pixel (x, y); UserError outside of the picture."""
+    """Number of the query whose cell holds the pixel (x, y); UserError outside of the image."""
     (x, y), (height, width) = point, size
     if not (0 <= x < width and 0 <= y < height):
-        raise UserError(f"--coords {x} {y} is outside of the picture of {width}x{height} pixels")
+        raise UserError(f"--coords {x} {y} is outside of the image of {width}x{height} pixels")
     return y // STRIDE * columns + x // STRIDE
 
 
@@ -109,7 +109,7 @@ def _percent(share: float) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Canvas:
-    """The picture as the network sees it, black below and right, and how much of it is shown."""
+    """The image as the network sees it, black below and right, and how much of it is shown."""
 
     whole: Picture
     size: tuple[int, int]
@@ -117,7 +117,7 @@ class Canvas:
 
     @classmethod
     def of(cls, image: Picture, multiple: int, out: Path) -> Canvas:
-        """For a network that pads pictures to a multiple of so many pixels."""
+        """For a network that pads images to a multiple of so many pixels."""
         height, width = image.shape[:2]
         padding = ((0, -height % multiple), (0, -width % multiple), (0, 0))
         return cls(whole=np.pad(image, padding), size=(height, width), out=out)
@@ -155,7 +155,7 @@ def make_page(
     title: str,
     threshold: float | None = 0.5,
 ) -> Path:
-    """Run the network on `image`, uint8 (H, W, 3) RGB, and write pictures and page into `out`.
+    """Run the network on `image`, uint8 (H, W, 3) RGB, and write images and page into `out`.
 
     `threshold`: probability from which a boundary is shown; None leaves boundaries out.
     """
@@ -178,7 +178,7 @@ def make_page(
         out / PAGE,
         "deformable.html.j2",
         title=title,
-        subtitle=f"{len(points)} queries, a picture of {image.shape[1]}x{image.shape[0]} pixels",
+        subtitle=f"{len(points)} queries, an image of {image.shape[1]}x{image.shape[0]} pixels",
         queries=queries,
         colours=[f"rgb{colour}" for colour in LEVEL_COLOURS],
         boundary=None if threshold is None else canvas.directions(outputs, threshold),
@@ -208,7 +208,7 @@ def arguments() -> Parser:
 
 
 def draw(own: argparse.Namespace, args: argparse.Namespace, log: RunLog) -> Path:
-    """Network, pictures and page; returns the page."""
+    """Network, images and page; returns the page."""
     image = read_picture(own.image, own.max_side)
     world = distributed.join(args.device, args.local_rank, args.dist_timeout)
     net, has_boundaries = load_unept(args, log)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures as bytes, and links to files."""
+"""Images as bytes, and links to files."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pictures that HANet's evaluation writes, in four folders below the run directory.
+"""The images that HANet's evaluation writes, in four folders below the run directory.
 
-    rgb/NAME_color.png        prediction in the colours of the classes, palette picture
+    rgb/NAME_color.png        prediction in the colours of the classes, palette image
     pred/NAME.png             raw label ids, as benchmark servers want them
     compose/NAME_compose.png  image and colours, half each
     diff/NAME_diff.png        the blend where the prediction is wrong, white elsewhere

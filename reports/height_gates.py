@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of HANet's gates: how much every channel is let through at every height.
+"""Images of HANet's gates: how much every channel is let through at every height.
 
 For each block and image one picture: the image, the mean gate of each row as a curve beside it,
 and the gate of all channels, rows aligned with those of the image. The channels of the fifth block
@@ -84,7 +84,7 @@ def gate_picture(
 def _plain_foot() -> Image.Image:
     """What stands under channels without a name."""
     foot = Image.new("RGB", (MAP_WIDTH, FOOT), PAPER)
-    text = "channels, those open at the top of the picture first"
+    text = "channels, those open at the top of the image first"
     ImageDraw.Draw(foot).text((0, 5), text, INK, FONT)
     return foot
 
@@ -164,7 +164,7 @@ def gate_facts(gates: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, Any]:
 def gate_section(rows: Sequence[ImageRow]) -> list[dict[str, Any]]:
     """For the page: one curve a block, the mean over the images that have it.
 
-    `points` are those of an SVG polyline in a square of 100 units, top of the picture first.
+    `points` are those of an SVG polyline in a square of 100 units, top of the image first.
     """
     kinds = sorted({kind for row in rows for kind in row.facts if kind.startswith(KIND)})
     curves = []

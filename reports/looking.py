@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the programs that look into a network share: flags, picture, weights, the way they end."""
+"""What the programs that look into a network share: flags, image, weights, the way they end."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def looking_parser(module: str, description: str) -> Parser:
     )
     parser.add_argument("--image", type=Path, required=True, metavar="PICTURE")
     parser.add_argument(
-        "--max_side", type=positive_int, help="shrink a larger picture to so many pixels"
+        "--max_side", type=positive_int, help="shrink a larger image to so many pixels"
     )
     return parser
 
@@ -57,7 +57,7 @@ def read_arguments(
 
 
 def read_picture(path: Path, max_side: int | None) -> Picture:
-    """The picture, RGB, shrunk to `max_side` where it is larger."""
+    """The image, RGB, shrunk to `max_side` where it is larger."""
     image = read_image(path)
     factor = 1.0 if max_side is None else max_side / max(image.shape[:2])
     if factor >= 1:
@@ -67,10 +67,10 @@ def read_picture(path: Path, max_side: int | None) -> Picture:
 
 
 def read_weights(args: argparse.Namespace) -> build.Snapshot:
-    """The file of --snapshot; UserError without one: pictures of random weights mean nothing."""
+    """The file of --snapshot; UserError without one: images of random weights mean nothing."""
     snapshot = build.read_snapshot(args)
     if snapshot is None:
-        raise UserError("pictures need weights: --snapshot FILE")
+        raise UserError("images need weights: --snapshot FILE")
     return snapshot
 
 
@@ -112,7 +112,7 @@ def num_classes_of(snapshot: build.Snapshot) -> int:
 
 
 def announce(log: RunLog, arch: str, image: Picture, device: object) -> None:
-    """Say what the program is busy with: on a large picture it takes a while."""
+    """Say what the program is busy with: on a large image it takes a while."""
     log.msg(f"{arch}: one pass over {image.shape[1]}x{image.shape[0]} pixels on {device} ...")
 
 
@@ -122,7 +122,7 @@ def run_program(main: Callable[[], str]) -> int:
     try:
         done = main()
     except OSError as error:
-        return wrong_input(f"{error.filename}: can not be written: {error.strerror}")
+        return wrong_input(f"{error.filename}: cannot be written: {error.strerror}")
     except ValueError as error:  # UserError, and what the parts below raise for wrong input
         return wrong_input(error)
     print(done)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report of an evaluation: one HTML page that works offline, beside the dumped pictures.
+"""The report of an evaluation: one HTML page that works offline, beside the dumped images.
 
     write_page(out / "index.html", title="...", spec=spec, summary=results, rows=sink.rows, run={})
 
-The page holds its style, script and data; only the pictures are files, by relative links.
+The page holds its style, script and data; only the images are files, by relative links.
 """
 
 from __future__ import annotations
@@ -306,7 +306,7 @@ def _bars(classes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _heat_map(shares: np.ndarray[Any, Any]) -> str:
-    """The matrix as a picture of one pixel a cell: a data link, opacity by square root."""
+    """The matrix as an image of one pixel a cell: a data link, opacity by square root."""
     count = len(shares)
     pixels = np.empty((count, count, 4), np.uint8)
     pixels[:, :, :3] = WRONG_COLOR

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Preview pictures for TensorBoard while an evaluation runs."""
+"""Preview images for TensorBoard while an evaluation runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HEIGHT = 384  # pixels of a preview
 class PreviewSink:
     """Shows blends of image and prediction of the first `count` images; only on rank 0.
 
-    `show(title, picture, step)` takes a float (3, h, w) picture in 0..1. Titles are
+    `show(title, image, step)` takes a float (3, h, w) image in 0..1. Titles are
     "{phase}/{image}", with `assets` also "{phase}/{image}/{map}" for every extra map.
     """
 

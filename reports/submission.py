@@ -124,7 +124,7 @@ class SubmissionSink(JournalSink):
             with Image.open(path) as picture:
                 mode, pixels = picture.mode, np.asarray(picture)
         except (OSError, UnidentifiedImageError, SyntaxError) as error:
-            return f"can not be read ({error})"
+            return f"cannot be read ({error})"
         bits = 8 * self.table.itemsize
         if pixels.dtype != self.table.dtype or mode not in ("L", "I;16"):
             return f"has mode {mode}, {bits}-bit grey wanted"

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a token sees of the levels below and above it through top-down attention, as pictures.
+"""What a token sees of the levels below and above it through top-down attention, as images.
 
 Legend: stages count from 1 (stride 4) to 4 (stride 32). `weights[t]` (h, w, P * P) belongs to the
 pair of stages t - 1 and t: how much each child in the window of a parent listens to that parent,
 places row by row. The window of parent (row, column) starts at child (2 * row - pad,
 2 * column - pad) with pad = (P - 1) // 2. A cell is a token of stage 1, 4 x 4 pixels.
 
-Source: Leung et al., HILA (2022), the pictures of its figure 1.
+Source: Leung et al., HILA (2022), the images of its figure 1.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Grid = tuple[int, int]
 CELL = 4  # pixels a side
 FRAME = (255, 0, 0)  # RGB
 FRAME_WIDTH = 2
-TINT = 0.5  # of the colours over the picture
+TINT = 0.5  # of the colours over the image
 # Matplotlib's "jet": position and value of its corners, for red, green and blue.
 JET = (
     ((0.0, 0.35, 0.66, 0.89, 1.0), (0.0, 0.0, 1.0, 1.0, 0.5)),
@@ -44,7 +44,7 @@ def chain(weights: Weights, top: int) -> list[int]:
 
 
 def grid_of(size: Grid, stage: int) -> Grid:
-    """Tokens of `stage` in a picture of `size` pixels, each (rows, columns)."""
+    """Tokens of `stage` in an image of `size` pixels, each (rows, columns)."""
     rows, columns = (-(-side // CELL) for side in size)
     for _ in range(stage - 1):
         rows, columns = -(-rows // 2), -(-columns // 2)
@@ -93,7 +93,7 @@ def children_cells(
     """What `token` of stage `top` gives to each stage below it: (stage, values of all cells).
 
     Values are products of weights along the way, added up over the ways. size: cells of the
-    picture. Stages between the first and stage 1 are spread over the windows of their tokens
+    image. Stages between the first and stage 1 are spread over the windows of their tokens
     instead of over the squares of these, as published.
     """
     picture = (CELL * size[0], CELL * size[1])
@@ -110,7 +110,7 @@ def children_cells(
 
 
 def middle_child(weights: Weights, token: Grid, top: int, size: Grid) -> tuple[int, Grid]:
-    """The lowest stage below `token` and its token in the middle of it, inside the picture."""
+    """The lowest stage below `token` and its token in the middle of it, inside the image."""
     lowest = chain(weights, top)[-1]
     rows, columns = grid_of((CELL * size[0], CELL * size[1]), lowest)
     side = 2 ** (top - lowest)

@@ -68,7 +68,7 @@ class WorstSink:
 
     `assets` adds attention and single-scale maps. After `close`, `failures` holds the entries
     of all ranks, class by class, worst first; the files are there on every rank, the page is
-    written by rank 0. Pictures of an earlier evaluation in `out_dir` are replaced.
+    written by rank 0. Images of an earlier evaluation in `out_dir` are replaced.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class WorstSink:
         mine = [(heap, own) for heap, own in mine if len(heap) < self.count or own > heap[0]]
         if not mine:
             return
-        self._write(result)  # first: what can not be written is no candidate
+        self._write(result)  # first: what cannot be written is no candidate
         dropped = set()
         for heap, own in mine:
             if len(heap) < self.count:
@@ -119,7 +119,7 @@ class WorstSink:
                 self._staged(self.stage, name, kind).unlink()
 
     def close(self, rank: int, world: int, gather: Gather) -> None:
-        """Choose the worst of all ranks; every rank names its own pictures, rank 0 the page."""
+        """Choose the worst of all ranks; every rank names its own images, rank 0 the page."""
         everything = gather((str(self.stage), self.heaps, self._kinds))
         if rank == 0:
             self._remove_earlier()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a program ends: exit code, one line for the user, and the run's `status.json`.
 
-0 done; 2 the user's input is wrong, or a file can not be written (one `error:` line, no traceback);
+0 done; 2 the user's input is wrong, or a file cannot be written (one `error:` line, no traceback);
 3 the run failed (traceback on stderr, one line on stdout); 130 interrupted, after saving.
 
 Of several ranks the first one to end says why; the others, whose communication breaks, repeat it.
@@ -119,7 +119,7 @@ def is_users(error: BaseException) -> bool:
     """Whether a ValueError was written for the user: by this project, not by what it calls.
 
     Our own types are, and a plain ValueError that our code raised, in a loader process too. Others
-    (a text that can not be encoded, a number too large for a library) are faults of this program.
+    (a text that cannot be encoded, a number too large for a library) are faults of this program.
     """
     if not isinstance(error, ValueError):
         return False
@@ -141,7 +141,7 @@ def is_users(error: BaseException) -> bool:
 
 
 def _unwritable(error: BaseException) -> str:
-    """The line for a file that can not be written or read; "" for every other error."""
+    """The line for a file that cannot be written or read; "" for every other error."""
     if not isinstance(error, OSError) or error.errno not in (*FULL, *UNWRITABLE):
         return ""
     what = f"{error.filename or 'a file'}: {error.strerror}"

@@ -17,7 +17,7 @@ RUN_FACTS, RESULTS = "run.json", "results.json"
 
 
 def _is_evaluation(directory: Path) -> bool | None:
-    """What run.json says; None when there is none. One that can not be read counts as training."""
+    """What run.json says; None when there is none. One that cannot be read counts as training."""
     path = directory / RUN_FACTS
     if not path.exists():
         return None

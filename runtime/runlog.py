@@ -124,7 +124,7 @@ def outlive_errors(writer: Any, tell: Callable[[OSError], None]) -> None:
 class RunLog:
     """Writes on rank 0, does nothing elsewhere.
 
-    `directory` is created; ValueError when it can not be written.
+    `directory` is created; ValueError when it cannot be written.
     """
 
     def __init__(self, directory: Path, is_main: bool, progress: bool = True) -> None:
@@ -141,7 +141,7 @@ class RunLog:
                 probe.touch()
                 probe.unlink()
             except OSError as error:
-                message = f"--result_dir {directory} can not be written: {error.strerror}"
+                message = f"--result_dir {directory} cannot be written: {error.strerror}"
                 raise ValueError(message) from error
 
     def open(self, hparams: Mapping[str, Any]) -> None:
@@ -204,7 +204,7 @@ class RunLog:
     def metric(self, phase: str, values: Mapping[str, float], step: int) -> None:
         """Scalars to TensorBoard; `val` rows to metrics.csv too, on the disk when this returns.
 
-        Raises SaveError when such a row can not be written.
+        Raises SaveError when such a row cannot be written.
         """
         if not self.is_main:
             return
@@ -246,7 +246,7 @@ class RunLog:
                 logx.add_scalar(name, value, step)
 
     def image(self, name: str, picture: torch.Tensor, step: int) -> None:
-        """A (3, H, W) picture, 0..1, to TensorBoard."""
+        """A (3, H, W) image, 0..1, to TensorBoard."""
         if self.is_main:
             with contextlib.suppress(OSError):
                 logx.add_image(printable(name), picture, step)

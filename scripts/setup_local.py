@@ -91,7 +91,7 @@ def place(path: Path, header: str, settings: dict[str, object], force: bool) -> 
 
 
 def main() -> int:
-    """Write both files and say what was done; exit code 2 when a kept `.runx` can not work."""
+    """Write both files and say what was done; exit code 2 when a kept `.runx` cannot work."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--logroot", type=Path, default=ROOT / "logs", help="where runs go")
     parser.add_argument("--assets", type=Path, default=ROOT / "assets", help="ASSETS_PATH")

@@ -48,7 +48,7 @@ LAUNCHER = (
 
 
 class SubmitError(Exception):
-    """The submission can not become a job; the message says why in one line."""
+    """The submission cannot become a job; the message says why in one line."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -153,7 +153,7 @@ def directives(args: argparse.Namespace, more: Sequence[str]) -> list[str]:
 def write_job(args: argparse.Namespace, more: Sequence[str]) -> Path:
     """Write node.sh and job.sbatch to the log directory; returns the latter.
 
-    SubmitError where they can not be written.
+    SubmitError where they cannot be written.
     """
     command, _ = node_command(args.command, args.gpu)
     try:
@@ -168,7 +168,7 @@ def write_job(args: argparse.Namespace, more: Sequence[str]) -> Path:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         shown = str(args.logdir)
         shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
-        raise SubmitError(f"--logdir {shown} can not be written: {reason}") from error
+        raise SubmitError(f"--logdir {shown} cannot be written: {reason}") from error
     return job
 
 

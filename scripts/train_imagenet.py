@@ -79,10 +79,10 @@ WITHOUT_EFFECT = {
 # Accepted with the values that hold here anyway, the published default first; else refused: why,
 # or what to use.
 FIXED: dict[str, tuple[tuple[str, ...], str]] = {
-    "in-channels": (("3",), "pictures have three channels"),
+    "in-channels": (("3",), "images have three channels"),
     "num-classes": (("1000",), "the folders of --data say it"),
-    "mean": (("0.485 0.456 0.406",), "pictures are normalised with ImageNet's mean"),
-    "std": (("0.229 0.224 0.225",), "pictures are normalised with ImageNet's deviation"),
+    "mean": (("0.485 0.456 0.406",), "images are normalised with ImageNet's mean"),
+    "std": (("0.229 0.224 0.225",), "images are normalised with ImageNet's deviation"),
     "lr-noise-pct": (("0.67",), "--sched cosine has no noise here"),
     "lr-noise-std": (("1",), "--sched cosine has no noise here"),
     "lr-cycle-mul": (("1",), "--sched cosine has one cycle here"),
@@ -95,7 +95,7 @@ FIXED: dict[str, tuple[tuple[str, ...], str]] = {
     "log-interval": (("50",), "lines come every few seconds"),
     "num-gpu": (("1",), "GPUS is the second argument"),
     "eval-metric": (("top1",), "top-1 decides which checkpoint is best"),
-    "tta": (("0",), "pictures are scored once"),
+    "tta": (("0",), "images are scored once"),
 }
 # Accepted with the value of the positional argument that says the same.
 POSITIONAL = {
@@ -103,7 +103,7 @@ POSITIONAL = {
     "num-machines": ("nodes", "it is the first argument"),
     "ngpus-per-node": ("gpus", "it is the second argument"),
 }
-# What can not be had, and why or what to use.
+# What cannot be had, and why or what to use.
 REFUSED = {
     "config": "use a recipe, scripts/imagenet_*.yml",
     "no-resume-opt": "--initial-checkpoint FILE starts anew from the weights of a file",
@@ -164,7 +164,7 @@ def _same(text: str, wanted: str) -> bool:
 
 
 def check_published(args: argparse.Namespace) -> list[str]:
-    """One line for each flag without effect; UserError for a value that can not be had."""
+    """One line for each flag without effect; UserError for a value that cannot be had."""
     given = {
         name.replace("_", "-"): " ".join(value) if isinstance(value, list) else value
         for name, value in vars(args).items()

@@ -110,7 +110,7 @@ def write_pair(image_path: Path, label_path: Path | None, ids: np.ndarray) -> No
 
 @pytest.fixture(scope="session")
 def ade20k_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A miniature of ADE20K: pictures of several sizes, ids 0..150, test pictures unlabelled."""
+    """A miniature of ADE20K: images of several sizes, ids 0..150, test images unlabelled."""
     root = tmp_path_factory.mktemp("ade") / "ADEChallengeData2016"
     rng = np.random.default_rng(0)
     counts = {"training": ("train", 4), "validation": ("val", 2), "testing": ("test", 2)}

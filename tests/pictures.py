@@ -12,7 +12,7 @@ NUM_CLASSES = 10
 
 
 def stripes(kind: int, size: int, rng: np.random.Generator) -> np.ndarray:
-    """One picture of a kind: its own direction, width and colour; phase and noise are random."""
+    """One image of a kind: its own direction, width and colour; phase and noise are random."""
     y, x = np.mgrid[:size, :size] / size
     angle, frequency = np.pi * kind / NUM_CLASSES, 2 + 2 * (kind % 3)
     color = np.array([(kind * 67) % 256, (kind * 151) % 256, (kind * 29 + 90) % 256]) / 255
@@ -26,7 +26,7 @@ def stripes(kind: int, size: int, rng: np.random.Generator) -> np.ndarray:
 def write_class_folders(
     root: Path, *, size: int = 40, train: int = 4, val: int = 2, classes: int = NUM_CLASSES
 ) -> Path:
-    """`train` and `val` JPEG pictures a class, in root/train/n0000000K and root/val/n0000000K."""
+    """`train` and `val` JPEG images a class, in root/train/n0000000K and root/val/n0000000K."""
     rng = np.random.default_rng(0)
     for split, count in (("train", train), ("val", val)):
         for kind in range(classes):

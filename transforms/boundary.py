@@ -26,7 +26,7 @@ Map = npt.NDArray[np.uint8]
 DEPTH, ANGLE = "boundary_depth", "boundary_angle"  # names of the maps among `Sample.extras`
 FIXED_ANGLE = "boundary_angle_fixed"  # the angle map that mirroring does not turn
 MAX_DEPTH, NO_DIRECTION, HALF_TURN = 250, 90, 180
-MIN_PIXELS = 100  # smaller classes, counted over the picture, make no region
+MIN_PIXELS = 100  # smaller classes, counted over the image, make no region
 DEGREES_PER_STEP = 2  # of the stored direction
 KERNEL_RADIUS = 2
 
@@ -49,7 +49,7 @@ def boundary_maps(
     """`depth` and `direction` of train ids (H, W).
 
     Regions are the classes 0..num_classes-1 without `void_classes` that have at least
-    `MIN_PIXELS` in the picture. One class everywhere has no boundary: depth `MAX_DEPTH`.
+    `MIN_PIXELS` in the image. One class everywhere has no boundary: depth `MAX_DEPTH`.
     """
     depth = np.zeros(label.shape, np.float32)
     gradient = np.zeros((2, *label.shape), np.float32)
@@ -77,7 +77,7 @@ def _add_class(
     """Fill in the pixels of one class, in place.
 
     Only the box around the class is looked at, one pixel wider than the class: the nearest pixel
-    of another class never lies beyond. Kernels see zeros outside the class and the picture.
+    of another class never lies beyond. Kernels see zeros outside the class and the image.
     """
     mask = (label == class_id).astype(np.uint8)
     left, top, width, height = cv2.boundingRect(mask)
@@ -105,7 +105,7 @@ def _exact(distance: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def mirrored(name: str, values: np.ndarray) -> np.ndarray:
-    """The values of the extra map `name` after its picture was mirrored left and right.
+    """The values of the extra map `name` after its image was mirrored left and right.
 
     `ANGLE` becomes 180 degrees minus itself, on the same half-degree grid; all else stays.
     """
@@ -129,15 +129,15 @@ Linear = tuple[tuple[float, float], tuple[float, float]]  # rows of a 2x2 matrix
 
 
 def turned(name: str, values: np.ndarray, degrees: float) -> np.ndarray:
-    """The values of the extra map `name` after its picture was turned anticlockwise."""
+    """The values of the extra map `name` after its image was turned anticlockwise."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     return regraded(name, values, ((cos, -sin), (sin, cos)))
 
 
 def regraded(name: str, values: np.ndarray, to_source: Linear) -> np.ndarray:
-    """The values of the extra map `name` after its picture went through a linear map.
+    """The values of the extra map `name` after its image went through a linear map.
 
-    `to_source` takes places of the new picture to those of the old one; the gradient of the
+    `to_source` takes places of the new image to those of the old one; the gradient of the
     distance goes through its transpose. `ANGLE` alone has it; all else, and padding, stays.
     """
     if name != ANGLE or to_source == ((1, 0), (0, 1)):

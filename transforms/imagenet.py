@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures for ImageNet classifiers: timm's augmentation and its evaluation crop.
+"""Images for ImageNet classifiers: timm's augmentation and its evaluation crop.
 
 timm is only needed here and for mixing batches (`engine.mixing`); it is imported when a
 transform is made, and its absence is one line for the user.
@@ -31,7 +31,7 @@ NEEDS_TIMM = '--task classify needs timm, which is not installed: pip install ".
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Random changes of a training picture; the defaults are the published recipe's.
+    """Random changes of a training image; the defaults are the published recipe's.
 
     scale: share of the area that the crop covers. ratio: its width by its height. hflip, vflip:
     probabilities. color_jitter: strength, without effect under RandAugment. policy: a timm
@@ -116,7 +116,7 @@ class _FromArray:
 def drawing_from(seed: Sequence[int]) -> Iterator[None]:
     """Inside, the global generators start from `seed`; afterwards they are as before.
 
-    So the draws of a picture depend on nothing but its seed, in a worker process as in the main
+    So the draws of an image depend on nothing but its seed, in a worker process as in the main
     one, whose states are part of a checkpoint.
     """
     words = np.random.SeedSequence(tuple(seed)).generate_state(3)

@@ -67,14 +67,14 @@ class _Axis:
     slide: bool
 
     def draw(self, draws: Draws) -> int:
-        """First pixel of the crop on the scaled picture, negative inside the padding."""
+        """First pixel of the crop on the scaled image, negative inside the padding."""
         if self.slide:
             return -draws.randint(0, self.crop - self.size)
         pad = (self.crop - self.size) // 2 + 1 if self.size < self.crop else 0
         last = self.size + 2 * pad - self.crop
         if self.centre is None:
             return draws.randint(0, last) - pad
-        # As published: the padding before the picture does not move the centroid.
+        # As published: the padding before the image does not move the centroid.
         return min(max(draws.randint(self.centre - self.crop, self.centre), 0), last) - pad
 
 
@@ -84,9 +84,9 @@ class RandomSizeAndCrop:
     The scale is uniform in scale_min..scale_max, times pre_size / long edge when given (short
     edge with pre_size_short). With a centroid the crop contains it (its right or lower edge at
     the least). An axis shorter than the crop is padded on both sides by half of what is missing
-    plus one before the crop is drawn. slide_small: a picture smaller than the crop on both axes
-    slides freely inside it. full_crop: the crop has the size of the incoming picture. no_pad: a
-    picture that is too small for the crop is enlarged until it fits.
+    plus one before the crop is drawn. slide_small: an image smaller than the crop on both axes
+    slides freely inside it. full_crop: the crop has the size of the incoming image. no_pad: a
+    image that is too small for the crop is enlarged until it fits.
     Raises ValueError for an empty crop or a scale range that is not positive and ascending.
     """
 
@@ -114,14 +114,14 @@ class RandomSizeAndCrop:
         self.no_pad, self.pre_size_short = no_pad, pre_size_short
 
     def draw(self, size: tuple[int, int], centroid: tuple[int, int] | None, draws: Draws) -> Window:
-        """The window for a picture of `size` (H, W). Draws in order: scale, x, y."""
+        """The window for an image of `size` (H, W). Draws in order: scale, x, y."""
         scale = draws.uniform(self.scale_min, self.scale_max)
         if self.pre_size is not None:
             scale *= self.pre_size / (min(size) if self.pre_size_short else max(size))
         crop = size if self.full_crop else self.crop_size
         height, width = max(int(size[0] * scale), 1), max(int(size[1] * scale), 1)
         if self.no_pad and (height < crop[0] or width < crop[1]):
-            # Published as a smaller crop that is enlarged to the crop size: the same picture.
+            # Published as a smaller crop that is enlarged to the crop size: the same image.
             scale *= max(crop[0] / height, crop[1] / width)
             height = max(int(size[0] * scale), crop[0])
             width = max(int(size[1] * scale), crop[1])
@@ -184,8 +184,8 @@ class HorizontalFlip:
 class RandomRotate:
     """Turn by an angle uniform in -degrees..degrees about the centre; image bicubic.
 
-    Corners without picture are black and `ignore_label`.
-    # differs: row positions stay those of the upright picture, which hold at its centre; the
+    Corners without image are black and `ignore_label`.
+    # differs: row positions stay those of the upright image, which hold at its centre; the
     # published ones are those of its first column.
     """
 
@@ -256,10 +256,10 @@ class ResizeHeight:
 
 
 class CenterCropPad:
-    """Validation square: the centre of the picture, padded where it is smaller.
+    """Validation square: the centre of the image, padded where it is smaller.
 
     off_centre repeats the published arithmetic, which pads by the full missing amount on both
-    sides but places the crop by the unpadded size: a short axis shows the picture one and a half
+    sides but places the crop by the unpadded size: a short axis shows the image one and a half
     times the missing amount late, the part before the padding black and of class 0.
     """
 

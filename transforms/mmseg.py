@@ -3,7 +3,7 @@
 
 Images are resized by OpenCV's bilinear filter without antialiasing, labels and extra maps take
 its nearest pixel, floor(i * old / new): all maps follow the same rule, so they stay aligned.
-A box is (long, short) in pixels; a picture fills it whichever way it is oriented.
+A box is (long, short) in pixels; an image fills it whichever way it is oriented.
 
 Source: the segmentation pipelines that HRViT, SegFormer, HILA and UN-EPT were trained with.
 """
@@ -26,7 +26,7 @@ _MEAN_COLOUR = tuple(round(255 * mean) for mean in MEAN)
 
 
 def keep_ratio_size(size: tuple[int, ...], box: tuple[float, float]) -> tuple[int, int]:
-    """(H, W) of a picture of `size` as large as fits into `box` (long, short), sides kept."""
+    """(H, W) of an image of `size` as large as fits into `box` (long, short), sides kept."""
     factor = min(max(box) / max(size), min(box) / min(size))
     height, width = (max(int(side * factor + 0.5), 1) for side in size)
     return height, width
@@ -79,7 +79,7 @@ class RatioResize:
         self.img_scale, self.ratio_range = img_scale, ratio_range
 
     def draw(self, draws: Draws) -> Box:
-        """The box of this picture."""
+        """The box of this image."""
         return scaled_box(self.img_scale, draws.uniform(*self.ratio_range))
 
     def apply(self, sample: Sample, box: Box) -> Sample:
@@ -189,7 +189,7 @@ def _first_pixels(size: int, crop: int, centre: int | None) -> tuple[int, int]:
 class CornerPad:
     """Fill up to `size` (H, W) below and on the right: ignored, and zero for the network.
 
-    The padding is zero after normalisation, which no uint8 value gives exactly: the picture is
+    The padding is zero after normalisation, which no uint8 value gives exactly: the image is
     filled with the mean colour and `Sample.valid` says where it ends.
     """
 

@@ -15,9 +15,9 @@ _SHIFT = np.array([-mean / std for mean, std in zip(MEAN, STD, strict=True)], np
 
 
 def to_tensor(image: np.ndarray, valid: tuple[int, int] | None = None) -> torch.Tensor:
-    """Network input of one picture: uint8 (H, W, 3) RGB -> float32 (3, H, W), normalised.
+    """Network input of one image: uint8 (H, W, 3) RGB -> float32 (3, H, W), normalised.
 
-    valid: (H, W) of the picture in the top left corner; all else is padding and becomes zero.
+    valid: (H, W) of the image in the top left corner; all else is padding and becomes zero.
     """
     out = np.empty((3, *image.shape[:2]), np.float32)
     for channel, plane in enumerate(cv2.split(image)):
@@ -37,7 +37,7 @@ def to_network(pictures: torch.Tensor) -> torch.Tensor:
 
 
 def denormalize(tensor: torch.Tensor) -> np.ndarray:
-    """The picture behind a network input: float (3, H, W) -> uint8 (H, W, 3) RGB, rounded."""
+    """The image behind a network input: float (3, H, W) -> uint8 (H, W, 3) RGB, rounded."""
     values = tensor.detach().to("cpu", torch.float32).numpy().transpose(1, 2, 0)
     grey = values * (np.array(STD, np.float32) * 255) + np.array(MEAN, np.float32) * 255
     return np.clip(np.rint(grey), 0, 255).astype(np.uint8)

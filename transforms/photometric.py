@@ -27,7 +27,7 @@ def adjust_brightness(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def adjust_contrast(image: np.ndarray, factor: float) -> np.ndarray:
-    """Distance of the grey levels from the picture's mean luma times `factor`."""
+    """Distance of the grey levels from the image's mean luma times `factor`."""
     mean = cv2.mean(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[0]
     return _blend_with(image, int(mean + 0.5), factor)
 
@@ -45,7 +45,7 @@ def adjust_hue(image: np.ndarray, factor: float) -> np.ndarray:
     """
     out = np.empty_like(image)
     steps = np.uint8(int(255 * factor) % 256)
-    # In strips: the float copies of a whole picture would be fetched from the system every time.
+    # In strips: the float copies of a whole image would be fetched from the system every time.
     height = max(_STRIP // image.shape[1], 1)
     for top in range(0, image.shape[0], height):
         strip = image[top : top + height].astype(np.float32)
@@ -60,7 +60,7 @@ def adjust_hue(image: np.ndarray, factor: float) -> np.ndarray:
 
 def _blend_with(image: np.ndarray, level: int, factor: float) -> np.ndarray:
     """`level + factor * (image - level)`, truncated and clipped."""
-    # The second picture only fills the signature: this is OpenCV's fastest affine map.
+    # The second image only fills the signature: this is OpenCV's fastest affine map.
     return np.asarray(cv2.addWeighted(image, factor, image, 0, level * (1 - factor) + _FLOOR))
 
 
@@ -74,7 +74,7 @@ def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def bilateral_blur(image: np.ndarray, sigma: float, dark_border: bool = False) -> np.ndarray:
-    """Edge-preserving blur, spatial sigma in pixels, colour sigma the picture's deviation."""
+    """Edge-preserving blur, spatial sigma in pixels, colour sigma the image's deviation."""
     if image.min() == image.max():
         return image  # scikit-image would hand it back unscaled
     # OpenCV's filter measures colour distance in another norm; scikit-image loads slowly.

@@ -114,7 +114,7 @@ def eval_pipeline(
 
     pre_size scales the long edge; with `map_crop_val` it is the side of a square (1536 if it is
     not given) that the image, resized to this height, is centred in. enlarge: factor of both
-    sides. Scores are then those of the resized picture.
+    sides. Scores are then those of the resized image.
     test_scale: (long, short), a box that the image alone is fitted into, then brought to the
     next multiple of size_divisor; predictions return to the size of the file, where they are
     scored. Raises ValueError for both kinds at once.

@@ -31,7 +31,7 @@ RANGES: dict[str, tuple[float, float]] = {  # value at magnitude 0 and 30
     "AutoContrast": (0.0, 1.0),
     "Invert": (0.0, 1.0),
     "Equalize": (0.0, 1.0),
-    "Solarize": (0.0, 110.0),  # grey level from which on the picture is inverted
+    "Solarize": (0.0, 110.0),  # grey level from which on the image is inverted
     "Posterize": (4.0, 8.0),  # bits that remain
     "Color": (0.1, 1.9),
     "Brightness": (0.1, 1.9),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One resample from the source to a window of the scaled picture; pixels cut away cost nothing.
+"""One resample from the source to a window of the scaled image; pixels cut away cost nothing.
 
 Images follow Pillow's filters (cubic with a = -0.5, support widened when shrinking), labels take
 the nearest pixel. Two engines: "fast" is torch's uint8 kernel, within a grey level of Pillow but
@@ -30,10 +30,10 @@ _PHASE = 1 / 512  # accepted shift of a window against the pixel grid, source pi
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """A rectangle on the scaled picture; what lies outside the picture is padding.
+    """A rectangle on the scaled image; what lies outside the image is padding.
 
-    scaled: (H, W) of the whole scaled picture. top, left: corner on it, negative for padding.
-    height, width: size of the result. All in pixels of the scaled picture.
+    scaled: (H, W) of the whole scaled image. top, left: corner on it, negative for padding.
+    height, width: size of the result. All in pixels of the scaled image.
     """
 
     scaled: tuple[int, int]
@@ -43,7 +43,7 @@ class Window:
     width: int
 
     def inside(self) -> tuple[slice, slice]:
-        """Rows and columns of the result that show the picture; empty when none does."""
+        """Rows and columns of the result that show the image; empty when none does."""
         return (
             _inside(self.top, self.height, self.scaled[0]),
             _inside(self.left, self.width, self.scaled[1]),
@@ -51,7 +51,7 @@ class Window:
 
 
 def whole(height: int, width: int) -> Window:
-    """The window that shows the whole scaled picture."""
+    """The window that shows the whole scaled image."""
     return Window(scaled=(height, width), top=0, left=0, height=height, width=width)
 
 
@@ -95,7 +95,7 @@ def resample_rows(rows: np.ndarray, window: Window) -> np.ndarray:
         out[inside] = rows[_nearest(size, scaled, window.top, inside)]
         return out
     centres = (np.arange(inside.start, inside.stop) + window.top + 0.5) * (size / scaled) - 0.5
-    slope = (float(rows[-1]) - float(rows[0])) / (size - 1)  # rows of a picture are equidistant
+    slope = (float(rows[-1]) - float(rows[0])) / (size - 1)  # rows of an image are equidistant
     out[inside] = float(rows[0]) + slope * centres
     return out
 

@@ -97,7 +97,7 @@ class DeiT(nn.Module):
     """(B, 3, H, W), sides multiples of the patch -> the stream after each third of the blocks.
 
     Maps are (B, width, H / patch, W / patch), raw: no final norm. `grid` (rows, columns) is that
-    of the learned positions, which are resampled for pictures of another size.
+    of the learned positions, which are resampled for images of another size.
     """
 
     patch = 16

@@ -36,7 +36,7 @@ class HilaSwin(Swin):
     all steps. Refined levels reach the heads without another norm, so theirs do not exist.
 
     `legacy_shift`: as published, the shift of `bottom_sa` goes on turning from call to call, so
-    that the same picture gives two answers by turns; by default every call begins unshifted.
+    that the same image gives two answers by turns; by default every call begins unshifted.
     `raw_levels`: as published, levels below a layer without exchange miss their norm too.
     """
 

@@ -198,7 +198,7 @@ class MiT(nn.Module):
         return state
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """The four maps; UserError for a picture smaller than one patch."""
+        """The four maps; UserError for an image smaller than one patch."""
         height, width = images.shape[-2:]
         if min(height, width) < SMALLEST:
             raise UserError(

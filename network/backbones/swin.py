@@ -225,7 +225,7 @@ class Swin(nn.Module):
         return state
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """The four maps; UserError for a picture smaller than one patch."""
+        """The four maps; UserError for an image smaller than one patch."""
         height, width = images.shape[-2:]
         if min(height, width) < PATCH:
             raise UserError(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a network itself has to say about the weights of a file before they are compared.
 
-A module whose weights may differ in size from those of a file, as with the size of the pictures,
+A module whose weights may differ in size from those of a file, as with the size of the images,
 may offer `fit_file(state)`: it gets the weights under its own names and gives them back as it
 wants them, or raises UserError with the way out.
 """

@@ -2,7 +2,7 @@
 """Folders in the format of model hubs: `config.json`, weights, `preprocessor_config.json`.
 
 The configuration says what the names and shapes of the weights leave open: activation, heads,
-window, classes by name, and how pictures are normalised. What this program would compute in
+window, classes by name, and how images are normalised. What this program would compute in
 another way is refused in one line.
 """
 
@@ -120,7 +120,7 @@ def read_facts(folder: Path) -> HubFacts:
     """What `config.json` and `preprocessor_config.json` of a folder say.
 
     Raises UserError for a folder of another architecture, for options of a known one that this
-    program lacks, and for pictures that are normalised in another way than here.
+    program lacks, and for images that are normalised in another way than here.
     """
     if not (folder / CONFIG).is_file():
         raise UserError(
@@ -222,7 +222,7 @@ def _is_number(value: Any) -> bool:
 def _normalisation(
     folder: Path,
 ) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """Mean and deviation by `preprocessor_config.json`, for pictures of values 0..1."""
+    """Mean and deviation by `preprocessor_config.json`, for images of values 0..1."""
     path = folder / PREPROCESSOR
     if not path.is_file():
         return None, None
@@ -234,7 +234,7 @@ def _normalisation(
         raise UserError(f"{path}: rescale_factor must be a number, got {str(scale)[:80]}")
     if tree.get("do_rescale", True) is False or abs(scale - RESCALE) > 1e-6:
         raise UserError(
-            f"{path}: pictures are not scaled to 0..1 before they are normalised "
+            f"{path}: images are not scaled to 0..1 before they are normalised "
             f"(do_rescale, rescale_factor); this program scales them by 1/255"
         )
     if "image_mean" not in tree or "image_std" not in tree:
@@ -268,7 +268,7 @@ def _check_inputs(folder: Path, facts: HubFacts) -> None:
             abs(a - b) > NEAR for a, b in zip(given, ours, strict=True)
         ):
             raise UserError(
-                f"{folder} was trained on pictures with {name} {_listed(given)}; this program "
+                f"{folder} was trained on images with {name} {_listed(given)}; this program "
                 f"normalises with ImageNet's {_listed(ours)}, the network would see other numbers"
             )
 

@@ -169,7 +169,7 @@ PROGRESS: dict[str, Check] = {
 
 
 def progress(value: object, where: str) -> str | None:
-    """Where training stands; a field of another version can not be gone on from."""
+    """Where training stands; a field of another version cannot be gone on from."""
     strange = sorted(value.keys() - PROGRESS.keys(), key=str) if isinstance(value, dict) else []
     if strange:
         return f"entry {where} has the field {strange[0]!r}, which this version does not know"

@@ -39,7 +39,7 @@ class HANetSettings:
     kernel of the last convolution (odd); reduction: hidden channels are inputs / reduction
     rounded up, or inputs * -reduction below zero; layers: 2 or 3 convolutions. injection: 0
     without height code, 1 on the pooled map, 2 after the first layer; sinusoid: the fixed code,
-    else a learned one. row_steps: steps (128 to a picture) that share a row of the code; the
+    else a learned one. row_steps: steps (128 to an image) that share a row of the code; the
     map is pooled to 128 // row_steps rows. dropout of whole channels; noise: standard deviation,
     in rows of the code, of the positions in training.
     """

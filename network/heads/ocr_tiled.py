@@ -15,7 +15,7 @@ from network.outputs import Maps
 
 
 class TiledOCR(nn.Module):
-    """An OCR head without batch norms, for inference: one picture and one tile at a time.
+    """An OCR head without batch norms, for inference: one image and one tile at a time.
 
     The concatenated backbone map (720 channels for HRNet-W48) and the context map are never
     formed; the largest tensor is one map of `mid_channels`. Layers that are linear in a class
@@ -53,7 +53,7 @@ class TiledOCR(nn.Module):
         like = branches[0].float()
         logits = like.new_empty(batch, height, width, self.classify.out_features)
         coarse = torch.empty_like(logits)
-        # One map serves all pictures when nobody wants to keep it.
+        # One map serves all images when nobody wants to keep it.
         feats = like.new_empty(batch if features else 1, height, width, self.feats.outputs)
         with torch.autocast(like.device.type, enabled=False):
             for index in range(batch):

@@ -142,7 +142,7 @@ def _bags(locations: Tensor, weights: Tensor, tables: Tables) -> tuple[Tensor, T
 
 
 def _parts(batch: int, heads: int, queries: int, step: int) -> Iterator[tuple[int, int, slice]]:
-    """Every (picture, head, range of queries)."""
+    """Every (image, head, range of queries)."""
     for picture in range(batch):
         for head in range(heads):
             for start in range(0, queries, step):

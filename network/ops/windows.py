@@ -69,7 +69,7 @@ class WindowAttention(nn.Module):
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, windows: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The same shape; `mask` (n, window^2, window^2) is repeated over the N / n pictures."""
+        """The same shape; `mask` (n, window^2, window^2) is repeated over the N / n images."""
         qkv = self.qkv(windows).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         places = self.get_buffer("places")
         bias = self.relative_position_bias_table[places].permute(2, 0, 1)[None]

@@ -103,7 +103,7 @@ def test_the_test_archive_may_lie_beside_the_others(ade: Path) -> None:
     (ade / "images" / "testing").rename(ade.parent / "release_test" / "testing")
     assert len(ade20k.list_items(ade, "test")) == 2
     shutil.rmtree(ade.parent / "release_test")
-    with pytest.raises(DataError, match="no test pictures there, in images/testing"):
+    with pytest.raises(DataError, match="no test images there, in images/testing"):
         ade20k.list_items(ade, "test")
 
 
@@ -113,7 +113,7 @@ def test_missing_folder_picture_and_label_are_named(ade: Path) -> None:
         ade20k.list_items(ade, "val")
     for picture in (ade / "images" / "validation").iterdir():
         picture.unlink()
-    with pytest.raises(DataError, match=r"images/validation: no pictures there"):
+    with pytest.raises(DataError, match=r"images/validation: no images there"):
         ade20k.list_items(ade, "val")
     shutil.rmtree(ade / "images")
     with pytest.raises(DataError, match=r"images/training: no such folder"):

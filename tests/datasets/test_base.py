@@ -102,7 +102,7 @@ def test_jpeg_overwritten_before_its_end_is_named_where_pillow_refuses_it(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(b"", "empty"), (b"no picture", "no known image format")]
+    ("content", "words"), [(b"", "empty"), (b"no image", "no known image format")]
 )
 def test_file_that_is_no_image_is_named(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "x.png"

@@ -51,7 +51,7 @@ def test_each_problem_is_found(cities: Path, capsys: pytest.CaptureFixture[str],
         save(label, np.full((24, 32), 88, np.uint8))
     code, text = check(cities, capsys)
     words = {
-        "torn image": "image can not be read", "torn label": "label can not be read",
+        "torn image": "image cannot be read", "torn label": "label cannot be read",
         "size": "is 6x5", "rgb": "colours (mode RGB)", "binary": "binary mask",
         "id": "label id 88 (768 pixels)",
     }  # fmt: skip
@@ -67,7 +67,7 @@ def test_image_in_two_splits_is_a_problem_and_twice_in_one_a_note(
     shutil.copy(train[0], train[1])
     code, text = check(cities, capsys)
     assert code == 0
-    assert f"the same picture: {train[0]} (train) = {train[1]} (train)" in text
+    assert f"the same image: {train[0]} (train) = {train[1]} (train)" in text
     shutil.copy(train[2], val[0])
     code, text = check(cities, capsys)
     assert code == 2
@@ -127,14 +127,14 @@ def test_class_folders_are_counted_and_read(
     (root / "train/n00000001/n00000001_0.JPEG").unlink()
     code, text = check_classes(root, capsys)
     assert code == 0 and "0 problems" in text
-    assert "train: 8 pictures, 3 classes of 2 to 3 pictures" in text
+    assert "train: 8 images, 3 classes of 2 to 3 images" in text
     assert ["1", "n00000001", "2", "1"] in [line.split() for line in text.splitlines()]
     torn = root / "train/n00000002/n00000002_1.JPEG"
     torn.write_bytes(torn.read_bytes()[:30])
     (root / "val/n00000000/n00000000_0.JPEG").unlink()
     code, text = check_classes(root, capsys)
     assert code == 2 and "2 problems" in text
-    assert f"{torn}: image can not be read" in text and "n00000000 holds no picture" in text
+    assert f"{torn}: image cannot be read" in text and "n00000000 holds no image" in text
     shutil.rmtree(root / "val/n00000000")
     assert "n00000000 missing" in check_classes(root, capsys, "--split", "train,val")[1]
     code, text = check_classes(root, capsys, "--cv", "2")
@@ -149,9 +149,9 @@ def test_validation_pictures_without_labels_are_a_problem(
         folder.rmdir()
     (root / "val" / "a.JPEG").touch()
     code, text = check_classes(root, capsys)
-    assert code == 2 and "val: 1 pictures without labels" in text and "train: 2 pictures" in text
+    assert code == 2 and "val: 1 images without labels" in text and "train: 2 images" in text
     assert check_classes(root, capsys, "--split", "train")[0] == 0
     code, text = check_classes(root, capsys, "--split", "test")
     assert code == 2 and text == "error: --split test: class folders have train and val\n"
     code, text = check_classes(root / "train" / "n00000000", capsys)
-    assert code == 2 and "train: can not be read" in text
+    assert code == 2 and "train: cannot be read" in text

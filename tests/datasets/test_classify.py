@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures for a classifier: draws, unreadable files, batches."""
+"""Images for a classifier: draws, unreadable files, batches."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_an_unreadable_picture_is_replaced_by_the_next_and_named(pictures: Pictu
 def test_a_set_of_broken_pictures_is_an_error(pictures: PictureList) -> None:
     for index in range(len(pictures)):
         break_picture(pictures.path(index))
-    with pytest.raises(DataError, match="12 pictures in a row can not be read"):
+    with pytest.raises(DataError, match="12 images in a row cannot be read"):
         PictureDataset(pictures, AUGMENT)[PictureDraw(index=2, seed=(0, 0, 0))]
 
 

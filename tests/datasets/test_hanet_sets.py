@@ -87,7 +87,7 @@ def test_kitti_needs_all_frames_and_a_listed_fold(kitti_root: Path, tmp_path: Pa
     with pytest.raises(DataError, match="--cv 3: kitti has the folds 0..2"):
         kitti.list_items(kitti_root, "val", cv=3)
     save(tmp_path / "training" / "image_2" / "a.png", np.zeros((8, 8, 3), np.uint8))
-    with pytest.raises(DataError, match="1 pictures, but the folds are numbers of 200"):
+    with pytest.raises(DataError, match="1 images, but the folds are numbers of 200"):
         kitti.list_items(tmp_path, "train")
 
 

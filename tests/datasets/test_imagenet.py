@@ -52,14 +52,14 @@ def refusal(root: Path, split: str) -> str:
 def test_empty_class_folder_is_named(root: Path) -> None:
     for path in (root / "train" / CLASSES[1]).iterdir():
         path.unlink()
-    assert "train: n00000001 holds no picture" in refusal(root, "train")
+    assert "train: n00000001 holds no image" in refusal(root, "train")
 
 
 def test_many_empty_folders_are_counted(root: Path) -> None:
     for number in range(9):
         (root / "train" / f"n1000000{number}").mkdir()
     text = refusal(root, "train")
-    assert "n10000000, n10000001, n10000002 and 6 more hold no picture" in text
+    assert "n10000000, n10000001, n10000002 and 6 more hold no image" in text
 
 
 def test_validation_pictures_without_class_folders_have_no_labels(root: Path) -> None:
@@ -67,7 +67,7 @@ def test_validation_pictures_without_class_folders_have_no_labels(root: Path) ->
         path.rename(root / "val" / path.name)
     for folder in CLASSES:
         (root / "val" / folder).rmdir()
-    assert "val: 3 pictures without labels" in refusal(root, "val")
+    assert "val: 3 images without labels" in refusal(root, "val")
 
 
 def test_other_class_folders_than_in_training_are_named(root: Path) -> None:
@@ -78,7 +78,7 @@ def test_other_class_folders_than_in_training_are_named(root: Path) -> None:
 
 def test_missing_split_and_empty_split_name_the_layout(root: Path) -> None:
     shutil.rmtree(root / "val")
-    assert "val: can not be read" in refusal(root, "val")
+    assert "val: cannot be read" in refusal(root, "val")
     (root / "val").mkdir()
     assert "one folder a class" in refusal(root, "val")
 

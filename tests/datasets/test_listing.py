@@ -89,7 +89,7 @@ def test_a_folder_to_predict_names_what_it_leaves_aside(tmp_path: Path) -> None:
     assert notes_of(items) == ["1 file is left aside, its ending is not known: 1 .heic"]
     (tmp_path / "only").mkdir()
     (tmp_path / "only" / "x.heic").touch()
-    with pytest.raises(DataError, match="holds no pictures.*1 .heic"):
+    with pytest.raises(DataError, match="holds no images.*1 .heic"):
         folder.list_items(tmp_path / "only")
 
 
@@ -196,7 +196,7 @@ def test_links_that_lead_nowhere_are_files_that_cannot_be_read(tmp_path: Path) -
     assert names(found) == ["circle", "dead", "pipe"]
     for item in found:
         for read in (read_header, read_bytes):
-            with pytest.raises(DataError, match=f"{item.name}.png: image can not be read: "):
+            with pytest.raises(DataError, match=f"{item.name}.png: image cannot be read: "):
                 read(item.image, "image")
 
 

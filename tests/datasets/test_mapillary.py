@@ -120,7 +120,7 @@ def test_wrong_config_is_one_line(vistas: Path, content: object, words: str) -> 
 
 def test_missing_or_torn_config_is_one_line(vistas: Path) -> None:
     (vistas / "config.json").write_text("{")
-    with pytest.raises(DataError, match="can not be read as JSON"):
+    with pytest.raises(DataError, match="cannot be read as JSON"):
         mapillary.make_spec(vistas)
     (vistas / "config.json").unlink()
     with pytest.raises(DataError, match=r"no config.json or config_v1.2.json"):

@@ -78,7 +78,7 @@ def test_a_file_that_was_cut_off_is_known_before_step_1(
     root = write_set(tmp_path, end)
     start(root)
     cut(root / split / "i" / f"im1.{end}")
-    with pytest.raises(UserError, match=rf"{split}/i/im1\.{end}: image can not be read"):
+    with pytest.raises(UserError, match=rf"{split}/i/im1\.{end}: image cannot be read"):
         start(root)
 
 

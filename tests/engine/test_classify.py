@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scores of a classifier, where pictures are missing."""
+"""Scores of a classifier, where images are missing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FirstClass(nn.Module):
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> PictureList:
-    """One picture of the first class, two of the second."""
+    """One image of the first class, two of the second."""
     root = write_class_folders(tmp_path, size=24, train=2, val=1, classes=2)
     (root / "train" / "n00000000" / "n00000000_1.JPEG").unlink()
     return list_split(root, "train", list_classes(root, "train"))

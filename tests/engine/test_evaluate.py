@@ -306,7 +306,7 @@ def test_metrics_confidence_and_loss_hold_at_most_two_score_maps() -> None:
 
 
 def test_predictions_are_scored_and_shown_at_the_size_of_the_file() -> None:
-    """The network saw a smaller copy: labels, pictures and predictions are those of the file."""
+    """The network saw a smaller copy: labels, images and predictions are those of the file."""
     originals = torch.randint(0, 256, (2, 16, 20, 3), dtype=torch.uint8)
     images, _ = make_images(2, (8, 10))
     large = F.interpolate(images * 2.0, (16, 20), mode="bilinear", align_corners=False)

@@ -35,7 +35,7 @@ class Tiny(nn.Module):
 
 
 class Batches:
-    """Stands for a loader: the given pictures, one batch each."""
+    """Stands for a loader: the given images, one batch each."""
 
     def __init__(self, images: list[Tensor]) -> None:
         self.images = images

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches that can not fit, or show a set absurdly often, are refused before the first of them."""
+"""Batches that cannot fit, or show a set absurdly often, are refused before the first of them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_batch_may_be_larger_than_a_small_set_but_not_absurdly() -> None:
     assert len(train_sampler(1, 16, 2)) == 16
     assert len(PictureSampler(6, 0, 0, 1, 8)) == 8
     for batch, world in ((65536, 1), (1000, 8)):
-        words = f"--bs_trn {batch} x {world} processes: .* each of the 6 pictures"
+        words = f"--bs_trn {batch} x {world} processes: .* each of the 6 images"
         with pytest.raises(ValueError, match=words) as error:
             train_sampler(6, batch, world)
         assert f"--bs_trn {384 // world} or less" in str(error.value)

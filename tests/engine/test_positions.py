@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Row positions reach the network in training and in every inference, and say the truth.
 
-The pictures show where their rows lie: green grows with the height in the file. A network that
+The images show where their rows lie: green grows with the height in the file. A network that
 only looks finds the positions it is given in the pixels it is given.
 """
 
@@ -31,7 +31,7 @@ SIZES = ((60, 90), (60, 90), (81, 61))
 
 
 class Looks(nn.Module):
-    """Compares the rows it is given with what the picture shows, row by row."""
+    """Compares the rows it is given with what the image shows, row by row."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Looks(nn.Module):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures of three sizes with a label each."""
+    """Images of three sizes with a label each."""
     directory = tmp_path_factory.mktemp("ramps")
     for index, (height, width) in enumerate(SIZES):
         image = np.full((height, width, 3), 128, np.uint8)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HANet's windows: recorded places, counts, positions, batches; whole pictures of any size."""
+"""HANet's windows: recorded places, counts, positions, batches; whole images of any size."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def test_boundary_pixels_take_the_scores_of_their_inner_neighbour() -> None:
     mask[0, 1, 1, 1] = mask[0, 1, 0, 3] = 1
     direction = torch.zeros(1, 8, 3, 4)
     direction[0, 6] = 1  # down
-    direction[0, 4, 0, 3] = 2  # right, beyond the picture
+    direction[0, 4, 0, 3] = 2  # right, beyond the image
     moved = moved_scores(scores, mask, direction)
     expected = scores.clone()
     expected[0, 0, 1, 1] = scores[0, 0, 2, 1]

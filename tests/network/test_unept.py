@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""UN-EPT: any size, pictures that do not see each other, weights of files, what is refused."""
+"""UN-EPT: any size, images that do not see each other, weights of files, what is refused."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_maps_of_a_ragged_picture_have_a_cell_for_every_part() -> None:
 
 
 def change_by_company(net: nn.Module) -> float:
-    """How much the scores of a picture change with its companion in the batch."""
+    """How much the scores of an image change with its companion in the batch."""
     first, second, third = (picture(64, 64, seed=seed) for seed in range(3))
     pairs = [net(torch.cat([first, other]))["pred"][0] for other in (second, third)]
     return float((pairs[0] - pairs[1]).detach().abs().max())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The recorded inference of one picture: scales, mirrored pictures, windows or whole pictures."""
+"""The recorded inference of one image: scales, mirrored images, windows or whole images."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def network(header: Record) -> torch.nn.Module:
 
 
 def drawn_picture(wanted: Record) -> np.ndarray:
-    """The 8-bit picture (H, W, 3) of the fixture."""
+    """The 8-bit image (H, W, 3) of the fixture."""
     image = recipe.image(wanted["height"], wanted["width"], wanted["seed"])
     levels = np.rint((image * 0.25 + 0.5) * 255).clip(0, 255).astype(np.uint8)
     return np.ascontiguousarray(levels.transpose(1, 2, 0))

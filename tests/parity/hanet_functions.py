@@ -47,7 +47,7 @@ def published_rows(case: Case) -> np.ndarray:
     """The positions of a crop, with what the published loader makes of padding.
 
     Its map is read at column 0: padding there marks every row. Rows that the crop reaches beyond
-    the padded picture are filled with 0 by the image library.
+    the padded image are filled with 0 by the image library.
     """
     (pad_y, pad_x), (top, left) = case["pad_each_side"], case["crop_top_left"]
     window = Window(

@@ -39,7 +39,7 @@ REMARKS = {
     "pos.*": "rows of positions, of no effect on a network without blocks",
     "losses.note": "in words",
     "manifest_of": "names the fixture with the keys",
-    "input.rule": "says how the picture is drawn",
+    "input.rule": "says how the image is drawn",
 }
 
 
@@ -49,7 +49,7 @@ def map_rows(start: int, stop: int) -> Tensor:
 
 
 def positions_of(span: list[int] | None, batch: int) -> Tensor | None:
-    """Positions for every picture, none for a span of null."""
+    """Positions for every image, none for a span of null."""
     return None if span is None else map_rows(*span).expand(batch, -1)
 
 

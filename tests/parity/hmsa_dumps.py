@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The recorded files of the three dump modes: pictures, automatic labels, submission."""
+"""The recorded files of the three dump modes: images, automatic labels, submission."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from tests.parity.hmsa_networks import KNOWN_OPTIONS, recorded_config
 from tests.parity.networks import draw_images, resolve, used_options
 
 IGNORE = 255
-LABEL_SEED = 50  # from the seed of a picture to that of its label
+LABEL_SEED = 50  # from the seed of an image to that of its label
 LOW_SCALE = "mscale_lo_scale"
 
 
@@ -147,7 +147,7 @@ CHECKS = (
             "name": "what the recording is called",
             "mode": "says how the network was run; the low scale is read from it",
             "manifest": "the keys are those of the network",
-            "input.images": "says how the pictures are drawn",
+            "input.images": "says how the images are drawn",
             "input.labels": "says how the labels are drawn",
             "cases.*.label": "what the case is called",
         },

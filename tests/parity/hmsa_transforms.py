@@ -76,7 +76,7 @@ def recorded_crop(case: Record, sample: Sample, resample: Resample) -> Sample:
 
 
 def resized(case: Record, sample: Sample, resample: Resample) -> Iterator[Sample]:
-    """What the transforms without a draw make of a picture, those that give the recorded size.
+    """What the transforms without a draw make of an image, those that give the recorded size.
 
     The case says which one it was only in its title, so all are tried.
     """
@@ -185,7 +185,7 @@ CHECKS = (
             "input_is": "names the numbers of an input",
             "cases.*.python_random_seed": "of no effect where nothing is drawn",
             "cases.*.centroid": "of no effect where no crop is drawn",
-            "cases.*.translate_aug_fix": "of no effect on pictures that fill the crop",
+            "cases.*.translate_aug_fix": "of no effect on images that fill the crop",
         },
     ),
     Check("hmsa photometric", is_photometric, check_photometric, {"hue": "in words"}),

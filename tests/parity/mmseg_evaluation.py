@@ -106,7 +106,7 @@ def check_slide(fixture: Fixture) -> list[Row]:
 
 
 def one_batch(picture: np.ndarray, box: tuple[int, int]) -> Batch:
-    """A picture (H, W, 3) RGB as the loader delivers it with `--test_scale`."""
+    """An image (H, W, 3) RGB as the loader delivers it with `--test_scale`."""
     pipeline = eval_pipeline(ignore_label=IGNORE, test_scale=box)
     label = np.zeros(picture.shape[:2], np.uint8)
     sample = Sample(image=picture, label=label, name="picture")

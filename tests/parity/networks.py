@@ -27,7 +27,7 @@ def as_is(key: str) -> str:
 
 
 def draw_images(spec: Record) -> Tensor:
-    """The input (B, 3, H, W): one seed a picture, or `batch` pictures from `seed` on."""
+    """The input (B, 3, H, W): one seed an image, or `batch` images from `seed` on."""
     first = spec.get("seed")
     seeds = spec.get("seeds") or [first + number for number in range(spec.get("batch", 1))]
     if spec.get("batch", len(seeds)) != len(seeds):

@@ -24,7 +24,7 @@ SIZE = (96, 128)
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A picture and weights of three networks, one of them written by this program."""
+    """An image and weights of three networks, one of them written by this program."""
     folder = tmp_path_factory.mktemp("attention")
     pixels = np.random.default_rng(0).integers(0, 256, (*SIZE, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(folder / "street.view.png")
@@ -95,10 +95,10 @@ def test_a_checkpoint_of_this_program_needs_no_arch(
         (["--coords", "0", "-1"], ["--coords 0 -1", "outside"]),
         (["--stage", "2"], ["--stage 2", "from stage 3, 4"]),
         (["--max_side", "0"], ["--max_side: 0 must be at least 1"]),
-        (["--result_dir", "/proc/nowhere"], ["--result_dir /proc/nowhere can not be written"]),
+        (["--result_dir", "/proc/nowhere"], ["--result_dir /proc/nowhere cannot be written"]),
         (["--arch", "segformer.B0", "--snapshot", "segformer.B0.pth"],
          ["segformer.B0 has no inter-level attention", "hila.B0_S3"]),
-        (["--image", "nowhere.png"], ["nowhere.png", "can not be read"]),
+        (["--image", "nowhere.png"], ["nowhere.png", "cannot be read"]),
         (["--cords", "1", "1"], ["--cords"]),
     ],
 )  # fmt: skip
@@ -125,7 +125,7 @@ def test_missing_weights_are_one_line(
 ) -> None:
     draw(tmp_path)
     out, err = capsys.readouterr()
-    assert err == "error: pictures need weights: --snapshot FILE\n"
+    assert err == "error: images need weights: --snapshot FILE\n"
     assert "parameters" not in out, "no network is built before"
 
 

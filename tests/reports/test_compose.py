@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dumped pictures: names, pixels, every image once, and a dump that continues."""
+"""Dumped images: names, pixels, every image once, and a dump that continues."""
 
 from __future__ import annotations
 

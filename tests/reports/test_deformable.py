@@ -25,7 +25,7 @@ from tests.network.tiny import TINY, picture, tiny_net
 from tests.network.tiny_unept import TinyDeiT, tiny, tiny_context
 from tests.reports.chrome import Chrome
 
-# Pictures below the window load only when they are needed.
+# Images below the window load only when they are needed.
 ALL_DECODED = """Promise.all([...document.images].map(
     i => { i.loading = 'eager'; return i.decode(); })).then(all => all.length)"""
 
@@ -126,7 +126,7 @@ def test_the_program_writes_a_page_that_works(
     layers = {f"query_{place}_layer1.png" for place in ("3_4", "69_49")}
     assert names == {PAGE, "directions.png", *layers}
     drawn = cv2.imread(str(out / "query_3_4_layer1.png"))
-    factor = 8  # of enlarging the picture of 50x70; three panels, without the padding
+    factor = 8  # of enlarging the image of 50x70; three panels, without the padding
     assert drawn.shape == (50 * factor, 3 * 70 * factor + 2 * GAP, 3)
     assert cv2.imread(str(out / "directions.png")).shape == (50 * factor, 70 * factor, 3)
     chrome.open(out / PAGE, 1200)
@@ -138,15 +138,15 @@ def test_the_program_writes_a_page_that_works(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"--coords": "70 3"}, "--coords 70 3 is outside of the picture of 70x50 pixels"),
+        ({"--coords": "70 3"}, "--coords 70 3 is outside of the image of 70x50 pixels"),
         ({"--arch": ""}, "does not say which network it holds: give --arch"),
         ({"--arch": "unept.R51"}, "is no architecture; did you mean unept.R50?"),
         ({"--set": "MODEL.query_grid=7,9"}, "grid of this network is 7x9: use --set MODEL.query"),
-        ({"--result_dir": "/proc/nowhere"}, "--result_dir /proc/nowhere can not be written"),
+        ({"--result_dir": "/proc/nowhere"}, "--result_dir /proc/nowhere cannot be written"),
         ({"--max_side": "0"}, "--max_side: 0 must be at least 1"),
         ({"--query_grid": "7"}, "unknown argument --query_grid"),
         ({"--coords": "here there"}, "argument --coords"),
-        ({"--image": "absent.png"}, "absent.png: image can not be read"),
+        ({"--image": "absent.png"}, "absent.png: image cannot be read"),
     ],
 )
 def test_what_does_not_fit_is_one_clear_line(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of height gates: what they show, in the dump and on the page."""
+"""Images of height gates: what they show, in the dump and on the page."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BLUE = np.array([26, 115, 232])
 
 
 def step_gate(channels: int = 40, rows: int = 8) -> np.ndarray:
-    """Closed in the upper half of the picture, open in the lower."""
+    """Closed in the upper half of the image, open in the lower."""
     return np.repeat((np.arange(rows) >= rows // 2)[None], channels, 0).astype(np.float32)
 
 

@@ -115,7 +115,7 @@ def test_an_old_archive_survives_a_failed_check(tmp_path: Path) -> None:
         (Image.new("L", SIZE[::-1], 8), "holds id 8, unknown to streets"),
         (Image.new("RGB", SIZE[::-1]), "has mode RGB, 8-bit grey wanted"),
         (Image.new("L", (8, 8), 7), "is 8x8, the image 16x12"),
-        (None, "can not be read"),
+        (None, "cannot be read"),
     ],
 )
 def test_a_wrong_file_is_named_with_its_fault(

@@ -64,7 +64,7 @@ class Broken(Dataset[int]):
 
     def __getitem__(self, index: int) -> int:
         if self.kind == "data":
-            raise DataError("a.png: image can not be read")
+            raise DataError("a.png: image cannot be read")
         if self.kind == "dies":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.kind == "plain":
@@ -102,7 +102,7 @@ def end(main: Callable[[], None], log: RunLog | None = None) -> int:
         (raising(DataError("a.png: torn")), WRONG, "error: a.png: torn"),
         (raising(SaveError("x could not be written")), WRONG, "error: x could not be written"),
         (own_check, WRONG, "error: --precision tf32 needs CUDA"),
-        (loaded("data"), WRONG, "error: a.png: image can not be read"),
+        (loaded("data"), WRONG, "error: a.png: image cannot be read"),
         (loaded("plain"), WRONG, "error: b.png: of our own code"),
         (encode, FAILED, "failed: UnicodeEncodeError: 'utf-8' codec"),
         (foreign_check, FAILED, "failed: JSONDecodeError: Expecting property name"),

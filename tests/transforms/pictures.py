@@ -39,7 +39,7 @@ def aligned(sample: Sample, tolerance: int = 16) -> np.ndarray:
     """(H, W) bool: pixels of a moved `blocks` whose grey level is that of their class.
 
     Smoothed borders between blocks are allowed for: only pixels whose 5 x 5 neighbourhood is
-    in the picture and has one class are judged, the others count as aligned.
+    in the image and has one class are judged, the others count as aligned.
     """
     label = sample.label.astype(int)
     wanted = np.where(label == IGNORE, 0, 40 * (label + 1))

@@ -28,7 +28,7 @@ VOID = 255
 
 
 def halves() -> np.ndarray:
-    """Class 0 on the left, class 1 on the right of a 20x30 picture."""
+    """Class 0 on the left, class 1 on the right of a 20x30 image."""
     label = np.zeros((20, 30), np.uint8)
     label[:, 12:] = 1
     return label

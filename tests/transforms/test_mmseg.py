@@ -34,7 +34,7 @@ def one_class(height: int, width: int) -> Sample:
     ("size", "box", "wanted"),
     [
         ((512, 683), (2048, 512), (512, 683)),
-        ((683, 512), (2048, 512), (683, 512)),  # the box turns with the picture
+        ((683, 512), (2048, 512), (683, 512)),  # the box turns with the image
         ((300, 2000), (2048, 512), (307, 2048)),  # here the long side is the limit
         ((100, 100), (520, 520), (520, 520)),
         ((1, 9000), (90, 30), (1, 90)),  # no side vanishes

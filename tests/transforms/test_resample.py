@@ -15,7 +15,7 @@ SIZES = [(30, 45), (51, 77), (59, 89), (60, 91), (61, 91), (83, 101), (97, 150),
 
 
 def smooth(height: int = 60, width: int = 90) -> np.ndarray:
-    """A picture with as much detail as a photograph: noise, blurred once."""
+    """An image with as much detail as a photograph: noise, blurred once."""
     image = Image.fromarray(noise(height // 2, width // 2).image)
     return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
 
@@ -97,5 +97,5 @@ def test_row_positions_follow_crop_and_padding():
     rows = resample_rows(row_positions(60), window)
     assert (rows[:2] == PAD_ROW).all()
     assert rows[2:] == pytest.approx(row_positions(30)[:18], abs=1e-6)
-    again = resample_rows(rows, whole(40, 90))  # a padded picture, resized
+    again = resample_rows(rows, whole(40, 90))  # a padded image, resized
     assert (again[:4] == PAD_ROW).all() and (again[4:] > 0).all()

@@ -220,5 +220,5 @@ def test_a_folder_of_timm_says_which_efficientnet_it_is(tmp_path: Path) -> None:
 def test_a_folder_of_timm_with_other_inputs_is_refused(tmp_path: Path) -> None:
     net = theirs("resnet50", layers=ONE, num_classes=5)
     path = hub_folder(tmp_path / "hub", "resnet50", net, mean=[0.5] * 3, std=[0.5] * 3)
-    with pytest.raises(UserError, match=r"trained on pictures with mean 0\.5 0\.5 0\.5"):
+    with pytest.raises(UserError, match=r"trained on images with mean 0\.5 0\.5 0\.5"):
         load_trunk(Holder(ResNet(blocks=ONE)), path)

@@ -16,8 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from config import PROJECT_ROOT
 from datasets.synthetic import write_synthetic
+from settings import PROJECT_ROOT
 
 LIMIT = 4.0
 BUSY = "while True: pass"

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from config import UserError
 from datasets.base import DataError, read_image
 from datasets.imagenet import PictureList, list_classes, scan_split
 from datasets.skip import SkipList
+from runtime.errors import UserError
 
 SPLITS = ("train", "val")
 AT_ONCE = 4096  # images that wait for a thread, of the million there may be

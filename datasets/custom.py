@@ -35,12 +35,12 @@ from pathlib import Path
 
 import yaml
 
-from config import near
 from datasets.base import DataError
 from datasets.custom_files import SPLIT_KEYS, SplitEntry
 from datasets.custom_reading import color_map, is_turned, value_range
 from datasets.listing import Items
 from datasets.spec import IGNORE, NUM_RAW_IDS, RAW_IDS, Color, DatasetSpec
+from runtime.errors import near
 
 KEYS = (
     "name",

@@ -16,9 +16,9 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from config import near
 from datasets.headers import DataError
 from datasets.spec import Color
+from runtime.errors import near
 
 IGNORED = "ignore"
 HEX_COLOR = re.compile(r"#([0-9a-fA-F]{6})")

@@ -19,12 +19,12 @@ from typing import IO, BinaryIO
 
 from PIL import Image
 
-from config import UserError
 from datasets import png_header
 from datasets.png_header import read_png_header
 from datasets.spec import Item
 from datasets.tiff_header import STARTS as TIFF_STARTS
 from datasets.tiff_header import exif_orientation, read_tiff_header, xmp_orientation
+from runtime.errors import UserError
 
 # The one limit for images and labels of every format. OpenCV has the same; Pillow's own is lower,
 # and by it an orthophoto could be dumped but not read again.

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from config import UserError
 from datasets.skip import SkipList
+from runtime.errors import UserError
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
 LAYOUT = "ROOT/train and ROOT/val hold one folder a class (docs/imagenet.md)"

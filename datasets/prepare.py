@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from config import UserError
 from datasets.centroids import Centroids, Log, Progress, load_or_build
 from datasets.loader import check_sizes
 from datasets.samplers import EvalSampler
 from datasets.spec import DatasetSpec, Item
 from datasets.verify import Facts, Stamps, refuse_mixed, refuse_shifted, verify_items
+from runtime.errors import UserError
 from transforms.sample import Sample, Transform
 
 SET_TITLES = ("fine images", "video frames", "coarse images")

@@ -2,17 +2,15 @@
 """The table of data sets: where the root of each is set, its classes, its lists of images.
 
 A new data set is a module with a spec and `list_items`, one row of `TABLE`, its name in
-`config.DATASETS` and the key of its root in `config.DatasetConfig`.
+`settings.data.DATASETS` and the key of its root in `settings.roots.DatasetConfig`.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from config import Config, UserError
 from datasets import (
     ade20k,
     bdd100k,
@@ -29,13 +27,30 @@ from datasets import (
 from datasets.listing import Items, MissingFiles, notes_of
 from datasets.skip import SkipList
 from datasets.spec import DatasetSpec, Item
+from runtime.errors import UserError
 
-Listing = Callable[[Path, str, argparse.Namespace, Config], list[Item]]
+NULL = "nullloader"  # random images: no root, no labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folds:
+    """Which part of a data set is which split.
+
+    cv: the cross-validation fold, 0 for the published split; cv_splits: how many there are.
+    is_joint: training images are those of train and val together.
+    """
+
+    cv: int = 0
+    cv_splits: int = 3
+    is_joint: bool = False
+
+
+Listing = Callable[[Path, str, Folds], list[Item]]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One data set: the leaf of `cfg.DATASET` with its root, its classes, its items.
+    """One data set: the leaf of the section DATASET with its root, its classes, its items.
 
     `spec` is a function of the root where the classes stand in a file there. `list_items`
     gets the root and the split, one of `splits`. `label_root` is a function of the root where
@@ -50,14 +65,14 @@ class Entry:
 
 
 def _plain(list_items: Callable[[Path, str], list[Item]]) -> Listing:
-    """A listing that depends on no flag."""
-    return lambda root, split, args, cfg: list_items(root, split)
+    """A listing without folds."""
+    return lambda root, split, folds: list_items(root, split)
 
 
-def _folds(list_items: Callable[..., list[Item]]) -> Listing:
+def _folded(list_items: Callable[..., list[Item]]) -> Listing:
     """A listing with cross-validation folds of cities."""
-    return lambda root, split, args, cfg: list_items(
-        root, split, cv=args.cv, cv_splits=cfg.DATASET.CV_SPLITS
+    return lambda root, split, folds: list_items(
+        root, split, cv=folds.cv, cv_splits=folds.cv_splits
     )
 
 
@@ -68,17 +83,16 @@ def _pascal_context(spec: DatasetSpec) -> Entry:
 
 
 def _joint(listing: Listing, splits: Mapping[str, str]) -> Listing:
-    """A listing whose splits are others with `--city_mode trainval`."""
+    """A listing whose splits are others when training is on train and val."""
 
-    def list_items(root: Path, split: str, args: argparse.Namespace, cfg: Config) -> list[Item]:
-        joint = args.city_mode == "trainval"
-        return listing(root, splits.get(split, split) if joint else split, args, cfg)
+    def list_items(root: Path, split: str, folds: Folds) -> list[Item]:
+        return listing(root, splits.get(split, split) if folds.is_joint else split, folds)
 
     return list_items
 
 
-def _kitti_folds(root: Path, split: str, args: argparse.Namespace, cfg: Config) -> list[Item]:
-    return kitti.list_items(root, split, cv=args.cv)
+def _kitti_folds(root: Path, split: str, folds: Folds) -> list[Item]:
+    return kitti.list_items(root, split, cv=folds.cv)
 
 
 JOINT_TRAINING = {"train": "trainval"}
@@ -88,10 +102,10 @@ TABLE: dict[str, Entry] = {
     "cityscapes": Entry(
         "CITYSCAPES_DIR",
         cityscapes.SPEC,
-        _joint(_folds(cityscapes.list_items), JOINT_TRAINING),
+        _joint(_folded(cityscapes.list_items), JOINT_TRAINING),
     ),
     "synthetic": Entry(
-        "SYNTHETIC_DIR", synthetic.SPEC, _joint(_folds(synthetic.list_items), JOINT_TRAINING)
+        "SYNTHETIC_DIR", synthetic.SPEC, _joint(_folded(synthetic.list_items), JOINT_TRAINING)
     ),
     "camvid": Entry(
         "CAMVID_DIR",
@@ -99,7 +113,7 @@ TABLE: dict[str, Entry] = {
         _joint(_plain(camvid.list_items), {**JOINT_TRAINING, "val": "test"}),
     ),
     "bdd100k": Entry("BDD100K_DIR", bdd100k.SPEC, _plain(bdd100k.list_items)),
-    "gtav": Entry("GTAV_DIR", gtav.SPEC, _folds(gtav.list_items), splits=gtav.SPLITS),
+    "gtav": Entry("GTAV_DIR", gtav.SPEC, _folded(gtav.list_items), splits=gtav.SPLITS),
     "kitti": Entry(
         "KITTI_DIR",
         kitti.SPEC,
@@ -115,66 +129,49 @@ TABLE: dict[str, Entry] = {
 }
 
 
-def _entry(name: str) -> Entry:
+def entry_of(name: str) -> Entry:
+    """The row of a data set; UserError for one without a row."""
     if name not in TABLE:
-        known = ", ".join([*TABLE, "nullloader"])
+        known = ", ".join([*TABLE, NULL])
         raise UserError(f"--dataset {name} is not supported here; one of {known} is")
     return TABLE[name]
 
 
-def data_root(dataset: str, cfg: Config) -> Path:
-    """The folder (for "custom" the YAML file) of a data set.
-
-    Raises UserError that says where to set it when it is empty or does not exist.
-    """
-    key = _entry(dataset).root_key
-    value = getattr(cfg.DATASET, key)
-    flag = "--set_cityscapes_root DIR" if dataset == "cityscapes" else f"--set DATASET.{key}=PATH"
-    where = f"set it with {flag}, the environment variable HISEG_{key}, or in paths.yml"
-    if not value:
-        raise UserError(f"--dataset {dataset}: DATASET.{key} is not set; {where}")
-    path = Path(cfg.expand(value))
-    if not path.exists():
-        raise UserError(
-            f"--dataset {dataset}: DATASET.{key} is {path}, which is not there; {where}"
-        )
-    return path
-
-
-def label_root(dataset: str, cfg: Config) -> Path:
+def label_root(dataset: str, root: Path) -> Path:
     """The folder that the label files of a data set lie below."""
-    root, find = data_root(dataset, cfg), _entry(dataset).label_root
+    find = entry_of(dataset).label_root
     return root if find is None else find(root)
 
 
-def dataset_spec(args: argparse.Namespace, cfg: Config) -> DatasetSpec:
-    """Classes of `--dataset`."""
-    if args.dataset == "nullloader":
-        return cityscapes.SPEC
-    spec = _entry(args.dataset).spec
-    return spec if isinstance(spec, DatasetSpec) else spec(data_root(args.dataset, cfg))
+def spec_of(dataset: str, root: Path | None) -> DatasetSpec:
+    """Classes of a data set; `root` is only read where they stand in a file there."""
+    spec = entry_of(dataset).spec
+    if isinstance(spec, DatasetSpec):
+        return spec
+    assert root is not None, dataset
+    return spec(root)
 
 
-def open_skip_list(cfg: Config) -> SkipList | None:
-    """The known bad pairs of DATASET.SKIP_LIST; None where it is not set."""
-    path = cfg.DATASET.SKIP_LIST
-    return SkipList(Path(cfg.expand(path))) if path else None
+def has_fixed_spec(dataset: str) -> bool:
+    """Whether the classes are known without the root."""
+    return dataset == NULL or isinstance(entry_of(dataset).spec, DatasetSpec)
+
+
+def null_items(split: str) -> Items:
+    """The items of `--dataset nullloader`."""
+    return Items(nullloader.list_items(nullloader.NUM_IMAGES if split == "train" else 1))
 
 
 def split_items(
-    args: argparse.Namespace, cfg: Config, split: str, skip: SkipList | None = None
+    dataset: str, root: Path, split: str, folds: Folds, skip: SkipList | None = None
 ) -> Items:
-    """The items of `split` ("train", "val" or "test") of `--dataset` without known bad pairs.
+    """The items of `split` ("train", "val" or "test") without the known bad pairs of `skip`.
 
-    `skip` is the list of these, read anew without it. Raises DataError for files that are missing.
+    Raises DataError for files that are missing.
     """
-    if args.dataset == "nullloader":
-        return Items(nullloader.list_items(nullloader.NUM_IMAGES if split == "train" else 1))
-    entry = _entry(args.dataset)
-    skip = skip or open_skip_list(cfg)
     faults: dict[Path, str] = {}
     try:
-        found = entry.list_items(data_root(args.dataset, cfg), split, args, cfg)
+        found = entry_of(dataset).list_items(root, split, folds)
     except MissingFiles as error:
         if skip is None:
             raise
@@ -183,10 +180,10 @@ def split_items(
     return items if skip is None else skip.apply(items, faults)
 
 
-def splits_of(dataset: str, cfg: Config) -> tuple[str, ...]:
+def splits_of(dataset: str, root: Path) -> tuple[str, ...]:
     """The splits that a data set has; those of a custom set are the ones its file describes."""
-    entry = _entry(dataset)
+    entry = entry_of(dataset)
     if dataset != "custom":
         return entry.splits
-    described = custom.splits_of(data_root(dataset, cfg))
+    described = custom.splits_of(root)
     return tuple(name for name in entry.splits if name in described)

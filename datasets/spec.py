@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from config import UserError
+from runtime.errors import UserError
 
 LABELS_DIR = Path(__file__).resolve().parent / "labels"
 IGNORE = 255

@@ -31,10 +31,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from config import UserError, wrong_input
 from datasets import cityscapes
 from datasets.spec import Item
 from datasets.synthetic_canvas import smooth_noise
+from runtime.errors import UserError, wrong_input
 
 SPEC = dataclasses.replace(cityscapes.SPEC, name="synthetic")
 MANIFEST = "synthetic.json"

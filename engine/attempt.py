@@ -9,9 +9,9 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
-from config import UserError
 from datasets.loader import Batch
 from engine.predict import Infer, Inputs, scores_of
+from runtime.errors import UserError
 from runtime.memory import available, is_out_of_memory, size_text
 
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 
-from config import UserError
 from network.outputs import AUX
+from runtime.errors import UserError
 
 AUXILIARY_HEADS = ("auxiliary_head", "dsn")  # parts of networks, as published files call them
 OCR_AUXILIARY = "aux_head"  # its scores also say where the regions are: never frozen

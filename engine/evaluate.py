@@ -21,7 +21,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from config import UserError
 from datasets.loader import Batch
 from datasets.spec import DatasetSpec
 from engine.attempt import predict_batch, why
@@ -31,6 +30,7 @@ from metrics.bands import BANDS, band_confusion, band_scores
 from metrics.confusion import Scores
 from metrics.distance_crop import distance_window
 from network.outputs import GATE_PREFIX, PRED
+from runtime.errors import UserError
 from runtime.files import is_fatal
 from runtime.names import OutsideError
 from transforms.normalize import denormalize

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from config import UserError
+from runtime.errors import UserError
 
 BLOCK = re.compile(r"(^|\.)hanet\d(\.|$)")
 EARLY = re.compile(r"(^|\.)layer[01](\.|$)")

@@ -44,7 +44,7 @@ def as_loaded(batch: Batch, epoch: int) -> Batch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class LoopOptions:
     """Lengths are in epochs, steps in loader batches of one rank."""
 
     max_epoch: int
@@ -96,7 +96,7 @@ class Trainer:
         precision: Precision,
         world: World,
         log: RunLog,
-        settings: Settings,
+        settings: LoopOptions,
         validate: Callable[[int], dict[str, float]],
         stop: StopFlag,
         prepare: Prepare = as_loaded,

@@ -11,8 +11,8 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from config import UserError
 from datasets.loader import Batch
+from runtime.errors import UserError
 from transforms.imagenet import load_timm
 
 

@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor, nn, optim
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from config import UserError
 from engine.auxiliary import freeze_auxiliary as freeze_auxiliary
 from engine.auxiliary import has_auxiliary as has_auxiliary
+from runtime.errors import UserError
 
 OPTIMIZERS = ("sgd", "adam", "radam", "adamw")
 Parameters = Iterable[Tensor] | Iterable[dict[str, Any]]

@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import nn
 
-from config import UserError
+from runtime.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import nn
 
-from config import UserError
 from loss.boundary import refined as refined
 from network.outputs import run_boundary_in_eval
+from runtime.errors import UserError
 
 
 def run_trained_heads(net: nn.Module, path: str, facts: Mapping[str, Any]) -> None:

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from config import UserError
 from metrics.confusion import Scores
+from runtime.errors import UserError
 
 Gather = Callable[[Any], list[Any]]
 

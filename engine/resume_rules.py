@@ -1,24 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings of a resumed run beside those of its file: what is applied, and what is refused.
 
-Which setting is which stands in `engine/resume_tables.py`.
+Which setting is which stands where it is declared, in `settings/`.
 """
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from engine.class_tables import class_difference
-from engine.resume_tables import APPLIED, BETWEEN_EPOCHS, REFUSED
 
 STARTING_POINTS = {"pretrained"}  # options that say where weights began, which are in the file
 MEMORY = {"grad_ckpt"}  # options of the network that change no number
 
-Settings = dict[str, Any]
+STEPS = "steps_per_epoch"  # loader batches, kept beside the settings
+Kept = dict[str, Any]  # settings in plain types, by name
 IS_OFF: dict[str, Callable[[Any], bool]] = {  # between these and the rest the state does not fit
     "ema": lambda value: value is None,
     "ocr_alpha": lambda value: value == 0,  # heads without a loss are frozen
@@ -26,41 +24,27 @@ IS_OFF: dict[str, Callable[[Any], bool]] = {  # between these and the rest the s
 }
 
 
-def _plain(value: Any) -> Any:
+@dataclass(frozen=True, kw_only=True)
+class ResumeRules:
+    """Names of settings that may not differ: never, or not inside an epoch. Others are applied."""
+
+    refused: frozenset[str] = frozenset()
+    between_epochs: frozenset[str] = frozenset()
+
+
+def plain(value: Any) -> Any:
     """Tuples as the lists that a file gives back."""
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-class Tree(Protocol):
-    """The sections of `config.Config` that hold settings of a training, dataclasses."""
-
-    DATASET: Any
-    LOSS: Any
-
-
-def settings_of(args: argparse.Namespace, cfg: Tree, steps: int) -> Settings:
-    """What decides a run, in plain types, as a checkpoint keeps it.
-
-    steps: loader batches of an epoch.
-    """
-    decides = APPLIED | BETWEEN_EPOCHS | REFUSED
-    found = {name: _plain(value) for name, value in vars(args).items() if name in decides}
-    for section, values in (("DATASET", cfg.DATASET), ("LOSS", cfg.LOSS)):
-        for item in dataclasses.fields(values):
-            name = f"{section}.{item.name}"
-            if name in decides:
-                found[name] = _plain(getattr(values, item.name))
-    return {**found, "steps_per_epoch": steps}
-
-
-def recorded(content: Mapping[str, Any]) -> Settings:
+def recorded(content: Mapping[str, Any]) -> Kept:
     """The settings in a file; of files of earlier versions, which have none, what the optimiser
     tells."""
     if "settings" in content:
         return dict(content["settings"])
     group = content["optimizer"]["param_groups"][0]
     named = {"momentum": "momentum", "betas": "betas", "adam_eps": "eps", "amsgrad": "amsgrad"}
-    found = {ours: _plain(group[theirs]) for ours, theirs in named.items() if theirs in group}
+    found = {ours: plain(group[theirs]) for ours, theirs in named.items() if theirs in group}
     if "momentum" in group:
         kind = "sgd"
     elif "amsgrad" not in group:
@@ -79,7 +63,7 @@ class Comparison:
 
 
 def _flag(name: str) -> str:
-    return name if "." in name or name == "steps_per_epoch" else f"--{name}"
+    return name if "." in name or name == STEPS else f"--{name}"
 
 
 def _shown(value: Any) -> str:
@@ -91,27 +75,29 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-def compare_settings(saved: Settings, own: Settings, epoch: int, step: int) -> Comparison:
+def compare_settings(
+    saved: Kept, own: Kept, rules: ResumeRules, epoch: int, step: int
+) -> Comparison:
     """Each setting that a file and this run know and that differs.
 
     epoch, step: where the file was written.
     """
     found = Comparison()
     by_iteration = own.get("lr_by") == "iter" and own.get("max_iter") is None
-    changed = [name for name in own if name in saved and _plain(saved[name]) != own[name]]
-    if set(changed) & {"bs_trn", "accum_steps", "test_mode"} and "steps_per_epoch" in changed:
-        changed.remove("steps_per_epoch")  # follows from them
+    changed = [name for name in own if name in saved and plain(saved[name]) != own[name]]
+    if set(changed) & {"bs_trn", "accum_steps", "test_mode"} and STEPS in changed:
+        changed.remove(STEPS)  # follows from them
     for name in changed:
-        old, new = _plain(saved[name]), own[name]
+        old, new = plain(saved[name]), own[name]
         text = f"{_flag(name)} {_shown(old)} (this run {_shown(new)})"
         is_off = IS_OFF.get(name)
-        if name in REFUSED or (is_off is not None and is_off(old) != is_off(new)):
+        if name in rules.refused or (is_off is not None and is_off(old) != is_off(new)):
             found.refused.append(text)
-        elif name in BETWEEN_EPOCHS and step > 0:
+        elif name in {*rules.between_epochs, STEPS} and step > 0:
             found.refused.append(f"{text} inside epoch {epoch}")
         elif name in ("bs_trn", "accum_steps") and by_iteration:
             found.refused.append(f"{text} with a rate by the iterations of --max_epoch")
-        elif name == "steps_per_epoch":
+        elif name == STEPS:
             found.applied.append(f"{_shown(old)} -> {_shown(new)} steps an epoch: the set changed")
         else:
             found.applied.append(f"{_flag(name)} {_shown(old)} -> {_shown(new)}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from config import UserError
+from runtime.errors import UserError
 
 Schedule = Callable[[float], float]
 SCHEDULES = ("poly", "poly2", "scl-poly", "step")

@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from engine.resume_optimizer import check_fits, check_optimizer, load_optimizer
 from engine.resume_rules import (
     Comparison,
+    ResumeRules,
     compare_facts,
     compare_settings,
     different_options,
@@ -54,7 +55,7 @@ class TrainState:
     """The live objects of a training run that a checkpoint must hold.
 
     `facts` are the plain entries that make a checkpoint self-describing: arch, num_classes,
-    model_options, class_names, palette, dataset, command, seed.
+    model_options, class_names, palette, dataset, command, seed. `rules` say what `unpack` refuses.
     """
 
     net: nn.Module
@@ -64,6 +65,7 @@ class TrainState:
     progress: Progress
     facts: dict[str, Any]
     world_size: int = 1
+    rules: ResumeRules = ResumeRules()
 
     @property
     def evaluated(self) -> nn.Module:
@@ -114,7 +116,9 @@ class TrainState:
         found = Comparison()
         own = self.facts.get("settings")
         if own is not None:
-            found = compare_settings(recorded(content), own, progress.epoch, progress.step)
+            found = compare_settings(
+                recorded(content), own, self.rules, progress.epoch, progress.step
+            )
         refused = compare_facts(content, self.facts, self.world_size) + found.refused
         if ("live_state_dict" in content) != (self.ema is not None) and not any(
             text.startswith("--ema") for text in refused

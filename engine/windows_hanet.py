@@ -21,9 +21,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from config import UserError
 from engine.predict import Average, Infer, accumulate_, mean_
 from network.outputs import PRED, at_scale
+from runtime.errors import UserError
 from transforms.normalize import denormalize, to_tensor
 from transforms.resample import Filter, resample_image, resample_rows, whole
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from config import UserError
 from loss.cross_entropy import IGNORED
 from network.outputs import DIRECTION, MASK, PRED
+from runtime.errors import UserError
 from transforms.boundary import ANGLE, DEGREES_PER_STEP, DEPTH, FIXED_ANGLE, HALF_TURN
 
 BAND = 5  # pixels from the next class that count as boundary

@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from config import UserError
 from loss.boundary import BoundaryLoss, depth_and_angle, enlarged, moved_scores
 from loss.height import row_loss
 from network.outputs import AUX, PRED, ROW_LOGITS, SCALE_PREFIX
+from runtime.errors import UserError
 
 
 class Criterion(Protocol):

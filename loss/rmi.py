@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from config import UserError
+from runtime.errors import UserError
 
 POOL = 4  # side of a pooled cell, in pixels
 RADIUS = 3  # side of a window, in cells

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from config import ModelConfig, UserError
 from network.deepv3 import PLUS_OPTIONS, deepv3_plus
 from network.heads.scale_attention import sigmoid_head
 from network.heads.segmentation import segmentation_head
@@ -29,6 +28,8 @@ from network.outputs import (
     pred_key,
     run_pass,
 )
+from runtime.errors import UserError
+from settings.model import ModelConfig
 
 __all__ = ["DeepV3R50", "DeepV3R50B", "DeepV3R50BP", "DeepV3W38"]
 

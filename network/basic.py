@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from config import ModelConfig
 from network.backbones.hrnet import PUBLISHED_BLOCKS, PUBLISHED_MODULES
 from network.backbones.hrnet import HRNet as Trunk
 from network.heads.aspp import ASPP
@@ -13,6 +12,7 @@ from network.heads.segmentation import segmentation_head, start_kaiming
 from network.ops.conv import conv
 from network.ops.resize import concat_resized
 from network.outputs import Maps, OneScale
+from settings.model import ModelConfig
 
 __all__ = ["HRNet", "HRNet_ASP"]
 

@@ -21,11 +21,12 @@ from typing import Any, cast
 
 from torch import nn
 
-from config import ModelConfig, UserError, cfg, check_scales, near
 from network.convert import load_trunk
 from network.heads.boundary import BoundaryHeads
 from network.multiscale import MSCALE_OPTIONS, hierarchical
 from network.outputs import SingleScale, add_boundary
+from runtime.errors import UserError, near
+from settings.model import ModelConfig, check_scales
 
 ARCH_MODULES = (
     "ocrnet",
@@ -157,7 +158,7 @@ def build_net(arch: str, num_classes: int, **options: Any) -> nn.Module:
         net = _with_scales(net, name, model)
     if model.boundary_heads:
         _add_boundary_heads(net, name)
-    report = load_trunk(net, cfg.expand(model.pretrained)) if model.pretrained else None
+    report = load_trunk(net, model.pretrained) if model.pretrained else None
     # For messages about this network: its name and options, and what became of the ImageNet file.
     vars(net).update(arch=name, num_classes=num_classes, trunk_report=report)
     vars(net).update(model_options=dataclasses.asdict(model))

@@ -6,7 +6,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from config import ModelConfig
 from network.backbones.three_maps import ThreeMaps
 from network.backbones.trunks import make_trunk
 from network.deepv3 import PLUS_OPTIONS
@@ -15,6 +14,7 @@ from network.heads.hanet_places import HANetPlaces
 from network.ops.conv import conv
 from network.ops.resize import resize, size_of
 from network.outputs import Maps
+from settings.model import ModelConfig
 
 __all__ = ["DeeperEffB4", "DeeperW38", "DeeperX71"]
 

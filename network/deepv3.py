@@ -10,7 +10,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from config import ModelConfig
 from network.backbones.three_maps import ThreeMaps
 from network.backbones.trunks import make_trunk
 from network.heads.aspp import ASPP
@@ -20,6 +19,7 @@ from network.heads.segmentation import segmentation_head, start_kaiming
 from network.ops.conv import conv
 from network.ops.resize import resize, size_of
 from network.outputs import Maps, OneScale
+from settings.model import ModelConfig
 
 __all__ = [
     "DeepV3PlusEffB4",

@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from config import ModelConfig
 from network.backbones.mobile_stages import mnasnet, mobilenet_v2, shufflenet_v2
 from network.backbones.resnet_stages import KINDS, ResNetStages
 from network.backbones.stages import Stages
@@ -29,6 +28,7 @@ from network.ops.conv import conv, conv_bn_relu
 from network.ops.resize import Size, resize, size_of
 from network.ops.rows import PAD, scaled_rows
 from network.outputs import AUX, Maps, run_pass, single_scale_outputs
+from settings.model import ModelConfig
 
 __all__ = [
     "DeepMNASNet05V3PlusD_HANet",

@@ -15,7 +15,6 @@ import dataclasses
 
 from torch import nn
 
-from config import ModelConfig, UserError
 from network.backbones.hila_mit import HilaMiT
 from network.backbones.hila_swin import HilaSwin
 from network.backbones.hila_update import Four, Hila
@@ -26,6 +25,8 @@ from network.segformer import MIT_OPTIONS, depths_of, with_head
 from network.swin import CLASSIFIER_DROP_PATH
 from network.swin import classifier as swin_classifier
 from network.swin import with_heads as swin_heads
+from runtime.errors import UserError
+from settings.model import ModelConfig
 
 __all__ = [
     "B0_S3",

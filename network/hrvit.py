@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from config import ModelConfig
 from network.backbones.hrvit import VARIANTS, HRViT, HRViTBody, Variant
 from network.encoder_decoder import EncoderDecoder
 from network.heads.fcn import FCNHead
@@ -17,6 +16,7 @@ from network.heads.hrvit_classifier import HRViTClassifierHead
 from network.heads.hrvit_head import HRViTHead
 from network.heads.uper import UPerHead
 from network.outputs import PRED
+from settings.model import ModelConfig
 
 __all__ = [
     "b1_224",

@@ -12,7 +12,6 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from config import ModelConfig
 from network.basic import HRNET_OPTIONS, HRNetASPP, PlainHRNet, hrnet_trunk
 from network.deeper import deeper
 from network.deepv3 import PLUS_OPTIONS, DeepV3Plus, deepv3_plus
@@ -26,6 +25,7 @@ from network.multiscale import (
 from network.ops.resize import Size, at_scale, resize, size_of
 from network.ops.rows import scaled_rows
 from network.outputs import with_boundary
+from settings.model import ModelConfig
 
 __all__ = [
     "DeepV3EffB4",

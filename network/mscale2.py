@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from config import ModelConfig
 from network.basic import HRNET_OPTIONS, PlainHRNet, hrnet_trunk
 from network.deepv3 import PLUS_OPTIONS, deepv3_plus
 from network.heads.scale_attention import sigmoid_head
@@ -20,6 +19,7 @@ from network.multiscale import MultiScale, ScalePass, scale_pass
 from network.ops.resize import Size, at_scale, resize, size_of
 from network.ops.rows import scaled_rows
 from network.outputs import ATTENTION_PREFIX, OneScale, attn_key, run_pass
+from settings.model import ModelConfig
 
 __all__ = ["DeepV3R50", "HRNet"]
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from config import ModelConfig
 from network.heads.scale_attention import ScaleAttention
 from network.ops.resize import Size, at_scale, resize, scaled_size, size_of
 from network.ops.rows import scaled_rows
@@ -31,6 +30,7 @@ from network.outputs import (
     run_pass,
 )
 from network.outputs import SingleScale as SingleScale
+from settings.model import ModelConfig
 
 MSCALE_OPTIONS = frozenset(  # that `hierarchical` reads
     {

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from config import ModelConfig
 from network.backbones.hrnet import HRNet as Trunk
 from network.basic import HRNET_OPTIONS, hrnet_trunk
 from network.heads.ocr import OCRHead
 from network.multiscale import MSCALE_OPTIONS, MultiScale, hierarchical
 from network.outputs import Maps, OneScale
+from settings.model import ModelConfig
 
 __all__ = [
     "HRNet",

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from torch import nn
 
-from config import ModelConfig, UserError
 from network.backbones.mit import DROP_PATH, SIZES, Four, MiT
 from network.encoder_classifier import EncoderClassifier
 from network.encoder_decoder import EncoderDecoder
 from network.heads.segformer import SegFormerHead
+from runtime.errors import UserError
+from settings.model import ModelConfig
 
 __all__ = [
     "B0",

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from torch import nn
 
-from config import ModelConfig
 from network.backbones.swin import SIZES, Swin
 from network.encoder_classifier import EncoderClassifier
 from network.encoder_decoder import EncoderDecoder
 from network.heads.fcn import FCNHead
 from network.heads.uper import UPerHead
 from network.segformer import depths_of
+from settings.model import ModelConfig
 
 __all__ = [
     "B_224",

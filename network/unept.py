@@ -13,7 +13,6 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from config import ModelConfig, UserError
 from network.backbones.deit import DeiT as DeiTTrunk
 from network.backbones.resnet_v1c import ResNetV1c
 from network.heads.boundary import SpatialBranch, direction_head, mask_head
@@ -22,6 +21,8 @@ from network.ops.contiguous import contiguous_gradient
 from network.ops.conv import conv
 from network.ops.resize import Size, resize, size_of
 from network.outputs import DIRECTION, MASK, PRED, Maps, OneScale, single_scale_outputs
+from runtime.errors import UserError
+from settings.model import ModelConfig
 
 __all__ = ["DeiT", "R50"]
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from config import UserError
 from datasets.spec import NUM_RAW_IDS, DatasetSpec
 from metrics.boundary_scores import HMSA_THRESHOLD, BoundaryScores
 from metrics.distance_crop import distance_window
+from runtime.errors import UserError
 
 if TYPE_CHECKING:
     from engine.result import Gather, Result

@@ -20,12 +20,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from config import UserError
 from datasets.spec import DatasetSpec, Item
 from reports.files import encode_png
 from reports.journal import ImageRow, Images
 from reports.journal_sink import JournalSink
 from reports.rawids import to_raw_ids
+from runtime.errors import UserError
 from runtime.files import write_atomic
 from runtime.names import relative
 

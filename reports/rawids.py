@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from config import UserError
 from datasets.spec import DatasetSpec
+from runtime.errors import UserError
 
 
 def to_raw_ids(pred: npt.NDArray[np.uint8], spec: DatasetSpec) -> npt.NDArray[Any]:

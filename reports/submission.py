@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from config import UserError
 from datasets.headers import item_size
 from datasets.spec import DatasetSpec, Item
 from reports.files import encode_png
 from reports.journal import ImageRow, Images
 from reports.journal_sink import JournalSink
 from reports.rawids import to_raw_ids, to_size
+from runtime.errors import UserError
 from runtime.files import write_atomic
 from runtime.names import output, printable, relative
 

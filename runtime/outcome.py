@@ -23,8 +23,8 @@ from pathlib import Path
 from types import FrameType
 from typing import ClassVar
 
-from config import wrong_input
 from runtime import distributed
+from runtime.errors import wrong_input
 from runtime.runlog import RunLog
 
 DONE, WRONG, FAILED, INTERRUPTED = 0, 2, 3, 130

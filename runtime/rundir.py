@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 from pathlib import Path
 
-from config import UserError
 from runtime import checkpoint, distributed, val_rows
 from runtime.distributed import World
+from runtime.errors import UserError
 from runtime.files import leftovers
 
 RUN_FACTS, RESULTS = "run.json", "results.json"
@@ -93,30 +92,28 @@ def sweep(directory: Path, below: bool) -> int:
     return count
 
 
-def choose(args: argparse.Namespace, world: World) -> str:
-    """Set `args.result_dir` to where this run may write, without leftovers; a line if it is moved.
+def choose(wanted: Path, other: str, resume: str | None, world: World) -> tuple[Path, str]:
+    """Where this run may write, without leftovers, and a line if that is not `wanted`.
 
-    Raises UserError on every rank where rank 0 finds another run in the way.
+    `other` says what a run that does not train is ("eval", "summary", "augmented"): beside a
+    training it goes to a folder of that name. `resume` as in `check_training`. Raises UserError on
+    every rank where rank 0 finds another run in the way.
     """
-    wanted = Path(args.result_dir)
-    names = {"eval": args.eval, "summary": args.summary, "augmented": args.dump_augmentation_images}
-    other = next((name for name, on in names.items() if on), None)
     problem, moves = "", False
     if world.is_main:
         try:
-            if other is None:
-                check_training(wanted, args.resume)
-            else:
+            if other:
                 moves = holds_training(wanted)
+            else:
+                check_training(wanted, resume)
         except UserError as error:
             problem = str(error)
     problem, moves = distributed.gather_objects((problem, moves))[0]
     if problem:
         raise UserError(problem)
-    here = wanted / str(other) if moves else wanted
-    args.result_dir = str(here)
+    here = wanted / other if moves else wanted
     if world.is_main:
-        sweep(here, below=bool(args.eval))
+        sweep(here, below=other == "eval")
     distributed.barrier()  # no rank writes before
-    what = "this evaluation is" if args.eval else "what this writes is"
-    return f"{wanted} holds a training: {what} in {here}" if moves else ""
+    what = "this evaluation is" if other == "eval" else "what this writes is"
+    return here, f"{wanted} holds a training: {what} in {here}" if moves else ""

@@ -13,8 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-import flags
-from config import Config, UserError, configure
+import settings as flags
+from config import UserError, configure
+from settings import read_settings
 from tests.program import ROOT, TINY, assert_one_line_error, command, environment, run
 
 
@@ -143,8 +144,7 @@ def first(root: Path, pattern: str) -> Path:
 )
 def test_wrong_flag_is_one_line(argv: list[str], words: list[str]) -> None:
     with pytest.raises(UserError) as error:
-        args, given = flags.read_flags(argv)
-        flags.resolve(args, given, Config())
+        told = read_settings(argv)
     assert "\n" not in str(error.value)
     for word in words:
         assert word in str(error.value)
@@ -316,8 +316,7 @@ def test_disk_full_while_saving_leaves_the_previous_checkpoint(
 
 
 def test_frozen_tree_refuses_writes() -> None:
-    target = Config()
-    args, given = flags.read_flags([])
+    told = read_settings([])
     configure(args, given, target)
     with pytest.raises(AttributeError, match="frozen"):
         target.ASSETS_PATH = "elsewhere"

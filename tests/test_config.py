@@ -11,16 +11,15 @@ from pathlib import Path
 import pytest
 
 import config
-import flags
+import settings as flags
 from config import Config, UserError
 from flags.from_run import adopt_run
+from settings import read_settings
 from tests.program import ROOT, environment
 
 
 def resolved(*argv: str) -> Config:
-    target = Config()
-    args, given = flags.read_flags(list(argv))
-    flags.resolve(args, given, target)
+    told = read_settings(list(argv))
     return target
 
 
@@ -77,11 +76,10 @@ def test_unknown_environment_variable_is_an_error(monkeypatch: pytest.MonkeyPatc
 
 
 def test_flag_and_tree_agree_whichever_was_given() -> None:
-    args, given = flags.read_flags(["--set", "LOSS.OCR_ALPHA=0.7", "--n_scales", "0.5,1.0"])
+    told = read_settings(["--set", "LOSS.OCR_ALPHA=0.7", "--n_scales", "0.5,1.0"])
     target = Config()
-    flags.resolve(args, given, target)
-    assert args.ocr_alpha == target.LOSS.OCR_ALPHA == 0.7
-    assert args.n_scales == target.MODEL.n_scales == (0.5, 1.0)
+    assert told.LOSS.OCR_ALPHA == told.LOSS.OCR_ALPHA == 0.7
+    assert told.MODEL.n_scales == told.MODEL.n_scales == (0.5, 1.0)
 
 
 @pytest.mark.parametrize("module", ["config", "flags"])
@@ -132,21 +130,19 @@ def test_a_run_gives_its_test_scale_and_one_of_an_earlier_version_nothing(tmp_pa
     for saved, wanted in ((old, None), ({**old, "test_scale": [64, 32]}, (64, 32))):
         run_file = {"flags": saved, "config": {**tree, "MODEL": {}, "DATASET": {}}}
         (tmp_path / "run.json").write_text(json.dumps(run_file))
-        args, given = flags.read_flags(["--from_run", str(tmp_path), "--snapshot", "x"])
+        told = read_settings(["--from_run", str(tmp_path), "--snapshot", "x"])
         adopt_run(args, given)
-        assert args.test_scale == wanted and args.size_divisor == 1
+        assert told.augmentation.test_scale == wanted and told.augmentation.size_divisor == 1
 
 
 def test_the_home_directory_is_expanded_in_every_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.setenv("HISEG_KITTI_DIR", "~/kitti")
-    target = Config()
-    args, given = flags.read_flags([
+    told = read_settings([
         "--set", "DATASET.CUSTOM_YAML=~/x.yml", "--result_dir", "~/out", "--snapshot", "~/a.pth",
         "--eval", "folder", "--eval_folder", "~/pictures",
     ])  # fmt: skip
-    flags.resolve(args, given, target)
-    assert target.DATASET.CUSTOM_YAML == "/home/me/x.yml"
-    assert target.DATASET.KITTI_DIR == "/home/me/kitti"
-    assert (args.result_dir, args.snapshot) == ("/home/me/out", "/home/me/a.pth")
-    assert args.eval_folder == "/home/me/pictures"
+    assert told.DATASET.CUSTOM_YAML == "/home/me/x.yml"
+    assert told.DATASET.KITTI_DIR == "/home/me/kitti"
+    assert (told.run.result_dir, told.network.snapshot) == ("/home/me/out", "/home/me/a.pth")
+    assert told.inference.eval_folder == "/home/me/pictures"

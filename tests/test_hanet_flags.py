@@ -3,19 +3,18 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import pytest
 
-import flags
-from config import Config, UserError
+import settings as flags
+from config import UserError
+from settings import Settings, read_settings
 
 
-def parsed(*argv: str) -> argparse.Namespace:
-    args, given = flags.read_flags(argv)
-    flags.resolve(args, given, Config())
-    return args
+def parsed(*argv: str) -> Settings:
+    told = read_settings(argv)
+    return told
 
 
 # every flag of HANet's train.py and eval.py (arguments, if any, beside it)
@@ -82,9 +81,11 @@ SCRIPTS |= {
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_published_command_lines_run_verbatim(script: str) -> None:
     args = parsed(*SCRIPTS[script].split())
-    assert args.eval or args.lr_by == "iter"
-    assert args.hanet_lr == (0.01 if script.startswith("train") and any(args.hanet) else 0)
-    idle = [note for note in args.notes if "no HANet block" in note]
+    assert told.inference.eval or told.schedule.lr_by == "iter"
+    assert told.hanet.hanet_lr == (
+        0.01 if script.startswith("train") and any(told.MODEL.hanet) else 0
+    )
+    idle = [note for note in told.notes if "no HANet block" in note]
     assert len(idle) == (script == "train_resnext_pretrain")
 
 
@@ -149,14 +150,14 @@ def test_other_spellings_reach_the_shared_setting(
 
 def test_run_directories_follow_the_published_folders(tmp_path: Path) -> None:
     args = parsed("--ckpt", str(tmp_path), "--date", "0101", "--exp", "r101")
-    assert args.result_dir == f"{tmp_path}/0101/r101"
+    assert told.run.result_dir == f"{tmp_path}/0101/r101"
     args = parsed("--ckpt", "x", "--result_dir", str(tmp_path))
-    assert args.result_dir == str(tmp_path) and "--result_dir wins" in args.notes[0]
+    assert told.run.result_dir == str(tmp_path) and "--result_dir wins" in told.notes[0]
     snapshot = str(tmp_path / "date" / "r101" / "01_01_10" / "best.pth")
     args = parsed("--eval", "val", "--snapshot", snapshot, "--exp_name", "mine")
-    assert args.result_dir == f"{tmp_path}/date/mine/val"
+    assert told.run.result_dir == f"{tmp_path}/date/mine/val"
     args = parsed("--eval", "test", "--snapshot", snapshot, "--ckpt_path", f"{tmp_path}/out")
-    assert args.result_dir == f"{tmp_path}/out/r101/test"
+    assert told.run.result_dir == f"{tmp_path}/out/r101/test"
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from reports import sweep
 from tests.program import ROOT, TINY, assert_one_line_error, command, environment, run, street_flags
+from tools import sweep
 
 pytestmark = pytest.mark.slow
 

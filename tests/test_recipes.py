@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from config import cfg
+from config import cfg, parse_args
 from datasets.registry import dataset_spec
-from flags import parse_args
 from network.build import build_net
+from settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = sorted(path.stem for path in (ROOT / "scripts").glob("*.yml"))
@@ -63,7 +63,7 @@ def received(line: str, place: Path) -> list[str]:
     return record.read_text().split("\0")[:-1]
 
 
-def parsed(arguments: list[str]) -> argparse.Namespace:
+def parsed(arguments: list[str]) -> Settings:
     """`arguments` of `python`, through the parser of the program they start."""
     program = next(item for item in arguments if item in ("train.py", "eval.py"))
     at = arguments.index(program)
@@ -76,11 +76,11 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
 
 def build(args: argparse.Namespace) -> torch.nn.Module:
     """The network of `args` at its true size, without memory for the weights."""
-    is_imagenet = args.task == "classify"
-    num_classes = 1000 if is_imagenet else dataset_spec(args, cfg).num_classes
-    options = {**dataclasses.asdict(cfg.MODEL), "pretrained": ""}  # a file of the user
+    is_imagenet = told.classification.task == "classify"
+    num_classes = 1000 if is_imagenet else dataset_spec(told).num_classes
+    options = {**dataclasses.asdict(told.MODEL), "pretrained": ""}  # a file of the user
     with torch.device("meta"):
-        return build_net(args.arch, num_classes, **options)
+        return build_net(told.network.arch, num_classes, **options)
 
 
 # Of families of alike recipes a few are tried every time, all of them in `make slow`.
@@ -106,7 +106,7 @@ def test_runx_arguments_parse_and_build_the_network(
     assert lines
     for line in lines:
         args = parsed(received(line, tmp_path))
-        assert args.result_dir.startswith(f"{tmp_path}/logs/{recipe}/")
+        assert told.run.result_dir.startswith(f"{tmp_path}/logs/{recipe}/")
         assert sum(weight.numel() for weight in build(args).parameters()) > 1000
         values = HANET_VALUES.get(recipe.removeprefix("hanet_"), {})
         assert {name: getattr(args, name) for name in values} == values
@@ -239,13 +239,16 @@ def test_the_published_values_of_hrvit_arrive(name: str, tmp_path: Path) -> None
     values |= {"drop_path": drop_path, "grad_ckpt": grad_ckpt}
     values["arch"] = f"hrvit.{size}_{ {'segformer': 'SegFormer', 'upernet': 'UPerNet'}[head] }"
     assert {key: getattr(args, key) for key in values} == values
-    rules = {(rule[0], rule[1], rule[2]) for rule in args.param_rules}
+    rules = {(rule[0], rule[1], rule[2]) for rule in told.optimiser.param_rules}
     assert rules == {("norm", 1.0, 0.0), *({("head", 10.0, 1.0)} if fast_head else set())}
 
 
 def test_sweep_is_the_cross_product(tmp_path: Path) -> None:
     lines = printed_commands("sweep_example", tmp_path)
-    runs = {(args.lr, args.rmi_loss) for args in (parsed(received(x, tmp_path)) for x in lines)}
+    runs = {
+        (told.optimiser.lr, told.loss.rmi_loss)
+        for args in (parsed(received(x, tmp_path)) for x in lines)
+    }
     assert runs == {(0.01, True), (0.01, False), (0.05, True), (0.05, False)}
 
 

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from config import UserError
+from runtime.errors import UserError
 from transforms.normalize import MEAN, STD
 
 Picture = npt.NDArray[np.uint8]

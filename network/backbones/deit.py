@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from config import UserError
 from network.ops.recompute import run_stage
 from network.ops.resize import Size, size_of
+from runtime.errors import UserError
 
 EXTRA_TOKENS = 2  # class and distillation, before the patches
 NORM_EPS = 1e-6

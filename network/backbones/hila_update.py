@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from config import UserError
 from network.ops.drop_path import DropPath
 from network.ops.inter_level import BottomUpAttention, TopDownAttention
 from network.ops.mix_ffn import MixFFN
+from runtime.errors import UserError
 
 Four = tuple[int, int, int, int]
 

@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from config import UserError
 from network.ops.drop_path import DropPath, rising_rates
 from network.ops.mix_ffn import MixFFN
 from network.ops.recompute import run_block
 from network.ops.start import start_transformer
+from runtime.errors import UserError
 
 HEADS = (1, 2, 5, 8)
 REDUCTIONS = (8, 4, 2, 1)

@@ -16,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from config import UserError
 from network.backbones.mit import Four, as_map
 from network.ops.drop_path import DropPath, rising_rates
 from network.ops.recompute import run_block
 from network.ops.start import start_transformer
 from network.ops.windows import WindowAttention, from_windows, shift_mask, to_windows
+from runtime.errors import UserError
 
 PATCH, WINDOW = 4, 7
 SHIFT = WINDOW // 2

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from config import UserError
+from runtime.errors import UserError
 
 
 def fitted(net: nn.Module, state: Mapping[str, Tensor], title: str) -> dict[str, Tensor]:

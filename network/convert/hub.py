@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from config import UserError
 from network.convert.entries_check import Check, flag, many, whole
+from runtime.errors import UserError
 
 KEY = "hub"  # entry beside the weights of such a folder
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"

@@ -11,7 +11,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from config import UserError
 from network.convert import foreign, hila, hub, timm
 from network.convert.checkpoint import read_checkpoint, split_weights
 from network.convert.entries import after_pretraining, dead_names, is_dead, is_fresh
@@ -19,6 +18,7 @@ from network.convert.entries_check import not_finite
 from network.convert.fit import fitted
 from network.convert.nvidia import strip_saved_prefix
 from network.convert.report import LoadReport, shortened
+from runtime.errors import UserError
 
 CLASSIFIER_PREFIXES = (  # parts of the classifier that a segmentation trunk has no use for
     "incre_modules.",

@@ -10,7 +10,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from config import UserError
 from network.convert import foreign, hanet, hila, hub, imagenet, timm
 from network.convert.checkpoint import read_checkpoint, split_weights
 from network.convert.entries import dead_names, is_dead
@@ -33,6 +32,7 @@ from network.convert.refusal import (
     refusal,
 )
 from network.convert.report import LoadReport
+from runtime.errors import UserError
 
 HRVIT_START = "stem.conv1.weight"  # of a classifier, which has no group around its trunk
 MMSEG_HEADS = {"decode_head", "context_branch"}  # the second: UN-EPT

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from config import ModelConfig, UserError
 from network.convert.entries_check import (
     Check,
     any_text,
@@ -35,7 +34,10 @@ from network.convert.entries_check import (
     weights,
     whole,
 )
-from runtime.limits import value_problem
+from runtime.errors import UserError
+from settings.catalogue import keys
+from settings.model import ModelConfig
+from settings.sources import value_problem
 
 FORMAT = "hiseg-1"
 COUNT, INT32, WORD = whole(0, 2**62), whole(-(2**31), 2**31), whole(0, 2**32 - 1)
@@ -55,7 +57,7 @@ def model_options(value: object, where: str) -> str | None:
     for name in names:
         option = typing.cast(dict[str, object], value).get(name)
         shown = tuple(option) if isinstance(option, list) else option
-        problem = value_problem(f"MODEL.{name}", shown)
+        problem = value_problem(keys()[f"MODEL.{name}"], shown)
         if problem is not None:
             return f"entry {where}.{name}: {problem}"
     return None

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from config import UserError
 from network.convert.names import STILL_WINDOWS, Rule, Translated, renamed
+from runtime.errors import UserError
 
 LAYOUT, TORCHVISION = "timm", "torchvision"
 TF_FORM = "tf_form"  # entry of an EfficientNet that was trained in TensorFlow's way

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from config import ModelConfig, UserError
 from network.ops.rows import STEPS, row_steps
+from runtime.errors import UserError
+from settings.model import ModelConfig
 
 HANET_OPTIONS = frozenset(  # that `height_attention` reads
     {

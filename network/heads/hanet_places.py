@@ -14,9 +14,10 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from config import ModelConfig, UserError
 from network.heads.hanet import HANet, gated, hanet_settings, row_gate
 from network.outputs import GATE_PREFIX, OneScale
+from runtime.errors import UserError
+from settings.model import ModelConfig
 
 PLACES = 5
 

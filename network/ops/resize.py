@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from config import UserError
+from runtime.errors import UserError
 
 Size = tuple[int, int]
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from pathlib import Path
 
@@ -11,21 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-import flags
-from config import Config, UserError
-from datasets import build, registry, sets, verify
+from assembly import data as build
+from assembly import sets
+from config import UserError
+from datasets import registry, verify
 from datasets.spec import DatasetSpec
+from settings import Settings, read_settings
 from tests.datasets.conftest import save
 
 
-def settings(*argv: str) -> tuple[argparse.Namespace, Config]:
-    cfg = Config()
-    args, given = flags.read_flags([*argv, "--num_workers", "0"])
-    flags.resolve(args, given, cfg)
-    return args, cfg
+def settings(*argv: str) -> Settings:
+    told = read_settings([*argv, "--num_workers", "0"])
+    return told
 
 
-def on(root: Path, *argv: str) -> tuple[argparse.Namespace, Config]:
+def on(root: Path, *argv: str) -> Settings:
     return settings(
         "--dataset", "cityscapes", "--set_cityscapes_root", str(root), "--crop_size", "32,32",
         "--class_uniform_tile", "12", "--set", f"DATASET.CENTROID_ROOT={root}/centroids", *argv,
@@ -38,8 +37,8 @@ def a_label(root: Path, split: str = "train") -> Path:
 
 @pytest.mark.parametrize("pct", ["0", "0.5"])
 def test_training_batches_have_the_crop_size(cities: Path, pct: str) -> None:
-    args, cfg = on(cities, "--class_uniform_pct", pct)
-    loader, sampler, spec = build.make_train_loader(args, cfg, 0, 1, 0)
+    told = on(cities, "--class_uniform_pct", pct)
+    loader, sampler, spec = build.make_train_loader(told, 0, 1, 0)
     batches = list(loader)
     assert spec.name == "cityscapes"
     assert len(batches) * 2 == len(sampler) == 4
@@ -53,36 +52,35 @@ def test_class_uniform_draws_carry_centroids(cities: Path) -> None:
         for path in sorted(cities.glob(f"{kind}_trainvaltest/{kind}/train/*/*_000000_*")):
             for number in range(2, 10):
                 shutil.copy(path, path.with_name(path.name.replace("000000", f"{number:06d}")))
-    args, cfg = on(cities, "--class_uniform_pct", "1")
-    _, sampler, _ = build.make_train_loader(args, cfg, 0, 1, 0)
+    told = on(cities, "--class_uniform_pct", "1")
+    _, sampler, _ = build.make_train_loader(told, 0, 1, 0)
     points = [draw.centroid for draw in sampler if draw.centroid is not None]
     assert points
     assert all(0 <= x < 32 and 0 <= y < 24 for x, y in points)
 
 
 def test_training_is_repeatable(cities: Path) -> None:
-    args, cfg = on(cities)
-    first, second = (next(iter(build.make_train_loader(args, cfg, 0, 1, 5)[0])) for _ in range(2))
+    told = on(cities)
+    first, second = (next(iter(build.make_train_loader(told, 0, 1, 5)[0])) for _ in range(2))
     assert torch.equal(first.images, second.images)
-    other = next(iter(build.make_train_loader(args, cfg, 0, 1, 6)[0]))
+    other = next(iter(build.make_train_loader(told, 0, 1, 6)[0]))
     assert not torch.equal(first.images, other.images)
 
 
 def test_ranks_share_the_epoch(cities: Path) -> None:
-    args, cfg = on(cities, "--class_uniform_pct", "0", "--bs_trn", "1")
+    told = on(cities, "--class_uniform_pct", "0", "--bs_trn", "1")
     indices = [
-        [draw.index for draw in build.make_train_loader(args, cfg, rank, 2, 0)[1]]
-        for rank in (0, 1)
+        [draw.index for draw in build.make_train_loader(told, rank, 2, 0)[1]] for rank in (0, 1)
     ]
     assert sorted(sum(indices, [])) == [0, 1, 2, 3]
 
 
 def test_validation_sees_every_image_whole_and_once(cities: Path) -> None:
-    args, cfg = on(cities)
-    spec, items = registry.dataset_spec(args, cfg), sets.val_items(args, cfg)
+    told = on(cities)
+    spec, items = registry.dataset_spec(told), sets.val_items(told)
     names = []
     for rank in (0, 1):
-        for batch in build.make_eval_loader(args, cfg, spec, rank, 2, items):
+        for batch in build.make_eval_loader(told, spec, rank, 2, items):
             assert batch.images.shape == (1, 3, 24, 32)
             names += batch.names
     assert sorted(names) == [item.name for item in items]
@@ -91,18 +89,18 @@ def test_validation_sees_every_image_whole_and_once(cities: Path) -> None:
 def test_eval_items_follow_the_flag(cities: Path) -> None:
     counts = {"val": 2, "trn": 4, "test": 2}
     for mode, count in counts.items():
-        args, cfg = on(cities, "--eval", mode)
-        assert len(sets.eval_items(args, cfg)) == count
-    args, cfg = on(cities, "--eval", "folder", "--eval_folder", str(cities / "gtFine_trainvaltest"))
-    assert len(sets.eval_items(args, cfg)) == 8
+        told = on(cities, "--eval", mode)
+        assert len(sets.eval_items(told)) == count
+    told = on(cities, "--eval", "folder", "--eval_folder", str(cities / "gtFine_trainvaltest"))
+    assert len(sets.eval_items(told)) == 8
 
 
 def test_folder_evaluation_reports_a_broken_file(tmp_path: Path) -> None:
     save(tmp_path / "a.png", np.zeros((8, 8, 3), np.uint8))
     (tmp_path / "b.png").write_bytes(b"torn")
-    args, cfg = settings("--eval", "folder", "--eval_folder", str(tmp_path))
-    spec, items = registry.dataset_spec(args, cfg), sets.eval_items(args, cfg)
-    batches = list(build.make_eval_loader(args, cfg, spec, 0, 1, items))
+    told = settings("--eval", "folder", "--eval_folder", str(tmp_path))
+    spec, items = registry.dataset_spec(told), sets.eval_items(told)
+    batches = list(build.make_eval_loader(told, spec, 0, 1, items))
     assert [batch.names for batch in batches] == [["a"], []]
     assert batches[1].failed[0][0] == "b"
 
@@ -121,9 +119,9 @@ def test_folder_evaluation_reports_a_broken_file(tmp_path: Path) -> None:
 def test_missing_root_names_key_variable_and_flag(
     dataset: str, key: str, flag: str, value: str
 ) -> None:
-    args, cfg = settings("--dataset", dataset, "--set", f"DATASET.{key}={value}")
+    told = settings("--dataset", dataset, "--set", f"DATASET.{key}={value}")
     with pytest.raises(UserError) as raised:
-        sets.train_items(args, cfg)
+        sets.train_items(told)
     text = str(raised.value)
     for word in (f"DATASET.{key}", f"HISEG_{key}", flag, "paths.yml", value):
         assert word in text
@@ -138,24 +136,24 @@ def test_unknown_id_stops_before_training(cities: Path) -> None:
         good = label.read_bytes()
         save(label, ids)
         for pct in ("0", "0.5"):
-            args, cfg = on(cities, "--class_uniform_pct", pct)
+            told = on(cities, "--class_uniform_pct", pct)
             with pytest.raises(UserError, match=rf"{label.name}: label id 99 \(9 pixels\)"):
-                build.make_train_loader(args, cfg, 0, 1, 0)
+                build.make_train_loader(told, 0, 1, 0)
         label.write_bytes(good)
 
 
 def test_label_of_another_size_stops_before_training(cities: Path) -> None:
     save(a_label(cities), np.full((10, 12), 7, np.uint8))
-    args, cfg = on(cities)
+    told = on(cities)
     with pytest.raises(UserError, match="is 32x24, but its label .* is 12x10"):
-        build.make_train_loader(args, cfg, 0, 1, 0)
+        build.make_train_loader(told, 0, 1, 0)
 
 
 def test_checked_set_is_not_read_again_until_it_changes(
     cities: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    args, cfg = on(cities, "--class_uniform_pct", "0")
-    build.make_train_loader(args, cfg, 0, 1, 0)
+    told = on(cities, "--class_uniform_pct", "0")
+    build.make_train_loader(told, 0, 1, 0)
     read: list[Path] = []
     read_ids = verify.read_ids
 
@@ -164,25 +162,25 @@ def test_checked_set_is_not_read_again_until_it_changes(
         return read_ids(path, spec)
 
     monkeypatch.setattr(verify, "read_ids", counted)
-    build.make_train_loader(args, cfg, 0, 1, 0)
+    build.make_train_loader(told, 0, 1, 0)
     assert read == []
     save(a_label(cities), np.full((24, 32), 7, np.uint8))
-    build.make_train_loader(args, cfg, 0, 1, 0)
+    build.make_train_loader(told, 0, 1, 0)
     assert len(read) == 4  # those of train; val stayed as it is
 
 
 def test_a_folder_is_no_data_set_to_train_on() -> None:
-    args, cfg = settings("--dataset", "folder")
+    told = settings("--dataset", "folder")
     with pytest.raises(UserError, match="folder is not supported here.*camvid.*mapillary"):
-        registry.dataset_spec(args, cfg)
+        registry.dataset_spec(told)
 
 
 def test_nullloader_needs_no_files() -> None:
-    args, cfg = settings("--dataset", "nullloader", "--crop_size", "32,64")
+    told = settings("--dataset", "nullloader", "--crop_size", "32,64")
     with pytest.raises(UserError, match="--class_uniform_pct 0"):
-        build.make_train_loader(args, cfg, 0, 1, 0)
-    args.class_uniform_pct = 0.0
-    loader, sampler, _ = build.make_train_loader(args, cfg, 0, 1, 0)
+        build.make_train_loader(told, 0, 1, 0)
+    told.data.class_uniform_pct = 0.0
+    loader, sampler, _ = build.make_train_loader(told, 0, 1, 0)
     batch = next(iter(loader))
     assert len(sampler) == 3000
     assert batch.images.shape == (2, 3, 32, 64)
@@ -191,17 +189,17 @@ def test_nullloader_needs_no_files() -> None:
 
 
 def test_fingerprint_changes_with_the_files(cities: Path) -> None:
-    args, cfg = on(cities)
-    before = sets.Sets(args, cfg).fingerprint()
-    assert before == sets.Sets(args, cfg).fingerprint()
+    told = on(cities)
+    before = sets.Sets(told).fingerprint()
+    assert before == sets.Sets(told).fingerprint()
     save(a_label(cities), np.zeros((24, 32), np.uint8))
-    after = sets.Sets(args, cfg).fingerprint()
+    after = sets.Sets(told).fingerprint()
     assert after["train"] != before["train"]
     assert after["val"] == before["val"]
 
 
 def test_augmented_images_are_written_to_look_at(cities: Path, tmp_path: Path) -> None:
-    args, cfg = on(cities)
-    assert build.dump_augmentations(args, cfg, tmp_path / "out") == 4
+    told = on(cities)
+    assert build.dump_augmentations(told, tmp_path / "out") == 4
     assert len(list((tmp_path / "out").glob("*_image.png"))) == 4
     assert len(list((tmp_path / "out").glob("*_label.png"))) == 4

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import yaml
 
-from datasets.check import main
 from tests.datasets.conftest import save
 from tests.pictures import write_class_folders
+from tools.check import main
 
 
 def check(root: Path, capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:

@@ -13,11 +13,11 @@ from PIL import Image
 
 from datasets.base import DataError, SegmentationDataset, read_item_label
 from datasets.centroids import load_or_build
-from datasets.check import main
 from datasets.custom import list_items, make_spec
 from datasets.headers import item_size
 from datasets.spec import DatasetSpec
 from tests.datasets.conftest import save
+from tools.check import main
 
 CLASSES = np.kron(np.array([[0, 1, 2], [2, 255, 1]]), np.ones((4, 6))).astype(np.uint8)
 RED, GREEN, BLUE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)

@@ -14,11 +14,12 @@ import yaml
 from PIL import Image
 from scipy.io import loadmat, savemat
 
-import flags
-from config import Config
-from datasets import ade20k, build, custom, dt_offset, registry
+from assembly import data as build
+from datasets import ade20k, custom, registry
+from datasets import boundary_files as dt_offset
 from datasets.base import DataError, read_item_label
-from datasets.dt_offset import check_header, main, offset_path, read_maps, run
+from datasets.boundary_files import check_header, main, offset_path, read_maps, run
+from settings import read_settings
 from tests.datasets.conftest import save
 from transforms.boundary import boundary_maps
 
@@ -116,11 +117,9 @@ def test_files_of_every_data_set_are_written_and_fit_training(
         argv += ["--set", f"DATASET.{key}={value}"]
     written = run(argv)["written"]
     assert written == len(list((tmp_path / "out").rglob("*.mat"))) > 0
-    cfg = Config()
-    args, given = flags.read_flags([*argv, "--dt_offset_wt", "1", "--dt_offset_source", "files"])
-    flags.resolve(args, given, cfg)
-    spec, items = registry.dataset_spec(args, cfg), registry.split_items(args, cfg, "train")
-    source = build.boundary_source(args, cfg, spec, items)
+    told = read_settings([*argv, "--dt_offset_wt", "1", "--dt_offset_source", "files"])
+    spec, items = registry.dataset_spec(told), registry.split_items(told, "train")
+    source = build.boundary_source(told, spec, items)
     label = read_item_label(items[0], spec)
     wanted = dt_offset.computed_maps(spec)(items[0], label)
     for key, values in source(items[0], label).items():

@@ -12,11 +12,11 @@ import yaml
 
 from datasets import bdd100k, cityscapes, custom, folder, gtav, kitti, listing
 from datasets.base import DataError
-from datasets.check import main as check
 from datasets.decode import read_bytes
 from datasets.headers import read_header
 from datasets.listing import MissingFiles, notes_of
 from tests.datasets.conftest import save
+from tools.check import main as check
 
 PIXELS = np.zeros((8, 9, 3), np.uint8)
 IDS = np.zeros((8, 9), np.uint8)

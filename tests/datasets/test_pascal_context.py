@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from config import Config
-from datasets import check, pascal_context
+from datasets import pascal_context
 from datasets.base import DataError, read_label
 from datasets.registry import dataset_spec
+from tools import check
 
 SETTING = "DATASET.PASCAL_CONTEXT_DIR"
 

@@ -3,33 +3,32 @@
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-import flags
+from assembly import inference as procedure
+from assembly import network as build
 from config import Config, ModelConfig, UserError
-from engine import build, procedure
 from engine.state import check_options
 from network.build import build_net
+from settings import Settings, read_settings
 
 FACTS = {"arch": "segformer.B0", "num_classes": 2, "dataset": "harbour", "model_options": {}}
 
 
-def resolved(*argv: str) -> tuple[argparse.Namespace, Config]:
-    args, given = flags.read_flags(argv)
+def resolved(*argv: str) -> Settings:
+    told = read_settings(argv)
     cfg = Config()
-    flags.resolve(args, given, cfg)
-    return args, cfg
+    return told
 
 
-def adopted(*argv: str, **facts: Any) -> argparse.Namespace:
-    args, cfg = resolved(*argv)
-    build.adopt_snapshot(args, cfg, build.Snapshot("x.pth", {}, {**FACTS, **facts}))
-    return args
+def adopted(*argv: str, **facts: Any) -> Settings:
+    told = resolved(*argv)
+    build.adopt_snapshot(told, build.Snapshot("x.pth", {}, {**FACTS, **facts}))
+    return told
 
 
 def test_an_evaluation_takes_network_and_data_set_of_the_file() -> None:
@@ -63,9 +62,9 @@ def test_only_networks_with_row_positions_are_marked_as_trained_without() -> Non
 def test_the_default_scale_is_evaluated_with_and_without_others(
     argv: list[str], scales: tuple[float, ...]
 ) -> None:
-    args, cfg = resolved("--eval", "val", *argv)
+    told = resolved("--eval", "val", *argv)
     assert procedure.input_scales(args) == scales
-    assert procedure.protocol(args, cfg.MODEL)["averaged_scales"] == (scales or None)
+    assert procedure.protocol(told.MODEL)["averaged_scales"] == (scales or None)
     net = build_net("segformer.B0", 3, stage_depths=(1, 1, 1, 1)).eval()
     image = torch.rand(1, 3, 50, 70)
     sizes = [(round(50 * scale), round(70 * scale)) for scale in scales or (1.0,)]

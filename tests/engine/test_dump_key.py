@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from config import Config, ModelConfig
+from assembly.dump_key import evaluation_key, image_stamps
+from config import ModelConfig
 from datasets.spec import DatasetSpec, Item
-from engine.dump_key import evaluation_key, image_stamps
-from flags.parser import read_flags, resolve
 from reports.autolabel import AutoLabelSink
 from reports.compose import DumpSink
 from reports.hanet_dump import FourFoldersSink
 from reports.journal_sink import JournalSink
 from reports.submission import SubmissionSink
+from settings import Settings, read_settings
 from tests.reports.cases import SPEC, alone, make_items, make_result
 
 NAMES = ["a", "b", "c"]
@@ -53,15 +53,14 @@ def four(out: Path, items: list[Item], spec: DatasetSpec, key: str) -> FourFolde
     return FourFoldersSink(out, spec, items, key=key, images=image_stamps(items))
 
 
-def arguments(*flags: str) -> argparse.Namespace:
-    args, given = read_flags(["--eval", "folder", "--eval_folder", "x", *flags], "eval.py")
-    resolve(args, given, Config())
-    return args
+def arguments(*flags: str) -> Settings:
+    told = read_settings(["--eval", "folder", "--eval_folder", "x", *flags], "eval.py")
+    return told
 
 
 def key_of(spec: DatasetSpec = SPEC, *flags: str, model: ModelConfig | None = None) -> str:
     args = arguments(*flags)
-    return evaluation_key(args, model or ModelConfig(), {"arch": args.arch}, spec, "fp32")
+    return evaluation_key(args, model or ModelConfig(), {"arch": told.network.arch}, spec, "fp32")
 
 
 @pytest.mark.parametrize("kind", [pictures, gates, assets, submission, auto, four])

@@ -10,11 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from assembly.rates import build_schedule, group_schedules
 from config import UserError
 from engine.hanet_groups import SCHEDULE, hanet_groups
-from engine.rates import build_schedule, group_schedules
 from engine.state import Progress, TrainState
-from flags import read_flags
 from tests.parity.fixture import FIXTURES
 
 POLY = json.loads((FIXTURES / "hanet" / "functions.json").read_text())["poly"]

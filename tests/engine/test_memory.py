@@ -6,11 +6,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from assembly.memory import check_memory, host_memory
 from config import UserError
 from datasets.classify import PictureSampler
 from datasets.samplers import TrainSampler
-from engine.memory import check_memory, host_memory
-from tests.flags.test_classification import CLASSIFY, resolved
+from tests.settings.test_classification import CLASSIFY, resolved
 
 CPU = torch.device("cpu")
 

@@ -13,16 +13,17 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import config
-import flags
+import settings as flags
+from assembly import network as build
 from config import Config
-from engine import build, resume_tables, state
+from engine import resume_tables, state
 from engine.class_tables import class_difference
 from engine.optim import make_optimizer
 from engine.resume_rules import compare_settings, recorded, settings_of
 from engine.state import Progress, TrainState
 from network.convert import schema
 from network.convert.schema import check_own, check_resumable
-from tests.flags.test_classification import resolved
+from tests.settings.test_classification import resolved
 
 TABLES = ("APPLIED", "BETWEEN_EPOCHS", "REFUSED", "IN_THE_FILE", "UNRELATED")
 
@@ -69,14 +70,16 @@ class Pair(nn.Module):
 
 def make_state(*argv: str, steps: int = 6, header: dict[str, Any] | None = None) -> TrainState:
     """The state of a run with these flags, at its start."""
-    args, cfg = resolved(*argv), Config()
+    told = resolved(*argv), Config()
     torch.manual_seed(0)
     net = Pair()
-    optimizer = build.build_optimizer(args, net, float(args.lr), None)
+    optimizer = build.build_optimizer(args, net, float(told.optimiser.lr), None)
     ema = None
-    if args.ema is not None:
-        ema = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(args.ema), use_buffers=True)
-    facts = {**(header or HEADER), "settings": settings_of(args, cfg, steps)}
+    if told.optimiser.ema is not None:
+        ema = AveragedModel(
+            net, multi_avg_fn=get_ema_multi_avg_fn(told.optimiser.ema), use_buffers=True
+        )
+    facts = {**(header or HEADER), "settings": settings_of(told, steps)}
     facts["param_rules"] = build.param_rules(args)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     return TrainState(

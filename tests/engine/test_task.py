@@ -7,8 +7,8 @@ import argparse
 
 import pytest
 
+from assembly.network import check_arch
 from config import UserError
-from engine.build import check_arch
 from network.build import list_archs, list_classifiers
 
 

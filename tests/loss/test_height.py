@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from assembly.objective import CITYSCAPES_WEIGHTS
 from config import UserError
-from loss.build import CITYSCAPES_WEIGHTS
 from loss.cross_entropy import CrossEntropy
 from loss.height import row_loss, row_presence
 from loss.objective import Objective

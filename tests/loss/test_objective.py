@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from assembly.objective import build_objective, build_val_loss
 from config import Config, UserError
-from flags import read_flags, resolve
-from loss.build import build_objective, build_val_loss
 from loss.cross_entropy import CrossEntropy, ImageWeightedCrossEntropy
 from loss.objective import Objective
 from loss.relaxed import RelaxedCrossEntropy
 from loss.rmi import RMILoss
 from network.outputs import AUX, PRED, attn_key, pred_key
+from settings import read_settings
 from tests.loss.cases import IGNORE, logits_and_labels
 
 SPEC = SimpleNamespace(num_classes=5, ignore_label=IGNORE)
@@ -148,9 +148,8 @@ def test_published_border_weights_are_a_configuration_key() -> None:
     spec = SimpleNamespace(num_classes=3, ignore_label=255)
     for entry, expected in ((), False), (("--set", "LOSS.BATCH_BORDER_WEIGHTS=true"), True):
         target = Config()
-        args, given = read_flags(["--jointwtborder", *entry])
-        resolve(args, given, target)
-        criterion = build_objective(args, target, spec).criterion
+        told = read_settings(["--jointwtborder", *entry])
+        criterion = build_objective(told, spec).criterion
         assert criterion.batch_border_weights is expected
 
 
@@ -161,20 +160,18 @@ def test_image_weighted_loss_adds_images_up_unless_their_mean_is_configured(per_
     for mean in ("false", "true"):
         target = Config()
         entries = f"LOSS.HANET_WEIGHTS={per_image}", f"LOSS.IMAGE_MEAN={mean}"
-        args, given = read_flags(["--img_wt_loss", "--set", entries[0], "--set", entries[1]])
-        resolve(args, given, target)
-        values.append(build_objective(args, target, spec).criterion(logits, labels).item())
+        told = read_settings(["--img_wt_loss", "--set", entries[0], "--set", entries[1]])
+        values.append(build_objective(told, spec).criterion(logits, labels).item())
     assert values[1] == pytest.approx(values[0] / 2)
 
 
 def test_mmseg_flags_reach_the_cross_entropy() -> None:
     argv = ["--loss_average", "all", "--ohem_threshold", "0.7", "--ohem_min_kept", "50"]
     argv += ["--aux_weight", "0.3", "--log_accuracy", "--set", "LOSS.CLASS_WEIGHTS=1,2,0.5"]
-    args, given = read_flags(argv)
+    told = read_settings(argv)
     target = Config()
-    resolve(args, given, target)
     spec = SimpleNamespace(num_classes=3, ignore_label=255)
-    objective = build_objective(args, target, spec)
+    objective = build_objective(told, spec)
     criterion = objective.criterion
     assert (criterion.average, criterion.class_weights.tolist()) == ("all", [1, 2, 0.5])
     assert (criterion.ohem.threshold, criterion.ohem.min_kept) == (0.7, 50)
@@ -184,17 +181,17 @@ def test_mmseg_flags_reach_the_cross_entropy() -> None:
     terms = objective({"pred": logits}, torch.tensor([[[1, 0], [255, 1]]])).terms
     assert terms["acc"] == 50
     with pytest.raises(UserError, match="LOSS.CLASS_WEIGHTS holds 3 numbers.*; 4 of at least 0"):
-        build_objective(args, target, SimpleNamespace(num_classes=4, ignore_label=255))
+        build_objective(told, SimpleNamespace(num_classes=4, ignore_label=255))
 
 
 @pytest.mark.parametrize(("ignore", "refused"), [(5, False), (255, True)])
 def test_the_official_histogram_is_refused_where_no_label_falls_into_its_last_bin(ignore, refused):
     cfg = Config()
-    cfg.LOSS = dataclasses.replace(cfg.LOSS, HISTOGRAM_OFFICIAL=True)
+    told.LOSS = dataclasses.replace(told.LOSS, HISTOGRAM_OFFICIAL=True)
     spec = SimpleNamespace(num_classes=5, ignore_label=ignore)
     args = Namespace(**{**FLAGS, "img_wt_loss": True})
     if refused:
         with pytest.raises(UserError, match="HISTOGRAM_OFFICIAL has no effect here"):
-            build_objective(args, cfg, spec)
+            build_objective(told, spec)
     else:
-        assert build_objective(args, cfg, spec).criterion.official_histogram
+        assert build_objective(told, spec).criterion.official_histogram

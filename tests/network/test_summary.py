@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from network import summary
 from network.build import build_net, list_archs
 from network.count import count_macs
+from tools import summary
 
 
 class Layers(nn.Module):

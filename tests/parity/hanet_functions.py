@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from assembly.objective import CITYSCAPES_WEIGHTS
 from datasets.centroids import label_centroids
 from datasets.uniform import epoch_list
 from engine.schedule import poly_iter
 from engine.windows_hanet import window_boxes
-from loss.build import CITYSCAPES_WEIGHTS
 from loss.cross_entropy import CrossEntropy, ImageWeightedCrossEntropy
 from loss.relaxed import RelaxedCrossEntropy, marked_target, relaxed_target
 from metrics.bands import band_confusion, band_scores

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from loss.build import CITYSCAPES_WEIGHTS
+from assembly.objective import CITYSCAPES_WEIGHTS
 from network.build import build_net
 from network.convert import load_official
 from network.convert.hanet import official_name

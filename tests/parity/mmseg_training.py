@@ -10,8 +10,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from assembly.rates import build_schedule
 from engine.param_groups import ParamRule, make_groups, rule_of
-from engine.rates import build_schedule
 from loss.cross_entropy import CrossEntropy
 from loss.objective import pixel_accuracy
 from network.build import build_net

@@ -15,8 +15,8 @@ from PIL import Image
 from config import Config
 from network.build import build_net
 from network.topdown import topdown_stages, topdown_weights
-from reports import attention
 from reports.attention_page import zoom
+from tools import attention
 
 Draw = Callable[..., None]
 SIZE = (96, 128)

@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from network import unept
-from reports.deformable import PAGE, SamplingTap, main, make_page, query_of
 from reports.sampling import (
     GAP,
     LEVEL_COLOURS,
@@ -24,6 +23,7 @@ from reports.sampling import (
 from tests.network.tiny import TINY, picture, tiny_net
 from tests.network.tiny_unept import TinyDeiT, tiny, tiny_context
 from tests.reports.chrome import Chrome
+from tools.deformable import PAGE, SamplingTap, main, make_page, query_of
 
 # Images below the window load only when they are needed.
 ALL_DECODED = """Promise.all([...document.images].map(

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
-from reports import sweep
 from scripts.setup_local import runx_settings
 from tests.program import ROOT, TINY, environment
 from tests.reports.chrome import Chrome
+from tools import sweep
 
 COMMAND = "cd /logs/x/code; PYTHONPATH= python train.py --lr 0.5 --rmi_loss --set A.B=1 --seed 3"
 

@@ -107,18 +107,18 @@ def test_what_is_no_training_has_its_own_folder_beside_one(
 ) -> None:
     args = flags(tmp_path, **given)
     assert rundir.choose(args, ALONE) == ""
-    assert args.result_dir == str(tmp_path)
+    assert told.run.result_dir == str(tmp_path)
     leave_training(tmp_path)
     line = rundir.choose(args, ALONE)
-    assert args.result_dir == str(tmp_path / folder)
-    assert "holds a training" in line and args.result_dir in line
+    assert told.run.result_dir == str(tmp_path / folder)
+    assert "holds a training" in line and told.run.result_dir in line
 
 
 def test_evaluations_follow_each_other_in_one_directory(tmp_path: Path) -> None:
     leave_evaluation(tmp_path)
     args = flags(tmp_path, eval="val")
     assert rundir.choose(args, ALONE) == ""
-    assert args.result_dir == str(tmp_path)
+    assert told.run.result_dir == str(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["[]", "null", '{"flags": 3}', "{", "[" * 100_000])

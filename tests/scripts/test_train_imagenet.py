@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-import flags
+import settings as flags
 from config import Config, UserError
 from scripts.train_imagenet import FIXED, PAIRS, REFUSED, RENAMED, SWITCHES, WITHOUT_EFFECT, plan
+from settings import read_settings
 from tests.program import ROOT, environment
 
 PUBLISHED = [
@@ -43,10 +44,9 @@ PUBLISHED = [
 
 def parsed(command: list[str]):
     """The flags that train.py gets, through its own parser."""
-    args, given = flags.read_flags(command[command.index("train.py") + 1 :])
+    told = read_settings(command[command.index("train.py") + 1 :])
     target = Config()
-    flags.resolve(args, given, target)
-    return args, target
+    return told
 
 
 def test_default_command_line_as_published(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +70,7 @@ def test_default_command_line_as_published(monkeypatch: pytest.MonkeyPatch) -> N
         "cutmix": 1.0, "smoothing": 0.1,
     }  # fmt: skip
     assert tree.DATASET.IMAGENET_DIR == "/data/imagenet"
-    assert args.result_dir.endswith("output/train/hrvit.b1_224")
+    assert told.run.result_dir.endswith("output/train/hrvit.b1_224")
     assert not is_dry and not notes
 
 
@@ -88,8 +88,13 @@ def test_values_of_two_numbers_switches_and_own_flags() -> None:
     argv = "--data D --scale 0.2 1 --model-ema --vb 3 --with-cp -j 3 --mixup 0.5 --resume auto"
     argv = argv.replace("--vb", "-vb").split()
     args, _ = parsed(plan(["1", "1", "0", *argv]).command)
-    assert (args.scale, args.ema, args.bs_val, args.grad_ckpt) == ((0.2, 1.0), 0.99992, 192, True)
-    assert (args.num_workers, args.mixup, args.resume) == (3, 0.5, "auto")
+    assert (
+        told.classification.scale,
+        told.optimiser.ema,
+        told.data.bs_val,
+        told.MODEL.grad_ckpt,
+    ) == ((0.2, 1.0), 0.99992, 192, True)
+    assert (told.data.num_workers, told.classification.mixup, told.run.resume) == (3, 0.5, "auto")
 
 
 @pytest.mark.parametrize(
@@ -147,7 +152,11 @@ def test_published_flags_at_their_defaults_change_nothing() -> None:
     for name, value in vars(bare).items():
         got = getattr(args, name)
         assert name in spelled or got == value or not (got or value), name
-    assert (args.warmup_epochs, args.cooldown_epochs, args.num_workers) == (20, 10, 8)
+    assert (told.schedule.warmup_epochs, told.schedule.cooldown_epochs, told.data.num_workers) == (
+        20,
+        10,
+        8,
+    )
 
 
 def test_flags_that_never_had_an_effect_are_one_line_each() -> None:

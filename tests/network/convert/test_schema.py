@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from assembly.session import read_resumed
 from torch import nn
 
 from config import Config, UserError
 from engine.resume_rules import settings_of
-from engine.session import read_resumed
 from engine.state import Progress, TrainState
 from network.build import build_net
 from network.convert import load_official, load_trunk, read_checkpoint
@@ -28,7 +28,7 @@ from network.convert.schema import check_named, check_own, check_resumable
 from runtime.runlog import RunLog
 from scripts.convert_checkpoint import convert
 from tests.engine.test_resume_rules import HEADER
-from tests.flags.test_classification import resolved
+from tests.settings.test_classification import resolved
 from tests.network.tiny import tiny_net
 
 WRONG: tuple[Any, ...] = (

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Data set, sampling and batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from settings.declare import (
+    APPLIED,
+    BETWEEN_EPOCHS,
+    BOTH,
+    IN_FILE,
+    REFUSED,
+    Bounds,
+    Group,
+    Need,
+    setting,
+)
+from settings.needs import (
+    COARSE_FLAGS,
+    DRAWS_COARSE,
+    READS_COARSE,
+    STOPS_EXTRAS,
+    WITH_COARSE,
+    WITH_TRAINVAL,
+    reads_coarse,
+)
+from settings.ranges import BATCH, CLASS_IDS, COUNT, FRACTION, PIXELS
+
+DATASETS = (
+    "cityscapes", "camvid", "synthetic", "custom", "folder", "nullloader", "mapillary", "bdd100k",
+    "gtav", "kitti", "ade20k", "pascal_context", "pascal_context_59", "imagenet",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Which images a run takes, and in which batches."""
+
+    GROUP: ClassVar[Group] = Group(title="data", resume=BETWEEN_EPOCHS)
+
+    dataset: str = setting(
+        "cityscapes",
+        "--dataset",
+        choices=DATASETS,
+        help="which data set",
+        classify="imagenet",
+        inherited=True,
+        task=BOTH,
+        resume=REFUSED,
+    )
+    cv: int = setting(
+        0,
+        "--cv",
+        bounds=Bounds(0, 21),
+        help="fold of cityscapes, gtav or kitti",
+        inherited=True,
+        resume=REFUSED,
+    )
+    city_mode: str = setting(
+        "train",
+        "--city_mode",
+        choices=("train", "trainval"),
+        help="trainval: train on val too (camvid then validates on test, kitti on all)",
+        needs=Need(
+            lambda s: s.data.dataset in WITH_TRAINVAL, f"--dataset {' or '.join(WITH_TRAINVAL)}"
+        ),
+        inherited=True,
+        resume=REFUSED,
+    )
+    maxSkip: int = setting(
+        0,
+        "--maxSkip",
+        bounds=Bounds(0, 1000),
+        help="cityscapes: add frames +-N",
+        needs=Need(
+            lambda s: s.data.dataset in WITH_COARSE and not s.inference.eval,
+            "--dataset cityscapes or synthetic, in training",
+        ),
+        idle=True,
+    )
+    scf: bool = setting(
+        False,
+        "--scf",
+        help="kitti: images of double size",
+        needs=Need(
+            lambda s: s.data.dataset == "kitti" and s.augmentation.augmentation == "hmsa",
+            "--dataset kitti and --augmentation hmsa",
+        ),
+        excludes=("pre_size", "map_crop_val"),
+        inherited=True,
+    )
+    no_pos_dataset: bool = setting(
+        False,
+        "--no_pos_dataset",
+        help="batches without row positions, no aux loss",
+        excludes=("aux_loss",),
+        inherited=True,
+        resume=IN_FILE,
+    )
+    num_workers: int = setting(
+        4,
+        "--num_workers",
+        bounds=Bounds(0, 512),
+        help="loader processes per rank; half of them in validation",
+        task=BOTH,
+        resume=APPLIED,
+        decides=False,
+    )
+    class_uniform_pct: float = setting(
+        0.5, "--class_uniform_pct", bounds=FRACTION, help="share of class-uniform crops"
+    )
+    class_uniform_tile: int = setting(
+        1024, "--class_uniform_tile", bounds=PIXELS, help="tile side of centroids, px"
+    )
+    coarse_boost_classes: tuple[int, ...] | None = setting(
+        None,
+        "--coarse_boost_classes",
+        bounds=CLASS_IDS,
+        help="trainIds drawn from coarse images too",
+        needs=DRAWS_COARSE,
+    )
+    custom_coarse_dropout_classes: tuple[int, ...] | None = setting(
+        None,
+        "--custom_coarse_dropout_classes",
+        bounds=CLASS_IDS,
+        help="auto-label union classes",
+        needs=READS_COARSE,
+    )
+    custom_coarse_prob: float | None = setting(
+        None,
+        "--custom_coarse_prob",
+        bounds=FRACTION,
+        help="auto-label probability threshold",
+        needs=Need(
+            lambda s: reads_coarse(s) or s.outputs.dump_for_auto_labelling,
+            f"{COARSE_FLAGS} or --dump_for_auto_labelling",
+        ),
+        decides=False,
+    )
+    mask_out_cityscapes: bool = setting(
+        False,
+        "--mask_out_cityscapes",
+        help="void border of auto-labelled images",
+        needs=READS_COARSE,
+    )
+    only_coarse: bool = setting(
+        False,
+        "--only_coarse",
+        help="class-uniform draws from coarse images only",
+        needs=DRAWS_COARSE,
+        excludes=("coarse_boost_classes",),
+    )
+    max_cu_epoch: int = setting(
+        150,
+        "--max_cu_epoch",
+        bounds=COUNT,
+        help="epoch after which extra images are drawn no more",
+        needs=STOPS_EXTRAS,
+    )
+    bs_trn: int = setting(
+        2,
+        "--bs_trn",
+        "--bs_mult",
+        bounds=BATCH,
+        help="training images per process",
+        classify=64,
+        task=BOTH,
+        decides=False,
+    )
+    bs_val: int = setting(
+        1,
+        "--bs_val",
+        "--bs_mult_val",
+        bounds=BATCH,
+        help="validation images per process",
+        classify=64,
+        task=BOTH,
+        resume=APPLIED,
+        decides=False,
+    )

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line of the programs that go through the label files of a data set."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from datasets import registry
+from settings import CommandLine, Parser, Settings
+from settings.convert import number
+from settings.ranges import POSITIVE_COUNT
+from settings.resolve import unchecked
+
+SPLITS = ("train", "val", "test")
+SETTINGS = ("dataset", "cv", "city_mode", "set_cityscapes_root", "set")  # flags that are settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetRequest:
+    """What such a program is asked for: settings that name a data set, splits, files at a time.
+
+    splits: None for all that there are. more: the program's own flags by name.
+    """
+
+    settings: Settings
+    splits: tuple[str, ...] | None
+    workers: int
+    more: dict[str, object]
+
+
+def dataset_parser(
+    prog: str, description: str, splits: tuple[str, ...] | None, more: Sequence[str] = ()
+) -> Parser:
+    """All that the listings of the registry read; `splits` without --split, None: all there are.
+
+    `more` names sets that a program takes besides those of the registry.
+    """
+    parser = Parser(prog=prog, allow_abbrev=False, description=description)
+    without = ",".join(splits) if splits else "all"
+    add = parser.add_argument
+    add("--dataset", required=True, choices=sorted([*registry.TABLE, *more]))
+    add(
+        "--split",
+        type=_split_names,
+        default=splits,
+        help=f"some of {','.join(SPLITS)}; {without} without this flag",
+    )
+    workers = number(int, POSITIVE_COUNT)
+    add("--workers", type=workers, default=os.cpu_count() or 1, help="files at a time")
+    add("--cv", type=int, default=0, help="cross-validation fold")
+    add("--city_mode", choices=("train", "trainval"), default="train", help="trainval: on both")
+    add("--set_cityscapes_root", default="", metavar="DIR")
+    add("--set", action="append", metavar="KEY=VALUE", help="any configuration key")
+    return parser
+
+
+def read_request(parser: Parser, argv: Sequence[str] | None) -> DatasetRequest:
+    """What `argv` asks for. UserError for a wrong key or value."""
+    found = vars(parser.parse_args(argv))
+    values = {name: found.pop(name) for name in SETTINGS}
+    values["set"] = tuple(values["set"] or ())
+    typed = {name: value for name, value in values.items() if value}
+    return DatasetRequest(
+        settings=unchecked(CommandLine(values=typed)),
+        splits=found.pop("split"),
+        workers=found.pop("workers"),
+        more=found,
+    )
+
+
+def _split_names(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    unknown = [name for name in names if name not in SPLITS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r}: some of {','.join(SPLITS)} wanted")
+    return names

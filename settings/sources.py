@@ -14,8 +14,6 @@ import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import yaml
-
 from runtime.errors import UserError, near
 from runtime.limits import brief, name_problem
 from settings import tree
@@ -101,6 +99,8 @@ def checked(key: str, value: object, source: str) -> object:
 
 def read_yaml(path: Path) -> Mapping[str, object]:
     """A YAML mapping from `path`; UserError for bad syntax or another top-level type."""
+    import yaml  # takes a tenth of what `--help` may take
+
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except RecursionError:

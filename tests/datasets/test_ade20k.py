@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +33,10 @@ def ade(ade20k_root: Path, tmp_path: Path) -> Path:
 
 
 def on(root: Path, cache: Path, *argv: str) -> Settings:
-    told = read_settings([
+    return read_settings([
         "--dataset", "ade20k", "--set", f"DATASET.ADE20K_DIR={root}", "--num_workers", "0",
         "--set", f"DATASET.CENTROID_ROOT={cache}", "--class_uniform_pct", "0", *argv,
     ])  # fmt: skip
-    return told
 
 
 def rewrite(folder: Path, change: object) -> None:
@@ -172,8 +172,8 @@ def test_labels_shifted_already_stop_an_evaluation_too(ade: Path, tmp_path: Path
     items = sets.eval_items(told)
     with pytest.raises(UserError, match="shifted already"):
         build.make_eval_loader(told, ade20k.SPEC, 0, 1, items)
-    unscored, _ = on(ade, tmp_path / "cache", "--eval", "val", "--no_metrics", "--dump_assets")
-    assert len(list(build.make_eval_loader(unscored, cfg, ade20k.SPEC, 0, 1, items))) == 2
+    unscored = on(ade, tmp_path / "cache", "--eval", "val", "--no_metrics", "--dump_assets")
+    assert len(list(build.make_eval_loader(unscored, ade20k.SPEC, 0, 1, items))) == 2
 
 
 def test_check_finds_shifted_labels(ade: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -208,7 +208,7 @@ def test_class_uniform_draws_work_with_the_mmseg_pipeline(
         ade20k_root, tmp_path, "--augmentation", "mmseg", "--img_scale", "200,100",
         "--crop_size", "32,32", "--class_uniform_pct", "1", "--class_uniform_tile", "24",
     )  # fmt: skip
-    told.data.bs_trn = 1
+    told = replace(told, data=replace(told.data, bs_trn=1))
     loader, sampler, _ = build.make_train_loader(told, 0, 1, 0)
     sampler.set_epoch(0)
     assert len(list(loader)) == 4

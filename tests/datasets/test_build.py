@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,16 @@ import torch
 
 from assembly import data as build
 from assembly import sets
+from assembly.dataset import dataset_spec
 from config import UserError
-from datasets import registry, verify
+from datasets import verify
 from datasets.spec import DatasetSpec
 from settings import Settings, read_settings
 from tests.datasets.conftest import save
 
 
 def settings(*argv: str) -> Settings:
-    told = read_settings([*argv, "--num_workers", "0"])
-    return told
+    return read_settings([*argv, "--num_workers", "0"])
 
 
 def on(root: Path, *argv: str) -> Settings:
@@ -77,7 +78,7 @@ def test_ranks_share_the_epoch(cities: Path) -> None:
 
 def test_validation_sees_every_image_whole_and_once(cities: Path) -> None:
     told = on(cities)
-    spec, items = registry.dataset_spec(told), sets.val_items(told)
+    spec, items = dataset_spec(told), sets.val_items(told)
     names = []
     for rank in (0, 1):
         for batch in build.make_eval_loader(told, spec, rank, 2, items):
@@ -99,7 +100,7 @@ def test_folder_evaluation_reports_a_broken_file(tmp_path: Path) -> None:
     save(tmp_path / "a.png", np.zeros((8, 8, 3), np.uint8))
     (tmp_path / "b.png").write_bytes(b"torn")
     told = settings("--eval", "folder", "--eval_folder", str(tmp_path))
-    spec, items = registry.dataset_spec(told), sets.eval_items(told)
+    spec, items = dataset_spec(told), sets.eval_items(told)
     batches = list(build.make_eval_loader(told, spec, 0, 1, items))
     assert [batch.names for batch in batches] == [["a"], []]
     assert batches[1].failed[0][0] == "b"
@@ -172,14 +173,14 @@ def test_checked_set_is_not_read_again_until_it_changes(
 def test_a_folder_is_no_data_set_to_train_on() -> None:
     told = settings("--dataset", "folder")
     with pytest.raises(UserError, match="folder is not supported here.*camvid.*mapillary"):
-        registry.dataset_spec(told)
+        dataset_spec(told)
 
 
 def test_nullloader_needs_no_files() -> None:
     told = settings("--dataset", "nullloader", "--crop_size", "32,64")
     with pytest.raises(UserError, match="--class_uniform_pct 0"):
         build.make_train_loader(told, 0, 1, 0)
-    told.data.class_uniform_pct = 0.0
+    told = replace(told, data=replace(told.data, class_uniform_pct=0.0))
     loader, sampler, _ = build.make_train_loader(told, 0, 1, 0)
     batch = next(iter(loader))
     assert len(sampler) == 3000

@@ -6,14 +6,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from assembly import classification_data as data
-from config import Config, UserError
+from config import UserError
+from runtime.distributed import World
 from settings import Settings, read_settings
 from tests.pictures import write_class_folders
 
 NAMES = ("n00000000", "n00000001", "n00000002")
+
+
+ALONE = World(rank=0, size=1, local_rank=0, device=torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -23,16 +28,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def parsed(root: Path | str, *more: str) -> Settings:
     argv = ["--task", "classify", "--arch", "hrvit.b1_224", "--num_workers", "0", *more]
-    told = read_settings([*argv, "--set", f"DATASET.IMAGENET_DIR={root}"])
-    target = Config()
-    return told
+    return read_settings([*argv, "--set", f"DATASET.IMAGENET_DIR={root}"])
 
 
 def test_classes_and_pictures_of_the_splits(root: Path) -> None:
     told = parsed(root)
     spec = data.class_spec(told)
     assert spec.class_names == NAMES
-    assert [len(data.pictures(cfg, spec, split)) for split in ("train", "val")] == [9, 6]
+    assert [len(data.pictures(told, spec, split)) for split in ("train", "val")] == [9, 6]
 
 
 def test_an_evaluation_needs_no_training_pictures(root: Path, tmp_path: Path) -> None:
@@ -66,17 +69,17 @@ def test_missing_root_says_where_to_set_it(tmp_path: Path) -> None:
 def test_loaders_have_the_size_of_the_flags(root: Path) -> None:
     told = parsed(root, "--img_size", "48", "--bs_trn", "4", "--bs_val", "4")
     spec = data.class_spec(told)
-    loader, sampler = data.make_train_loader(args, data.pictures(cfg, spec, "train"), 0, 1)
+    loader, sampler = data.make_train_loader(told, data.pictures(told, spec, "train"), ALONE)
     assert [batch.images.shape for batch in loader] == [(4, 3, 48, 48)] * 3
     assert len(sampler) == 12
-    scored = data.make_eval_loader(args, data.pictures(cfg, spec, "val"), 0, 1)
+    scored = data.make_eval_loader(told, data.pictures(told, spec, "val"), ALONE)
     assert [len(batch.images) for batch in scored] == [4, 2]
 
 
 def test_augmented_pictures_are_written_for_looking_at(root: Path, tmp_path: Path) -> None:
     told = parsed(root, "--img_size", "40")
-    train = data.pictures(cfg, data.class_spec(told), "train")
-    assert data.dump_augmentations(args, train, tmp_path) == 9
+    train = data.pictures(told, data.class_spec(told), "train")
+    assert data.dump_augmentations(told, train, tmp_path) == 9
     files = sorted(tmp_path.iterdir())
     assert files[4].name == "004_n00000001_n00000001_1.png"
     with Image.open(files[4]) as picture:

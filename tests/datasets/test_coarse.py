@@ -42,12 +42,11 @@ def extra(extra_root: Path, tmp_path: Path) -> Path:
 
 def settings(root: Path, *argv: str, auto: bool = False) -> Settings:
     more = ["--set", f"DATASET.CITYSCAPES_CUSTOMCOARSE={root / AUTO_ROOT}"] if auto else []
-    told = read_settings([
+    return read_settings([
         "--dataset", "synthetic", "--set", f"DATASET.SYNTHETIC_DIR={root}", "--crop_size", "32,32",
         "--set", f"DATASET.CENTROID_ROOT={root}/centroids", "--num_workers", "0",
         "--class_uniform_tile", "32", *more, *argv,
     ])  # fmt: skip
-    return told
 
 
 def make_sampler(root: Path, *argv: str, auto: bool = False) -> TrainSampler:

@@ -15,12 +15,14 @@ from PIL import Image
 from scipy.io import loadmat, savemat
 
 from assembly import data as build
+from assembly.dataset import dataset_spec, split_items
 from datasets import ade20k, custom, registry
 from datasets import boundary_files as dt_offset
 from datasets.base import DataError, read_item_label
-from datasets.boundary_files import check_header, main, offset_path, read_maps, run
+from datasets.boundary_files import check_header, offset_path, read_maps
 from settings import read_settings
 from tests.datasets.conftest import save
+from tools.dt_offset import main, run
 from transforms.boundary import boundary_maps
 
 
@@ -118,7 +120,7 @@ def test_files_of_every_data_set_are_written_and_fit_training(
     written = run(argv)["written"]
     assert written == len(list((tmp_path / "out").rglob("*.mat"))) > 0
     told = read_settings([*argv, "--dt_offset_wt", "1", "--dt_offset_source", "files"])
-    spec, items = registry.dataset_spec(told), registry.split_items(told, "train")
+    spec, items = dataset_spec(told), split_items(told, "train")
     source = build.boundary_source(told, spec, items)
     label = read_item_label(items[0], spec)
     wanted = dt_offset.computed_maps(spec)(items[0], label)

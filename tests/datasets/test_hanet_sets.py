@@ -27,11 +27,10 @@ KEYS = {
 
 
 def on(dataset: str, root: Path, *argv: str) -> Settings:
-    told = read_settings([
+    return read_settings([
         "--dataset", dataset, "--set", f"DATASET.{KEYS[dataset]}={root}", "--num_workers", "0",
         "--set", f"DATASET.CENTROID_ROOT={root}/.centroids", "--crop_size", "32,32", *argv,
     ])  # fmt: skip
-    return told
 
 
 def names(items: list) -> set[str]:
@@ -102,11 +101,11 @@ def test_parts_of_a_split_are_all_of_it(kitti_root: Path) -> None:
     parts = []
     for index in range(4):
         argv = ("--eval", "val", "--split_count", "4", "--split_index", str(index))
-        parts.append(sets.eval_items(*on("kitti", kitti_root, *argv)))
+        parts.append(sets.eval_items(on("kitti", kitti_root, *argv)))
     assert [len(part) for part in parts] == [5, 5, 5, 6]
     assert sum(parts, []) == kitti.list_items(kitti_root, "val")
     with pytest.raises(UserError, match="--split_count 30: there are only 21 images"):
-        sets.eval_items(*on("kitti", kitti_root, "--eval", "val", "--split_count", "30"))
+        sets.eval_items(on("kitti", kitti_root, "--eval", "val", "--split_count", "30"))
 
 
 def test_kitti_trainval_is_all_frames_twice(kitti_root: Path) -> None:
@@ -182,7 +181,7 @@ def test_scf_doubles_pictures_of_kitti(kitti_root: Path) -> None:
     spec, items = build.dataset_spec(told), sets.val_items(told)
     batch = next(iter(build.make_eval_loader(told, spec, 0, 1, items[:1])))
     assert batch.images.shape[2:] == batch.labels.shape[1:] == (32, 96)
-    crop = build.train_transform(args, spec).transforms[0]
+    crop = build.train_transform(told, spec).transforms[0]
     assert (crop.scale_min, crop.scale_max) == (1.0, 4.0)
 
 

@@ -13,8 +13,9 @@ from PIL import Image
 
 from assembly import data as build
 from assembly import sets
+from assembly.dataset import dataset_spec
 from config import UserError
-from datasets import mapillary, registry
+from datasets import mapillary
 from datasets.base import DataError, read_label
 from settings import Settings, read_settings
 from tools import check
@@ -27,11 +28,10 @@ def vistas(mapillary_root: Path, tmp_path: Path) -> Path:
 
 
 def on(root: Path, *argv: str) -> Settings:
-    told = read_settings([
+    return read_settings([
         "--dataset", "mapillary", "--set", f"DATASET.MAPILLARY_DIR={root}", "--num_workers", "0",
         "--set", f"DATASET.CENTROID_ROOT={root}/centroids", "--crop_size", "48,64", *argv,
     ])  # fmt: skip
-    return told
 
 
 def test_classes_are_those_of_config_json(mapillary_root: Path) -> None:
@@ -89,7 +89,7 @@ def test_validation_size_follows_pre_size(
     mapillary_root: Path, argv: tuple[str, ...], sizes: list[tuple[int, int]]
 ) -> None:
     told = on(mapillary_root, *argv)
-    spec, items = registry.dataset_spec(told), sets.val_items(told)
+    spec, items = dataset_spec(told), sets.val_items(told)
     batches = list(build.make_eval_loader(told, spec, 0, 1, items))
     assert [tuple(batch.images.shape[2:]) for batch in batches] == sizes
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from config import Config
+from assembly.dataset import dataset_spec
 from datasets import pascal_context
 from datasets.base import DataError, read_label
-from datasets.registry import dataset_spec
+from settings import read_settings
 from tools import check
 
 SETTING = "DATASET.PASCAL_CONTEXT_DIR"
@@ -63,5 +63,4 @@ def test_check_reads_both_protocols(
 
 def test_the_name_chooses_the_protocol() -> None:
     for name, spec in (("pascal_context", "SPEC"), ("pascal_context_59", "SPEC_59")):
-        args = type("Args", (), {"dataset": name})()
-        assert dataset_spec(args, Config()) is getattr(pascal_context, spec)
+        assert dataset_spec(read_settings(["--dataset", name])) is getattr(pascal_context, spec)

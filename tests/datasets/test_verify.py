@@ -47,12 +47,11 @@ def pairs(tmp_path: Path) -> Path:
 
 
 def settings(root: Path, *argv: str) -> Settings:
-    told = read_settings([
+    return read_settings([
         "--dataset", "custom", "--set", f"DATASET.CUSTOM_YAML={root}/set.yml", "--num_workers", "0",
         "--set", f"DATASET.CENTROID_ROOT={root}/centroids", "--crop_size", "32,32",
         "--class_uniform_tile", "32", *argv,
     ])  # fmt: skip
-    return told
 
 
 def start(root: Path, *argv: str) -> list[str]:

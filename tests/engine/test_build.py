@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -11,7 +12,10 @@ import torch.nn.functional as F
 
 from assembly import inference as procedure
 from assembly import network as build
-from config import Config, ModelConfig, UserError
+from assembly import snapshot
+from assembly.optimiser import build_optimizer
+from assembly.snapshot import Snapshot
+from config import ModelConfig, UserError
 from engine.state import check_options
 from network.build import build_net
 from settings import Settings, read_settings
@@ -20,34 +24,30 @@ FACTS = {"arch": "segformer.B0", "num_classes": 2, "dataset": "harbour", "model_
 
 
 def resolved(*argv: str) -> Settings:
-    told = read_settings(argv)
-    cfg = Config()
-    return told
+    return read_settings(argv)
 
 
 def adopted(*argv: str, **facts: Any) -> Settings:
-    told = resolved(*argv)
-    build.adopt_snapshot(told, build.Snapshot("x.pth", {}, {**FACTS, **facts}))
-    return told
+    return snapshot.adopted(resolved(*argv), Snapshot("x.pth", {}, {**FACTS, **facts}))
 
 
 def test_an_evaluation_takes_network_and_data_set_of_the_file() -> None:
     evaluation = ("--eval", "val", "--snapshot", "x.pth")
-    assert adopted(*evaluation).arch == "segformer.B0"
-    assert adopted(*evaluation, dataset="kitti").dataset == "kitti"
-    assert adopted(*evaluation).dataset == "custom"  # the name in the YAML of a custom set
-    assert adopted(*evaluation, dataset="camvid", custom=True).dataset == "custom"
-    assert adopted(*evaluation, "--dataset", "camvid").dataset == "camvid"
-    assert adopted(*evaluation, positions=False).no_pos_dataset
+    assert adopted(*evaluation).network.arch == "segformer.B0"
+    assert adopted(*evaluation, dataset="kitti").data.dataset == "kitti"
+    assert adopted(*evaluation).data.dataset == "custom"  # the name in the YAML of a custom set
+    assert adopted(*evaluation, dataset="camvid", custom=True).data.dataset == "custom"
+    assert adopted(*evaluation, "--dataset", "camvid").data.dataset == "camvid"
+    assert adopted(*evaluation, positions=False).data.no_pos_dataset
 
 
 def test_only_networks_with_row_positions_are_marked_as_trained_without() -> None:
     from datasets.camvid import SPEC
 
-    plain, _ = resolved("--no_pos_dataset")
-    assert build.checkpoint_header(plain, ModelConfig(), SPEC)["positions"]
-    blocks = ModelConfig(hanet=(1, 1, 1, 1, 0))
-    assert not build.checkpoint_header(plain, blocks, SPEC)["positions"]
+    plain = resolved("--no_pos_dataset")
+    assert build.checkpoint_header(plain, SPEC)["positions"]
+    blocks = dataclasses.replace(plain, MODEL=ModelConfig(hanet=(1, 1, 1, 1, 0)))
+    assert not build.checkpoint_header(blocks, SPEC)["positions"]
 
 
 @pytest.mark.parametrize(
@@ -63,13 +63,13 @@ def test_the_default_scale_is_evaluated_with_and_without_others(
     argv: list[str], scales: tuple[float, ...]
 ) -> None:
     told = resolved("--eval", "val", *argv)
-    assert procedure.input_scales(args) == scales
-    assert procedure.protocol(told.MODEL)["averaged_scales"] == (scales or None)
+    assert procedure.input_scales(told) == scales
+    assert procedure.protocol_of(told)["averaged_scales"] == (scales or None)
     net = build_net("segformer.B0", 3, stage_depths=(1, 1, 1, 1)).eval()
     image = torch.rand(1, 3, 50, 70)
     sizes = [(round(50 * scale), round(70 * scale)) for scale in scales or (1.0,)]
     with torch.inference_mode():
-        got = procedure.build_infer(args, net, return_all=False)(image, None)["pred"]
+        got = procedure.build_infer(told, net, return_all=False)(image, None)["pred"]
         want = torch.zeros(1, 3, 50, 70)
         for size in sizes:
             resized = F.interpolate(image, size, mode="bilinear", align_corners=False)
@@ -80,10 +80,10 @@ def test_the_default_scale_is_evaluated_with_and_without_others(
 
 def test_the_weight_of_an_auxiliary_loss_needs_a_head_for_it() -> None:
     net = build_net("segformer.B0", 3, stage_depths=(1, 1, 1, 1))
-    build.build_optimizer(resolved("--arch", "segformer.B0")[0], net, 0.1, None)
-    args, _ = resolved("--arch", "segformer.B0", "--aux_weight", "0.4")
+    build_optimizer(resolved("--arch", "segformer.B0"), net, 0.1, None)
+    told = resolved("--arch", "segformer.B0", "--aux_weight", "0.4")
     with pytest.raises(UserError, match=r"--aux_weight has no effect on segformer\.B0"):
-        build.build_optimizer(args, net, 0.1, None)
+        build_optimizer(told, net, 0.1, None)
 
 
 def test_options_of_the_network_must_be_those_of_a_resumed_file() -> None:

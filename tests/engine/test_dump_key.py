@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from reports.compose import DumpSink
 from reports.hanet_dump import FourFoldersSink
 from reports.journal_sink import JournalSink
 from reports.submission import SubmissionSink
-from settings import Settings, read_settings
+from settings import Settings, catalogue, read_settings
+from settings.catalogue import with_values
+from settings.declare import Declaration, Group
 from tests.reports.cases import SPEC, alone, make_items, make_result
 
 NAMES = ["a", "b", "c"]
@@ -54,13 +56,13 @@ def four(out: Path, items: list[Item], spec: DatasetSpec, key: str) -> FourFolde
 
 
 def arguments(*flags: str) -> Settings:
-    told = read_settings(["--eval", "folder", "--eval_folder", "x", *flags], "eval.py")
-    return told
+    return read_settings(["--eval", "folder", "--eval_folder", "x", *flags], "eval.py")
 
 
 def key_of(spec: DatasetSpec = SPEC, *flags: str, model: ModelConfig | None = None) -> str:
-    args = arguments(*flags)
-    return evaluation_key(args, model or ModelConfig(), {"arch": told.network.arch}, spec, "fp32")
+    told = arguments(*flags)
+    told = replace(told, MODEL=model or told.MODEL)
+    return evaluation_key(told, {"arch": told.network.arch}, spec, "fp32")
 
 
 @pytest.mark.parametrize("kind", [pictures, gates, assets, submission, auto, four])
@@ -146,8 +148,15 @@ def test_missing_files_have_a_stamp_too(tmp_path: Path) -> None:
     assert "dead" in image_stamps([Item(name="dead", image=dead, label=None)])
 
 
-def test_a_flag_nobody_has_thought_of_makes_another_key() -> None:
-    args = arguments()
-    more = argparse.Namespace(**vars(args), brand_new=1)
-    keys = [evaluation_key(each, ModelConfig(), {}, SPEC, "fp32") for each in (args, more)]
-    assert keys[0] != keys[1]
+def test_a_switch_makes_another_key_unless_it_is_declared_to_change_no_file() -> None:
+    told = arguments()
+    before = evaluation_key(told, {}, SPEC, "fp32")
+    for name, each in catalogue().items():
+        if each.base is bool and each.declared.flags:
+            other = with_values(told, {name: not each.of(told)})
+            changed = evaluation_key(other, {}, SPEC, "fp32") != before
+            assert changed == each.decides, name
+
+
+def test_a_setting_is_taken_to_change_files_unless_it_is_declared_otherwise() -> None:
+    assert Group(title="of a new setting").decides and Declaration().decides is None

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from datasets.loader import Batch
 from datasets.samplers import TrainSampler
-from engine.loop import MAX_SKIPPED_IN_A_ROW, Meter, Settings, Trainer
+from engine.loop import MAX_SKIPPED_IN_A_ROW, LoopOptions, Meter, Trainer
 from engine.state import Progress, TrainState
 from loss.cross_entropy import CrossEntropy
 from loss.objective import Objective
@@ -83,7 +83,7 @@ def make_trainer(
         precision=Precision("fp32", "cpu"),
         world=World(rank=0, size=1, local_rank=0, device=torch.device("cpu")),
         log=log,
-        settings=Settings(**{"max_epoch": 1, **settings}),
+        settings=LoopOptions(**{"max_epoch": 1, **settings}),
         validate=lambda epoch: {"mean_iu": 0.5},
         stop=StopFlag(),
     )

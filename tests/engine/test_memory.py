@@ -10,7 +10,8 @@ from assembly.memory import check_memory, host_memory
 from config import UserError
 from datasets.classify import PictureSampler
 from datasets.samplers import TrainSampler
-from tests.settings.test_classification import CLASSIFY, resolved
+from tests.settings.test_classification import ARGV as CLASSIFY
+from tests.settings.test_classification import resolved
 
 CPU = torch.device("cpu")
 

@@ -3,19 +3,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-import torch
 
 from assembly.rates import build_schedule, learning_rate
 from config import UserError
-from runtime.distributed import World
 from settings import read_settings
 
 
 def rate_of(*argv: str):
     """Learning rate from (step, epoch, base) as the flags describe it; ten steps an epoch."""
-    told = read_settings(argv)
-    return build_schedule(args, 10)
+    return build_schedule(read_settings(argv), 10)
 
 
 def test_the_smallest_rate_is_absolute_whatever_the_base_of_a_group():
@@ -40,9 +39,8 @@ def test_a_quick_check_has_no_warm_up_longer_than_itself():
 def test_a_rate_scaled_below_the_smallest_names_the_product():
     argv = ["--task", "classify", "--bs_trn", "8", "--lr_batch", "512"]
     told = read_settings(argv)
-    alone = World(rank=0, size=1, local_rank=0, device=torch.device("cpu"))
     wanted = r"--min_lr 1e-05 is above .*--lr 0\.0005 x 8/512 = 7\.8e-06 \(--lr_batch\)"
     with pytest.raises(UserError, match=wanted):
-        learning_rate(args, alone)
-    told.data.bs_trn = 64
-    assert learning_rate(args, alone) == pytest.approx(0.0005 / 8)
+        learning_rate(told, 1)
+    told = replace(told, data=replace(told.data, bs_trn=64))
+    assert learning_rate(told, 1) == pytest.approx(0.0005 / 8)

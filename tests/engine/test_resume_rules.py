@@ -12,36 +12,29 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-import config
-import settings as flags
-from assembly import network as build
-from config import Config
-from engine import resume_tables, state
+from assembly.network import param_rules
+from assembly.optimiser import build_optimizer
+from assembly.resume import kept_settings, resume_rules
+from engine import state
 from engine.class_tables import class_difference
 from engine.optim import make_optimizer
-from engine.resume_rules import compare_settings, recorded, settings_of
+from engine.resume_rules import compare_settings, recorded
 from engine.state import Progress, TrainState
 from network.convert import schema
 from network.convert.schema import check_own, check_resumable
+from settings import catalogue
+from settings.declare import BETWEEN_EPOCHS, IN_FILE, REFUSED, UNRELATED
 from tests.settings.test_classification import resolved
 
-TABLES = ("APPLIED", "BETWEEN_EPOCHS", "REFUSED", "IN_THE_FILE", "UNRELATED")
 
-
-def test_every_flag_and_key_stands_in_exactly_one_table() -> None:
-    never = {*flags.WITHOUT_EFFECT, "init_decoder"}
-    known = {action.dest for action in flags.build_parser()._actions} - never
-    known |= {
-        f"{section}.{item.name}"
-        for section, cls in config.SECTIONS.items()
-        for item in dataclasses.fields(cls)
-        if section != "MODEL"  # the options of the network are compared one by one
-    }
-    known -= {key for key in config.FLAG_KEYS.values()}  # compared as flags
-    known |= {"ASSETS_PATH", "steps_per_epoch"}
-    placed = [name for table in TABLES for name in getattr(resume_tables, table)]
-    assert sorted(set(placed)) == sorted(placed), "a name stands twice"
-    assert set(placed) - {"DATASET.CITYSCAPES_DIR"} == known
+def test_every_setting_says_what_a_resumed_run_does_with_it() -> None:
+    rules, kept = resume_rules(), kept_settings(resolved(), 6)
+    assert rules.refused and rules.between_epochs and not rules.refused & rules.between_epochs
+    for name, each in catalogue().items():
+        assert (name in rules.refused) == (each.resume is REFUSED), name
+        assert (name in rules.between_epochs) == (each.resume is BETWEEN_EPOCHS), name
+        assert (name in kept) == (each.resume not in (IN_FILE, UNRELATED)), name
+    assert set(kept) == {name for name in catalogue() if name in kept} | {"steps_per_epoch"}
 
 
 def test_reader_and_writer_of_files_agree() -> None:
@@ -70,20 +63,26 @@ class Pair(nn.Module):
 
 def make_state(*argv: str, steps: int = 6, header: dict[str, Any] | None = None) -> TrainState:
     """The state of a run with these flags, at its start."""
-    told = resolved(*argv), Config()
+    told = resolved(*argv)
     torch.manual_seed(0)
     net = Pair()
-    optimizer = build.build_optimizer(args, net, float(told.optimiser.lr), None)
+    optimizer = build_optimizer(told, net, float(told.optimiser.lr), None)
     ema = None
     if told.optimiser.ema is not None:
         ema = AveragedModel(
             net, multi_avg_fn=get_ema_multi_avg_fn(told.optimiser.ema), use_buffers=True
         )
-    facts = {**(header or HEADER), "settings": settings_of(told, steps)}
-    facts["param_rules"] = build.param_rules(args)
+    facts = {**(header or HEADER), "settings": kept_settings(told, steps)}
+    facts["param_rules"] = param_rules(told)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     return TrainState(
-        net=net, optimizer=optimizer, scaler=scaler, ema=ema, progress=Progress(), facts=facts
+        net=net,
+        optimizer=optimizer,
+        scaler=scaler,
+        ema=ema,
+        progress=Progress(),
+        facts=facts,
+        rules=resume_rules(),
     )
 
 
@@ -287,7 +286,7 @@ def test_half_precision_can_begin_in_a_run_without_it() -> None:
 
 def test_an_unknown_setting_of_a_file_is_no_difference() -> None:
     own = make_state().facts["settings"]
-    found = compare_settings({**own, "of_another_version": 3}, own, 0, 1)
+    found = compare_settings({**own, "of_another_version": 3}, own, resume_rules(), 0, 1)
     assert (found.refused, found.applied) == ([], [])
 
 

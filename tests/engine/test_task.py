@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
-import argparse
-
 import pytest
 
 from assembly.network import check_arch
 from config import UserError
 from network.build import list_archs, list_classifiers
+from settings import Settings
+from settings.catalogue import with_values
 
 
 def check(arch: str, task: str) -> None:
-    check_arch(argparse.Namespace(arch=arch, task=task))
+    check_arch(with_values(Settings(), {"arch": arch, "task": task}))
 
 
 def test_every_classifier_is_an_architecture() -> None:

@@ -28,8 +28,8 @@ from network.convert.schema import check_named, check_own, check_resumable
 from runtime.runlog import RunLog
 from scripts.convert_checkpoint import convert
 from tests.engine.test_resume_rules import HEADER
-from tests.settings.test_classification import resolved
 from tests.network.tiny import tiny_net
+from tests.settings.test_classification import resolved
 
 WRONG: tuple[Any, ...] = (
     None, True, 7, -1, 2**70, 0.5, float("nan"), float("inf"), "", "text", b"bytes", [], [None],

@@ -34,8 +34,8 @@ HEADER = ("Purpose", "Hardware", "Hours", "Score", "Source", "Note")
 NEEDED = ("Purpose", "Hardware", "Score", "Source")
 STRUCTURE = ("base", "program", "gpus", "notes", "runs")
 GROUPS = (  # of settings (and words) that a reader takes in together
-    "words", "network", "data", "sampling", "regularisation", "loss", "optimiser", "schedule",
-    "inference", "outputs",
+    "words", "data", "coarse_images", "network", "sampling", "regularisation", "loss", "optimiser",
+    "schedule", "run", "inference", "outputs",
 )  # fmt: skip
 FOR_RUNX = ("RUNX.TAG", "SUBMIT_JOB.NODES", "SUBMIT_JOB.PARTITION")  # settings that are no flags
 LAUNCHER = "python -m torch.distributed.launch --nproc_per_node="

@@ -23,8 +23,8 @@ from typing import Any
 
 import yaml
 
-from config import UserError, near, wrong_input
-from flags import build_parser
+from runtime.errors import UserError, near, wrong_input
+from settings import build_parser
 
 SCRIPTS = Path(__file__).resolve().parent
 TABLE = SCRIPTS / "recipes"

@@ -16,14 +16,15 @@ from PIL import Image
 
 import config
 from datasets.synthetic import write_synthetic
+from settings import sources
 
 
 @pytest.fixture(autouse=True)
 def fresh_config(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Neither `paths.yml` nor HISEG_ variables of this machine; `cfg` writable, then as before."""
-    for name in [name for name in os.environ if name.startswith(config.ENV_PREFIX)]:
+    for name in [name for name in os.environ if name.startswith(sources.ENV_PREFIX)]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr(config, "PATHS_FILE", "paths-of-no-test.yml")
+    monkeypatch.setattr(sources, "PATHS_FILE", "paths-of-no-test.yml")
     before = dict(vars(config.cfg))
     fresh = config.Config()
     vars(config.cfg).update(vars(fresh))

@@ -13,11 +13,8 @@ def test_hyphens_in_the_name_of_a_flag_stand_for_underscores() -> None:
     line = "--eval val --eval-f1-start 1 --mod-f1 --eval-distance-crop 9 8 --result_dir=/a-b/c-d"
     argv = [*line.split(), "--tb-tag", "x-y", "--bs-val=3"]
     told = read_settings(argv)
-    assert (told.outputs.eval_f1_start, told.outputs.mod_f1, told.outputs.eval_distance_crop) == (
-        1,
-        True,
-        (9, 8),
-    )
+    outputs = told.outputs
+    assert (outputs.eval_f1_start, outputs.mod_f1, outputs.eval_distance_crop) == (1, True, (9, 8))
     assert (told.run.result_dir, told.data.bs_val) == ("/a-b/c-d", 3)
     assert read_flags(argv).ignored == ("tb_tag",)
     assert {"eval_f1_start", "mod_f1", "eval_distance_crop", "bs_val"} <= told.given

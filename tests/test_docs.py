@@ -74,9 +74,10 @@ def test_programs_exist(page: tuple[Path, str]) -> None:
 
 
 def test_flags_exist(page: tuple[Path, str]) -> None:
+    folders = ("", "settings/", "assembly/", "tools/", "network/", "scripts/", "benchmarks/")
     source = "\n".join(
         path.read_text(encoding="utf-8")
-        for folder in ("", "settings/", "assembly/", "tools/", "network/", "scripts/", "benchmarks/")
+        for folder in folders
         for path in ROOT.glob(f"{folder}*.py")
     )
     literals = re.findall(r"\"(?:--)?([A-Za-z][\w-]*)\"", source)  # some flags are made in a loop

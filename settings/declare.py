@@ -83,7 +83,8 @@ class Declaration:
     `argparse.ArgumentTypeError`. words: several words may follow the flag. counts: how many values
     a tuple of no fixed length may have. empty: an empty list may be given. repeated: the flag may
     stand several times. path: a file or folder. folder: one that a relative path of `paths.yml`
-    counts from the project. some_above_zero: not all of them 0. metavar: what help calls the value.
+    counts from the project. some_above_zero: not all of them 0. metavar: what help calls the value;
+    several: so many words follow the flag, one per value.
     needs: without it the setting has no effect. excludes: flags that contradict it. idle: the
     default, spelled out, counts as left out (True), or such a value. classify: the default with
     `--task classify`. inherited: an evaluation takes it over from the run of `--from_run`.

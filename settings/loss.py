@@ -35,7 +35,7 @@ class LossSettings:
         empty=True,
         help="classes without relaxation",
         needs=Need(lambda s: s.loss.jointwtborder, "--jointwtborder"),
-        idle=True,
+        idle=(),
     )
     rlx_off_epoch: int = setting(
         -1,

@@ -83,7 +83,6 @@ class OutputSettings:
         None,
         "--eval_distance_crop",
         bounds=PIXELS,
-        words=True,
         help="score only a window around the horizon, 50 px above the centre",
         metavar=("H", "W"),
         needs=LABELLED,

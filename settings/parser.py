@@ -82,6 +82,20 @@ def _words(counts: Sequence[int], bounds: Bounds) -> type[argparse.Action]:
     return Collect
 
 
+class _Several(argparse.Action):
+    """Stores the words of a flag that has a fixed number of them as a tuple."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        assert isinstance(values, list)
+        setattr(namespace, self.dest, tuple(values))
+
+
 def converter(setting: Setting) -> Callable[[str], object]:
     """Text of the command line to the value of a setting; argparse.ArgumentTypeError if wrong."""
     declared = setting.declared
@@ -107,7 +121,11 @@ def _add(add: Callable[..., object], setting: Setting) -> None:
         return
     if declared.metavar is not None:
         facts["metavar"] = declared.metavar
-    if declared.words:
+    if isinstance(declared.metavar, tuple):
+        assert declared.bounds is not None, setting.name
+        one = number(setting.parts[0], declared.bounds)
+        add(*declared.flags, nargs=len(declared.metavar), type=one, action=_Several, **facts)
+    elif declared.words:
         _, count = setting.parts
         counts = declared.counts or (count or 1,)
         assert declared.bounds is not None, setting.name

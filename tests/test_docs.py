@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-import config
 from network.build import build_net, list_archs, list_classifiers
 from scripts.make_flag_docs import render
+from settings import known_keys
+from settings.sources import ENV_PREFIX
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -73,9 +74,10 @@ def test_programs_exist(page: tuple[Path, str]) -> None:
 
 
 def test_flags_exist(page: tuple[Path, str]) -> None:
+    folders = ("", "settings/", "assembly/", "tools/", "network/", "scripts/", "benchmarks/")
     source = "\n".join(
         path.read_text(encoding="utf-8")
-        for folder in ("", "flags/", "network/", "reports/", "datasets/", "scripts/", "benchmarks/")
+        for folder in folders
         for path in ROOT.glob(f"{folder}*.py")
     )
     literals = re.findall(r"\"(?:--)?([A-Za-z][\w-]*)\"", source)  # some flags are made in a loop
@@ -87,9 +89,9 @@ def test_flags_exist(page: tuple[Path, str]) -> None:
 
 def test_configuration_keys_exist(page: tuple[Path, str]) -> None:
     named = set(re.findall(r"\b(?:DATASET|MODEL|LOSS)\.\w+", page[1]))
-    assert named <= set(config.known_keys())
-    leaves = {f"{config.ENV_PREFIX}{key.split('.')[-1].upper()}" for key in config.known_keys()}
-    assert set(re.findall(r"\bHISEG_\w*\w", page[1])) - {config.ENV_PREFIX} <= leaves
+    assert named <= set(known_keys())
+    leaves = {f"{ENV_PREFIX}{key.split('.')[-1].upper()}" for key in known_keys()}
+    assert set(re.findall(r"\bHISEG_\w*\w", page[1])) - {ENV_PREFIX} <= leaves
 
 
 def test_every_architecture_is_described() -> None:

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from argparse import Namespace
 from types import SimpleNamespace
 
 import pytest
@@ -12,17 +10,17 @@ import torch
 from torch.nn import functional as F
 
 from assembly.objective import build_objective, build_val_loss
-from config import Config, UserError
+from config import UserError
 from loss.cross_entropy import CrossEntropy, ImageWeightedCrossEntropy
 from loss.objective import Objective
 from loss.relaxed import RelaxedCrossEntropy
 from loss.rmi import RMILoss
 from network.outputs import AUX, PRED, attn_key, pred_key
-from settings import read_settings
+from settings import Settings, read_settings
+from settings.catalogue import with_values
 from tests.loss.cases import IGNORE, logits_and_labels
 
 SPEC = SimpleNamespace(num_classes=5, ignore_label=IGNORE)
-FLAGS = vars(read_flags([])[0])
 
 
 def two_scale_outputs():
@@ -110,15 +108,15 @@ def test_counters_report_repairs_of_rmi_only():
     ],
 )
 def test_flags_choose_the_criterion_in_the_published_order(flags, kind):
-    objective = build_objective(Namespace(**{**FLAGS, **flags}), Config(), SPEC)
+    objective = build_objective(with_values(Settings(), flags), SPEC)
     assert type(objective.criterion) is kind
     assert type(build_val_loss(SPEC)) is CrossEntropy
 
 
 def test_flags_reach_the_objective_and_the_criterion():
-    args = Namespace(
-        **{
-            **FLAGS,
+    told = with_values(
+        Settings(),
+        {
             "jointwtborder": True,
             "strict_bdr_cls": (2,),
             "rlx_off_epoch": 2,
@@ -126,9 +124,9 @@ def test_flags_reach_the_objective_and_the_criterion():
             "ocr_alpha": 0.7,
             "ocr_aux_loss_rmi": True,
             "supervised_mscale_loss_wt": 0.05,
-        }
+        },
     )
-    objective = build_objective(args, Config(), SPEC)
+    objective = build_objective(told, SPEC)
     assert (objective.ocr_alpha, objective.supervised_mscale_wt) == (0.7, 0.05)
     assert objective.ocr_aux_rmi
     assert (objective.criterion.strict, objective.criterion.bound) == ((2,), 3.0)
@@ -139,15 +137,14 @@ def test_flags_reach_the_objective_and_the_criterion():
 
 
 def test_strict_class_outside_the_set_is_a_user_error():
-    args = Namespace(**{**FLAGS, "jointwtborder": True, "strict_bdr_cls": (2, 5)})
+    told = with_values(Settings(), {"jointwtborder": True, "strict_bdr_cls": (2, 5)})
     with pytest.raises(UserError, match="there is no class 5"):
-        build_objective(args, Config(), SPEC)
+        build_objective(told, SPEC)
 
 
 def test_published_border_weights_are_a_configuration_key() -> None:
     spec = SimpleNamespace(num_classes=3, ignore_label=255)
     for entry, expected in ((), False), (("--set", "LOSS.BATCH_BORDER_WEIGHTS=true"), True):
-        target = Config()
         told = read_settings(["--jointwtborder", *entry])
         criterion = build_objective(told, spec).criterion
         assert criterion.batch_border_weights is expected
@@ -158,7 +155,6 @@ def test_image_weighted_loss_adds_images_up_unless_their_mean_is_configured(per_
     spec, values = SimpleNamespace(num_classes=5, ignore_label=IGNORE), []
     logits, labels = logits_and_labels((2, 5, 8, 8))
     for mean in ("false", "true"):
-        target = Config()
         entries = f"LOSS.HANET_WEIGHTS={per_image}", f"LOSS.IMAGE_MEAN={mean}"
         told = read_settings(["--img_wt_loss", "--set", entries[0], "--set", entries[1]])
         values.append(build_objective(told, spec).criterion(logits, labels).item())
@@ -169,7 +165,6 @@ def test_mmseg_flags_reach_the_cross_entropy() -> None:
     argv = ["--loss_average", "all", "--ohem_threshold", "0.7", "--ohem_min_kept", "50"]
     argv += ["--aux_weight", "0.3", "--log_accuracy", "--set", "LOSS.CLASS_WEIGHTS=1,2,0.5"]
     told = read_settings(argv)
-    target = Config()
     spec = SimpleNamespace(num_classes=3, ignore_label=255)
     objective = build_objective(told, spec)
     criterion = objective.criterion
@@ -186,10 +181,8 @@ def test_mmseg_flags_reach_the_cross_entropy() -> None:
 
 @pytest.mark.parametrize(("ignore", "refused"), [(5, False), (255, True)])
 def test_the_official_histogram_is_refused_where_no_label_falls_into_its_last_bin(ignore, refused):
-    cfg = Config()
-    told.LOSS = dataclasses.replace(told.LOSS, HISTOGRAM_OFFICIAL=True)
+    told = with_values(Settings(), {"LOSS.HISTOGRAM_OFFICIAL": True, "img_wt_loss": True})
     spec = SimpleNamespace(num_classes=5, ignore_label=ignore)
-    args = Namespace(**{**FLAGS, "img_wt_loss": True})
     if refused:
         with pytest.raises(UserError, match="HISTOGRAM_OFFICIAL has no effect here"):
             build_objective(told, spec)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recorded attention images of HILA's visualisation tool, from drawn weights."""
+"""Recorded attention pictures of HILA's visualisation tool, from drawn weights."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def check_case(case: Record, arrays: Arrays, step: int) -> list[Row]:
     pictures = {f"stage{stage}to{TOP}": overlay(image, cells, box) for stage, cells in drawn}
     for name, spec in case["pictures"].items():
         if name not in pictures:
-            raise CannotRun(f"images: {name} is not drawn")
+            raise CannotRun(f"pictures: {name} is not drawn")
         row, bgr = f"{case['name']}/{name}", pictures[name][..., ::-1]
         want = arrays[f"{case['name']}_{name}"]
         rows += [
@@ -67,7 +67,7 @@ def check(fixture: Fixture) -> list[Row]:
 
 CHECKS = (
     Check(
-        "hila attention images",
+        "hila attention pictures",
         lambda fixture: "pictures" in first_case(fixture),
         check,
         {"cases.*.name": "names the arrays", "cases.*.mode": "the width that is drawn says it"},

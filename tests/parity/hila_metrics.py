@@ -10,11 +10,11 @@ import torch
 
 from datasets.spec import IGNORE, DatasetSpec, zero_label_ids
 from engine.result import Result
-from flags.evaluation import HILA_THRESHOLD
 from metrics.boundary import boundary_f, boundary_radius, modified_f, outline
 from metrics.confusion import ConfusionMatrix, Scores
 from metrics.distance_crop import distance_window, published_corner
 from reports.boundary import BoundarySink
+from settings.outputs import HILA_THRESHOLD
 from tests.parity.core import Check, Row, compare
 from tests.parity.fixture import Arrays, Fixture, Record
 

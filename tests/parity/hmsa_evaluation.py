@@ -166,7 +166,7 @@ CHECKS = (
             "resize": "describes the resize",
             "input": "says how the inputs are drawn",
             "cases.*.args": "empty",
-            "cases.*.told.inference.default_scale": "a setting",
+            "cases.*.args.default_scale": "a setting",
         },
     ),
 )

@@ -213,7 +213,7 @@ REMARKS = {
     "cases.*.label": "what the case is called",
     "cases.*.loss_float64": "null where there is no such loss",
     "cases.*.input.label_override": "says that no pixel is labelled",
-    "cases.*.told.loss.batch_weighting": "has no effect on the value",
+    "cases.*.args.batch_weighting": "has no effect on the value",
     "cases.*.args.do_rmi": "without a structural term no effect",
     "cases.*.args": "empty",
     "cases.*.options": "empty",

@@ -12,7 +12,6 @@ import pytest
 import torch
 from PIL import Image
 
-from config import Config
 from network.build import build_net
 from network.topdown import topdown_stages, topdown_weights
 from reports.attention_page import zoom
@@ -39,13 +38,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def draw(files: Path, monkeypatch: pytest.MonkeyPatch) -> Draw:
-    """Runs the program in a configuration of its own: it draws, or prints one `error:` line."""
+def draw(files: Path) -> Draw:
+    """Runs the program: it draws, or prints one `error:` line."""
 
     def call(out: Path, *flags: str) -> None:
-        config = Config()
-        for module in ("flags.parser", "reports.looking", "network.build"):
-            monkeypatch.setattr(f"{module}.cfg", config)
         picture = str(files / "street.view.png")
         code = attention.main(["--image", picture, "--result_dir", str(out), *flags])
         assert code == (0 if (out / attention.PAGE).exists() else 2)
@@ -125,7 +121,7 @@ def test_missing_weights_are_one_line(
 ) -> None:
     draw(tmp_path)
     out, err = capsys.readouterr()
-    assert err == "error: images need weights: --snapshot FILE\n"
+    assert err == "error: pictures need weights: --snapshot FILE\n"
     assert "parameters" not in out, "no network is built before"
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 from pathlib import Path
@@ -11,31 +10,27 @@ from typing import Any
 
 import pytest
 
-import settings as flags
-from config import Config, UserError, configure
-from flags.from_run import FROM_RUN, adopt_run
-from settings import read_settings
+from config import UserError
+from settings import catalogue, flag_values, read_settings, tree_of
 
 WRONG = (None, True, 7, -1, 0.5, 1e300, "", "text", [], [None], [[1]], {}, {"a": 1}, [1, 2, 3])
-
-
-TYPED = vars(flags.read_flags(["--snapshot", "x"], "eval.py", "val")[0])
+INHERITED = [name for name, each in catalogue().items() if each.declared.inherited]
 
 
 def a_run() -> dict[str, Any]:
     told = read_settings(["--dataset", "camvid"])
-    saved = {name: value for name, value in vars(args).items()}
-    return json.loads(json.dumps({"flags": saved, "config": Config().to_dict()}))
+    whole: dict[str, Any] = json.loads(
+        json.dumps({"flags": flag_values(told), "config": tree_of(told)})
+    )
+    return whole
 
 
 def adopt(directory: Path, content: Any) -> str | None:
     """The line about a run.json with this content, None if it is taken."""
     text = content if isinstance(content, str) else json.dumps(content)
     (directory / "run.json").write_text(text)
-    args = argparse.Namespace(**{**TYPED, "from_run": str(directory)})
     try:
-        adopt_run(args, {"from_run", "snapshot"})
-        configure(args, {"from_run", "snapshot"}, Config())
+        read_settings(["--from_run", str(directory), "--snapshot", "x"], "eval.py", "val")
     except UserError as error:
         return str(error)
     return None
@@ -63,7 +58,7 @@ def test_what_is_no_run_json_is_one_line(tmp_path: Path, content: str) -> None:
 
 def test_wrong_flags_and_keys_are_named_or_mean_something(tmp_path: Path) -> None:
     whole = a_run()
-    places = [("flags", name) for name in FROM_RUN]
+    places = [("flags", name) for name in INHERITED]
     places += [("MODEL", name) for name in whole["config"]["MODEL"]]
     places += [("DATASET", name) for name in whole["config"]["DATASET"]]
     refused = 0

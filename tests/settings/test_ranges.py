@@ -3,23 +3,20 @@
 
 from __future__ import annotations
 
-from settings import read_settings
-
 import argparse
 import contextlib
-import dataclasses
 import io
+import re
 import subprocess
 import sys
-import typing
 from pathlib import Path
 
 import pytest
 
-import config
-import settings as flags
-from config import Config, UserError, wrong_input
-from runtime.limits import RANGES
+from config import UserError, wrong_input
+from settings import build_parser, catalogue, read_flags, read_settings, sources, tree
+from settings.catalogue import keys
+from settings.published import WITHOUT_EFFECT
 from tests.program import ROOT
 
 SENSELESS = ("inf", "-inf", "nan", "1e300", "-1e300", str(10**30), "-1")
@@ -36,8 +33,8 @@ TEXTS = {"help", "allow_partial", "param_rules", "set", "arch", "train_only", "a
 
 
 def shown() -> list[argparse.Action]:
-    hidden = {*flags.WITHOUT_EFFECT, "init_decoder"}
-    return [action for action in flags.build_parser()._actions if action.dest not in hidden]
+    hidden = {*WITHOUT_EFFECT, "init_decoder"}
+    return [action for action in build_parser()._actions if action.dest not in hidden]
 
 
 def takes_files(action: argparse.Action) -> bool:
@@ -62,7 +59,7 @@ def numeric() -> list[argparse.Action]:
 
 def values_of(action: argparse.Action, word: str) -> list[list[str]]:
     """`word` in the places that a value of `action` has."""
-    default = action.default
+    default = catalogue()[action.dest].default
     count = len(default) if isinstance(default, tuple) else 2
     if action.dest in ("scales", "extra_scales", "eval_f1_th", "n_scales"):
         return [[word], [f"1,{word}"]]
@@ -82,7 +79,7 @@ def test_no_flag_takes_a_number_without_sense(action: argparse.Action) -> None:
             first = action.option_strings[0]
             argv = [first, *values] if len(values) > 1 else [f"{first}={values[0]}"]
             with pytest.raises(UserError) as error:
-                flags.read_flags(argv)
+                read_flags(argv)
             assert "\n" not in str(error.value) and len(str(error.value)) < 300
 
 
@@ -90,27 +87,22 @@ def test_no_flag_takes_a_number_without_sense(action: argparse.Action) -> None:
 def test_no_flag_takes_a_name_that_no_file_can_have(action: argparse.Action) -> None:
     for name in (LONG_NAME, f"a/{LONG_NAME}/b", "ü" * 128, "d/" * 2100, "a\0b"):
         with pytest.raises(UserError, match="bytes|no file has such a name") as error:
-            flags.read_flags([f"{action.option_strings[0]}={name}"])
+            read_flags([f"{action.option_strings[0]}={name}"])
         assert len(str(error.value)) < 300
 
 
 def numbers_of_the_tree() -> list[str]:
-    found = []
-    for section, cls in config.SECTIONS.items():
-        hints = typing.get_type_hints(cls)
-        for item in dataclasses.fields(cls):
-            text = str(hints[item.name])
-            if "int" in text or "float" in text:
-                found.append(f"{section}.{item.name}")
-    return found
+    return [key for key, each in keys().items() if re.search(r"\b(int|float)\b", str(each.kind))]
 
 
 @pytest.mark.parametrize("key", numbers_of_the_tree())
 def test_every_number_of_the_tree_has_a_finite_range(key: str) -> None:
-    low, high = RANGES[key]
+    bounds = keys()[key].declared.bounds
+    assert bounds is not None
+    low, high = bounds.low, bounds.high
     assert -1e7 < low <= high < 1e7
-    told = read_settings(["--set", f"{key}={','.join(['1e300'] * 5)}"])
     with pytest.raises(UserError, match=key):
+        read_settings(["--set", f"{key}={','.join(['1e300'] * 5)}"])
 
 
 @pytest.mark.parametrize(
@@ -128,8 +120,8 @@ def test_every_number_of_the_tree_has_a_finite_range(key: str) -> None:
     ],
 )
 def test_keys_without_sense_are_named(entry: str, words: str) -> None:
-    told = read_settings(["--set", entry])
     with pytest.raises(UserError, match=words) as error:
+        read_settings(["--set", entry])
     assert entry.split("=")[0] in str(error.value)
 
 
@@ -148,22 +140,22 @@ def test_keys_without_sense_are_named(entry: str, words: str) -> None:
 )
 def test_numbers_of_a_training_have_bounds(argv: list[str], words: str) -> None:
     with pytest.raises(UserError, match=words):
-        told = read_settings(argv)
+        read_settings(argv)
 
 
 def test_the_largest_seed_can_be_used() -> None:
     from runtime.seeds import random_state, seed_everything, set_random_state
 
     before = random_state()
-    seed_everything(flags.read_flags(["--seed", str(2**63 - 1)])[0].seed, 1, False)
+    seed_everything(read_settings(["--seed", str(2**63 - 1)]).run.seed, 1, False)
     set_random_state(before)
 
 
 @pytest.mark.parametrize("value", ["x", "-1", "1.5", "9" * 30, ""])
 def test_a_wrong_local_rank_names_the_variable(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", value)
-    told = read_settings([])
     with pytest.raises(UserError, match="environment LOCAL_RANK: "):
+        read_settings([])
 
 
 def test_yaml_of_any_depth_or_kind_is_one_line(tmp_path: Path) -> None:
@@ -178,18 +170,18 @@ def test_yaml_of_any_depth_or_kind_is_one_line(tmp_path: Path) -> None:
     ):
         path.write_text(text)
         with pytest.raises(UserError, match=r"paths\.yml: ") as error:
-            config.read_yaml(path)
+            sources.read_yaml(path)
         assert "\n" not in str(error.value)
 
 
 def test_a_local_settings_file_that_names_itself_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(config, "PROJECT_ROOT", tmp_path)
-    monkeypatch.setattr(config, "PATHS_FILE", "paths.yml")
+    monkeypatch.setattr(tree, "PROJECT_ROOT", tmp_path)
+    monkeypatch.setattr(sources, "PATHS_FILE", "paths.yml")
     (tmp_path / "paths.yml").write_text("DATASET: &a\n  CAMVID_DIR: *a\n")
     with pytest.raises(UserError, match="DATASET.CAMVID_DIR"):
-        flags.resolve(*flags.read_flags([]), Config())
+        read_settings([])
 
 
 def test_a_line_is_shown_on_any_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from datasets.loader import Batch
 from engine.mixing import UnreadableLog
-from engine.result import Gather, refuse_unread
 from loss.soft_target import SoftTargetCrossEntropy
+from metrics.result import Gather, refuse_unread
 from metrics.topk import ClassScores, TopCounts
 from network.outputs import PRED
 

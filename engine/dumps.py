@@ -11,7 +11,7 @@ from pathlib import Path
 from config import UserError
 from datasets.spec import DatasetSpec, Item
 from engine.dump_key import image_stamps
-from engine.result import Sink
+from metrics.result import Sink
 from reports.autolabel import AutoLabelSink
 from reports.boundary import BoundarySink
 from reports.compose import DumpSink

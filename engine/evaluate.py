@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluation: loader -> scores, loss and one Result an image for the sinks.
+"""Evaluation: loader -> scores, loss and one ImageResult per image for the sinks.
 
     summary = evaluate(whole(net), loader, spec, device, sinks=[DumpSink(...)])
     print(summary.scores.table())
@@ -26,10 +26,10 @@ from datasets.loader import Batch
 from datasets.spec import DatasetSpec
 from engine.attempt import predict_batch, why
 from engine.predict import Infer
-from engine.result import EvalSummary, Gather, Result, Sink, refuse_unread
 from metrics.bands import BANDS, band_confusion, band_scores
 from metrics.confusion import Scores
 from metrics.distance_crop import distance_window
+from metrics.result import EvalSummary, Gather, ImageResult, Sink, refuse_unread
 from network.outputs import GATE_PREFIX, PRED
 from runtime.files import is_fatal
 from runtime.names import OutsideError
@@ -128,7 +128,7 @@ def evaluate(
     return _summarise(tally, spec, device, metrics, all_reduce, gather, start)
 
 
-def _store(result: Result, sinks: Sequence[Sink], tally: _Tally, log: Log | None) -> None:
+def _store(result: ImageResult, sinks: Sequence[Sink], tally: _Tally, log: Log | None) -> None:
     """Give `result` to `sinks`; one that cannot write it costs a line, all others get it."""
     for sink in sinks:
         try:
@@ -202,7 +202,7 @@ def _count(
         own = _own_confusion(*scored, position, tally, spec.ignore_label)
         if not taken:
             continue
-        result = Result(
+        result = ImageResult(
             name=batch.names[position],
             index=batch.indices[position],
             image=_picture(batch, position) if "image" in needs else None,

@@ -22,11 +22,11 @@ from datasets.spec import DatasetSpec, Item
 from engine import build, dump_key, predict, procedure
 from engine.dumps import PICTURES, Dumps, open_dumps, wants_maps
 from engine.evaluate import EvalSummary, ValLoss, evaluate
-from engine.result import Sink, score_values
 from engine.state import TrainState
 from loss.build import build_val_loss
 from metrics.bands import bands_table
 from metrics.boundary_scores import BoundaryScores
+from metrics.result import Sink, score_values
 from network.convert import read_checkpoint
 from network.convert.schema import check_resumable
 from reports.page import write_page

@@ -14,22 +14,20 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from datasets.headers import item_size
 from datasets.spec import DatasetSpec, Item
+from metrics.result import Gather, ImageResult
 from reports.autolabel_page import NUM_STEPS, write_autolabel_page
 from reports.files import encode_png
 from reports.journal import ImageRow, Images
 from reports.journal_sink import JournalSink
 from reports.rawids import to_raw_ids, to_size
 from runtime.files import is_fatal, write_atomic
-
-if TYPE_CHECKING:
-    from engine.result import Gather, Result
 
 PAGE = "autolabels.html"
 PENDING_PER_WORKER = 2  # images that wait, so that memory stays bounded
@@ -100,7 +98,7 @@ class AutoLabelSink(JournalSink):
         self._pending: deque[tuple[Future[Kept], dict[str, Any]]] = deque()
         self._failed: list[tuple[str, Exception]] = []
 
-    def add(self, result: Result) -> None:
+    def add(self, result: ImageResult) -> None:
         """Have both files of one image written, then note it as stored."""
         assert result.prob is not None
         size = item_size(self.images[result.name])

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,9 +11,7 @@ from config import UserError
 from datasets.spec import NUM_RAW_IDS, DatasetSpec
 from metrics.boundary_scores import HMSA_THRESHOLD, BoundaryScores
 from metrics.distance_crop import distance_window
-
-if TYPE_CHECKING:
-    from engine.result import Gather, Result
+from metrics.result import Gather, ImageResult
 
 RAW_IGNORED = 255
 
@@ -62,7 +59,7 @@ class BoundarySink:
     def done(self, name: str) -> bool:
         return False
 
-    def add(self, result: Result) -> None:
+    def add(self, result: ImageResult) -> None:
         """Count one image."""
         if result.label is None:
             return

@@ -10,22 +10,20 @@ block. Sub-folders of names are kept, so that images of equal name do not overwr
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from datasets.spec import Color, DatasetSpec
+from metrics.result import ImageResult
 from reports.files import encode_png, grey
 from reports.height_gates import CLASS_BLOCK, block_of, gate_facts, gate_picture
 from reports.journal import ImageRow, Images, score_image
 from reports.journal_sink import JournalSink
 from runtime.files import write_atomic
 from runtime.names import printable
-
-if TYPE_CHECKING:
-    from engine.result import Result
 
 BLEND = 0.4  # weight of the class colours in the composited image
 COMPOSITE = "composited"
@@ -63,7 +61,7 @@ class DumpSink(JournalSink):
     def wants(self, index: int) -> bool:
         return index % self.every == 0
 
-    def add(self, result: Result) -> None:
+    def add(self, result: ImageResult) -> None:
         """Write the pictures of one image, then note it as stored."""
         files: dict[str, str] = {}
         for kind, content in self._pictures(result).items():
@@ -78,7 +76,7 @@ class DumpSink(JournalSink):
         )
         self.journal.add(row)
 
-    def _pictures(self, result: Result) -> dict[str, bytes]:
+    def _pictures(self, result: ImageResult) -> dict[str, bytes]:
         """Kind -> PNG, in the order of the page."""
         assert result.image is not None
         palette = self.spec.flat_palette()
@@ -101,7 +99,7 @@ class DumpSink(JournalSink):
         """Names and colours."""
         return list(zip(self.spec.class_names, self.spec.palette, strict=True))
 
-    def _maps(self, result: Result, palette: list[int]) -> dict[str, bytes]:
+    def _maps(self, result: ImageResult, palette: list[int]) -> dict[str, bytes]:
         """Confidence, errors, attention and single scales."""
         pictures = {}
         if result.prob is not None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,15 +22,13 @@ from PIL import Image
 
 from config import UserError
 from datasets.spec import DatasetSpec, Item
+from metrics.result import ImageResult
 from reports.files import encode_png
 from reports.journal import ImageRow, Images
 from reports.journal_sink import JournalSink
 from reports.rawids import to_raw_ids
 from runtime.files import write_atomic
 from runtime.names import relative
-
-if TYPE_CHECKING:
-    from engine.result import Result
 
 WHITE = 255
 
@@ -62,7 +60,7 @@ class FourFoldersSink(JournalSink):
                 "--dump_all_images, which keeps folders"
             )
 
-    def add(self, result: Result) -> None:
+    def add(self, result: ImageResult) -> None:
         """Write the pictures of one image, then note it as stored."""
         name = relative(result.name).name
         files = {}
@@ -72,7 +70,7 @@ class FourFoldersSink(JournalSink):
         size = (int(result.pred.shape[0]), int(result.pred.shape[1]))
         self.journal.add(ImageRow(name=result.name, index=result.index, size=size, files=files))
 
-    def _pictures(self, result: Result) -> dict[str, tuple[str, bytes]]:
+    def _pictures(self, result: ImageResult) -> dict[str, tuple[str, bytes]]:
         """Folder -> end of the file name, PNG."""
         assert result.image is not None
         palette = self.spec.flat_palette()

@@ -5,14 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from datasets.spec import DatasetSpec
+from metrics.result import Gather
 from reports.journal import ImageRow, Images, Journal
 from runtime.names import is_cut, output
-
-if TYPE_CHECKING:
-    from engine.result import Gather
 
 
 class JournalSink:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,11 +12,9 @@ import numpy.typing as npt
 import torch
 
 from datasets.spec import DatasetSpec
+from metrics.result import Gather, ImageResult
 from reports.compose import composite
 from reports.files import grey
-
-if TYPE_CHECKING:
-    from engine.result import Gather, Result
 
 HEIGHT = 384  # pixels of a preview
 
@@ -52,7 +50,7 @@ class PreviewSink:
     def done(self, name: str) -> bool:
         return False
 
-    def add(self, result: Result) -> None:
+    def add(self, result: ImageResult) -> None:
         """Show one image."""
         assert result.image is not None
         self._show(result.name, composite(result.image, result.pred, self.palette))

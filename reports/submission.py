@@ -14,7 +14,6 @@ import zipfile
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -22,15 +21,13 @@ from PIL import Image, UnidentifiedImageError
 from config import UserError
 from datasets.headers import item_size
 from datasets.spec import DatasetSpec, Item
+from metrics.result import ImageResult
 from reports.files import encode_png
 from reports.journal import ImageRow, Images
 from reports.journal_sink import JournalSink
 from reports.rawids import to_raw_ids, to_size
 from runtime.files import write_atomic
 from runtime.names import output, printable, relative
-
-if TYPE_CHECKING:
-    from engine.result import Result
 
 CITYSCAPES_NAMES = r"[A-Za-z-]+_\d{6}_\d{6}.*\.png", "city_000000_000000.png"
 PASCAL_NAMES = r"\d{4}_\d{6}\.png", "2008_000002.png"
@@ -72,7 +69,7 @@ class SubmissionSink(JournalSink):
         self.table = spec.inverse_lut()
         _check_names(sorted(map(file_name, self.images)), "" if spec.custom else spec.name)
 
-    def add(self, result: Result) -> None:
+    def add(self, result: ImageResult) -> None:
         """Write one image, then note it as stored."""
         size = item_size(self.images[result.name])
         ids = to_size(to_raw_ids(result.pred, self.spec), size, result.name)

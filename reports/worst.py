@@ -18,19 +18,16 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from datasets.spec import DatasetSpec
+from metrics.result import Gather, ImageResult
 from reports.compose import error_mask
 from reports.files import encode_png, grey, href
 from reports.render import write_html
 from runtime.files import write_atomic
 from runtime.names import fitted, inside, output
-
-if TYPE_CHECKING:
-    from engine.result import Gather, Result
 
 PAGE = "topn_failures.html"
 STAGE, MANIFEST = ".topn", ".topn-files.json"
@@ -92,7 +89,7 @@ class WorstSink:
     def done(self, name: str) -> bool:
         return False
 
-    def add(self, result: Result) -> None:
+    def add(self, result: ImageResult) -> None:
         """Stage the pictures if the image is among the worst of a class so far."""
         if result.confusion is None:
             return
@@ -137,7 +134,7 @@ class WorstSink:
             write_atomic(self.out_dir / MANIFEST, json.dumps(files).encode())
             self._write_page()
 
-    def _write(self, result: Result) -> None:
+    def _write(self, result: ImageResult) -> None:
         """All pictures of one image, to the stage of this rank."""
         assert result.image is not None and result.label is not None and result.prob is not None
         palette = self.spec.flat_palette()

@@ -18,7 +18,6 @@ PACKAGES = (
 )  # fmt: skip
 OWN = {*PACKAGES, "config", "train", "eval", "tests"}
 
-RESULTS = ("engine.result", "engine.evaluate.EvalSummary")  # what sinks and pages are given
 # Anyone may import these, which need the standard library alone: files whole or not at all, file
 # names from data, ranges of values, what memory and cores there are (before torch is loaded, too).
 LEAVES = (
@@ -116,7 +115,6 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
             "datasets.headers",
             "metrics",
             "transforms.normalize",
-            *RESULTS,
         ),
     ),
     ("network/ops/*", ("network.ops",)),
@@ -180,6 +178,13 @@ def test_imports_point_the_allowed_way(file: str) -> None:
         and name not in {f"config.{item}" for item in TYPES_OF_CONFIG}
     ]
     assert not wrong, f"{file} may import {sorted(allowed)}"
+
+
+def test_metrics_result_loads_no_torch_in_processes_that_write_files() -> None:
+    program = "import reports.autolabel, sys; print('torch' in sys.modules)"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "False", done.stderr
 
 
 def test_only_builders_and_entry_points_read_cfg() -> None:

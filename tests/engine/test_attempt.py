@@ -16,7 +16,7 @@ from datasets.base import SegmentationDataset
 from datasets.loader import make_loader
 from datasets.samplers import EvalSampler
 from engine.evaluate import EvalSummary, evaluate
-from engine.result import Result
+from metrics.result import ImageResult
 from reports.autolabel import AutoLabelSink
 from reports.compose import DumpSink
 from reports.worst import WorstSink
@@ -109,7 +109,7 @@ def test_a_full_disk_ends_the_run(tmp_path: Path) -> None:
     class Full(DumpSink):
         """Writes to a disk that is full."""
 
-        def add(self, result: Result) -> None:
+        def add(self, result: ImageResult) -> None:
             raise OSError(errno.ENOSPC, "No space left on device", "x.png")
 
     with pytest.raises(OSError, match="No space left"):
@@ -120,7 +120,7 @@ def test_names_that_lead_out_of_the_folder_cost_a_line(tmp_path: Path) -> None:
     class Renamed(DumpSink):
         """Gets names that no folder gives."""
 
-        def add(self, result: Result) -> None:
+        def add(self, result: ImageResult) -> None:
             result.name = f"../{result.name}" if result.name == "b" else result.name
             super().add(result)
 

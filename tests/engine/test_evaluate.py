@@ -16,8 +16,8 @@ from config import UserError
 from datasets.loader import Batch
 from datasets.spec import DatasetSpec
 from engine.evaluate import evaluate, largest_probability
-from engine.result import EvalSummary, Gather, Result
 from metrics.confusion import Scores, confusion_matrix
+from metrics.result import EvalSummary, Gather, ImageResult
 from tests.engine.live_maps import LiveMaps
 
 CPU = torch.device("cpu")
@@ -36,7 +36,7 @@ class Keep:
 
     def __init__(self, needs: tuple[str, ...] = (), stored: tuple[str, ...] = ()) -> None:
         self.needs, self.stored = frozenset(needs), stored
-        self.results: list[Result] = []
+        self.results: list[ImageResult] = []
         self.closed: list[tuple[int, int, list[Any]]] = []
 
     def wants(self, index: int) -> bool:
@@ -45,7 +45,7 @@ class Keep:
     def done(self, name: str) -> bool:
         return name in self.stored
 
-    def add(self, result: Result) -> None:
+    def add(self, result: ImageResult) -> None:
         self.results.append(result)
 
     def close(self, rank: int, world: int, gather: Gather) -> None:

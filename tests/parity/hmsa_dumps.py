@@ -15,7 +15,7 @@ from PIL import Image
 from datasets.cityscapes import SPEC
 from datasets.spec import Item
 from engine.predict import whole
-from engine.result import Sink
+from metrics.result import Sink
 from reports.autolabel import AutoLabelSink
 from reports.compose import DumpSink
 from reports.page import write_page

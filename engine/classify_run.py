@@ -19,13 +19,14 @@ from datasets.loader import Batch
 from datasets.registry import open_skip_list
 from engine import build
 from engine.classify import ClassSummary, evaluate_classifier
+from engine.compute import Compute, Watch
 from engine.loop import EpochSampler
 from engine.mixing import BatchMixer, Mixing, UnreadableLog
 from engine.state import TrainState
 from loss.objective import Objective
 from loss.soft_target import SoftTargetCrossEntropy
 from runtime import distributed, runlog
-from runtime.distributed import World
+from runtime.distributed import Ranks, World
 from runtime.outcome import stop_between
 from runtime.precision import Precision
 from runtime.runlog import RunLog
@@ -180,13 +181,10 @@ def run_classifier(
         net,
         loader,
         num_classes,
-        world.device,
-        autocast=precision.autocast,
+        Compute(device=world.device, autocast=precision.autocast),
         channels_last=args.channels_last,
-        all_reduce=distributed.all_reduce_sum,
-        gather=distributed.gather_objects,
-        log=log.msg_any_rank,
-        progress=stop_between(log.progress("evaluate")),
+        ranks=Ranks(rank=world.rank, size=world.size),
+        watch=Watch(log=log.msg_any_rank, progress=stop_between(log.progress("evaluate"))),
         named=named,
     )
 

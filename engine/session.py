@@ -20,8 +20,9 @@ from datasets.loader import Batch
 from datasets.sets import Sets
 from datasets.spec import DatasetSpec, Item
 from engine import build, dump_key, predict, procedure
+from engine.compute import Compute, Watch
 from engine.dumps import PICTURES, Dumps, open_dumps, wants_maps
-from engine.evaluate import EvalSummary, ValLoss, evaluate
+from engine.evaluate import EvalRules, EvalSummary, ValLoss, evaluate
 from engine.state import TrainState
 from loss.build import build_val_loss
 from metrics.bands import bands_table
@@ -34,7 +35,7 @@ from reports.preview import PreviewSink
 from reports.results import write_results
 from reports.worst import PAGE as WORST_PAGE
 from runtime import checkpoint, distributed, rundir, runlog, seeds
-from runtime.distributed import World
+from runtime.distributed import Ranks, World
 from runtime.outcome import Outcome, stop_between
 from runtime.precision import Precision, resolve_precision
 from runtime.runlog import RunLog
@@ -212,24 +213,15 @@ def run_evaluation(
     skip_refused: bool = False,
 ) -> EvalSummary:
     """`evaluate` on this run's ranks, with progress lines in its log."""
-    progress = stop_between(log.progress("evaluate"))
     summary = evaluate(
         infer,
         loader,
         spec,
-        world.device,
+        Compute(device=world.device, autocast=precision.autocast),
         sinks=sinks or [],
-        val_loss=val_loss,
-        metrics=metrics,
-        autocast=precision.autocast,
-        all_reduce=distributed.all_reduce_sum,
-        gather=distributed.gather_objects,
-        crop=crop,
-        skip_refused=skip_refused,
-        rank=world.rank,
-        world=world.size,
-        log=log.msg_any_rank,
-        progress=progress,
+        rules=EvalRules(metrics=metrics, val_loss=val_loss, crop=crop, skip_refused=skip_refused),
+        ranks=Ranks(rank=world.rank, size=world.size),
+        watch=Watch(log=log.msg_any_rank, progress=stop_between(log.progress("evaluate"))),
     )
     if summary.not_finite:
         broken = f"{summary.not_finite} of {summary.num_images} images"

@@ -54,12 +54,22 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("loss/build.py", ("config", "loss", "datasets.spec")),
     ("engine/build.py", ("config", "engine", "network", "datasets", "loss", "runtime")),
     ("engine/procedure.py", ("config", "engine", "network", "datasets")),  # cut from build.py
-    ("engine/dumps.py", ("engine", "datasets.spec", "reports", "runtime")),
+    ("engine/dumps.py", ("engine", "datasets.spec", "metrics.result", "reports", "runtime")),
     ("engine/dump_key.py", ("config", "datasets.spec", "runtime")),
     ("engine/task.py", ("config", "engine", "datasets", "loss", "runtime")),
     ("engine/classify_run.py", ("config", "engine", "datasets", "loss", "runtime")),
     ("engine/refinement.py", ("loss.boundary", "network.outputs")),
-    ("engine/classify.py", ("engine", "metrics", "loss.soft_target", "network.outputs", *BATCHES)),
+    (
+        "engine/classify.py",
+        (
+            "engine",
+            "metrics",
+            "loss.soft_target",
+            "network.outputs",
+            "runtime.distributed",
+            *BATCHES,
+        ),
+    ),
     ("engine/mixing.py", ("transforms.imagenet", *BATCHES)),
     (
         "engine/session.py",

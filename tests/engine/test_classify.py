@@ -13,6 +13,7 @@ from config import UserError
 from datasets.classify import eval_loader
 from datasets.imagenet import PictureList, list_classes, list_split
 from engine.classify import ClassSummary, evaluate_classifier
+from engine.compute import Compute
 from tests.pictures import break_picture, write_class_folders
 from transforms.imagenet import eval_transform
 
@@ -34,7 +35,7 @@ def pictures(tmp_path: Path) -> PictureList:
 
 def scored(pictures: PictureList) -> ClassSummary:
     loader = eval_loader(pictures, eval_transform(16, 0.9, "bicubic"), 0, 1, 2, 0)
-    return evaluate_classifier(FirstClass(), loader, 2, torch.device("cpu"), log=lambda line: None)
+    return evaluate_classifier(FirstClass(), loader, 2, Compute(device=torch.device("cpu")))
 
 
 def test_unreadable_pictures_are_in_no_score_but_in_the_list(pictures: PictureList) -> None:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from datasets.cityscapes import SPEC
 from datasets.loader import Batch
-from engine.evaluate import evaluate
+from engine.compute import Compute
+from engine.evaluate import EvalRules, evaluate
 from engine.predict import Infer, flip, multi_scale, whole
 from metrics.result import EvalSummary, Gather, ImageResult, Sink
 from tests.parity import recipe
@@ -84,7 +85,8 @@ def evaluate_one(
     def loss(scores: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(scores, labels, ignore_index=SPEC.ignore_label)
 
-    return evaluate(infer, [batch], SPEC, torch.device("cpu"), sinks=sinks, val_loss=loss)
+    compute = Compute(device=torch.device("cpu"))
+    return evaluate(infer, [batch], SPEC, compute, sinks=sinks, rules=EvalRules(val_loss=loss))
 
 
 def make_infer(arguments: Mapping[str, Any]) -> Infer:

@@ -46,7 +46,8 @@ def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
     """Build everything the flags describe and run the schedule to its end."""
     from engine import build, rates
     from engine.class_tables import note_classes
-    from engine.loop import Trainer
+    from engine.compute import Platform
+    from engine.loop import Feed, Trainer
     from engine.resume_rules import settings_of
     from engine.session import open_run, read_resumed, resume, write_run_facts
     from engine.task import open_task
@@ -76,16 +77,12 @@ def train_run(args: argparse.Namespace, outcome: Outcome) -> int:
     trainer = Trainer(
         state=state,
         objective=task.objective(),
-        schedule=lambda iteration, epoch, base: base,
-        loader=loader,
-        sampler=sampler,
-        precision=precision,
-        world=world,
+        feed=Feed(loader=loader, sampler=sampler, prepare=task.prepare),
+        platform=Platform(world=world, precision=precision),
         log=log,
         settings=build.build_settings(args, task.best_by),
         validate=task.validation(state, precision),
         stop=StopFlag(),
-        prepare=task.prepare,
     )
     trainer.schedule = rates.build_schedule(args, trainer.steps_per_epoch)
     trainer.schedules = rates.group_schedules(args, trainer.steps_per_epoch)

@@ -20,6 +20,7 @@ from datasets.registry import dataset_spec, label_root
 from datasets.samplers import Draw, EvalSampler, TrainSampler
 from datasets.sets import Sets, train_items
 from datasets.spec import DatasetSpec, Item
+from transforms.joint import CropRules, RandomScale
 from transforms.pipeline import Blur, eval_pipeline, mmseg_train_pipeline, train_pipeline
 from transforms.sample import Transform
 
@@ -41,17 +42,21 @@ def train_transform(args: argparse.Namespace, spec: DatasetSpec) -> Transform:
     return train_pipeline(
         crop_size=args.crop_size,
         ignore_label=spec.ignore_label,
-        scale_min=args.scale_min * (ENLARGED if args.scf else 1),
-        scale_max=args.scale_max * (ENLARGED if args.scf else 1),
-        pre_size=args.pre_size,
+        scale=RandomScale(
+            scale_min=args.scale_min * (ENLARGED if args.scf else 1),
+            scale_max=args.scale_max * (ENLARGED if args.scf else 1),
+            pre_size=args.pre_size,
+            pre_size_short=args.pre_size_of == "short",
+        ),
+        crop=CropRules(
+            full_crop=args.full_crop_training,
+            slide_small=args.translate_aug_fix,
+            no_pad=args.crop_nopad,
+        ),
+        rotate=args.rrotate,
+        rand_augment=args.rand_augment,
         color_aug=args.color_aug,
         blur=blur,
-        full_crop=args.full_crop_training,
-        translate_aug_fix=args.translate_aug_fix,
-        rand_augment=args.rand_augment,
-        no_pad=args.crop_nopad,
-        pre_size_short=args.pre_size_of == "short",
-        rotate=args.rrotate,
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where an evaluation runs, and who follows it."""
+"""What networks run on, and who follows an evaluation."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
+
+from runtime.distributed import World
+from runtime.precision import Precision
 
 Log = Callable[[str], None]
 
@@ -37,3 +40,11 @@ class Watch:
 
 
 UNWATCHED = Watch()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Platform:
+    """What a training computes on: this process among the others, and the arithmetic."""
+
+    world: World
+    precision: Precision

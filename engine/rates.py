@@ -8,7 +8,16 @@ from collections.abc import Callable
 
 from config import UserError
 from engine.hanet_groups import SCHEDULE as HANET_SCHEDULE
-from engine.schedule import Schedule, cosine, make_schedule, poly_iter, step_down, with_warmup
+from engine.schedule import (
+    Restart,
+    Schedule,
+    Stair,
+    cosine,
+    make_schedule,
+    poly_iter,
+    step_down,
+    with_warmup,
+)
 from runtime.distributed import World
 
 
@@ -43,11 +52,8 @@ def build_schedule(
         max_epoch=args.max_epoch if args.max_iter is None else args.max_iter / updates,
         poly_exp=args.poly_exp,
         poly_step=args.poly_step,
-        rescale=args.rescale,
-        repoly=args.repoly,
-        rlx_off_epoch=args.rlx_off_epoch,
-        lr_step=args.lr_step,
-        lr_gamma=args.lr_gamma,
+        restart=Restart(epoch=args.rlx_off_epoch, rescale=args.rescale, power=args.repoly),
+        stair=None if args.lr_step is None else Stair(step=args.lr_step, gamma=args.lr_gamma),
     )
     return lambda iteration, epoch, base: base * by_epoch(epoch)
 
@@ -83,9 +89,7 @@ def _scl_poly(args: argparse.Namespace, total: int) -> Schedule:
         lr=args.lr,
         max_epoch=total,
         poly_exp=args.poly_exp,
-        rescale=args.rescale,
-        repoly=args.repoly,
-        rlx_off_epoch=args.rlx_off_iter,
+        restart=Restart(epoch=args.rlx_off_iter, rescale=args.rescale, power=args.repoly),
     )
 
 

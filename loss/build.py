@@ -9,7 +9,7 @@ from typing import Protocol
 from config import Config, UserError
 from loss.boundary import BoundaryLoss
 from loss.cross_entropy import CrossEntropy, HardPixels, ImageWeightedCrossEntropy
-from loss.objective import Criterion, Objective
+from loss.objective import AuxRules, BoundarySupervision, Criterion, LossWeights, Objective
 from loss.relaxed import RelaxedCrossEntropy
 from loss.rmi import RMILoss
 
@@ -40,19 +40,24 @@ def build_objective(args: argparse.Namespace, cfg: Config, spec: LabelSet) -> Ob
         build_criterion(args, cfg, spec),
         num_classes=spec.num_classes,
         ignore_label=spec.ignore_label,
-        ocr_alpha=args.ocr_alpha,
-        ocr_aux_rmi=args.ocr_aux_loss_rmi,
-        supervised_mscale_wt=args.supervised_mscale_loss_wt,
+        weights=LossWeights(
+            ocr_alpha=args.ocr_alpha,
+            supervised_mscale_wt=args.supervised_mscale_loss_wt,
+            row_wt=args.attention_loss,
+        ),
+        aux=AuxRules(rmi=args.ocr_aux_loss_rmi, small=build_cross_entropy(args, cfg, spec)),
+        boundary=_boundary(args, cfg, spec),
         align_corners=cfg.MODEL.align_corners,
-        boundary=BoundaryLoss(spec.ignore_label, official=cfg.LOSS.BOUNDARY_OFFICIAL)
-        if args.dt_offset_wt > 0
-        else None,
-        boundary_wt=args.dt_offset_wt,
-        boundary_weights=cfg.LOSS.BOUNDARY_WEIGHTS,
         log_accuracy=args.log_accuracy,
-        small_aux=build_cross_entropy(args, cfg, spec),
-        row_wt=args.attention_loss,
     )
+
+
+def _boundary(args: argparse.Namespace, cfg: Config, spec: LabelSet) -> BoundarySupervision | None:
+    """Boundary supervision where --dt_offset_wt asks for it."""
+    if args.dt_offset_wt <= 0:
+        return None
+    loss = BoundaryLoss(spec.ignore_label, official=cfg.LOSS.BOUNDARY_OFFICIAL)
+    return BoundarySupervision(loss=loss, weight=args.dt_offset_wt, parts=cfg.LOSS.BOUNDARY_WEIGHTS)
 
 
 def build_criterion(args: argparse.Namespace, cfg: Config, spec: LabelSet) -> Criterion:

@@ -13,13 +13,15 @@ from torch.utils.data import DataLoader
 from config import Config, UserError
 from datasets import nullloader, room, uniform, verify
 from datasets.base import DataError, ExtraMaps, SegmentationDataset, item_size
-from datasets.centroids import Centroids, Log
+from datasets.centroids import Centroids
 from datasets.loader import Batch, Source, make_loader
 from datasets.prepare import Checker, alone, check_batches, checked_centroids
 from datasets.registry import dataset_spec, label_root
 from datasets.samplers import Draw, EvalSampler, TrainSampler
 from datasets.sets import Sets, train_items
 from datasets.spec import DatasetSpec, Item
+from runtime.parallel import in_threads
+from runtime.progress import Log
 from transforms.joint import CropRules, RandomScale
 from transforms.pipeline import Blur, eval_pipeline, mmseg_train_pipeline, train_pipeline
 from transforms.sample import Transform
@@ -214,7 +216,7 @@ def make_eval_loader(
             verify.refuse_shifted(spec, (facts,), items[0].label)
         transform = eval_transform(args, spec)
         if args.bs_val > 1 and args.eval:
-            sizes = list(verify.in_threads(_known_size, items, workers))
+            sizes = list(in_threads(_known_size, items, workers))
             check_batches(items, sizes, transform, args.bs_val, world)
         dataset = SegmentationDataset(items, spec, transform, check_labels=not args.no_metrics)
     sampler = EvalSampler(len(items), rank, world)

@@ -8,7 +8,6 @@ and evaluation.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from config import UserError
 from datasets.base import DataError, read_image
 from datasets.imagenet import PictureList, list_classes, scan_split
 from datasets.skip import SkipList
+from runtime.parallel import in_threads
 
 SPLITS = ("train", "val")
 AT_ONCE = 4096  # images that wait for a thread, of the million there may be
@@ -49,10 +49,10 @@ def _problem(path: Path) -> str:
 
 def _unreadable(pictures: PictureList, workers: int) -> Iterator[str]:
     """One line for every image that cannot be read, in order."""
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
-        for first in range(0, len(pictures), AT_ONCE):
-            numbers = range(first, min(first + AT_ONCE, len(pictures)))
-            yield from filter(None, pool.map(_problem, map(pictures.path, numbers)))
+    for first in range(0, len(pictures), AT_ONCE):
+        numbers = range(first, min(first + AT_ONCE, len(pictures)))
+        paths = [pictures.path(number) for number in numbers]
+        yield from filter(None, in_threads(_problem, paths, workers))
 
 
 def check_split(

@@ -13,8 +13,9 @@ from datasets.listing import Items, notes_of
 from datasets.registry import data_root, dataset_spec, open_skip_list, split_items
 from datasets.skip import SkipList
 from datasets.spec import AutoLabel, DatasetSpec, Item
-from datasets.verify import Stamps, stamp_if_there
+from datasets.stamps import Stamps
 from datasets.verify import fingerprint as digest_of
+from runtime.files import stamp_if_there
 
 AUTO_FLAGS = ("custom_coarse_dropout_classes", "custom_coarse_prob", "mask_out_cityscapes")
 WITH_COARSE = ("cityscapes", "synthetic")

@@ -11,8 +11,7 @@ import torch
 
 from runtime.distributed import World
 from runtime.precision import Precision
-
-Log = Callable[[str], None]
+from runtime.progress import Log, Progress
 
 
 def _say_nothing(line: str) -> None:
@@ -36,7 +35,7 @@ class Watch:
     """`log` gets a line for what goes wrong, `progress(batches done, batches or None)` follows."""
 
     log: Log = _say_nothing
-    progress: Callable[[int, int | None], None] = _show_nothing
+    progress: Progress = _show_nothing
 
 
 UNWATCHED = Watch()

@@ -24,7 +24,7 @@ from config import UserError
 from datasets.loader import Batch
 from datasets.spec import DatasetSpec
 from engine.attempt import predict_batch, why
-from engine.compute import UNWATCHED, Compute, Log, Watch
+from engine.compute import UNWATCHED, Compute, Watch
 from engine.predict import Infer
 from metrics.bands import BANDS, band_confusion, band_scores
 from metrics.confusion import Scores
@@ -34,6 +34,7 @@ from network.outputs import GATE_PREFIX, PRED
 from runtime.distributed import ALONE, Ranks
 from runtime.files import is_fatal
 from runtime.names import OutsideError
+from runtime.progress import Log
 from transforms.normalize import denormalize
 
 ValLoss = Callable[[Tensor, Tensor], Tensor]

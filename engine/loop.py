@@ -23,7 +23,8 @@ from engine.state import TrainState
 from loss.objective import LossTerms, Objective
 from runtime import checkpoint, distributed, seeds
 from runtime.outcome import Interrupted, StopFlag
-from runtime.runlog import PROGRESS_SECONDS, RunLog
+from runtime.progress import PROGRESS_SECONDS
+from runtime.runlog import RunLog
 
 MAX_SKIPPED_IN_A_ROW = 100
 

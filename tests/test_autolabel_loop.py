@@ -14,7 +14,7 @@ from config import Config
 from datasets import cityscapes
 from datasets.base import read_item_label
 from datasets.sets import coarse_items
-from datasets.synthetic import SPEC, write_synthetic
+from datasets.synthetic import SPEC, ScenePlan, write_synthetic
 from flags import read_flags, resolve
 from tests.program import TINY, run
 
@@ -27,7 +27,7 @@ EVERY_CLASS = ",".join(str(number) for number in range(19))
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("extra")
-    write_synthetic(folder, size=(64, 128), train=24, val=2, test=1, coarse=NUM_EXTRA)
+    write_synthetic(folder, ScenePlan(size=(64, 128), train=24, val=2, test=1, coarse=NUM_EXTRA))
     return folder
 
 

@@ -19,12 +19,15 @@ PACKAGES = (
 OWN = {*PACKAGES, "config", "train", "eval", "tests"}
 
 # Anyone may import these, which need the standard library alone: files whole or not at all, file
-# names from data, ranges of values, what memory and cores there are (before torch is loaded, too).
+# names from data, ranges of values, work in threads, how far a program is, what memory and cores
+# there are (before torch is loaded, too).
 LEAVES = (
     "runtime.files",
     "runtime.limits",
     "runtime.memory",
     "runtime.names",
+    "runtime.parallel",
+    "runtime.progress",
     "runtime.streams",
     "runtime.threads",
 )

@@ -183,7 +183,7 @@ def test_scf_doubles_pictures_of_kitti(kitti_root: Path) -> None:
     batch = next(iter(build.make_eval_loader(args, cfg, spec, 0, 1, items[:1])))
     assert batch.images.shape[2:] == batch.labels.shape[1:] == (32, 96)
     crop = build.train_transform(args, spec).transforms[0]
-    assert (crop.scale_min, crop.scale_max) == (1.0, 4.0)
+    assert (crop.scale.scale_min, crop.scale.scale_max) == (1.0, 4.0)
 
 
 @pytest.mark.parametrize("dataset", ["bdd100k", "gtav", "kitti"])

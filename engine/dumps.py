@@ -16,8 +16,8 @@ from reports.autolabel import AutoLabelSink
 from reports.boundary import BoundarySink
 from reports.compose import DumpSink
 from reports.hanet_dump import FourFoldersSink
-from reports.journal_sink import JournalSink
 from reports.preview import PreviewSink
+from reports.sinks import DumpIdentity
 from reports.submission import SubmissionSink
 from reports.worst import WorstSink
 from runtime.runlog import RunLog
@@ -53,7 +53,8 @@ def open_dumps(
     log: RunLog,
 ) -> Dumps:
     """Sinks for `items`; `key` lets an interrupted dump of the same evaluation continue."""
-    directory, images = Path(args.result_dir), image_stamps(items)
+    directory = Path(args.result_dir)
+    identity = DumpIdentity(key=key, rank=rank, images=image_stamps(items), note=log.msg_any_rank)
     folder = directory / PICTURES
     pictures = worst = submission = auto = None
     others: list[Sink] = []
@@ -63,26 +64,22 @@ def open_dumps(
         pictures = DumpSink(
             folder,
             spec,
+            identity,
             every=every,
             assets=args.dump_assets,
             gates=args.dump_attention,
-            key=key,
-            rank=rank,
-            images=images,
         )
     if args.dump_topn:
         worst = WorstSink(folder, spec, args.dump_topn, assets=args.dump_topn_all, rank=rank)
     boundary = open_boundary(args, spec) if args.eval_f1 else None
     modified = open_boundary(args, spec, modified=True) if args.mod_f1 else None
     if args.dump_for_submission:
-        submission = SubmissionSink(directory, spec, items, key=key, rank=rank, images=images)
+        submission = SubmissionSink(directory, spec, items, identity)
     if args.dump_for_auto_labelling:
         workers = (args.num_workers + 1) // 2
-        auto = AutoLabelSink(
-            directory, spec, items, key=key, rank=rank, workers=workers, images=images
-        )
+        auto = AutoLabelSink(directory, spec, items, identity, workers=workers)
     if args.dump_images:
-        others.append(FourFoldersSink(directory, spec, items, key=key, rank=rank, images=images))
+        others.append(FourFoldersSink(directory, spec, items, identity))
     if args.log_msinf_to_tb:
         main = log.is_main
         others.append(
@@ -90,9 +87,6 @@ def open_dumps(
         )
     named: tuple[Sink | None, ...] = (pictures, worst, boundary, modified, submission, auto)
     sinks = [sink for sink in named if sink is not None] + others
-    for sink in sinks:
-        if isinstance(sink, JournalSink):
-            sink.note = log.msg_any_rank
     return Dumps(
         sinks=sinks,
         pictures=pictures,

@@ -24,9 +24,9 @@ from datasets.spec import DatasetSpec, Item
 from metrics.result import Gather, ImageResult
 from reports.autolabel_page import NUM_STEPS, write_autolabel_page
 from reports.files import encode_png
-from reports.journal import ImageRow, Images
-from reports.journal_sink import JournalSink
 from reports.rawids import to_raw_ids, to_size
+from reports.sinks import NEW_DUMP, DumpIdentity, ResumableSink
+from reports.stored_images import ImageRow
 from runtime.files import is_fatal, write_atomic
 
 PAGE = "autolabels.html"
@@ -70,7 +70,7 @@ def _start_worker() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-class AutoLabelSink(JournalSink):
+class AutoLabelSink(ResumableSink):
     """Writes ids and confidences of every image under `out_dir`, at the size of its file.
 
     `items` are the images of the data set. `workers` processes encode and write while the network
@@ -84,13 +84,11 @@ class AutoLabelSink(JournalSink):
         out_dir: Path,
         spec: DatasetSpec,
         items: Sequence[Item],
+        identity: DumpIdentity = NEW_DUMP,
         *,
-        key: str = "",
-        rank: int = 0,
         workers: int = 0,
-        images: Images | None = None,
     ) -> None:
-        super().__init__(out_dir, spec, "autolabel", key, rank, images=images)
+        super().__init__(out_dir, spec, "autolabel", identity)
         self.images = {item.name: item for item in items}
         spec.inverse_lut()  # says so at once where ids cannot be written
         self.workers = workers
@@ -138,7 +136,7 @@ class AutoLabelSink(JournalSink):
                 self._note(kept, facts)
 
     def _note(self, kept: Kept, facts: dict[str, Any]) -> None:
-        self.journal.add(ImageRow(**facts, facts={"kept": kept}))
+        self.stored.add(ImageRow(**facts, facts={"kept": kept}))
 
     def close(self, rank: int, world: int, gather: Gather) -> list[tuple[str, Exception]]:
         """Wait for the writers and collect the rows of all ranks; what could not be written."""

@@ -12,11 +12,12 @@ from datasets.spec import NUM_RAW_IDS, DatasetSpec
 from metrics.boundary_scores import HMSA_THRESHOLD, BoundaryScores
 from metrics.distance_crop import distance_window
 from metrics.result import Gather, ImageResult
+from reports.sinks import EveryImageSink
 
 RAW_IGNORED = 255
 
 
-class BoundarySink:
+class BoundarySink(EveryImageSink):
     """Adds up the boundary scores of every labelled image; `scores` is of all ranks when closed.
 
     `thresholds`, `modified` and `ignore_missing` as in `BoundaryScores`. `crop` (H, W): only the
@@ -52,12 +53,6 @@ class BoundarySink:
                 )
             self.table = np.full(NUM_RAW_IDS, RAW_IGNORED, np.uint8)
             self.table[: spec.num_classes] = spec.train_id_to_id
-
-    def wants(self, index: int) -> bool:
-        return True
-
-    def done(self, name: str) -> bool:
-        return False
 
     def add(self, result: ImageResult) -> None:
         """Count one image."""

@@ -9,6 +9,7 @@ block. Sub-folders of names are kept, so that images of equal name do not overwr
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from datasets.spec import Color, DatasetSpec
 from metrics.result import ImageResult
 from reports.files import encode_png, grey
 from reports.height_gates import CLASS_BLOCK, block_of, gate_facts, gate_picture
-from reports.journal import ImageRow, Images, score_image
-from reports.journal_sink import JournalSink
+from reports.sinks import NEW_DUMP, DumpIdentity, ResumableSink
+from reports.stored_images import ImageRow, score_image
 from runtime.files import write_atomic
 from runtime.names import printable
 
@@ -29,7 +30,7 @@ BLEND = 0.4  # weight of the class colours in the composited image
 COMPOSITE = "composited"
 
 
-class DumpSink(JournalSink):
+class DumpSink(ResumableSink):
     """Writes the pictures of every `every`-th image of the data set under `out_dir`.
 
     `assets` adds confidence, error, attention and per-scale maps, `gates` the height gates of
@@ -40,17 +41,16 @@ class DumpSink(JournalSink):
         self,
         out_dir: Path,
         spec: DatasetSpec,
+        identity: DumpIdentity = NEW_DUMP,
         *,
         every: int = 1,
         assets: bool = False,
         gates: bool = False,
-        key: str = "",
-        rank: int = 0,
-        images: Images | None = None,
     ) -> None:
         assert every >= 1
-        whole_key = f"{key} {assets=} {gates=}" if key else ""  # a dump without maps does not count
-        super().__init__(out_dir, spec, "dump", whole_key, rank, images=images)
+        if identity.key:  # a dump without maps does not count
+            identity = replace(identity, key=f"{identity.key} {assets=} {gates=}")
+        super().__init__(out_dir, spec, "dump", identity)
         self.every, self.assets, self.gates = every, assets, gates
 
     @property
@@ -74,7 +74,7 @@ class DumpSink(JournalSink):
         row = ImageRow(
             name=result.name, index=result.index, size=size, files=files, facts=facts, **scores
         )
-        self.journal.add(row)
+        self.stored.add(row)
 
     def _pictures(self, result: ImageResult) -> dict[str, bytes]:
         """Kind -> PNG, in the order of the page."""

@@ -24,16 +24,16 @@ from config import UserError
 from datasets.spec import DatasetSpec, Item
 from metrics.result import ImageResult
 from reports.files import encode_png
-from reports.journal import ImageRow, Images
-from reports.journal_sink import JournalSink
 from reports.rawids import to_raw_ids
+from reports.sinks import NEW_DUMP, DumpIdentity, ResumableSink
+from reports.stored_images import ImageRow
 from runtime.files import write_atomic
 from runtime.names import relative
 
 WHITE = 255
 
 
-class FourFoldersSink(JournalSink):
+class FourFoldersSink(ResumableSink):
     """Writes the four pictures of every image.
 
     `items` are the images of the split: UserError when two of them share a file name.
@@ -46,12 +46,9 @@ class FourFoldersSink(JournalSink):
         out_dir: Path,
         spec: DatasetSpec,
         items: Sequence[Item],
-        *,
-        key: str = "",
-        rank: int = 0,
-        images: Images | None = None,
+        identity: DumpIdentity = NEW_DUMP,
     ) -> None:
-        super().__init__(out_dir, spec, "four", key, rank, images=images)
+        super().__init__(out_dir, spec, "four", identity)
         counts = Counter(relative(item.name).name for item in items)
         twice = sorted(name for name, count in counts.items() if count > 1)
         if twice:
@@ -68,7 +65,7 @@ class FourFoldersSink(JournalSink):
             files[kind] = f"{kind}/{self.file(name, after=f'{end}.png')}"
             write_atomic(self.out_dir / files[kind], content)
         size = (int(result.pred.shape[0]), int(result.pred.shape[1]))
-        self.journal.add(ImageRow(name=result.name, index=result.index, size=size, files=files))
+        self.stored.add(ImageRow(name=result.name, index=result.index, size=size, files=files))
 
     def _pictures(self, result: ImageResult) -> dict[str, tuple[str, bytes]]:
         """Folder -> end of the file name, PNG."""

@@ -15,11 +15,12 @@ from datasets.spec import DatasetSpec
 from metrics.result import Gather, ImageResult
 from reports.compose import composite
 from reports.files import grey
+from reports.sinks import EveryImageSink
 
 HEIGHT = 384  # pixels of a preview
 
 
-class PreviewSink:
+class PreviewSink(EveryImageSink):
     """Shows blends of image and prediction of the first `count` images; only on rank 0.
 
     `show(title, image, step)` takes a float (3, h, w) image in 0..1. Titles are
@@ -46,9 +47,6 @@ class PreviewSink:
 
     def wants(self, index: int) -> bool:
         return self.is_main and index < self.count
-
-    def done(self, name: str) -> bool:
-        return False
 
     def add(self, result: ImageResult) -> None:
         """Show one image."""

@@ -26,6 +26,7 @@ from metrics.result import Gather, ImageResult
 from reports.compose import error_mask
 from reports.files import encode_png, grey, href
 from reports.render import write_html
+from reports.sinks import EveryImageSink
 from runtime.files import write_atomic
 from runtime.names import fitted, inside, output
 
@@ -60,7 +61,7 @@ class StoredFailure:
     files: dict[str, str]
 
 
-class WorstSink:
+class WorstSink(EveryImageSink):
     """Keeps, for each class, the pictures of the `count` images with most wrong pixels.
 
     `assets` adds attention and single-scale maps. After `close`, `failures` holds the entries
@@ -82,12 +83,6 @@ class WorstSink:
     @property
     def needs(self) -> frozenset[str]:
         return frozenset({"image", "prob", "assets"} if self.assets else {"image", "prob"})
-
-    def wants(self, index: int) -> bool:
-        return True
-
-    def done(self, name: str) -> bool:
-        return False
 
     def add(self, result: ImageResult) -> None:
         """Stage the pictures if the image is among the worst of a class so far."""

@@ -91,7 +91,7 @@ def test_an_image_whose_files_cannot_be_written_costs_a_line(tmp_path: Path) -> 
     (out / "b_prediction.png").mkdir(parents=True)  # stands in the way
     sink, lines = DumpSink(out, SPEC), []
     summary = run(tmp_path / "in", scores, [sink], watch=Watch(log=lines.append))
-    assert sorted(sink.journal.rows) == ["a", "c"]
+    assert sorted(sink.stored.rows) == ["a", "c"]
     assert lines == [f"not written: {line}" for line in summary.unreadable]
     assert len(lines) == 1 and "b: " in lines[0] and "directory" in lines[0]
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from runtime.files import write_atomic
 
-Images = Mapping[str, tuple[int, str]]  # name -> position in the data set, stamp of its files
+ImageStamps = Mapping[str, tuple[int, str]]  # name -> position in the data set, stamp of its files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ def score_image(confusion: npt.NDArray[np.int64] | None, num_mistakes: int = 3) 
     }
 
 
-class Journal:
+class StoredImages:
     """Rows of the images stored under `directory`, by name.
 
     With an empty key nothing is ever continued: every evaluation starts anew. With `images` the
@@ -71,7 +71,7 @@ class Journal:
     """
 
     def __init__(
-        self, directory: Path, title: str, key: str, rank: int, images: Images | None = None
+        self, directory: Path, title: str, key: str, rank: int, images: ImageStamps | None = None
     ) -> None:
         self.directory, self.title, self.key, self.images = directory, title, key, images
         self.rows: dict[str, ImageRow] = {}

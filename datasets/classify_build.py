@@ -12,13 +12,13 @@ from torch.utils.data import DataLoader
 
 from config import Config, UserError
 from datasets import classify, imagenet, room
-from datasets.classify import PictureDataset, PictureDraw, PictureSampler
-from datasets.imagenet import ClassSpec, PictureList
+from datasets.classify import ImageDataset, ImageDraw, ImageSampler
+from datasets.imagenet import ClassSpec, ImageList
 from datasets.loader import Batch
 from datasets.registry import open_skip_list
 from datasets.skip import SkipList
 from runtime.names import fitted, part
-from transforms.imagenet import Augmentation, PictureTransform, eval_transform, train_transform
+from transforms.imagenet import Augmentation, ImageTransform, eval_transform, train_transform
 from transforms.normalize import denormalize
 
 SPLITS = {"trn": "train", "val": "val"}
@@ -65,7 +65,7 @@ def class_spec(args: argparse.Namespace, cfg: Config, names: tuple[str, ...] = (
     return ClassSpec(name="imagenet", class_names=found)
 
 
-def pictures(cfg: Config, spec: ClassSpec, split: str, skip: SkipList | None = None) -> PictureList:
+def pictures(cfg: Config, spec: ClassSpec, split: str, skip: SkipList | None = None) -> ImageList:
     """Images of `split` ("train" or "val") without those of `skip`, checked against the classes.
 
     `skip` is the list of DATASET.SKIP_LIST, read anew without it.
@@ -91,16 +91,16 @@ def augmentation(args: argparse.Namespace) -> Augmentation:
     )
 
 
-def test_transform(args: argparse.Namespace) -> PictureTransform:
+def test_transform(args: argparse.Namespace) -> ImageTransform:
     """The resize and central crop of evaluation."""
     return eval_transform(args.img_size, args.crop_pct, args.interpolation)
 
 
 def make_train_loader(
-    args: argparse.Namespace, train: PictureList, rank: int, world: int
-) -> tuple[DataLoader[Batch], PictureSampler]:
+    args: argparse.Namespace, train: ImageList, rank: int, world: int
+) -> tuple[DataLoader[Batch], ImageSampler]:
     """Loader and sampler of the training images."""
-    sampler = PictureSampler(
+    sampler = ImageSampler(
         len(train), args.seed, rank, world, args.bs_trn, repeats=args.repeated_aug
     )
     transform = train_transform(args.img_size, augmentation(args))
@@ -110,7 +110,7 @@ def make_train_loader(
 
 
 def make_eval_loader(
-    args: argparse.Namespace, chosen: PictureList, rank: int, world: int
+    args: argparse.Namespace, chosen: ImageList, rank: int, world: int
 ) -> DataLoader[Batch]:
     """This rank's share of the images to score."""
     workers = (args.num_workers + 1) // 2
@@ -118,14 +118,14 @@ def make_eval_loader(
     return classify.eval_loader(chosen, test_transform(args), rank, world, args.bs_val, workers)
 
 
-def dump_augmentations(args: argparse.Namespace, train: PictureList, out_dir: Path) -> int:
+def dump_augmentations(args: argparse.Namespace, train: ImageList, out_dir: Path) -> int:
     """Write augmented training images to `out_dir`; returns how many."""
-    dataset = PictureDataset(train, train_transform(args.img_size, augmentation(args)))
+    dataset = ImageDataset(train, train_transform(args.img_size, augmentation(args)))
     chosen = np.linspace(0, len(train) - 1, min(NUM_DUMPED, len(train))).astype(int).tolist()
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         for number, index in enumerate(chosen):
-            item = dataset[PictureDraw(index=index, seed=(args.seed, 0, number))]
+            item = dataset[ImageDraw(index=index, seed=(args.seed, 0, number))]
             assert item.image is not None
             name = part(item.name.replace("/", "_").rsplit(".", 1)[0])
             path = out_dir / fitted(name, before=f"{number:03d}_", after=".png")

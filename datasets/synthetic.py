@@ -50,7 +50,7 @@ CITIES = {
 }
 AUTO_ROOT = "autolabelled"
 
-Picture = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,9 +150,7 @@ def _write_scenes(root: Path, plan: ScenePlan) -> None:
         _save(auto / f"{frame}_leftImg8bit_prob.png", prob)
 
 
-def _scenes(
-    plan: ScenePlan, split: str, count: int
-) -> Iterator[tuple[str, tuple[Picture, Picture]]]:
+def _scenes(plan: ScenePlan, split: str, count: int) -> Iterator[tuple[str, tuple[Pixels, Pixels]]]:
     """(CITY/CITY_SSSSSS_FFFFFF, (image, ids)) of every scene of a split."""
     from datasets.synthetic_scene import render
 
@@ -164,15 +162,15 @@ def _scenes(
         yield frame, render((plan.seed, stream, index), *plan.size)
 
 
-def _save(path: Path, picture: Picture) -> None:
+def _save(path: Path, image: Pixels) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = picture[..., ::-1] if picture.ndim == 3 else picture
+    pixels = image[..., ::-1] if image.ndim == 3 else image
     is_encoded, data = cv2.imencode(".png", np.ascontiguousarray(pixels))
     assert is_encoded, path
     path.write_bytes(data.tobytes())
 
 
-def coarse_label(ids: Picture) -> Picture:
+def coarse_label(ids: Pixels) -> Pixels:
     """Coarse annotation of raw ids (H, W): a rough polygon inside every larger region, else 0."""
     margin = max(ids.shape[0] // 48, 1)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1, 2 * margin + 1))
@@ -187,7 +185,7 @@ def coarse_label(ids: Picture) -> Picture:
     return result
 
 
-def auto_label(ids: Picture, rng: np.random.Generator) -> tuple[Picture, Picture]:
+def auto_label(ids: Pixels, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
     """What a trained network might say about raw ids (H, W): ids, and probability * 255.
 
     Void is filled from its surroundings, outlines are smoothed, some blobs are wrong; the

@@ -159,7 +159,7 @@ def _pending(batch: Batch, sinks: Sequence[Sink], tally: _Tally) -> Batch:
     )
 
 
-def _picture(batch: Batch, position: int) -> npt.NDArray[np.uint8]:
+def _shown_image(batch: Batch, position: int) -> npt.NDArray[np.uint8]:
     """One image as uint8 (H, W, 3), of the size of its prediction."""
     if batch.originals is not None:
         return batch.originals[position].numpy()
@@ -199,11 +199,11 @@ def _count(
         result = ImageResult(
             name=batch.names[position],
             index=batch.indices[position],
-            image=_picture(batch, position) if "image" in needs else None,
+            image=_shown_image(batch, position) if "image" in needs else None,
             label=_to_uint8(None if batch.labels is None else batch.labels[position]),
             pred=pred[position].cpu().numpy(),
             prob=None if prob is None else prob[position].cpu().numpy(),
-            assets=_pictures(outputs, position) if "assets" in needs else {},
+            assets=_extra_maps(outputs, position) if "assets" in needs else {},
             gates=_gates(outputs, position) if "gates" in needs else {},
             confusion=None if own is None else own.cpu().numpy(),
         )
@@ -271,16 +271,16 @@ def _to_uint8(label: Tensor | None) -> npt.NDArray[np.uint8] | None:
     return None if label is None else label.to(torch.uint8).cpu().numpy()
 
 
-def _pictures(outputs: dict[str, Tensor], position: int) -> dict[str, npt.NDArray[Any]]:
+def _extra_maps(outputs: dict[str, Tensor], position: int) -> dict[str, npt.NDArray[Any]]:
     """The extra maps of one image: attention as float32 (h, w), class ids as uint8 (h, w)."""
-    pictures = {}
+    maps = {}
     for key, value in outputs.items():
         if key.startswith(GATE_PREFIX):
             continue
         own = value[position]
         is_ids = own.dtype == torch.uint8
-        pictures[key] = (own if is_ids else own.float().squeeze(0)).cpu().numpy()
-    return pictures
+        maps[key] = (own if is_ids else own.float().squeeze(0)).cpu().numpy()
+    return maps
 
 
 def _gates(outputs: dict[str, Tensor], position: int) -> dict[str, npt.NDArray[np.float32]]:

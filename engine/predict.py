@@ -67,7 +67,7 @@ def scores_of(infer: Infer, inputs: Inputs) -> dict[str, Tensor]:
     bilinear: a single resize from the head's own size would give other numbers.
     """
     if isinstance(infer, Beside):
-        found = infer.pictures(inputs.images, inputs.rows)
+        found = infer.maps(inputs.images, inputs.rows)
         return {**scores_of(infer.infer, inputs), **found}
     if isinstance(infer, Averaged):
         return infer.of(inputs)
@@ -93,16 +93,16 @@ def whole(net: nn.Module, return_all: bool = False, refine: Refine | None = None
         outputs = net(images, rows=rows, return_all=return_all)
         scores = (outputs[PRED] if refine is None else refine(outputs)).float()
         del outputs[PRED]
-        pictures = {}
+        maps = {}
         if return_all:
             for key in list(outputs):
                 value = outputs.pop(key)
                 if key.startswith(ATTENTION_PREFIX):
-                    pictures[key] = value
+                    maps[key] = value
                 elif key.startswith(SCALE_PREFIX):
-                    pictures[key] = class_ids(value)
-            pictures.setdefault(pred_key(1.0), class_ids(scores))
-        return {PRED: scores, **pictures}
+                    maps[key] = class_ids(value)
+            maps.setdefault(pred_key(1.0), class_ids(scores))
+        return {PRED: scores, **maps}
 
     return infer
 
@@ -110,11 +110,11 @@ def whole(net: nn.Module, return_all: bool = False, refine: Refine | None = None
 class Beside:
     """`infer`, whose results also hold what `images(images, rows)` gives; no scores."""
 
-    def __init__(self, infer: Infer, pictures: Infer) -> None:
-        self.infer, self.pictures = infer, pictures
+    def __init__(self, infer: Infer, maps: Infer) -> None:
+        self.infer, self.maps = infer, maps
 
     def __call__(self, images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
-        found = self.pictures(images, rows)
+        found = self.maps(images, rows)
         return {**self.infer(images, rows), **found}
 
 
@@ -157,22 +157,22 @@ class Averaged:
         """Mean scores of one batch at `inputs.size`."""
         size = inputs.size or inputs.images.shape[-2:]
         total: Tensor | None = None
-        pictures: dict[str, Tensor] = {}
+        maps: dict[str, Tensor] = {}
         scaled, scale = (inputs.images, inputs.rows), 1.0
         for view in self.views:
             if view.scale != scale:
                 scaled, scale = self._at(inputs, view.scale), view.scale
             images, rows = scaled
             with at_scale(scale):
-                pictures = self.infer(images.flip(-1) if view.mirrored else images, rows)
-            scores = pictures.pop(PRED)
+                maps = self.infer(images.flip(-1) if view.mirrored else images, rows)
+            scores = maps.pop(PRED)
             if total is None:
                 total = scores.new_zeros(*scores.shape[:2], *size)
             accumulate_(total, scores, view.mirrored, self.average)
             del scores
         assert total is not None
-        _rename_plain_pass(pictures, self.views[-1].scale)
-        return {PRED: mean_(total, len(self.views), self.average), **pictures}
+        _rename_plain_pass(maps, self.views[-1].scale)
+        return {PRED: mean_(total, len(self.views), self.average), **maps}
 
     def _at(self, inputs: Inputs, scale: float) -> tuple[Tensor, Tensor | None]:
         """Network input of one scale; rows follow."""
@@ -194,7 +194,7 @@ def _views_of(infer: Infer, average: Average) -> tuple[Infer, tuple[View, ...], 
 def flip(infer: Infer, average: Average = "logits") -> Infer:
     """Mean of the scores of the mirrored image, mirrored back, and of the image itself.
 
-    Pictures are those of the image itself. ValueError when `infer` already flips.
+    Maps are those of the image itself. ValueError when `infer` already flips.
     """
     inner, views, resize = _views_of(infer, average)
     if any(view.mirrored for view in views):
@@ -329,11 +329,11 @@ def _resized_input(
     return images, scaled_rows(rows, size[0])
 
 
-def _rename_plain_pass(pictures: dict[str, Tensor], scale: float) -> None:
+def _rename_plain_pass(maps: dict[str, Tensor], scale: float) -> None:
     """The image of the pass itself carries the scale its input had."""
     key = pred_key(scale)
-    if pred_key(1.0) in pictures and key not in pictures:
-        pictures[key] = pictures.pop(pred_key(1.0))
+    if pred_key(1.0) in maps and key not in maps:
+        maps[key] = maps.pop(pred_key(1.0))
 
 
 def _softmax_(scores: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from config import ModelConfig, UserError
-from datasets.views import make_resizer
+from datasets.resizer import make_resizer
 from engine import predict
 from engine.hanet_procedure import hanet_infer, hanet_protocol
 from engine.refinement import refined

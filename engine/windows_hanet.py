@@ -91,13 +91,13 @@ def _tiled(
 ) -> OneView:
     """Scores of one scaled image: logits summed over its windows, divided by their number."""
 
-    def one_view(picture: Tensor, rows: Tensor | None) -> Tensor:
-        size = picture.shape[-2], picture.shape[-1]
+    def one_view(image: Tensor, rows: Tensor | None) -> Tensor:
+        size = image.shape[-2], image.shape[-1]
         boxes = window_boxes(size, tile, overlap)
         total: Tensor | None = None
         for first in range(0, len(boxes), batch_windows):
             part = boxes[first : first + batch_windows]
-            scores = infer(*_cut(picture, rows, part))[PRED]
+            scores = infer(*_cut(image, rows, part))[PRED]
             if total is None:
                 total = scores.new_zeros(1, scores.shape[1], *size)
             for box, window in zip(part, scores, strict=True):
@@ -110,11 +110,9 @@ def _tiled(
     return one_view
 
 
-def _cut(
-    picture: Tensor, rows: Tensor | None, boxes: Sequence[Box]
-) -> tuple[Tensor, Tensor | None]:
+def _cut(image: Tensor, rows: Tensor | None, boxes: Sequence[Box]) -> tuple[Tensor, Tensor | None]:
     """The windows of one image as a batch, and the rows that each of them shows."""
-    windows = [picture[:, :, box.top : box.bottom, box.left : box.right] for box in boxes]
+    windows = [image[:, :, box.top : box.bottom, box.left : box.right] for box in boxes]
     if rows is None:
         return torch.cat(windows), None
     return torch.cat(windows), torch.cat([rows[:, box.top : box.bottom] for box in boxes])
@@ -123,13 +121,13 @@ def _cut(
 def _one_pass(infer: Infer) -> OneView:
     """Scores of one scaled image in a single pass."""
 
-    def one_view(picture: Tensor, rows: Tensor | None) -> Tensor:
-        return infer(picture, rows)[PRED]
+    def one_view(image: Tensor, rows: Tensor | None) -> Tensor:
+        return infer(image, rows)[PRED]
 
     return one_view
 
 
-class ScaledPictures:
+class ScaledImages:
     """Mean of the scores of resized and mirrored images, each image of a batch alone.
 
     `views` has one entry a scale: the scale, and what gives the scores of an image of that size.
@@ -164,12 +162,12 @@ class ScaledPictures:
 
     def _of_one(self, image: Tensor, rows: Tensor | None) -> Tensor:
         size = self.out_size or (image.shape[-2], image.shape[-1])
-        picture = denormalize(image[0])
+        pixels = denormalize(image[0])
         total: Tensor | None = None
         for scale, one_view in self.views:
-            height, width = picture.shape[:2]
+            height, width = pixels.shape[:2]
             window = whole(max(int(height * scale), 1), max(int(width * scale), 1))
-            scaled = to_tensor(resample_image(picture, window, self.kernel, "pillow"))[None]
+            scaled = to_tensor(resample_image(pixels, window, self.kernel, "pillow"))[None]
             scaled = scaled.to(image.device)
             own_rows = None
             if rows is not None:
@@ -209,7 +207,7 @@ def hanet_sliding(
     for scale in scales:
         grown = int(tile[0] * max(scale, 1.0)), int(tile[1] * max(scale, 1.0))
         views.append((scale, _tiled(infer, grown, overlap, batch_windows, official)))
-    return ScaledPictures(views, flip=flip, kernel="bilinear", average="logits")
+    return ScaledImages(views, flip=flip, kernel="bilinear", average="logits")
 
 
 def hanet_pooling(
@@ -225,4 +223,4 @@ def hanet_pooling(
     # differs: the published size is 1024 x 2048 whatever the image.
     """
     views = [(scale, _one_pass(infer)) for scale in scales]
-    return ScaledPictures(views, flip=flip, kernel="bicubic", average="probs", out_size=out_size)
+    return ScaledImages(views, flip=flip, kernel="bicubic", average="probs", out_size=out_size)

@@ -64,7 +64,7 @@ def confidence_counts(pred: Picture, prob: Picture) -> Kept:
     return {str(number): counts[number].tolist() for number in np.flatnonzero(counts.sum(1))}
 
 
-def _start_worker() -> None:
+def _ignore_signals() -> None:
     """Signals to the process group are the main process's, as in loader workers."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -117,7 +117,7 @@ class AutoLabelSink(ResumableSink):
             return
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
-                self.workers, mp_context=get_context("spawn"), initializer=_start_worker
+                self.workers, mp_context=get_context("spawn"), initializer=_ignore_signals
             )
         self._pending.append((self._pool.submit(job.run), facts))
         self._drain(PENDING_PER_WORKER * self.workers)

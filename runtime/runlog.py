@@ -245,11 +245,11 @@ class RunLog:
             with contextlib.suppress(OSError):
                 logx.add_scalar(name, value, step)
 
-    def image(self, name: str, picture: torch.Tensor, step: int) -> None:
+    def image(self, name: str, image: torch.Tensor, step: int) -> None:
         """A (3, H, W) image, 0..1, to TensorBoard."""
         if self.is_main:
             with contextlib.suppress(OSError):
-                logx.add_image(printable(name), picture, step)
+                logx.add_image(printable(name), image, step)
 
     def status(self, state: str, reason: str = "", **facts: Any) -> None:
         """Write `status.json`: running, done, failed or interrupted, and why.

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from datasets.base import map_ids
 from datasets.loader import Batch, collate
+from datasets.resizer import make_resizer
 from datasets.spec import IGNORE, DatasetSpec, zero_label_ids
-from datasets.views import make_resizer
 from engine.compute import Compute
 from engine.evaluate import evaluate
 from engine.predict import Inputs, flip, multi_scale, scores_of, slide, whole, window_starts

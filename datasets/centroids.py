@@ -31,20 +31,15 @@ Points = dict[int, list[tuple[int, int]]]  # class -> (x, y)
 Centroids = dict[int, list[tuple[int, int, int]]]  # class -> (item, x, y)
 
 
-def label_centroids(
-    label: np.ndarray, num_classes: int, tile: int, clip_tile: bool = True
-) -> Points:
+def label_centroids(label: np.ndarray, num_classes: int, tile: int) -> Points:
     """The centre of mass of every class in every whole tile, as (x, y) of the whole image.
 
     label: (H, W) uint8 train ids. Centres are cut to whole pixels inside the tile; tiles are
     visited row by row, remainders at the right and at the bottom are not. A tile larger than the
-    image is clipped to it; without clip_tile such an image has no tile and gives nothing.
-    Classes absent from every tile have no key.
+    image is clipped to it. Classes absent from every tile have no key.
     """
-    height, width = (min(tile, side) if clip_tile else tile for side in label.shape)
+    height, width = (min(tile, side) for side in label.shape)
     num_rows, num_cols = label.shape[0] // height, label.shape[1] // width
-    if not num_rows * num_cols:
-        return {}
     label = np.ascontiguousarray(label[: num_rows * height, : num_cols * width])
     corner_y = np.arange(num_rows)[:, None] * height
     corner_x = np.arange(num_cols)[None] * width

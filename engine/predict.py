@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.windows import Box, cut, window_starts
 from network.outputs import (
     ATTENTION_PREFIX,
     PRED,
@@ -245,19 +246,19 @@ def slide(
         size = min(crop[0], height), min(crop[1], width)
         tops = window_starts(height, size[0], stride[0])
         lefts = window_starts(width, size[1], stride[1])
-        corners = [(top, left) for top in tops for left in lefts]
+        boxes = [Box(top, left, top + size[0], left + size[1]) for top in tops for left in lefts]
         total: Tensor | None = None
         seen = images.new_zeros(height, width, dtype=torch.float32)
-        for first in range(0, len(corners), batch_windows):
-            part = corners[first : first + batch_windows]
-            scores = infer(*_cut(images, rows, part, size))[PRED]
+        for first in range(0, len(boxes), batch_windows):
+            part = boxes[first : first + batch_windows]
+            scores = infer(*cut(images, rows, part))[PRED]
             if average == "probs":
                 scores = _softmax_(scores)
             if total is None:
                 total = scores.new_zeros(batch, scores.shape[1], height, width)
-            for (top, left), window in zip(part, scores.split(batch), strict=True):
-                total[:, :, top : top + size[0], left : left + size[1]] += window
-                seen[top : top + size[0], left : left + size[1]] += 1
+            for box, window in zip(part, scores.split(batch), strict=True):
+                total[:, :, box.top : box.bottom, box.left : box.right] += window
+                seen[box.top : box.bottom, box.left : box.right] += 1
         assert total is not None
         return {PRED: mean_(total, seen, average)}
 
@@ -298,23 +299,6 @@ def padded(infer: Infer, least: tuple[int, int]) -> Infer:
         return {PRED: infer(images, rows)[PRED][..., :height, :width]}
 
     return on_canvas
-
-
-def window_starts(length: int, window: int, stride: int) -> list[int]:
-    """First pixels of windows that cover 0..length; the last one ends exactly at `length`."""
-    count = max(-(-(length - window) // stride), 0) + 1
-    return [min(index * stride, length - window) for index in range(count)]
-
-
-def _cut(
-    images: Tensor, rows: Tensor | None, corners: list[tuple[int, int]], size: tuple[int, int]
-) -> tuple[Tensor, Tensor | None]:
-    """The windows of all images one below the other, window by window; rows likewise."""
-    height, width = size
-    windows = [images[:, :, y : y + height, x : x + width] for y, x in corners]
-    if rows is None:
-        return torch.cat(windows), None
-    return torch.cat(windows), torch.cat([rows[:, y : y + height] for y, _ in corners])
 
 
 def _resized_input(

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from config import UserError
 from engine.predict import Average, Infer, accumulate_, mean_
+from engine.windows import Box, cut, window_starts
 from network.outputs import PRED, at_scale
 from transforms.normalize import denormalize, to_tensor
 from transforms.resample import Filter, resample_image, resample_rows, whole
@@ -31,27 +31,14 @@ PUBLISHED_TILE = (1024, 1024)  # pixels at scale 1 and below
 OneView = Callable[[Tensor, Tensor | None], Tensor]  # a scaled image, its rows -> scores
 
 
-@dataclass(frozen=True)
-class Box:
-    """A window in pixels: rows top..bottom, columns left..right, ends excluded."""
-
-    top: int
-    left: int
-    bottom: int
-    right: int
-
-
 def axis_windows(length: int, side: int, overlap: float) -> list[tuple[int, int]]:
     """First and end pixel of the windows along an axis of `length` pixels.
 
     The stride is ceil(side * (1 - overlap)); the last window is moved back inside, and an axis
     shorter than `side` gets one window of its own length.
     """
-    stride = math.ceil(side * (1 - overlap))
-    count = max(math.ceil((length - side) / stride) + 1, 1)
-    size = min(side, length)
-    starts = [min(index * stride, length - size) for index in range(count)]
-    return [(start, start + size) for start in starts]
+    size, stride = min(side, length), math.ceil(side * (1 - overlap))
+    return [(start, start + size) for start in window_starts(length, size, stride)]
 
 
 def window_boxes(size: tuple[int, int], tile: tuple[int, int], overlap: float) -> list[Box]:
@@ -97,7 +84,7 @@ def _tiled(
         total: Tensor | None = None
         for first in range(0, len(boxes), batch_windows):
             part = boxes[first : first + batch_windows]
-            scores = infer(*_cut(image, rows, part))[PRED]
+            scores = infer(*cut(image, rows, part))[PRED]
             if total is None:
                 total = scores.new_zeros(1, scores.shape[1], *size)
             for box, window in zip(part, scores, strict=True):
@@ -110,15 +97,7 @@ def _tiled(
     return one_view
 
 
-def _cut(image: Tensor, rows: Tensor | None, boxes: Sequence[Box]) -> tuple[Tensor, Tensor | None]:
-    """The windows of one image as a batch, and the rows that each of them shows."""
-    windows = [image[:, :, box.top : box.bottom, box.left : box.right] for box in boxes]
-    if rows is None:
-        return torch.cat(windows), None
-    return torch.cat(windows), torch.cat([rows[:, box.top : box.bottom] for box in boxes])
-
-
-def _one_pass(infer: Infer) -> OneView:
+def one_pass(infer: Infer) -> OneView:
     """Scores of one scaled image in a single pass."""
 
     def one_view(image: Tensor, rows: Tensor | None) -> Tensor:
@@ -142,7 +121,6 @@ class ScaledImages:
         flip: bool,
         kernel: Filter,
         average: Average,
-        out_size: tuple[int, int] | None = None,
     ) -> None:
         scales = tuple(scale for scale, _ in views)
         if not scales or any(scale <= 0 for scale in scales):
@@ -150,18 +128,21 @@ class ScaledImages:
         self.views, self.flip = tuple(views), flip
         self.kernel: Filter = kernel
         self.average: Average = average
-        self.out_size = out_size
 
     def __call__(self, images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
-        """Scores (B, K, H, W) at the size of `images`, or at `out_size`."""
+        """Scores (B, K, H, W) at the size of `images`, or at that of `size_of`."""
         each = [
             self._of_one(images[index : index + 1], None if rows is None else rows[index])
             for index in range(len(images))
         ]
         return {PRED: each[0] if len(each) == 1 else torch.cat(each)}
 
+    def size_of(self, image: Tensor) -> tuple[int, int]:
+        """(H, W) at which the scores of an image (1, 3, H, W) are averaged and returned."""
+        return image.shape[-2], image.shape[-1]
+
     def _of_one(self, image: Tensor, rows: Tensor | None) -> Tensor:
-        size = self.out_size or (image.shape[-2], image.shape[-1])
+        size = self.size_of(image)
         pixels = denormalize(image[0])
         total: Tensor | None = None
         for scale, one_view in self.views:
@@ -211,16 +192,11 @@ def hanet_sliding(
 
 
 def hanet_pooling(
-    infer: Infer,
-    scales: Sequence[float] = (0.5, 1.0, 2.0),
-    *,
-    flip: bool = True,
-    out_size: tuple[int, int] | None = None,
+    infer: Infer, scales: Sequence[float] = (0.5, 1.0, 2.0), *, flip: bool = True
 ) -> Infer:
     """Mean probabilities of whole images over scales and mirrored images.
 
-    out_size: (H, W) at which they are averaged and returned, by default that of the image.
     # differs: the published size is 1024 x 2048 whatever the image.
     """
-    views = [(scale, _one_pass(infer)) for scale in scales]
-    return ScaledImages(views, flip=flip, kernel="bicubic", average="probs", out_size=out_size)
+    views = [(scale, one_pass(infer)) for scale in scales]
+    return ScaledImages(views, flip=flip, kernel="bicubic", average="probs")

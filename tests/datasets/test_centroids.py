@@ -19,6 +19,7 @@ from datasets.centroids import Remarks, label_centroids, load_or_build
 from datasets.spec import DatasetSpec, Item
 from runtime.progress import Progress
 from tests.full_disk import REASON, full_after
+from tests.parity.published import unclipped_centroids
 
 NAMES = ("road", "sky", "pole", "ghost")
 SPEC = DatasetSpec(
@@ -66,7 +67,7 @@ def test_a_tile_larger_than_the_image_is_clipped_or_gives_nothing():
     label = np.zeros((20, 60), np.uint8)
     assert label_centroids(label, 4, 32) == {0: [(15, 9)]}
     assert label_centroids(label, 4, 100) == {0: [(29, 9)]}
-    assert label_centroids(label, 4, 32, clip_tile=False) == {}
+    assert unclipped_centroids(label, 4, 32) == {}
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from engine.predict import (
     scores_of,
     slide,
     whole,
-    window_starts,
 )
 from engine.refinement import refined
+from engine.windows import window_starts
 from loss.boundary import moved_scores
 from network.outputs import run_boundary_in_eval
 from tests.engine.live_maps import LiveMaps

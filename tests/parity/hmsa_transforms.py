@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy as np
 from tests.parity import recipe
 from tests.parity.core import Check, Row, compare, same
 from tests.parity.fixture import CannotRun, Fixture, Record, first_case
-from tests.transforms.published import OffCentreCropPad
+from tests.parity.published import OffCentreCropPad, dark_bilateral_blur
 from transforms import photometric
 from transforms.joint import CropRules, RandomScale, RandomSizeAndCrop, ResizeHeight, ScaleLongEdge
 from transforms.randaugment import RANGES, apply_operation, signed
@@ -127,8 +126,7 @@ def said(text: str, pattern: str, usual: tuple[int, ...]) -> tuple[int, ...]:
 def operation_row(name: str, sample: Sample, want: np.ndarray, text: str) -> list[Row]:
     """One photometric operation, whose name and strength are the array's name."""
     kind, _, rest = name.partition("_")
-    dark = partial(photometric.bilateral_blur, dark_border=True)
-    blurs = {"gblur": photometric.gaussian_blur, "bblur": dark}
+    blurs = {"gblur": photometric.gaussian_blur, "bblur": dark_bilateral_blur}
     if kind == "ra":
         operation, part = rest.rsplit("_", 1)
         (magnitude,) = said(text, r"M=(\d+)", (USUAL_MAGNITUDE,))

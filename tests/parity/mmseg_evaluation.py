@@ -16,7 +16,8 @@ from datasets.resizer import make_resizer
 from datasets.spec import IGNORE, DatasetSpec, zero_label_ids
 from engine.compute import Compute
 from engine.evaluate import evaluate
-from engine.predict import Inputs, flip, multi_scale, scores_of, slide, whole, window_starts
+from engine.predict import Inputs, flip, multi_scale, scores_of, slide, whole
+from engine.windows import window_starts
 from metrics.confusion import ConfusionMatrix, Scores
 from network.outputs import PRED
 from tests.parity import recipe

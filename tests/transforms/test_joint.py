@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.parity.published import OffCentreCropPad
 from tests.transforms.pictures import IGNORE, aligned, blocks, ramp
-from tests.transforms.published import OffCentreCropPad
 from transforms.joint import (
     CenterCropPad,
     CropRules,

@@ -32,11 +32,11 @@ from datasets.base import (
     unknown_ids_text,
 )
 from datasets.centroids import Points, label_centroids, reading_rules
+from datasets.completeness import check_whole
 from datasets.ids import Depths, low_bits
 from datasets.listing import faults_text
 from datasets.spec import NUM_RAW_IDS, DatasetSpec, Item, shifted_labels_text
 from datasets.stamps import StampOf, stamp
-from datasets.whole import check_whole
 from runtime.files import Stamp, write_atomic
 from runtime.names import fitted, part
 from runtime.parallel import in_threads

@@ -14,8 +14,8 @@ from engine.dump_key import image_stamps
 from metrics.result import Sink
 from reports.autolabel import AutoLabelSink
 from reports.boundary import BoundarySink
-from reports.compose import DumpSink
 from reports.hanet_dump import FourFoldersSink
+from reports.image_dump import DumpSink
 from reports.preview import PreviewSink
 from reports.sinks import DumpIdentity
 from reports.submission import SubmissionSink

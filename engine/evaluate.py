@@ -23,9 +23,9 @@ from torch import Tensor
 from config import UserError
 from datasets.loader import Batch
 from datasets.spec import DatasetSpec
-from engine.attempt import predict_batch, why
 from engine.compute import UNWATCHED, Compute, Watch
 from engine.predict import Infer
+from engine.predict_batch import predict_batch, why
 from metrics.bands import BANDS, band_confusion, band_scores
 from metrics.confusion import Scores
 from metrics.distance_crop import distance_window

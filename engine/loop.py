@@ -161,7 +161,7 @@ class Trainer:
         number = epoch if self.settings.val_iters is None else progress.iteration
         inside = self.settings.val_iters is None and progress.step and not self._finished()
         row = self.log.keep_val_rows(number - 1 if inside else number)
-        row = distributed.gather_objects(row)[0]
+        row = distributed.of_main(row)
         if not self._validation_due():
             return
         if self.settings.best_by in row:

@@ -13,7 +13,9 @@ from loss.objective import AuxRules, BoundarySupervision, Criterion, LossWeights
 from loss.relaxed import RelaxedCrossEntropy
 from loss.rmi import RMILoss
 
-CITYSCAPES_WEIGHTS = (  # --cls_wt_loss
+# --cls_wt_loss: the fixed weights of the 19 classes, by train id, that HANet was published with
+# (arXiv 2003.05128); trainings of HRNet (arXiv 1908.07919) on Cityscapes use the same numbers.
+CITYSCAPES_WEIGHTS = (
     0.8373, 0.9180, 0.8660, 1.0345, 1.0166, 0.9969, 0.9754, 1.0489, 0.8786, 1.0023,
     0.9539, 0.9843, 1.1116, 0.9037, 1.0865, 1.0955, 1.0865, 1.1529, 1.0507,
 )  # fmt: skip

@@ -13,8 +13,8 @@ import torch
 
 from datasets.spec import DatasetSpec
 from metrics.result import Gather, ImageResult
-from reports.compose import composite
 from reports.files import grey
+from reports.image_dump import composite
 from reports.sinks import EveryImageSink
 
 HEIGHT = 384  # pixels of a preview

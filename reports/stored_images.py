@@ -116,14 +116,14 @@ class StoredImages:
     def add(self, row: ImageRow) -> None:
         """Note a stored image; on disk when this returns."""
         if not self._opened:
-            self._start()
+            self._rewrite()
         if self.images is not None:
             row = dataclasses.replace(row, stamp=self.images[row.name][1])
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(dataclasses.asdict(row)) + "\n")
         self.rows[row.name] = row
 
-    def _start(self) -> None:
+    def _rewrite(self) -> None:
         """Rewrite the own file, which may end in a torn line or belong to something else."""
         kept = [json.dumps(dataclasses.asdict(row)) for row in self._own.values()]
         write_atomic(self.path, "\n".join([self._header(), *kept, ""]).encode())

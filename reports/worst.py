@@ -23,8 +23,8 @@ import numpy as np
 
 from datasets.spec import DatasetSpec
 from metrics.result import Gather, ImageResult
-from reports.compose import error_mask
 from reports.files import encode_png, grey, href
+from reports.image_dump import error_mask
 from reports.render import write_html
 from reports.sinks import EveryImageSink
 from runtime.files import write_atomic

@@ -105,6 +105,11 @@ def gather_objects(value: Any) -> list[Any]:
     return values
 
 
+def of_main(value: Any) -> Any:
+    """The `value` of rank 0 on every rank."""
+    return gather_objects(value)[0]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
     """The processes that share an evaluation, as this one sees them.

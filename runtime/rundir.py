@@ -110,7 +110,7 @@ def choose(args: argparse.Namespace, world: World) -> str:
                 moves = holds_training(wanted)
         except UserError as error:
             problem = str(error)
-    problem, moves = distributed.gather_objects((problem, moves))[0]
+    problem, moves = distributed.of_main((problem, moves))
     if problem:
         raise UserError(problem)
     here = wanted / str(other) if moves else wanted

@@ -20,9 +20,9 @@ from config import Config, UserError
 from datasets import build, verify
 from datasets.base import DataError, read_image
 from datasets.check import main as check
+from datasets.completeness import check_whole
 from datasets.sets import Sets
 from datasets.spec import Item
-from datasets.whole import check_whole
 from tests.datasets.conftest import save
 
 

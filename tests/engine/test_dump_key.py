@@ -19,8 +19,8 @@ from datasets.spec import DatasetSpec, Item
 from engine.dump_key import evaluation_key, image_stamps
 from flags.parser import read_flags, resolve
 from reports.autolabel import AutoLabelSink
-from reports.compose import DumpSink
 from reports.hanet_dump import FourFoldersSink
+from reports.image_dump import DumpSink
 from reports.sinks import DumpIdentity, ResumableSink
 from reports.submission import SubmissionSink
 from tests.reports.cases import SPEC, alone, make_items, make_result

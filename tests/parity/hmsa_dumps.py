@@ -17,7 +17,7 @@ from datasets.spec import Item
 from engine.predict import whole
 from metrics.result import Sink
 from reports.autolabel import AutoLabelSink
-from reports.compose import DumpSink
+from reports.image_dump import DumpSink
 from reports.page import write_page
 from reports.results import make_results
 from reports.submission import SubmissionSink

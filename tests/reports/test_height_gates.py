@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reports.compose import DumpSink
 from reports.height_gates import (
     AXIS,
     CURVE_WIDTH,
@@ -22,6 +21,7 @@ from reports.height_gates import (
     gate_section,
     mean_curve,
 )
+from reports.image_dump import DumpSink
 from reports.page import write_page
 from reports.results import make_results
 from reports.sinks import DumpIdentity

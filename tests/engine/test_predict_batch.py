@@ -19,7 +19,7 @@ from engine.compute import UNWATCHED, Compute, Watch
 from engine.evaluate import EvalRules, EvalSummary, evaluate
 from metrics.result import ImageResult
 from reports.autolabel import AutoLabelSink
-from reports.compose import DumpSink
+from reports.image_dump import DumpSink
 from reports.worst import WorstSink
 from tests.reports.cases import SPEC, make_items, make_result
 

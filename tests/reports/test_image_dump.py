@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reports.compose import DumpSink
+from reports.image_dump import DumpSink
 from reports.sinks import DumpIdentity
 from tests.full_disk import REASON, full_after
 from tests.reports.cases import SPEC, alone, make_result, read

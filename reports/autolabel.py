@@ -23,7 +23,7 @@ from datasets.headers import item_size
 from datasets.spec import DatasetSpec, Item
 from metrics.result import Gather, ImageResult
 from reports.autolabel_page import NUM_STEPS, write_autolabel_page
-from reports.files import encode_png
+from reports.files import encode_png, levels
 from reports.rawids import to_raw_ids, to_size
 from reports.sinks import NEW_DUMP, DumpIdentity, ResumableSink
 from reports.stored_images import ImageRow
@@ -109,7 +109,7 @@ class AutoLabelSink(ResumableSink):
             },
             pred=pred,
             ids=to_raw_ids(pred, self.spec),
-            prob=to_size(_levels(result.prob), size, result.name),
+            prob=to_size(levels(result.prob), size, result.name),
         )
         facts = {"name": result.name, "index": result.index, "size": size, "files": job.files}
         if not self.workers:
@@ -166,8 +166,3 @@ class AutoLabelSink(ResumableSink):
             run=run,
         )
         return path
-
-
-def _levels(prob: npt.NDArray[np.float32]) -> Picture:
-    """0..1 as 0..255, truncated."""
-    return (np.clip(prob.astype(np.float32), 0, 1) * 255).astype(np.uint8)

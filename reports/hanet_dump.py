@@ -14,23 +14,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
 from config import UserError
 from datasets.spec import DatasetSpec, Item
 from metrics.result import ImageResult
 from reports.files import encode_png
+from reports.image_dump import composite
 from reports.rawids import to_raw_ids
 from reports.sinks import NEW_DUMP, DumpIdentity, ResumableSink
 from reports.stored_images import ImageRow
 from runtime.files import write_atomic
 from runtime.names import relative
 
-WHITE = 255
+WHITE, HALF = 255, 0.5
 
 
 class FourFoldersSink(ResumableSink):
@@ -71,7 +69,7 @@ class FourFoldersSink(ResumableSink):
         """Folder -> end of the file name, PNG."""
         assert result.image is not None
         palette = self.spec.flat_palette()
-        blend = half_blend(result.image, result.pred, palette)
+        blend = composite(result.image, result.pred, palette, HALF)
         pictures = {
             "rgb": ("_color", encode_png(result.pred, palette)),
             "pred": ("", encode_png(to_raw_ids(result.pred, self.spec))),
@@ -82,11 +80,3 @@ class FourFoldersSink(ResumableSink):
             shown = np.where(right[..., None], np.uint8(WHITE), blend)
             pictures["diff"] = ("_diff", encode_png(shown))
         return pictures
-
-
-def half_blend(
-    image: npt.NDArray[np.uint8], pred: npt.NDArray[np.uint8], palette: list[int]
-) -> npt.NDArray[Any]:
-    """Image (H, W, 3) and the colours of the prediction (H, W), half each."""
-    colors = np.asarray(palette, np.uint8).reshape(256, 3)[pred]
-    return np.asarray(Image.blend(Image.fromarray(image), Image.fromarray(colors), 0.5))

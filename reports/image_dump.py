@@ -19,7 +19,7 @@ from PIL import Image
 
 from datasets.spec import Color, DatasetSpec
 from metrics.result import ImageResult
-from reports.files import encode_png, grey
+from reports.files import colored, encode_map, encode_png, grey
 from reports.height_gates import CLASS_BLOCK, block_of, gate_facts, gate_picture
 from reports.sinks import NEW_DUMP, DumpIdentity, ResumableSink
 from reports.stored_images import ImageRow, score_image
@@ -108,17 +108,19 @@ class DumpSink(ResumableSink):
             errors = error_mask(result.pred, result.label, self.spec.num_classes)
             pictures["err_mask"] = encode_png(grey(errors))
         for kind, values in sorted(result.assets.items()):
-            is_ids = values.dtype == np.uint8
-            pictures[kind] = encode_png(values, palette) if is_ids else encode_png(grey(values))
+            pictures[kind] = encode_map(values, palette)
         return pictures
 
 
 def composite(
-    image: npt.NDArray[np.uint8], pred: npt.NDArray[np.uint8], palette: list[int]
+    image: npt.NDArray[np.uint8],
+    pred: npt.NDArray[np.uint8],
+    palette: list[int],
+    share: float = BLEND,
 ) -> npt.NDArray[Any]:
-    """The image (H, W, 3) under the colours of the prediction (H, W)."""
-    colors = np.asarray(palette, np.uint8).reshape(256, 3)[pred]
-    return np.asarray(Image.blend(Image.fromarray(image), Image.fromarray(colors), BLEND))
+    """The image (H, W, 3) under the colours of the prediction (H, W), of which it has `share`."""
+    colors = Image.fromarray(colored(pred, palette))
+    return np.asarray(Image.blend(Image.fromarray(image), colors, share))
 
 
 def error_mask(

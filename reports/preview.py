@@ -13,7 +13,7 @@ import torch
 
 from datasets.spec import DatasetSpec
 from metrics.result import Gather, ImageResult
-from reports.files import grey
+from reports.files import colored, grey, is_ids
 from reports.image_dump import composite
 from reports.sinks import EveryImageSink
 
@@ -54,10 +54,9 @@ class PreviewSink(EveryImageSink):
         self._show(result.name, composite(result.image, result.pred, self.palette))
         if not self.assets:
             return
-        colors = np.asarray(self.palette, np.uint8).reshape(256, 3)
         for kind, values in sorted(result.assets.items()):
-            is_ids = values.dtype == np.uint8
-            self._show(f"{result.name}/{kind}", colors[values] if is_ids else grey(values))
+            shown = colored(values, self.palette) if is_ids(values) else grey(values)
+            self._show(f"{result.name}/{kind}", shown)
 
     def close(self, rank: int, world: int, gather: Gather) -> None:
         """Nothing to collect: the event file is rank 0's."""

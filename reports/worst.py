@@ -23,7 +23,7 @@ import numpy as np
 
 from datasets.spec import DatasetSpec
 from metrics.result import Gather, ImageResult
-from reports.files import encode_png, grey, href
+from reports.files import encode_map, encode_png, grey, href
 from reports.image_dump import error_mask
 from reports.render import write_html
 from reports.sinks import EveryImageSink
@@ -142,8 +142,7 @@ class WorstSink(EveryImageSink):
             "prob_mask": encode_png(grey(result.prob)),
         }
         for kind, values in sorted(result.assets.items()) if self.assets else ():
-            is_ids = values.dtype == np.uint8
-            pictures[kind] = encode_png(values, palette) if is_ids else encode_png(grey(values))
+            pictures[kind] = encode_map(values, palette)
         for kind, content in pictures.items():
             write_atomic(self._staged(self.stage, result.name, kind), content)
         self._kinds[result.name] = list(pictures)

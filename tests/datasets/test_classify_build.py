@@ -12,7 +12,7 @@ from PIL import Image
 import flags
 from config import Config, UserError
 from datasets import classify_build as data
-from tests.pictures import write_class_folders
+from tests.class_folders import write_class_folders
 
 NAMES = ("n00000000", "n00000001", "n00000002")
 
@@ -30,14 +30,14 @@ def parsed(root: Path | str, *more: str) -> tuple[argparse.Namespace, Config]:
     return args, target
 
 
-def test_classes_and_pictures_of_the_splits(root: Path) -> None:
+def test_classes_and_images_of_the_splits(root: Path) -> None:
     args, cfg = parsed(root)
     spec = data.class_spec(args, cfg)
     assert spec.class_names == NAMES
     assert [len(data.pictures(cfg, spec, split)) for split in ("train", "val")] == [9, 6]
 
 
-def test_an_evaluation_needs_no_training_pictures(root: Path, tmp_path: Path) -> None:
+def test_an_evaluation_needs_no_training_images(root: Path, tmp_path: Path) -> None:
     (tmp_path / "val").symlink_to(root / "val")
     args, cfg = parsed(tmp_path, "--eval", "val")
     assert data.class_spec(args, cfg, NAMES).num_classes == 3
@@ -75,7 +75,7 @@ def test_loaders_have_the_size_of_the_flags(root: Path) -> None:
     assert [len(batch.images) for batch in scored] == [4, 2]
 
 
-def test_augmented_pictures_are_written_for_looking_at(root: Path, tmp_path: Path) -> None:
+def test_augmented_images_are_written_for_looking_at(root: Path, tmp_path: Path) -> None:
     args, cfg = parsed(root, "--img_size", "40")
     train = data.pictures(cfg, data.class_spec(args, cfg), "train")
     assert data.dump_augmentations(args, train, tmp_path) == 9

@@ -60,7 +60,7 @@ def test_gtav_reads_colours_and_ignores_all_others(gtav_root: Path) -> None:
     assert strange.any()
 
 
-def test_gtav_palette_pictures_count_by_their_colours(tmp_path: Path) -> None:
+def test_gtav_palette_images_count_by_their_colours(tmp_path: Path) -> None:
     picture = Image.fromarray(np.array([[9, 4], [4, 9]], np.uint8))
     palette = [0] * 768
     palette[3 * 4 : 3 * 4 + 3] = gtav.SPEC.palette[10]
@@ -177,7 +177,7 @@ def test_max_skip_without_frames_is_one_line(cities: Path, tmp_path: Path) -> No
         build.make_train_loader(args, cfg, 0, 1, 0)
 
 
-def test_scf_doubles_pictures_of_kitti(kitti_root: Path) -> None:
+def test_scf_doubles_images_of_kitti(kitti_root: Path) -> None:
     args, cfg = on("kitti", kitti_root, "--scf")
     spec, items = build.dataset_spec(args, cfg), sets.val_items(args, cfg)
     batch = next(iter(build.make_eval_loader(args, cfg, spec, 0, 1, items[:1])))

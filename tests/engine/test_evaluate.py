@@ -195,7 +195,7 @@ def small_and_large() -> list[Batch]:
     ]
 
 
-def test_refused_pictures_of_a_folder_are_listed_and_the_rest_goes_on() -> None:
+def test_refused_images_of_a_folder_are_listed_and_the_rest_goes_on() -> None:
     lines: list[str] = []
     sink = Keep()
     summary = evaluate(
@@ -207,7 +207,7 @@ def test_refused_pictures_of_a_folder_are_listed_and_the_rest_goes_on() -> None:
     assert lines == [f"not predicted: {line}" for line in want]
 
 
-def test_a_refused_picture_of_a_data_set_is_an_error_with_its_path() -> None:
+def test_a_refused_image_of_a_data_set_is_an_error_with_its_path() -> None:
     with pytest.raises(UserError, match=r"^/data/a0.png \(8x5 pixels\): too small$"):
         evaluate(refuse_small, small_and_large(), SPEC, CPU)
 

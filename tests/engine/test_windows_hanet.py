@@ -97,7 +97,7 @@ def test_overlap_is_counted_truly_unless_the_published_count_is_asked_for() -> N
     assert official[0, :, 0].tolist() == expected
 
 
-def test_published_count_of_a_portrait_picture_is_one_line() -> None:
+def test_published_count_of_a_portrait_image_is_one_line() -> None:
     infer = hanet_sliding(Probe(), (1.0,), tile=(16, 16), official=True)
     with pytest.raises(UserError, match="--sliding_official divides by zero .* 20x30") as raised:
         infer(picture(30, 20), None)
@@ -105,7 +105,7 @@ def test_published_count_of_a_portrait_picture_is_one_line() -> None:
 
 
 @pytest.mark.parametrize("size", [(17, 23), (64, 32)])
-def test_whole_pictures_of_any_size_average_probabilities(size: tuple[int, int]) -> None:
+def test_whole_images_of_any_size_average_probabilities(size: tuple[int, int]) -> None:
     image, probe = picture(*size), Probe()
     scores = hanet_pooling(probe, (1.0,), flip=True)(image, None)["pred"]
     expected = probe(image)["pred"].log_softmax(1)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.parity.published import OffCentreCropPad
-from tests.transforms.pictures import IGNORE, aligned, blocks, ramp
+from tests.transforms.drawings import IGNORE, aligned, blocks, ramp
 from transforms.joint import (
     CenterCropPad,
     CropRules,
@@ -71,7 +71,7 @@ def test_padding_is_ignored_and_everything_else_is_not(slide_small):
 
 
 @pytest.mark.parametrize("high", [False, True])
-def test_a_crop_inside_the_picture_never_pads(high):
+def test_a_crop_inside_the_image_never_pads(high):
     transform = RandomSizeAndCrop((48, 64), IGNORE)
     for scale in (1.0, 1.37, 2.0):
         for centroid in (None, (0, 0), (89, 59), (45, 30)):
@@ -93,7 +93,7 @@ def test_the_crop_contains_its_centroid_or_ends_at_it(size):
         assert window.top - 1 <= y <= window.top + 48
 
 
-def test_a_small_picture_is_padded_on_both_sides_by_half_the_missing_plus_one():
+def test_a_small_image_is_padded_on_both_sides_by_half_the_missing_plus_one():
     transform = RandomSizeAndCrop((96, 96), IGNORE)
     low, high = (transform.draw((33, 50), None, Fixed(h)) for h in (False, True))
     assert (low.top, low.left) == (-(63 // 2 + 1), -(46 // 2 + 1))
@@ -138,7 +138,7 @@ def test_slide_small_pads_a_single_short_axis():
     assert (window.top, window.left) == (-32, 0)
 
 
-def test_full_crop_gives_the_size_of_the_picture():
+def test_full_crop_gives_the_size_of_the_image():
     transform = RandomSizeAndCrop((8, 8), IGNORE, rules=CropRules(full_crop=True))
     for seed in range(8):
         assert transform(ramp(70, 50), np.random.default_rng(seed)).size == (70, 50)
@@ -231,7 +231,7 @@ def test_the_published_square_is_off_centre_with_a_strip_of_class_0():
     assert (sample.label[30:] == 1).all()
 
 
-def test_no_pad_enlarges_small_pictures_until_the_crop_fits():
+def test_no_pad_enlarges_small_images_until_the_crop_fits():
     scale, rules = RandomScale(scale_min=0.5, scale_max=1.0), CropRules(no_pad=True)
     for crop in ((100, 100), (80, 150)):
         transform = RandomSizeAndCrop(crop, IGNORE, scale, rules)

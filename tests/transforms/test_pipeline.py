@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from datasets.samplers import Draw
-from tests.transforms.pictures import IGNORE, aligned, blocks, noise
+from tests.transforms.drawings import IGNORE, aligned, blocks, noise
 from transforms.joint import CropRules, RandomScale
 from transforms.pipeline import eval_pipeline, train_pipeline
 

@@ -43,7 +43,7 @@ def test_no_function_takes_more_than_eight_values() -> None:
         for file in files
         for name in long_signatures((ROOT / file).read_text(encoding="utf-8"))
     }
-    assert found == LEFT
+    assert found <= LEFT
 
 
 def test_every_kind_of_parameter_counts_but_the_object_itself() -> None:

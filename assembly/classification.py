@@ -25,7 +25,6 @@ from engine.state import TrainState
 from loss.objective import Objective
 from loss.soft_target import SoftTargetCrossEntropy
 from runtime import distributed, runlog
-from runtime.outcome import stop_between
 from settings import Settings
 from settings.classification import ClassificationSettings
 
@@ -62,8 +61,8 @@ class Classification:
         self.run = run
         self.spec = data.class_spec(settings)
         self.skip = open_skip_list(settings)
-        self.train = data.pictures(settings, self.spec, "train", self.skip)
-        self.val = data.pictures(settings, self.spec, "val", self.skip)
+        self.train = data.images_of(settings, self.spec, "train", self.skip)
+        self.val = data.images_of(settings, self.spec, "val", self.skip)
         self.unreadable = UnreadableLog(run.log.msg_any_rank, "another image takes its place")
         mix = mixing(settings.classification)
         batch = settings.data.bs_trn
@@ -172,13 +171,10 @@ def run_classifier(
         net,
         loader,
         num_classes,
-        run.world.device,
-        autocast=run.precision.autocast,
+        run.compute,
         channels_last=run.settings.run.channels_last,
-        all_reduce=distributed.all_reduce_sum,
-        gather=distributed.gather_objects,
-        log=run.log.msg_any_rank,
-        progress=stop_between(run.log.progress("evaluate")),
+        ranks=run.ranks,
+        watch=run.watch("evaluate"),
         named=named,
     )
 
@@ -197,13 +193,13 @@ class ClassEvaluation:
         split = data.SPLITS[settings.inference.eval]
         self.spec = data.class_spec(settings, tuple(facts.get("class_names", ())))
         limit = TEST_MODE_IMAGES if settings.run.test_mode else None
-        self.pictures = data.pictures(settings, self.spec, split).first(limit)
-        self.loader = data.make_eval_loader(settings, self.pictures, run.world)
+        self.images = data.images_of(settings, self.spec, split).first(limit)
+        self.loader = data.make_eval_loader(settings, self.images, run.world)
 
     def fingerprint(self) -> dict[str, object]:
         """Count and hash of the names."""
-        found = self.pictures.fingerprint()
-        return {"dataset": self.spec.name, "root": str(self.pictures.root.parent), "split": found}
+        found = self.images.fingerprint()
+        return {"dataset": self.spec.name, "root": str(self.images.root.parent), "split": found}
 
     def score(self, net: nn.Module) -> ClassSummary:
         """Evaluate, print the scores, write results.json."""

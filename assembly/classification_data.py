@@ -12,15 +12,15 @@ from torch.utils.data import DataLoader
 from assembly import room
 from assembly.dataset import open_skip_list
 from datasets import classify, imagenet
-from datasets.classify import PictureDataset, PictureDraw, PictureSampler
-from datasets.imagenet import ClassSpec, PictureList
+from datasets.classify import ImageDataset, ImageDraw, ImageSampler
+from datasets.imagenet import ClassSpec, ImageList
 from datasets.loader import Batch
 from datasets.skip import SkipList
 from runtime.distributed import World
 from runtime.errors import UserError
 from runtime.names import fitted, part
 from settings import Settings
-from transforms.imagenet import Augmentation, PictureTransform, eval_transform, train_transform
+from transforms.imagenet import Augmentation, ImageTransform, eval_transform, train_transform
 from transforms.normalize import denormalize
 
 SPLITS = {"trn": "train", "val": "val"}
@@ -67,9 +67,9 @@ def class_spec(settings: Settings, names: tuple[str, ...] = ()) -> ClassSpec:
     return ClassSpec(name="imagenet", class_names=found)
 
 
-def pictures(
+def images_of(
     settings: Settings, spec: ClassSpec, split: str, skip: SkipList | None = None
-) -> PictureList:
+) -> ImageList:
     """Images of `split` ("train" or "val") without those of `skip`, checked against the classes.
 
     `skip` is the list of DATASET.SKIP_LIST, read anew without it.
@@ -96,7 +96,7 @@ def augmentation(settings: Settings) -> Augmentation:
     )
 
 
-def test_transform(settings: Settings) -> PictureTransform:
+def test_transform(settings: Settings) -> ImageTransform:
     """The resize and central crop of evaluation."""
     recipe = settings.classification
     return eval_transform(
@@ -107,11 +107,11 @@ def test_transform(settings: Settings) -> PictureTransform:
 
 
 def make_train_loader(
-    settings: Settings, train: PictureList, world: World
-) -> tuple[DataLoader[Batch], PictureSampler]:
+    settings: Settings, train: ImageList, world: World
+) -> tuple[DataLoader[Batch], ImageSampler]:
     """Loader and sampler of the training images."""
     data = settings.data
-    sampler = PictureSampler(
+    sampler = ImageSampler(
         len(train),
         settings.run.seed,
         world.rank,
@@ -125,7 +125,7 @@ def make_train_loader(
     return loader, sampler
 
 
-def make_eval_loader(settings: Settings, chosen: PictureList, world: World) -> DataLoader[Batch]:
+def make_eval_loader(settings: Settings, chosen: ImageList, world: World) -> DataLoader[Batch]:
     """This rank's share of the images to score."""
     workers = room.eval_workers(settings)
     room.check_images(settings, workers, settings.data.bs_val, len(chosen))
@@ -134,16 +134,16 @@ def make_eval_loader(settings: Settings, chosen: PictureList, world: World) -> D
     )
 
 
-def dump_augmentations(settings: Settings, train: PictureList, out_dir: Path) -> int:
+def dump_augmentations(settings: Settings, train: ImageList, out_dir: Path) -> int:
     """Write augmented training images to `out_dir`; returns how many."""
-    dataset = PictureDataset(
+    dataset = ImageDataset(
         train, train_transform(settings.classification.img_size, augmentation(settings))
     )
     chosen = np.linspace(0, len(train) - 1, min(NUM_DUMPED, len(train))).astype(int).tolist()
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         for number, index in enumerate(chosen):
-            item = dataset[PictureDraw(index=index, seed=(settings.run.seed, 0, number))]
+            item = dataset[ImageDraw(index=index, seed=(settings.run.seed, 0, number))]
             assert item.image is not None
             name = part(item.name.replace("/", "_").rsplit(".", 1)[0])
             path = out_dir / fitted(name, before=f"{number:03d}_", after=".png")

@@ -14,13 +14,16 @@ from assembly.dataset import cache_dir, dataset_spec, label_root, offset_root
 from assembly.sets import Sets, train_items
 from datasets import nullloader, uniform, verify
 from datasets.base import DataError, ExtraMaps, SegmentationDataset, item_size
-from datasets.centroids import Centroids, Log
+from datasets.centroids import Centroids
 from datasets.loader import Batch, Source, make_loader
 from datasets.prepare import Checker, alone, check_batches, checked_centroids
 from datasets.samplers import Draw, EvalSampler, TrainSampler
 from datasets.spec import DatasetSpec, Item
 from runtime.errors import UserError
+from runtime.parallel import in_threads
+from runtime.progress import Log
 from settings import Settings
+from transforms.joint import CropRules, RandomScale
 from transforms.pipeline import Blur, eval_pipeline, mmseg_train_pipeline, train_pipeline
 from transforms.sample import Transform
 
@@ -40,20 +43,25 @@ def train_transform(settings: Settings, spec: DatasetSpec) -> Transform:
             cat_max_ratio=sizes.cat_max_ratio,
         )
     blur: Blur | None = "bilateral" if sizes.bblur else "gauss" if sizes.gblur else None
+    enlarged = ENLARGED if settings.data.scf else 1
     return train_pipeline(
         crop_size=sizes.crop_size,
         ignore_label=spec.ignore_label,
-        scale_min=sizes.scale_min * (ENLARGED if settings.data.scf else 1),
-        scale_max=sizes.scale_max * (ENLARGED if settings.data.scf else 1),
-        pre_size=sizes.pre_size,
+        scale=RandomScale(
+            scale_min=sizes.scale_min * enlarged,
+            scale_max=sizes.scale_max * enlarged,
+            pre_size=sizes.pre_size,
+            pre_size_short=sizes.pre_size_of == "short",
+        ),
+        crop=CropRules(
+            full_crop=sizes.full_crop_training,
+            slide_small=sizes.translate_aug_fix,
+            no_pad=sizes.crop_nopad,
+        ),
+        rotate=sizes.rrotate,
+        rand_augment=sizes.rand_augment,
         color_aug=sizes.color_aug,
         blur=blur,
-        full_crop=sizes.full_crop_training,
-        translate_aug_fix=sizes.translate_aug_fix,
-        rand_augment=sizes.rand_augment,
-        no_pad=sizes.crop_nopad,
-        pre_size_short=sizes.pre_size_of == "short",
-        rotate=sizes.rrotate,
     )
 
 
@@ -211,7 +219,7 @@ def make_eval_loader(
             verify.refuse_shifted(spec, (facts,), items[0].label)
         transform = eval_transform(settings, spec)
         if data.bs_val > 1 and inference.eval:
-            sizes = list(verify.in_threads(_known_size, items, workers))
+            sizes = list(in_threads(_known_size, items, workers))
             check_batches(items, sizes, transform, data.bs_val, world)
         dataset = SegmentationDataset(items, spec, transform, check_labels=not inference.no_metrics)
     sampler = EvalSampler(len(items), rank, world)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.spec import DatasetSpec, Item
+from runtime.files import stamp_if_there
 from runtime.runlog import plain
 from settings import Settings, catalogue
 
@@ -54,7 +55,7 @@ def image_stamps(items: Sequence[Item]) -> dict[str, tuple[int, str]]:
 
 
 def _item_stamp(item: Item) -> str:
-    files = [(str(path), _stamp(path)) for path in (item.image, *item.label_files())]
+    files = [(str(path), stamp_if_there(path)) for path in (item.image, *item.label_files())]
     rules = [] if item.auto is None else item.auto.rules()
     reading = [item.turned, item.levels]
     return hashlib.sha256(json.dumps([files, rules, reading]).encode()).hexdigest()[:32]
@@ -63,13 +64,4 @@ def _item_stamp(item: Item) -> str:
 def _stamps(path: Path) -> list[tuple[int, int] | None]:
     """The stamp of a file of weights, of a folder those of all files in it."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return [_stamp(file) for file in files]
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """Size in bytes and time of a file; None where it is not there, which whoever reads it says."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_size, stat.st_mtime_ns
+    return [stamp_if_there(file) for file in files]

@@ -24,10 +24,10 @@ from assembly.validation import TEST_MODE_IMAGES, evaluate_images
 from datasets.spec import DatasetSpec, Item
 from engine.class_tables import note_classes
 from engine.classify import ClassSummary
-from engine.evaluate import EvalSummary
-from engine.result import score_values
+from engine.evaluate import EvalRules, EvalSummary
 from metrics.bands import bands_table
 from metrics.boundary_scores import BoundaryScores
+from metrics.result import score_values
 from reports.page import write_page
 from reports.results import write_results
 from reports.worst import PAGE as WORST_PAGE
@@ -139,9 +139,13 @@ class Evaluation:
             infer,
             self.loader,
             self.spec,
-            val_loss=build_val_loss(self.spec) if self.metrics else None,
+            rules=EvalRules(
+                metrics=self.metrics,
+                val_loss=build_val_loss(self.spec) if self.metrics else None,
+                crop=settings.outputs.eval_distance_crop,
+                skip_refused=settings.inference.eval == "folder",
+            ),
             sinks=dumps.sinks,
-            metrics=self.metrics,
         )
         if run.world.is_main:
             self._report(summary, protocol, dumps)

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from assembly.hanet_inference import hanet_infer, hanet_protocol
-from datasets.views import make_resizer
+from datasets.resizer import make_resizer
 from engine import predict
 from engine.refinement import refined
 from network.heads.hanet_places import attention_blocks, record_gates

@@ -7,13 +7,15 @@ from typing import Protocol
 
 from loss.boundary import BoundaryLoss
 from loss.cross_entropy import CrossEntropy, HardPixels, ImageWeightedCrossEntropy
-from loss.objective import Criterion, Objective
+from loss.objective import AuxRules, BoundarySupervision, Criterion, LossWeights, Objective
 from loss.relaxed import RelaxedCrossEntropy
 from loss.rmi import RMILoss
 from runtime.errors import UserError
 from settings import Settings
 
-CITYSCAPES_WEIGHTS = (  # --cls_wt_loss
+# --cls_wt_loss: the fixed weights of the 19 classes, by train id, that HANet was published with
+# (arXiv 2003.05128, section 4.1: class-balanced cross entropy).
+CITYSCAPES_WEIGHTS = (
     0.8373, 0.9180, 0.8660, 1.0345, 1.0166, 0.9969, 0.9754, 1.0489, 0.8786, 1.0023,
     0.9539, 0.9843, 1.1116, 0.9037, 1.0865, 1.0955, 1.0865, 1.1529, 1.0507,
 )  # fmt: skip
@@ -36,24 +38,30 @@ def build_objective(settings: Settings, spec: LabelSet) -> Objective:
 
     Raises UserError for a strict boundary class that the data set does not have.
     """
-    loss, weights = settings.loss, settings.LOSS
+    weights = settings.LOSS
     return Objective(
         build_criterion(settings, spec),
         num_classes=spec.num_classes,
         ignore_label=spec.ignore_label,
-        ocr_alpha=weights.OCR_ALPHA,
-        ocr_aux_rmi=weights.OCR_AUX_RMI,
-        supervised_mscale_wt=weights.SUPERVISED_MSCALE_WT,
+        weights=LossWeights(
+            ocr_alpha=weights.OCR_ALPHA,
+            supervised_mscale_wt=weights.SUPERVISED_MSCALE_WT,
+            row_wt=settings.hanet.attention_loss,
+        ),
+        aux=AuxRules(rmi=weights.OCR_AUX_RMI, small=build_cross_entropy(settings, spec)),
+        boundary=_boundary(settings, spec),
         align_corners=settings.MODEL.align_corners,
-        boundary=BoundaryLoss(spec.ignore_label, official=weights.BOUNDARY_OFFICIAL)
-        if loss.dt_offset_wt > 0
-        else None,
-        boundary_wt=loss.dt_offset_wt,
-        boundary_weights=weights.BOUNDARY_WEIGHTS,
-        log_accuracy=loss.log_accuracy,
-        small_aux=build_cross_entropy(settings, spec),
-        row_wt=settings.hanet.attention_loss,
+        log_accuracy=settings.loss.log_accuracy,
     )
+
+
+def _boundary(settings: Settings, spec: LabelSet) -> BoundarySupervision | None:
+    """Boundary supervision where --dt_offset_wt asks for it."""
+    weight, weights = settings.loss.dt_offset_wt, settings.LOSS
+    if weight <= 0:
+        return None
+    loss = BoundaryLoss(spec.ignore_label, official=weights.BOUNDARY_OFFICIAL)
+    return BoundarySupervision(loss=loss, weight=weight, parts=weights.BOUNDARY_WEIGHTS)
 
 
 def build_criterion(settings: Settings, spec: LabelSet) -> Criterion:

@@ -7,7 +7,16 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from engine.hanet_groups import SCHEDULE as HANET_SCHEDULE
-from engine.schedule import Schedule, cosine, make_schedule, poly_iter, step_down, with_warmup
+from engine.schedule import (
+    Restart,
+    Schedule,
+    Stair,
+    cosine,
+    make_schedule,
+    poly_iter,
+    step_down,
+    with_warmup,
+)
 from runtime.errors import UserError
 from settings import Settings
 from settings.schedule import ScheduleSettings
@@ -46,13 +55,22 @@ def build_schedule(settings: Settings, steps_per_epoch: int) -> Rate:
         max_epoch=schedule.max_epoch if schedule.max_iter is None else schedule.max_iter / updates,
         poly_exp=schedule.poly_exp,
         poly_step=schedule.poly_step,
-        rescale=schedule.rescale,
-        repoly=schedule.repoly,
-        rlx_off_epoch=settings.loss.rlx_off_epoch,
-        lr_step=schedule.lr_step,
-        lr_gamma=schedule.lr_gamma,
+        restart=_restart(schedule, settings.loss.rlx_off_epoch),
+        stair=_stair(schedule),
     )
     return lambda iteration, epoch, base: base * by_epoch(epoch)
+
+
+def _restart(schedule: ScheduleSettings, start: int) -> Restart:
+    """Where scl-poly begins anew; `start`: its epoch or iteration."""
+    return Restart(epoch=start, rescale=schedule.rescale, power=schedule.repoly)
+
+
+def _stair(schedule: ScheduleSettings) -> Stair | None:
+    """The steps of `--lr_schedule step`."""
+    if schedule.lr_step is None:
+        return None
+    return Stair(step=schedule.lr_step, gamma=schedule.lr_gamma)
 
 
 def group_schedules(settings: Settings, steps_per_epoch: int) -> dict[str, Rate]:
@@ -88,9 +106,7 @@ def _scl_poly(settings: Settings, total: int) -> Schedule:
         lr=settings.optimiser.lr,
         max_epoch=total,
         poly_exp=schedule.poly_exp,
-        rescale=schedule.rescale,
-        repoly=schedule.repoly,
-        rlx_off_epoch=start,
+        restart=_restart(schedule, start),
     )
 
 

@@ -11,13 +11,14 @@ from typing import Any
 import torch
 
 from assembly.snapshot import Snapshot
+from engine.compute import Compute, Watch
 from engine.state import TrainState
 from network.convert import read_checkpoint
 from network.convert.schema import check_resumable
 from runtime import checkpoint, distributed, rundir, runlog, seeds
-from runtime.distributed import World
+from runtime.distributed import Ranks, World
 from runtime.errors import UserError
-from runtime.outcome import Outcome
+from runtime.outcome import Outcome, stop_between
 from runtime.precision import Precision, resolve_precision
 from runtime.runlog import RunLog
 from runtime.threads import usable_cpus
@@ -37,6 +38,21 @@ class Run:
     def directory(self) -> Path:
         """Where it writes."""
         return self.log.directory
+
+    @property
+    def ranks(self) -> Ranks:
+        """Its processes, as libraries gather over them."""
+        return Ranks(rank=self.world.rank, size=self.world.size)
+
+    @property
+    def compute(self) -> Compute:
+        """Where and in which arithmetic an evaluation computes."""
+        return Compute(device=self.world.device, autocast=self.precision.autocast)
+
+    def watch(self, what: str) -> Watch:
+        """Lines of any rank, and how far `what` is; a signal ends it between two images."""
+        progress = stop_between(self.log.progress(what))
+        return Watch(log=self.log.msg_any_rank, progress=progress)
 
     def told(self, settings: Settings) -> Run:
         """The same run with what a checkpoint knows better."""

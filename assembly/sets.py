@@ -12,9 +12,10 @@ from datasets import cityscapes, folder
 from datasets.listing import Items, notes_of
 from datasets.skip import SkipList
 from datasets.spec import AutoLabel, DatasetSpec, Item
-from datasets.verify import Stamps, stamp_if_there
+from datasets.stamps import Stamps
 from datasets.verify import fingerprint as digest_of
 from runtime.errors import UserError
+from runtime.files import stamp_if_there
 from settings import Settings, catalogue
 from settings.needs import WITH_COARSE
 

@@ -10,13 +10,13 @@ from assembly.dump_key import image_stamps
 from assembly.room import eval_workers
 from assembly.run import Run
 from datasets.spec import DatasetSpec, Item
-from engine.result import Sink
+from metrics.result import Sink
 from reports.autolabel import AutoLabelSink
 from reports.boundary import BoundarySink
-from reports.compose import DumpSink
 from reports.hanet_dump import FourFoldersSink
-from reports.journal_sink import JournalSink
+from reports.image_dump import DumpSink
 from reports.preview import PreviewSink
+from reports.sinks import DumpIdentity
 from reports.submission import SubmissionSink
 from reports.worst import WorstSink
 from runtime.errors import UserError
@@ -48,7 +48,8 @@ def open_dumps(run: Run, spec: DatasetSpec, items: Sequence[Item], *, key: str) 
     """Sinks for `items`; `key` lets an interrupted dump of the same evaluation continue."""
     settings, log, rank = run.settings, run.log, run.world.rank
     outputs, is_folder = settings.outputs, settings.inference.eval == "folder"
-    directory, images = run.directory, image_stamps(items)
+    directory = run.directory
+    identity = DumpIdentity(key=key, rank=rank, images=image_stamps(items), note=log.msg_any_rank)
     folder = directory / PICTURES
     pictures = worst = submission = auto = None
     others: list[Sink] = []
@@ -58,26 +59,22 @@ def open_dumps(run: Run, spec: DatasetSpec, items: Sequence[Item], *, key: str) 
         pictures = DumpSink(
             folder,
             spec,
+            identity,
             every=1 if whole else max(len(items) // 10, 1),
             assets=outputs.dump_assets,
             gates=outputs.dump_attention,
-            key=key,
-            rank=rank,
-            images=images,
         )
     if outputs.dump_topn:
         worst = WorstSink(folder, spec, outputs.dump_topn, assets=outputs.dump_topn_all, rank=rank)
     boundary = open_boundary(settings, spec) if outputs.eval_f1 else None
     modified = open_boundary(settings, spec, modified=True) if outputs.mod_f1 else None
     if outputs.dump_for_submission:
-        submission = SubmissionSink(directory, spec, items, key=key, rank=rank, images=images)
+        submission = SubmissionSink(directory, spec, items, identity)
     if outputs.dump_for_auto_labelling:
         workers = eval_workers(settings)
-        auto = AutoLabelSink(
-            directory, spec, items, key=key, rank=rank, workers=workers, images=images
-        )
+        auto = AutoLabelSink(directory, spec, items, identity, workers=workers)
     if outputs.dump_images:
-        others.append(FourFoldersSink(directory, spec, items, key=key, rank=rank, images=images))
+        others.append(FourFoldersSink(directory, spec, items, identity))
     if outputs.log_msinf_to_tb:
         main = log.is_main
         others.append(
@@ -85,9 +82,6 @@ def open_dumps(run: Run, spec: DatasetSpec, items: Sequence[Item], *, key: str) 
         )
     named: tuple[Sink | None, ...] = (pictures, worst, boundary, modified, submission, auto)
     sinks = [sink for sink in named if sink is not None] + others
-    for sink in sinks:
-        if isinstance(sink, JournalSink):
-            sink.note = log.msg_any_rank
     return Dumps(
         sinks=sinks,
         pictures=pictures,

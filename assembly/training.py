@@ -16,7 +16,8 @@ from assembly.run import open_run, read_resumed, resume, write_run_facts
 from assembly.snapshot import read_snapshot
 from assembly.tasks import Task, open_task
 from engine.class_tables import note_classes
-from engine.loop import LoopOptions, Trainer
+from engine.compute import Platform
+from engine.loop import Feed, LoopOptions, Trainer
 from engine.state import Progress
 from runtime.outcome import DONE, Outcome, StopFlag
 from runtime.runlog import RunLog
@@ -47,16 +48,12 @@ def train(settings: Settings, outcome: Outcome) -> int:
     trainer = Trainer(
         state=state,
         objective=task.objective(),
-        schedule=lambda iteration, epoch, base: base,
-        loader=loader,
-        sampler=sampler,
-        precision=run.precision,
-        world=run.world,
+        feed=Feed(loader=loader, sampler=sampler, prepare=task.prepare),
+        platform=Platform(world=run.world, precision=run.precision),
         log=run.log,
         settings=loop_options(run.settings, task.best_by),
         validate=task.validation(state),
         stop=StopFlag(),
-        prepare=task.prepare,
     )
     trainer.schedule = build_schedule(run.settings, trainer.steps_per_epoch)
     trainer.schedules = group_schedules(run.settings, trainer.steps_per_epoch)

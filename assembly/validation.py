@@ -14,14 +14,11 @@ from assembly.objective import build_val_loss
 from assembly.run import Run
 from datasets.loader import Batch
 from datasets.spec import DatasetSpec, Item
-from engine.evaluate import EvalSummary, evaluate
+from engine.evaluate import EvalRules, EvalSummary, evaluate
 from engine.predict import Infer
-from engine.result import Sink, score_values
 from engine.state import TrainState
-from loss.objective import Criterion
+from metrics.result import Sink, score_values
 from reports.preview import PreviewSink
-from runtime import distributed
-from runtime.outcome import stop_between
 
 TEST_MODE_IMAGES = 7
 
@@ -37,7 +34,7 @@ class Validation:
         self.loader = make_eval_loader(
             run.settings, spec, run.world.rank, run.world.size, list(items[:limit])
         )
-        self.val_loss = build_val_loss(spec)
+        self.rules = EvalRules(val_loss=build_val_loss(spec))
 
     def __call__(self, epoch: int) -> dict[str, float]:
         """Validate; prints the table and logs the val row. The same dict on every rank.
@@ -52,7 +49,7 @@ class Validation:
         infer = build_infer(settings, net, return_all=False)
         preview = PreviewSink(log.image, self.spec, step=number, is_main=log.is_main)
         summary = evaluate_images(
-            self.run, infer, self.loader, self.spec, val_loss=self.val_loss, sinks=[preview]
+            self.run, infer, self.loader, self.spec, rules=self.rules, sinks=[preview]
         )
         assert summary.scores is not None, "validation without labels"
         scores = summary.scores
@@ -77,29 +74,20 @@ def evaluate_images(
     loader: DataLoader[Batch],
     spec: DatasetSpec,
     *,
-    val_loss: Criterion | None,
+    rules: EvalRules,
     sinks: Sequence[Sink],
-    metrics: bool = True,
 ) -> EvalSummary:
     """`engine.evaluate` on this run's ranks, with progress lines in its log."""
-    log, settings = run.log, run.settings
+    log = run.log
     summary = evaluate(
         infer,
         loader,
         spec,
-        run.world.device,
+        run.compute,
         sinks=sinks,
-        val_loss=val_loss,
-        metrics=metrics,
-        autocast=run.precision.autocast,
-        all_reduce=distributed.all_reduce_sum,
-        gather=distributed.gather_objects,
-        crop=settings.outputs.eval_distance_crop if settings.inference.eval else None,
-        skip_refused=settings.inference.eval == "folder",
-        rank=run.world.rank,
-        world=run.world.size,
-        log=log.msg_any_rank,
-        progress=stop_between(log.progress("evaluate")),
+        rules=rules,
+        ranks=run.ranks,
+        watch=run.watch("evaluate"),
     )
     if summary.not_finite:
         broken = f"{summary.not_finite} of {summary.num_images} images"

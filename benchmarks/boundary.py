@@ -89,12 +89,12 @@ def stream(name: str, pred: Bytes, label: Bytes) -> None:
 def main(argv: Sequence[str]) -> None:
     """Compare, measure, print."""
     cv2.setNumThreads(1)
-    pictures = streets()
-    for name, pair in pictures.items():
+    images = streets()
+    for name, pair in images.items():
         stream(name, *pair)
     if "--quick" not in argv:
         for threshold in (HILA_THRESHOLDS[0], HMSA_THRESHOLD):
-            compare(*pictures["blocks"], threshold)
+            compare(*images["blocks"], threshold)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ Promised: at most 1 % of the forward time, in that second way of measuring.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.measure import print_table, time_in_turn
+from benchmarks.program import make_parser
 from network.build import build_net
 from network.heads.hanet_places import HANetPlaces, attention_blocks
 from network.inference import prepare_for_inference
@@ -111,12 +111,9 @@ def measure(net: HANetPlaces, size: tuple[int, int], rounds: int) -> dict[str, f
 
 def main() -> None:
     """Parse, measure, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__, rounds=2)
     parser.add_argument("--size", default="512,1024", help="H,W of the image")
     parser.add_argument("--reduction", type=int, default=64, help="of the blocks")
-    parser.add_argument("--rounds", type=int, default=2, help="calls of each side")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where")
     parser.add_argument("--quick", action="store_true", help="MobileNetV2, 128x256")
     args = parser.parse_args()

@@ -13,7 +13,6 @@ published HILA needs about 2.25), with no more memory.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -22,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.measure import measure, print_table
+from benchmarks.program import largest_share, make_parser
 from network.build import build_net
 from network.heads.segformer import SegFormerHead
 from network.ops.inter_level import BottomUpAttention, TopDownAttention
@@ -138,16 +138,13 @@ def make_side(name: str, side: int) -> Callable[[], Tensor]:
 def compare(side: int = 64) -> float:
     """Largest difference of the two forms of HILA, as a share of the largest score."""
     want, got = (forward(build(f"HILA, {form}"), draw(side)) for form in ("as published", "ours"))
-    return float((got - want).abs().max() / want.abs().max())
+    return largest_share(want, got)
 
 
 def main() -> None:
     """Parse, compare, measure, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__, rounds=5)
     parser.add_argument("--side", type=int, default=512, help="side of the square image")
-    parser.add_argument("--rounds", type=int, default=5, help="calls of each side")
     parser.add_argument("--quick", action="store_true", help="128x128")
     args = parser.parse_args()
     side = 128 if args.quick else args.side

@@ -45,10 +45,10 @@ def write_frames(root: Path, count: int) -> list[Item]:
     for index in range(count):
         coarse = rng.uniform(0, 255, (9, 12, 3)).astype(np.float32)
         smooth = cv2.resize(coarse, (CROP[1], CROP[0]), interpolation=cv2.INTER_CUBIC)
-        picture = np.asarray(smooth) + rng.normal(0, 12, smooth.shape)
+        image = np.asarray(smooth) + rng.normal(0, 12, smooth.shape)
         label = np.kron(rng.integers(0, VOID + 1, (12, 16)), np.ones((30, 30))).astype(np.uint8)
         image_path, label_path = root / f"{index}.jpg", root / f"{index}.png"
-        Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(image_path, quality=92)
+        Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(image_path, quality=92)
         Image.fromarray(label).save(label_path)
         items.append(Item(name=str(index), image=image_path, label=label_path))
     return items
@@ -98,10 +98,10 @@ def published_sample(item: Item, rng: random.Random) -> tuple[torch.Tensor, torc
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         mask = mask.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     steps: list[Callable[[Image.Image], Image.Image]] = [
-        lambda picture: ImageEnhance.Brightness(picture).enhance(rng.uniform(0.75, 1.25)),
-        lambda picture: ImageEnhance.Contrast(picture).enhance(rng.uniform(0.75, 1.25)),
-        lambda picture: ImageEnhance.Color(picture).enhance(rng.uniform(0.75, 1.25)),
-        lambda picture: published_hue(picture, rng.uniform(-0.25, 0.25)),
+        lambda image: ImageEnhance.Brightness(image).enhance(rng.uniform(0.75, 1.25)),
+        lambda image: ImageEnhance.Contrast(image).enhance(rng.uniform(0.75, 1.25)),
+        lambda image: ImageEnhance.Color(image).enhance(rng.uniform(0.75, 1.25)),
+        lambda image: published_hue(image, rng.uniform(-0.25, 0.25)),
     ]
     rng.shuffle(steps)
     for step in steps:

@@ -11,7 +11,6 @@ at 512 x 512, and no more than the whole of a training step.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -21,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.measure import measure, print_table
+from benchmarks.program import largest_share, make_parser
 from network.backbones.mit import HEADS, REDUCTIONS, SIZES
 from network.build import build_net
 from network.outputs import OneScale
@@ -146,17 +146,14 @@ def compare(size: str) -> float:
     with torch.inference_mode():
         want = reference(image).logits
         got = ours.maps(image).logits
-    return float((got - want).abs().max() / want.abs().max())
+    return largest_share(want, got)
 
 
 def main() -> None:
     """Parse, compare, measure, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__, rounds=5)
     parser.add_argument("--size", default="B1", choices=SIZES, help="size of the network")
     parser.add_argument("--side", type=int, default=512, help="side of the square image")
-    parser.add_argument("--rounds", type=int, default=5, help="calls of each side")
     parser.add_argument("--quick", action="store_true", help="128x128")
     args = parser.parse_args()
     side = 128 if args.quick else args.side

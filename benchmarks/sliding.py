@@ -39,8 +39,8 @@ def build() -> nn.Module:
 def draw(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """A random 8-bit image as network input (1, 3, H, W), and its row positions (1, H)."""
     levels = torch.randint(0, 256, (*size, 3), generator=torch.Generator().manual_seed(0))
-    picture = to_tensor(levels.to(torch.uint8).numpy())[None]
-    return picture, torch.from_numpy(row_positions(size[0]))[None]
+    image = to_tensor(levels.to(torch.uint8).numpy())[None]
+    return image, torch.from_numpy(row_positions(size[0]))[None]
 
 
 def procedure(net: nn.Module, side: int, batch_windows: int) -> Infer:

@@ -12,7 +12,6 @@ time of the same network built on it. Training (`--backward`) is measured too, w
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from unittest import mock
@@ -22,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.measure import measure, print_table
+from benchmarks.program import make_parser
 from network.build import build_net
 from network.heads import deformable
 from network.ops.deform_attn import deformable_attention
@@ -125,11 +125,8 @@ def report(
 
 def main() -> None:
     """Parse, compare, measure, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__, rounds=3)
     parser.add_argument("--size", type=int, default=480, help="side of the image, pixels")
-    parser.add_argument("--rounds", type=int, default=3, help="calls of each side")
     parser.add_argument("--backward", action="store_true", help="training of the operator too")
     parser.add_argument("--quick", action="store_true", help="an image of 96x96")
     args = parser.parse_args()

@@ -25,7 +25,9 @@ from scipy.io.matlab import MatReadError
 from datasets import verify
 from datasets.base import DataError, ExtraMaps, label_size, read_item_label, size_text
 from datasets.spec import DatasetSpec, Item
+from datasets.stamps import stamp
 from runtime.files import write_atomic
+from runtime.parallel import in_threads
 from transforms.boundary import ANGLE, DEGREES_PER_STEP, DEPTH, FIXED_ANGLE, boundary_maps
 
 FOLDER = "dt_offset"
@@ -163,11 +165,11 @@ def check_stored(
             f"{missing[0]} is missing ({len(missing)} of {len(paths)} are); write them with "
             "python -m datasets.dt_offset, or leave --dt_offset_source files out"
         )
-    stamps = [(str(path), verify.stamp(path), verify.stamp(label)) for path, label in pairs]
+    stamps = [(str(path), stamp(path), stamp(label)) for path, label in pairs]
     digest = hashlib.sha256(json.dumps(stamps).encode()).hexdigest()[:16]
 
     def check() -> None:
-        checks = verify.in_threads(lambda p: check_header(p[0], label_size(p[1])), pairs, workers)
+        checks = in_threads(lambda p: check_header(p[0], label_size(p[1])), pairs, workers)
         deque(checks, maxlen=0)
 
     verify.once(cache_dir / f"{FOLDER}_verified_{digest}", check)

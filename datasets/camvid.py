@@ -17,8 +17,8 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from datasets.base import DataError
+from datasets.list_files import read_lines, split_pair
 from datasets.listing import Items, Pairing, images_in, unused_notes
-from datasets.lists import read_lines, split_pair
 from datasets.spec import LABELS_DIR, read_spec_csv
 
 SPEC = read_spec_csv(LABELS_DIR / "camvid.csv", "camvid")

@@ -8,7 +8,6 @@ and evaluation.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from datasets.base import DataError, read_image
-from datasets.imagenet import PictureList, list_classes, scan_split
+from datasets.imagenet import ImageList, list_classes, scan_split
 from datasets.skip import SkipList
 from runtime.errors import UserError
+from runtime.parallel import in_threads
 
 SPLITS = ("train", "val")
 AT_ONCE = 4096  # images that wait for a thread, of the million there may be
@@ -47,12 +47,12 @@ def _problem(path: Path) -> str:
     return ""
 
 
-def _unreadable(pictures: PictureList, workers: int) -> Iterator[str]:
+def _unreadable(images: ImageList, workers: int) -> Iterator[str]:
     """One line for every image that cannot be read, in order."""
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
-        for first in range(0, len(pictures), AT_ONCE):
-            numbers = range(first, min(first + AT_ONCE, len(pictures)))
-            yield from filter(None, pool.map(_problem, map(pictures.path, numbers)))
+    for first in range(0, len(images), AT_ONCE):
+        numbers = range(first, min(first + AT_ONCE, len(images)))
+        paths = [images.path(number) for number in numbers]
+        yield from filter(None, in_threads(_problem, paths, workers))
 
 
 def check_split(
@@ -60,13 +60,13 @@ def check_split(
 ) -> ClassReport:
     """Read all images of `split`, but for those of `skip`, in `workers` threads."""
     try:
-        pictures, problems = scan_split(root, split, classes)
+        images, problems = scan_split(root, split, classes)
     except UserError as error:
         return ClassReport(split, np.zeros(len(classes), np.int64), [str(error)])
     if skip is not None:
-        pictures = pictures.without(skip)
-    counts = np.bincount(pictures.targets, minlength=len(classes)).astype(np.int64)
-    return ClassReport(split, counts, [*problems, *_unreadable(pictures, workers)])
+        images = images.without(skip)
+    counts = np.bincount(images.targets, minlength=len(classes)).astype(np.int64)
+    return ClassReport(split, counts, [*problems, *_unreadable(images, workers)])
 
 
 def check_class_folders(

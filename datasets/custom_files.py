@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.base import DataError
+from datasets.list_files import Line, common_folder, faults_text, locate, read_lines, split_pair
 from datasets.listing import (
     Items,
     Pairing,
@@ -24,7 +25,6 @@ from datasets.listing import (
     unused_notes,
     walk,
 )
-from datasets.lists import Line, common_folder, faults_text, locate, read_lines, split_pair
 
 SPLIT_KEYS = ("images", "labels", "list")
 WILD = "*?["

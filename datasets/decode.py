@@ -95,14 +95,14 @@ def turn(pixels: Values, orientation: int) -> Values:
     return np.ascontiguousarray(pixels)
 
 
-def as_stored(picture: Image.Image, mode: str = "") -> Values:
+def as_stored(image: Image.Image, mode: str = "") -> Values:
     """The pixels of an image that is not loaded yet, in `mode` or its own, as they are stored.
 
     Pillow turns a TIFF while it loads it, and that is undone.
     """
-    applied = picture.getexif().get(ORIENTATION, 1) if picture.format == "TIFF" else 1
-    picture.load()
-    pixels = np.asarray(picture.convert(mode) if mode else picture)
+    applied = image.getexif().get(ORIENTATION, 1) if image.format == "TIFF" else 1
+    image.load()
+    pixels = np.asarray(image.convert(mode) if mode else image)
     return turn(pixels, BACK.get(applied, applied))
 
 
@@ -157,8 +157,8 @@ def _decoded(data: bytes, header: Header, levels: Levels | None) -> Picture:
             f"is a {header.format} whose samples of {header.bits} bit are read by their upper half "
             "alone, so that range: has no effect; store it as PNG, or as TIFF without compression"
         )
-    with Image.open(io.BytesIO(data)) as picture:
-        return np.array(as_stored(picture, "RGB"), np.uint8)
+    with Image.open(io.BytesIO(data)) as image:
+        return np.array(as_stored(image, "RGB"), np.uint8)
 
 
 def _is_whole(data: bytes) -> bool:
@@ -187,9 +187,9 @@ def _exact(data: bytes, header: Header, levels: Levels | None) -> Values | None:
     if header.photometric == CMYK:
         return None
     if header.format != "TIFF" or (header.kind, header.bits) in PILLOW_GREY and header.bands == 1:
-        with Image.open(io.BytesIO(data)) as picture:
-            if picture.mode[0] in "IF":
-                return _typed(as_stored(picture), header)
+        with Image.open(io.BytesIO(data)) as image:
+            if image.mode[0] in "IF":
+                return _typed(as_stored(image), header)
         return None
     is_raw_planar = header.is_planar and header.compression == UNCOMPRESSED
     if header.kind == "uint" and header.bits == 16 and levels is None and not is_raw_planar:

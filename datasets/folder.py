@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from datasets import lists
+from datasets import list_files
 from datasets.base import DataError
 from datasets.listing import (
     IMAGE_ENDINGS,
@@ -41,7 +41,7 @@ def list_items(place: Path, split: str = "all", results: Path | None = None) -> 
     if not place.exists():
         raise DataError(f"--eval_folder {place}: no such folder, image or list of images")
     if place.suffix.lower() in LIST_ENDINGS:
-        return lists.image_list(place)
+        return list_files.image_list(place)
     return Items([Item(name=place.stem, image=place, label=None)])
 
 

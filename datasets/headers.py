@@ -195,8 +195,8 @@ def _of_tiff(stream: IO[bytes], size: int) -> Header:
 
 
 def _of_other(stream: IO[bytes]) -> Header:
-    with Image.open(stream) as picture:
-        mode, form = picture.mode, picture.format or ""
+    with Image.open(stream) as image:
+        mode, form = image.mode, image.format or ""
         bits, kind = 8, "uint"
         if mode == "1":
             bits = 1
@@ -206,21 +206,21 @@ def _of_other(stream: IO[bytes]) -> Header:
             bits, kind = 32, "int" if mode == SIGNED else "float"
         return Header(
             format=form,
-            height=picture.height,
-            width=picture.width,
-            orientation=_orientation(picture),
+            height=image.height,
+            width=image.width,
+            orientation=_orientation(image),
             bits=bits,
             kind=kind,
-            bands=len(picture.getbands()),
+            bands=len(image.getbands()),
             is_palette=mode in ("P", "PA"),
         )
 
 
-def _orientation(picture: Image.Image) -> int:
+def _orientation(image: Image.Image) -> int:
     """1..8 of the EXIF data, else of the XMP packet; 1 where these are broken."""
-    found = exif_orientation(picture.info.get("exif", b""))
+    found = exif_orientation(image.info.get("exif", b""))
     if found is None:
-        packet = picture.info.get("xmp", b"")
+        packet = image.info.get("xmp", b"")
         found = xmp_orientation(packet.encode() if isinstance(packet, str) else packet)
     return 1 if found is None else _valid(found)
 

@@ -57,9 +57,9 @@ def read_ids(path: Path, spec: DatasetSpec | None = None) -> Ids:
         )
     in_colors = spec is not None and spec.color_to_id is not None
     try:
-        with Image.open(io.BytesIO(data)) as picture:
-            mode = picture.mode
-            pixels = as_stored(picture, "RGB" if in_colors else "")
+        with Image.open(io.BytesIO(data)) as image:
+            mode = image.mode
+            pixels = as_stored(image, "RGB" if in_colors else "")
     except FAILURES as error:
         raise DataError(f"{path}: label cannot be read: {reason(error, data[:16])}") from error
     if spec is not None and in_colors:

@@ -39,7 +39,7 @@ class ClassSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureList:
+class ImageList:
     """The images of one split, compact: ImageNet has 1.3 million.
 
     names: (N,) bytes, relative to `root`, the class folder first. targets: (N,) int32 classes.
@@ -60,18 +60,18 @@ class PictureList:
         """The file of an image."""
         return self.root / self.name(index)
 
-    def first(self, count: int | None) -> PictureList:
+    def first(self, count: int | None) -> ImageList:
         """The first `count` images, all with None."""
-        return PictureList(root=self.root, names=self.names[:count], targets=self.targets[:count])
+        return ImageList(root=self.root, names=self.names[:count], targets=self.targets[:count])
 
-    def without(self, skip: SkipList) -> PictureList:
+    def without(self, skip: SkipList) -> ImageList:
         """The images that the list of known bad ones leaves."""
         kept = [
             number
             for number in range(len(self))
             if not skip.has(os.path.splitext(self.name(number))[0], self.path(number))
         ]
-        return PictureList(root=self.root, names=self.names[kept], targets=self.targets[kept])
+        return ImageList(root=self.root, names=self.names[kept], targets=self.targets[kept])
 
     def fingerprint(self) -> dict[str, object]:
         """Number of images and a hash of their names, for run.json."""
@@ -79,9 +79,9 @@ class PictureList:
         return {"images": len(self), "digest": digest}
 
 
-def _entries(folder: Path) -> tuple[list[str], list[str]]:
+def _folders_and_images(folder: Path) -> tuple[list[str], list[str]]:
     """Sorted names of the sub-folders and of the images directly in `folder`."""
-    folders, pictures = [], []
+    folders, images = [], []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -90,10 +90,10 @@ def _entries(folder: Path) -> tuple[list[str], list[str]]:
                 if entry.is_dir():
                     folders.append(entry.name)
                 elif entry.name.lower().endswith(SUFFIXES):
-                    pictures.append(entry.name)
+                    images.append(entry.name)
     except OSError as error:
         raise UserError(f"{folder}: cannot be read: {error.strerror}; {LAYOUT}") from error
-    return sorted(folders), sorted(pictures)
+    return sorted(folders), sorted(images)
 
 
 def list_classes(root: Path, split: str) -> tuple[str, ...]:
@@ -102,30 +102,30 @@ def list_classes(root: Path, split: str) -> tuple[str, ...]:
     Raises UserError where there are none: images without class folders have no labels.
     """
     folder = root / split
-    folders, pictures = _entries(folder)
+    folders, images = _folders_and_images(folder)
     if folders:
         return tuple(folders)
-    if pictures:
+    if images:
         raise UserError(
-            f"{folder}: {len(pictures)} images without labels: they lie in no class folders; "
+            f"{folder}: {len(images)} images without labels: they lie in no class folders; "
             "sort them into one folder a class, named as in train/"
         )
     raise UserError(f"{folder}: no class folders there; {LAYOUT}")
 
 
-def list_split(root: Path, split: str, classes: tuple[str, ...]) -> PictureList:
+def list_split(root: Path, split: str, classes: tuple[str, ...]) -> ImageList:
     """All images of `split`, class after class, sorted.
 
     `classes` are the folders it must have. Raises UserError for an empty class folder, and for
     folders that are missing or not among the classes.
     """
-    pictures, problems = scan_split(root, split, classes)
+    images, problems = scan_split(root, split, classes)
     if problems:
         raise UserError(problems[0])
-    return pictures
+    return images
 
 
-def scan_split(root: Path, split: str, classes: tuple[str, ...]) -> tuple[PictureList, list[str]]:
+def scan_split(root: Path, split: str, classes: tuple[str, ...]) -> tuple[ImageList, list[str]]:
     """The images that `split` has of `classes`, and why these are not all, a line each.
 
     Raises UserError where it has no class folders.
@@ -136,10 +136,10 @@ def scan_split(root: Path, split: str, classes: tuple[str, ...]) -> tuple[Pictur
     names: list[bytes] = []
     counts, empty = [], []
     for wnid in classes:
-        pictures = _entries(root / split / wnid)[1] if wnid in present else []
-        names += [os.fsencode(f"{wnid}/{picture}") for picture in pictures]
-        counts.append(len(pictures))
-        if not pictures and wnid in present:
+        images = _folders_and_images(root / split / wnid)[1] if wnid in present else []
+        names += [os.fsencode(f"{wnid}/{image}") for image in images]
+        counts.append(len(images))
+        if not images and wnid in present:
             empty.append(wnid)
     if empty:
         problems.append(
@@ -148,7 +148,7 @@ def scan_split(root: Path, split: str, classes: tuple[str, ...]) -> tuple[Pictur
         )
     targets = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
     listed = np.array(names, dtype=np.bytes_)
-    return PictureList(root=root / split, names=listed, targets=targets), problems
+    return ImageList(root=root / split, names=listed, targets=targets), problems
 
 
 def _other_folders(folder: Path, found: tuple[str, ...], wanted: tuple[str, ...]) -> list[str]:

@@ -253,7 +253,7 @@ def _noted(loaded: Sequence[Loaded], reason: str) -> Batch:
     return batch
 
 
-def _start_worker(worker: int) -> None:
+def _set_up_worker(worker: int) -> None:
     """One thread a worker process, which outlives the signals that a whole run receives.
 
     Ctrl-C, Slurm and torchrun signal every process of a run: a worker that died of it would take
@@ -300,10 +300,10 @@ def make_loader(
     packing = Packing(_collate_loaded)
     if report_unreadable:
         packing = Packing(_collate_or_note, _noted)
-    return start_loader(numbered, sampler, batch_size, workers, packing)
+    return worker_loader(numbered, sampler, batch_size, workers, packing)
 
 
-def start_loader(
+def worker_loader(
     dataset: Dataset[Any],
     sampler: Sampler[Any],
     batch_size: int,
@@ -320,7 +320,7 @@ def start_loader(
         prefetch_factor=PREFETCH if workers else None,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
-        worker_init_fn=_start_worker,
+        worker_init_fn=_set_up_worker,
         # Iterators draw a seed for their workers: not from the global random state, which dropout
         # uses and a checkpoint holds, so that a resumed run continues with the same numbers.
         generator=torch.Generator().manual_seed(0),

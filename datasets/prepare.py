@@ -9,24 +9,23 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from datasets.centroids import Centroids, Log, Progress, load_or_build
+from datasets.centroids import Centroids, Known, Remarks, load_or_build
 from datasets.loader import check_sizes
 from datasets.samplers import EvalSampler
 from datasets.spec import DatasetSpec, Item
-from datasets.verify import Facts, Stamps, refuse_mixed, refuse_shifted, verify_items
+from datasets.stamps import Stamps
+from datasets.verify import Facts, refuse_mixed, refuse_shifted, verify_items
 from runtime.errors import UserError
+from runtime.progress import Log, counter
 from transforms.sample import Sample, Transform
 
 SET_TITLES = ("fine images", "video frames", "coarse images")
-PROGRESS_SECONDS = 5.0
 
 
 @dataclass(kw_only=True)
@@ -50,7 +49,7 @@ class Checker:
 
         Raises DataError for files that do not fit.
         """
-        progress = None if self.rank else _progress(f"checking {title}")
+        progress = None if self.rank else counter(f"checking {title}")
         return verify_items(
             items,
             self.spec,
@@ -71,12 +70,9 @@ class Checker:
             self.tile,
             self.cache,
             self.workers,
-            None if self.rank else _progress("centroids"),
-            self.say,
-            title,
-            stamps=self.stamps,
-            ready=facts.points,
-            report_absent=title != SET_TITLES[0],
+            known=Known(stamps=self.stamps, points=facts.points),
+            remarks=Remarks(log=self.say, title=title, absent=title != SET_TITLES[0]),
+            progress=None if self.rank else counter("centroids"),
         )
 
     def say(self, text: str) -> None:
@@ -196,19 +192,3 @@ def alone(folder: Path, log: Log) -> Iterator[None]:
     finally:
         if stream is not None:
             stream.close()
-
-
-def _progress(title: str) -> Progress:
-    """A counter on one line of a terminal, else a line every few seconds."""
-    last = time.monotonic()
-
-    def report(done: int, total: int) -> None:
-        nonlocal last
-        is_terminal = sys.stdout.isatty()
-        if is_terminal:
-            print(f"\r{title}: {done}/{total}", end="\n" if done == total else "", flush=True)
-        elif time.monotonic() - last > PROGRESS_SECONDS:
-            last = time.monotonic()
-            print(f"{title}: {done}/{total}", flush=True)
-
-    return report

@@ -48,14 +48,12 @@ def split_over_ranks(
     *,
     multiple: int = 1,
     tail: Tail = "pad",
-    consecutive: bool = False,
 ) -> list[T]:
     """The part of `order` that one rank handles.
 
     multiple: with "pad" and "drop" every rank gets a multiple of this many entries.
     tail: what to do when the list does not divide: "pad" repeats it from its beginning, "drop"
     cuts it, "keep" leaves the last ranks one entry short.
-    consecutive: contiguous blocks instead of every world-th entry ("pad" and "drop" only).
     """
     assert 0 <= rank < world and multiple > 0, (rank, world, multiple)
     entries = list(order)
@@ -65,10 +63,6 @@ def split_over_ranks(
     elif tail == "pad" and entries:
         total = -(-len(entries) // unit) * unit
         entries = (entries * (-(-total // len(entries))))[:total]
-    if consecutive:
-        assert tail != "keep", "blocks need lists that divide"
-        share = len(entries) // world
-        return entries[rank * share : (rank + 1) * share]
     return entries[rank::world]
 
 

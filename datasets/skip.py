@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from datasets.base import DataError
+from datasets.list_files import read_lines
 from datasets.listing import Items, MissingFiles, named
-from datasets.lists import read_lines
 
 
 class SkipList:

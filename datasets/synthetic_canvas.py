@@ -140,7 +140,7 @@ class Canvas:
         low, high = np.maximum(quad.min(0), 0), np.minimum(quad.max(0), self.size[::-1])
         return float(np.prod(np.maximum(high - low, 0)))
 
-    def picture(
+    def lay_texture(
         self, corners: Sequence[Point], texture: Texture, label: int, brightness: float = 1.0
     ) -> None:
         """Map a texture (h, w, 3) onto a world quad: top left, top right, bottom right, left."""
@@ -150,7 +150,7 @@ class Canvas:
         high = np.minimum(np.ceil(quad.max(0)).astype(int) + 1, [width, height])
         if (high - low < 1).any():
             return
-        texture = _fit(texture, quad)
+        texture = _shrunk(texture, quad)
         rows, columns = texture.shape[:2]
         source = np.array([[0, 0], [columns, 0], [columns, rows], [0, rows]], np.float32)
         matrix = cv2.getPerspectiveTransform(source, (quad - low).astype(np.float32))
@@ -194,7 +194,7 @@ class Canvas:
         region[:] = region * (1 - (1 - factor) * mask[..., None])
 
 
-def _fit(texture: Texture, quad: Array) -> Texture:
+def _shrunk(texture: Texture, quad: Array) -> Texture:
     """The texture averaged down to about its size in pixels, so that it does not flicker."""
     edges = np.hypot(*(np.roll(quad, -1, axis=0) - quad).T)
     width = int(np.clip(max(edges[0], edges[2]), 1, texture.shape[1]))

@@ -12,11 +12,9 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -34,48 +32,18 @@ from datasets.base import (
     unknown_ids_text,
 )
 from datasets.centroids import Points, label_centroids, reading_rules
+from datasets.completeness import check_whole
 from datasets.ids import Depths, low_bits
 from datasets.listing import faults_text
 from datasets.spec import NUM_RAW_IDS, DatasetSpec, Item, shifted_labels_text
-from datasets.whole import check_whole
-from runtime.files import write_atomic
+from datasets.stamps import StampOf, stamp
+from runtime.files import Stamp, write_atomic
 from runtime.names import fitted, part
-
-T = TypeVar("T")
-R = TypeVar("R")
+from runtime.parallel import in_threads
+from runtime.progress import Progress
 
 VERSION = 1  # of the check and of its file; a new one has every set checked again
 AT_ONCE = 32  # items that one thread takes
-
-Stamp = tuple[int, int]  # size in bytes, time of the last change in ns
-Progress = Callable[[int, int], None]
-
-
-class Stamps:
-    """Sizes and times of files, each file asked once."""
-
-    def __init__(self) -> None:
-        self._known: dict[Path, Stamp] = {}
-
-    def __call__(self, path: Path) -> Stamp:
-        """Size and time of a file; DataError where it is not there."""
-        if path not in self._known:
-            self._known[path] = stamp(path)
-        return self._known[path]
-
-
-def stamp(path: Path) -> Stamp:
-    """Size in bytes and time of a file; DataError where it is not there."""
-    try:
-        stat = path.stat()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    return stat.st_size, stat.st_mtime_ns
-
-
-def stamp_if_there(path: Path) -> Stamp | None:
-    """The same, None for a file that is not there: whoever reads it says so."""
-    return stamp(path) if path.exists() else None
 
 
 def fingerprint(
@@ -95,16 +63,6 @@ def fingerprint(
             parts.append((item.turned, item.levels))
         digest.update(repr(parts).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
-
-
-def in_threads(work: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[R]:
-    """`work` of all items in their order, `workers` at a time; the first error ends the rest."""
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            yield from pool.map(work, items)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
 
 
 @dataclass(kw_only=True)
@@ -182,7 +140,7 @@ def verify_items(
     cache_dir: Path,
     workers: int,
     *,
-    stamps: Callable[[Path], Stamp] = stamp,
+    stamps: StampOf = stamp,
     tile: int | None = None,
     progress: Progress | None = None,
 ) -> Facts:

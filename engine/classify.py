@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sized
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from datasets.loader import Batch
+from engine.compute import UNWATCHED, Compute, Watch
 from engine.mixing import UnreadableLog
-from engine.result import Gather, refuse_unread
 from loss.soft_target import SoftTargetCrossEntropy
+from metrics.result import refuse_unread
 from metrics.topk import ClassScores, TopCounts
 from network.outputs import PRED
+from runtime.distributed import ALONE, Ranks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,36 +72,25 @@ class ClassSummary:
         }
 
 
-def _alone(value: Any) -> list[Any]:
-    return [value]
-
-
-def _itself(tensor: Tensor) -> Tensor:
-    return tensor
-
-
 def evaluate_classifier(
     net: nn.Module,
     loader: Iterable[Batch],
     num_classes: int,
-    device: torch.device,
+    compute: Compute,
     *,
-    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     channels_last: bool = False,
-    all_reduce: Callable[[Tensor], Tensor] = _itself,
-    gather: Gather = _alone,
-    log: Callable[[str], None] = print,
+    ranks: Ranks = ALONE,
+    watch: Watch = UNWATCHED,
     named: set[str] | None = None,
-    progress: Callable[[int, int | None], None] | None = None,
 ) -> ClassSummary:
     """Score every image of `loader` once; `net` is in eval mode.
 
-    `all_reduce` sums a tensor over the ranks, `gather` collects objects. Files that cannot be
-    read are logged unless `named` has them, listed and left out of the scores; UserError if that
-    leaves none.
+    Files that cannot be read are logged unless `named` has them, listed and left out of the
+    scores; UserError if that leaves none.
     """
-    start = time.monotonic()
-    counts, unreadable = TopCounts(num_classes, device), UnreadableLog(log, "left out", named)
+    start, device = time.monotonic(), compute.device
+    counts = TopCounts(num_classes, device)
+    unreadable = UnreadableLog(watch.log, "left out", named)
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
     not_finite = torch.zeros((), dtype=torch.int64, device=device)
     criterion = SoftTargetCrossEntropy()
@@ -110,37 +100,31 @@ def evaluate_classifier(
             unreadable.note(batch)
             if batch.names:
                 batch = batch.to(device)
-                logits = _logits(net, batch.images, autocast, channels_last)
+                logits = _logits(net, batch.images, compute, channels_last)
                 assert batch.labels is not None, "images without classes"
                 loss_sum += criterion(logits, batch.labels).double() * len(batch.names)
                 counts.update(logits, batch.labels)
                 not_finite += (~torch.isfinite(logits).all(dim=1)).sum()
-            if progress is not None:
-                progress(number, total)
-    summed = all_reduce(counts.counts)
+            watch.progress(number, total)
+    summed = ranks.add(counts.counts)
     images = int(summed[:, 0].sum())
     own = [f"{name}: {reason}" for name, reason in unreadable.lines.items()]
-    lines = sorted(line for part in gather(own) for line in part)
+    lines = sorted(line for part in ranks.gather(own) for line in part)
     refuse_unread(images, lines)
     return ClassSummary(
         scores=ClassScores.of(summed),
-        loss=float(all_reduce(loss_sum)) / max(images, 1),
+        loss=float(ranks.add(loss_sum)) / max(images, 1),
         num_images=images,
         seconds=time.monotonic() - start,
         unreadable=lines,
-        not_finite=int(all_reduce(not_finite)),
+        not_finite=int(ranks.add(not_finite)),
     )
 
 
-def _logits(
-    net: nn.Module,
-    images: Tensor,
-    autocast: Callable[[], AbstractContextManager[object]],
-    channels_last: bool,
-) -> Tensor:
+def _logits(net: nn.Module, images: Tensor, compute: Compute, channels_last: bool) -> Tensor:
     """Scores (B, K) float32."""
     if channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
-    with autocast():
+    with compute.autocast():
         outputs: dict[str, Tensor] = net(images)
     return outputs[PRED].float()

@@ -17,13 +17,14 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from datasets.loader import Batch, stop_workers
+from engine.compute import Platform
+from engine.meter import Meter
 from engine.state import TrainState
 from loss.objective import LossTerms, Objective
 from runtime import checkpoint, distributed, seeds
-from runtime.distributed import World
 from runtime.outcome import Interrupted, StopFlag
-from runtime.precision import Precision
-from runtime.runlog import PROGRESS_SECONDS, RunLog
+from runtime.progress import PROGRESS_SECONDS
+from runtime.runlog import RunLog
 
 MAX_SKIPPED_IN_A_ROW = 100
 
@@ -61,51 +62,52 @@ class LoopOptions:
     positions: bool = True  # row positions go to the network
 
 
-class Meter:
-    """Running means of the loss terms since the last report, kept on the device."""
+@dataclass(frozen=True, kw_only=True)
+class Feed:
+    """Where the batches of a training come from.
 
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.count = 0
+    `sampler` is told the epoch before `loader` is read; `prepare(batch, epoch)` may change a batch
+    on the device before the network sees it.
+    """
 
-    def add(self, loss: LossTerms) -> None:
-        for name, value in {"loss": loss.total.detach(), **loss.terms}.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value.float()
-        self.count += 1
+    loader: DataLoader[Batch]
+    sampler: EpochSampler
+    prepare: Prepare = as_loaded
 
-    def means(self) -> dict[str, float]:
-        return {name: float(value) / max(self.count, 1) for name, value in self.sums.items()}
+
+def _base_rate(iteration: int, epoch: int, base: float) -> float:
+    """The schedule that changes nothing."""
+    return base
 
 
 class Trainer:
     """Runs `state` to the end of its schedule.
 
     `schedule(iteration, epoch, base)` gives the learning rate of a parameter group of base rate
-    `base`, unless `schedules` has one under the name in its entry `schedule`; `validate(epoch)`
-    the scores of the evaluated network (`Settings.best_by` decides which checkpoint is best);
-    `prepare(batch, epoch)` may change a batch on the device before the network sees it.
+    `base`, unless `schedules` has one under the name in its entry `schedule`. Both may depend on
+    `steps_per_epoch` and are set before `fit`; without them rates stay what they are.
+    `validate(epoch)` gives the scores of the evaluated network (`Settings.best_by` decides which
+    checkpoint is best).
     """
 
     def __init__(
         self,
         state: TrainState,
         objective: Objective,
-        schedule: Callable[[int, int, float], float],
-        loader: DataLoader[Batch],
-        sampler: EpochSampler,
-        precision: Precision,
-        world: World,
+        feed: Feed,
+        platform: Platform,
         log: RunLog,
         settings: LoopOptions,
         validate: Callable[[int], dict[str, float]],
         stop: StopFlag,
-        prepare: Prepare = as_loaded,
     ) -> None:
-        self.state, self.objective, self.schedule = state, objective, schedule
+        self.state, self.objective = state, objective
+        self.schedule: Callable[[int, int, float], float] = _base_rate
         self.schedules: dict[str, Callable[[int, int, float], float]] = {}
-        self.loader, self.sampler, self.precision = loader, sampler, precision
-        self.world, self.log, self.settings = world, log, settings
-        self.validate, self.stop, self.prepare = validate, stop, prepare
+        self.loader, self.sampler, self.prepare = feed.loader, feed.sampler, feed.prepare
+        self.world, self.precision = platform.world, platform.precision
+        self.log, self.settings = log, settings
+        self.validate, self.stop = validate, stop
         self.model = self._wrap(state.net)
         self.parameters = [item for item in state.net.parameters() if item.requires_grad]
         self.buffers = [item for item in state.net.buffers() if item.is_floating_point()]
@@ -159,7 +161,7 @@ class Trainer:
         number = epoch if self.settings.val_iters is None else progress.iteration
         inside = self.settings.val_iters is None and progress.step and not self._finished()
         row = self.log.keep_val_rows(number - 1 if inside else number)
-        row = distributed.gather_objects(row)[0]
+        row = distributed.of_main(row)
         if not self._validation_due():
             return
         if self.settings.best_by in row:

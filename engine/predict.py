@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.windows import Box, cut, window_starts
 from network.outputs import (
     ATTENTION_PREFIX,
     PRED,
@@ -67,7 +68,7 @@ def scores_of(infer: Infer, inputs: Inputs) -> dict[str, Tensor]:
     bilinear: a single resize from the head's own size would give other numbers.
     """
     if isinstance(infer, Beside):
-        found = infer.pictures(inputs.images, inputs.rows)
+        found = infer.maps(inputs.images, inputs.rows)
         return {**scores_of(infer.infer, inputs), **found}
     if isinstance(infer, Averaged):
         return infer.of(inputs)
@@ -93,16 +94,16 @@ def whole(net: nn.Module, return_all: bool = False, refine: Refine | None = None
         outputs = net(images, rows=rows, return_all=return_all)
         scores = (outputs[PRED] if refine is None else refine(outputs)).float()
         del outputs[PRED]
-        pictures = {}
+        maps = {}
         if return_all:
             for key in list(outputs):
                 value = outputs.pop(key)
                 if key.startswith(ATTENTION_PREFIX):
-                    pictures[key] = value
+                    maps[key] = value
                 elif key.startswith(SCALE_PREFIX):
-                    pictures[key] = class_ids(value)
-            pictures.setdefault(pred_key(1.0), class_ids(scores))
-        return {PRED: scores, **pictures}
+                    maps[key] = class_ids(value)
+            maps.setdefault(pred_key(1.0), class_ids(scores))
+        return {PRED: scores, **maps}
 
     return infer
 
@@ -110,11 +111,11 @@ def whole(net: nn.Module, return_all: bool = False, refine: Refine | None = None
 class Beside:
     """`infer`, whose results also hold what `images(images, rows)` gives; no scores."""
 
-    def __init__(self, infer: Infer, pictures: Infer) -> None:
-        self.infer, self.pictures = infer, pictures
+    def __init__(self, infer: Infer, maps: Infer) -> None:
+        self.infer, self.maps = infer, maps
 
     def __call__(self, images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
-        found = self.pictures(images, rows)
+        found = self.maps(images, rows)
         return {**self.infer(images, rows), **found}
 
 
@@ -157,22 +158,22 @@ class Averaged:
         """Mean scores of one batch at `inputs.size`."""
         size = inputs.size or inputs.images.shape[-2:]
         total: Tensor | None = None
-        pictures: dict[str, Tensor] = {}
+        maps: dict[str, Tensor] = {}
         scaled, scale = (inputs.images, inputs.rows), 1.0
         for view in self.views:
             if view.scale != scale:
                 scaled, scale = self._at(inputs, view.scale), view.scale
             images, rows = scaled
             with at_scale(scale):
-                pictures = self.infer(images.flip(-1) if view.mirrored else images, rows)
-            scores = pictures.pop(PRED)
+                maps = self.infer(images.flip(-1) if view.mirrored else images, rows)
+            scores = maps.pop(PRED)
             if total is None:
                 total = scores.new_zeros(*scores.shape[:2], *size)
             accumulate_(total, scores, view.mirrored, self.average)
             del scores
         assert total is not None
-        _rename_plain_pass(pictures, self.views[-1].scale)
-        return {PRED: mean_(total, len(self.views), self.average), **pictures}
+        _rename_plain_pass(maps, self.views[-1].scale)
+        return {PRED: mean_(total, len(self.views), self.average), **maps}
 
     def _at(self, inputs: Inputs, scale: float) -> tuple[Tensor, Tensor | None]:
         """Network input of one scale; rows follow."""
@@ -194,7 +195,7 @@ def _views_of(infer: Infer, average: Average) -> tuple[Infer, tuple[View, ...], 
 def flip(infer: Infer, average: Average = "logits") -> Infer:
     """Mean of the scores of the mirrored image, mirrored back, and of the image itself.
 
-    Pictures are those of the image itself. ValueError when `infer` already flips.
+    Maps are those of the image itself. ValueError when `infer` already flips.
     """
     inner, views, resize = _views_of(infer, average)
     if any(view.mirrored for view in views):
@@ -245,19 +246,19 @@ def slide(
         size = min(crop[0], height), min(crop[1], width)
         tops = window_starts(height, size[0], stride[0])
         lefts = window_starts(width, size[1], stride[1])
-        corners = [(top, left) for top in tops for left in lefts]
+        boxes = [Box(top, left, top + size[0], left + size[1]) for top in tops for left in lefts]
         total: Tensor | None = None
         seen = images.new_zeros(height, width, dtype=torch.float32)
-        for first in range(0, len(corners), batch_windows):
-            part = corners[first : first + batch_windows]
-            scores = infer(*_cut(images, rows, part, size))[PRED]
+        for first in range(0, len(boxes), batch_windows):
+            part = boxes[first : first + batch_windows]
+            scores = infer(*cut(images, rows, part))[PRED]
             if average == "probs":
                 scores = _softmax_(scores)
             if total is None:
                 total = scores.new_zeros(batch, scores.shape[1], height, width)
-            for (top, left), window in zip(part, scores.split(batch), strict=True):
-                total[:, :, top : top + size[0], left : left + size[1]] += window
-                seen[top : top + size[0], left : left + size[1]] += 1
+            for box, window in zip(part, scores.split(batch), strict=True):
+                total[:, :, box.top : box.bottom, box.left : box.right] += window
+                seen[box.top : box.bottom, box.left : box.right] += 1
         assert total is not None
         return {PRED: mean_(total, seen, average)}
 
@@ -300,23 +301,6 @@ def padded(infer: Infer, least: tuple[int, int]) -> Infer:
     return on_canvas
 
 
-def window_starts(length: int, window: int, stride: int) -> list[int]:
-    """First pixels of windows that cover 0..length; the last one ends exactly at `length`."""
-    count = max(-(-(length - window) // stride), 0) + 1
-    return [min(index * stride, length - window) for index in range(count)]
-
-
-def _cut(
-    images: Tensor, rows: Tensor | None, corners: list[tuple[int, int]], size: tuple[int, int]
-) -> tuple[Tensor, Tensor | None]:
-    """The windows of all images one below the other, window by window; rows likewise."""
-    height, width = size
-    windows = [images[:, :, y : y + height, x : x + width] for y, x in corners]
-    if rows is None:
-        return torch.cat(windows), None
-    return torch.cat(windows), torch.cat([rows[:, y : y + height] for y, _ in corners])
-
-
 def _resized_input(
     images: Tensor, rows: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor | None]:
@@ -329,11 +313,11 @@ def _resized_input(
     return images, scaled_rows(rows, size[0])
 
 
-def _rename_plain_pass(pictures: dict[str, Tensor], scale: float) -> None:
+def _rename_plain_pass(maps: dict[str, Tensor], scale: float) -> None:
     """The image of the pass itself carries the scale its input had."""
     key = pred_key(scale)
-    if pred_key(1.0) in pictures and key not in pictures:
-        pictures[key] = pictures.pop(pred_key(1.0))
+    if pred_key(1.0) in maps and key not in maps:
+        maps[key] = maps.pop(pred_key(1.0))
 
 
 def _softmax_(scores: Tensor) -> Tensor:

@@ -9,11 +9,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from runtime.errors import UserError
 
 Schedule = Callable[[float], float]
 SCHEDULES = ("poly", "poly2", "scl-poly", "step")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restart:
+    """The second curve of `scl-poly`: from `epoch` on, `rescale` times poly of `power`."""
+
+    epoch: int = -1
+    rescale: float = 1.0
+    power: float = 1.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stair:
+    """`step`: the rate is multiplied by `gamma` every `step` epochs."""
+
+    step: int
+    gamma: float = 0.1
+
+
+NO_RESTART = Restart()
 
 
 def make_schedule(
@@ -23,23 +44,20 @@ def make_schedule(
     *,
     poly_exp: float = 1.0,
     poly_step: float = 110,
-    rescale: float = 1.0,
-    repoly: float = 1.5,
-    rlx_off_epoch: int = -1,
-    lr_step: int | None = None,
-    lr_gamma: float = 0.1,
+    restart: Restart = NO_RESTART,
+    stair: Stair | None = None,
 ) -> Schedule:
     """The factor as a function of the epoch, which may be fractional; 0 from `max_epoch` on.
 
     * `poly`: (1 - e / max)^poly_exp.
     * `poly2`: the exponent doubles from epoch `poly_step` on.
-    * `scl-poly`: poly before epoch r = `rlx_off_epoch`, from there on
-      rescale * (1 - (e - r) / (max - r))^repoly.
-    * `step`: lr_gamma^(e // lr_step).
+    * `scl-poly`: poly before epoch r = `restart.epoch`, from there on
+      rescale * (1 - (e - r) / (max - r))^power of the restart.
+    * `step`: gamma^(e // step) of the stair.
 
     The base rate `lr` does not enter the factor; it has to be positive. Raises ValueError if
     it is not or the name is unknown, UserError for `scl-poly` without a usable epoch r and for
-    `step` without `lr_step`.
+    `step` without a stair.
     Source: recorded schedules of NVIDIA semantic-segmentation.
     """
     if lr <= 0 or max_epoch <= 0:
@@ -52,19 +70,20 @@ def make_schedule(
         return _decay(epoch / max_epoch, poly_exp if epoch < poly_step else 2 * poly_exp)
 
     def scl_poly(epoch: float) -> float:
-        if epoch < rlx_off_epoch:
+        if epoch < restart.epoch:
             return poly(epoch)
-        return rescale * _decay((epoch - rlx_off_epoch) / (max_epoch - rlx_off_epoch), repoly)
+        share = (epoch - restart.epoch) / (max_epoch - restart.epoch)
+        return restart.rescale * _decay(share, restart.power)
 
-    if name == "scl-poly" and not 0 <= rlx_off_epoch < max_epoch:
+    if name == "scl-poly" and not 0 <= restart.epoch < max_epoch:
         raise UserError(
             f"--lr_schedule scl-poly needs --rlx_off_epoch within 0..{max_epoch:g}, "
-            f"got {rlx_off_epoch}"
+            f"got {restart.epoch}"
         )
     if name == "step":
-        if lr_step is None:
+        if stair is None:
             raise UserError("--lr_schedule step needs --lr_step N, the length of a step")
-        return step_down(lr_step, lr_gamma)
+        return step_down(stair.step, stair.gamma)
     schedules: dict[str, Schedule] = {"poly": poly, "poly2": poly2, "scl-poly": scl_poly}
     if name not in schedules:
         raise ValueError(f"--lr_schedule {name} is unknown; there are {', '.join(SCHEDULES)}")

@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from engine.predict import Average, Infer, accumulate_, mean_
+from engine.windows import Box, cut, window_starts
 from network.outputs import PRED, at_scale
 from runtime.errors import UserError
 from transforms.normalize import denormalize, to_tensor
@@ -31,27 +31,14 @@ PUBLISHED_TILE = (1024, 1024)  # pixels at scale 1 and below
 OneView = Callable[[Tensor, Tensor | None], Tensor]  # a scaled image, its rows -> scores
 
 
-@dataclass(frozen=True)
-class Box:
-    """A window in pixels: rows top..bottom, columns left..right, ends excluded."""
-
-    top: int
-    left: int
-    bottom: int
-    right: int
-
-
 def axis_windows(length: int, side: int, overlap: float) -> list[tuple[int, int]]:
     """First and end pixel of the windows along an axis of `length` pixels.
 
     The stride is ceil(side * (1 - overlap)); the last window is moved back inside, and an axis
     shorter than `side` gets one window of its own length.
     """
-    stride = math.ceil(side * (1 - overlap))
-    count = max(math.ceil((length - side) / stride) + 1, 1)
-    size = min(side, length)
-    starts = [min(index * stride, length - size) for index in range(count)]
-    return [(start, start + size) for start in starts]
+    size, stride = min(side, length), math.ceil(side * (1 - overlap))
+    return [(start, start + size) for start in window_starts(length, size, stride)]
 
 
 def window_boxes(size: tuple[int, int], tile: tuple[int, int], overlap: float) -> list[Box]:
@@ -91,13 +78,13 @@ def _tiled(
 ) -> OneView:
     """Scores of one scaled image: logits summed over its windows, divided by their number."""
 
-    def one_view(picture: Tensor, rows: Tensor | None) -> Tensor:
-        size = picture.shape[-2], picture.shape[-1]
+    def one_view(image: Tensor, rows: Tensor | None) -> Tensor:
+        size = image.shape[-2], image.shape[-1]
         boxes = window_boxes(size, tile, overlap)
         total: Tensor | None = None
         for first in range(0, len(boxes), batch_windows):
             part = boxes[first : first + batch_windows]
-            scores = infer(*_cut(picture, rows, part))[PRED]
+            scores = infer(*cut(image, rows, part))[PRED]
             if total is None:
                 total = scores.new_zeros(1, scores.shape[1], *size)
             for box, window in zip(part, scores, strict=True):
@@ -110,26 +97,16 @@ def _tiled(
     return one_view
 
 
-def _cut(
-    picture: Tensor, rows: Tensor | None, boxes: Sequence[Box]
-) -> tuple[Tensor, Tensor | None]:
-    """The windows of one image as a batch, and the rows that each of them shows."""
-    windows = [picture[:, :, box.top : box.bottom, box.left : box.right] for box in boxes]
-    if rows is None:
-        return torch.cat(windows), None
-    return torch.cat(windows), torch.cat([rows[:, box.top : box.bottom] for box in boxes])
-
-
-def _one_pass(infer: Infer) -> OneView:
+def one_pass(infer: Infer) -> OneView:
     """Scores of one scaled image in a single pass."""
 
-    def one_view(picture: Tensor, rows: Tensor | None) -> Tensor:
-        return infer(picture, rows)[PRED]
+    def one_view(image: Tensor, rows: Tensor | None) -> Tensor:
+        return infer(image, rows)[PRED]
 
     return one_view
 
 
-class ScaledPictures:
+class ScaledImages:
     """Mean of the scores of resized and mirrored images, each image of a batch alone.
 
     `views` has one entry a scale: the scale, and what gives the scores of an image of that size.
@@ -144,7 +121,6 @@ class ScaledPictures:
         flip: bool,
         kernel: Filter,
         average: Average,
-        out_size: tuple[int, int] | None = None,
     ) -> None:
         scales = tuple(scale for scale, _ in views)
         if not scales or any(scale <= 0 for scale in scales):
@@ -152,24 +128,27 @@ class ScaledPictures:
         self.views, self.flip = tuple(views), flip
         self.kernel: Filter = kernel
         self.average: Average = average
-        self.out_size = out_size
 
     def __call__(self, images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
-        """Scores (B, K, H, W) at the size of `images`, or at `out_size`."""
+        """Scores (B, K, H, W) at the size of `images`, or at that of `size_of`."""
         each = [
             self._of_one(images[index : index + 1], None if rows is None else rows[index])
             for index in range(len(images))
         ]
         return {PRED: each[0] if len(each) == 1 else torch.cat(each)}
 
+    def size_of(self, image: Tensor) -> tuple[int, int]:
+        """(H, W) at which the scores of an image (1, 3, H, W) are averaged and returned."""
+        return image.shape[-2], image.shape[-1]
+
     def _of_one(self, image: Tensor, rows: Tensor | None) -> Tensor:
-        size = self.out_size or (image.shape[-2], image.shape[-1])
-        picture = denormalize(image[0])
+        size = self.size_of(image)
+        pixels = denormalize(image[0])
         total: Tensor | None = None
         for scale, one_view in self.views:
-            height, width = picture.shape[:2]
+            height, width = pixels.shape[:2]
             window = whole(max(int(height * scale), 1), max(int(width * scale), 1))
-            scaled = to_tensor(resample_image(picture, window, self.kernel, "pillow"))[None]
+            scaled = to_tensor(resample_image(pixels, window, self.kernel, "pillow"))[None]
             scaled = scaled.to(image.device)
             own_rows = None
             if rows is not None:
@@ -209,20 +188,15 @@ def hanet_sliding(
     for scale in scales:
         grown = int(tile[0] * max(scale, 1.0)), int(tile[1] * max(scale, 1.0))
         views.append((scale, _tiled(infer, grown, overlap, batch_windows, official)))
-    return ScaledPictures(views, flip=flip, kernel="bilinear", average="logits")
+    return ScaledImages(views, flip=flip, kernel="bilinear", average="logits")
 
 
 def hanet_pooling(
-    infer: Infer,
-    scales: Sequence[float] = (0.5, 1.0, 2.0),
-    *,
-    flip: bool = True,
-    out_size: tuple[int, int] | None = None,
+    infer: Infer, scales: Sequence[float] = (0.5, 1.0, 2.0), *, flip: bool = True
 ) -> Infer:
     """Mean probabilities of whole images over scales and mirrored images.
 
-    out_size: (H, W) at which they are averaged and returned, by default that of the image.
     # differs: the published size is 1024 x 2048 whatever the image.
     """
-    views = [(scale, _one_pass(infer)) for scale in scales]
-    return ScaledPictures(views, flip=flip, kernel="bicubic", average="probs", out_size=out_size)
+    views = [(scale, one_pass(infer)) for scale in scales]
+    return ScaledImages(views, flip=flip, kernel="bicubic", average="probs")

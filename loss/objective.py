@@ -81,6 +81,43 @@ def pixel_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
     return 100.0 * (logits.argmax(1) == labels).sum() / max(labels.numel(), 1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LossWeights:
+    """Weights of the outputs beside `pred`; 0 switches off.
+
+    `ocr_alpha` is that of `aux` of any network, `supervised_mscale_wt` of every `pred_*`, `row_wt`
+    of `row_logits`.
+    """
+
+    ocr_alpha: float = 0.4
+    supervised_mscale_wt: float = 0.0
+    row_wt: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuxRules:
+    """How `aux` is compared: with its structure (`rmi`), where the criterion has one.
+
+    `small` is the criterion of an `aux` that is compared at its own size, with the nearest labels;
+    without it the map is enlarged.
+    """
+
+    rmi: bool = False
+    small: Criterion | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundarySupervision:
+    """Boundary terms: `parts` weights main, mask, direction and moved scores, `weight` the sum."""
+
+    loss: BoundaryLoss
+    weight: float = 1.0
+    parts: tuple[float, float, float, float] = (0.8, 5.0, 0.6, 1.0)
+
+
+PUBLISHED_WEIGHTS, PLAIN_AUX = LossWeights(), AuxRules()
+
+
 class Objective:
     """Weighted sum of one criterion over the outputs of a network."""
 
@@ -90,35 +127,19 @@ class Objective:
         *,
         num_classes: int,
         ignore_label: int,
-        ocr_alpha: float = 0.4,
-        ocr_aux_rmi: bool = False,
-        supervised_mscale_wt: float = 0.0,
+        weights: LossWeights = PUBLISHED_WEIGHTS,
+        aux: AuxRules = PLAIN_AUX,
+        boundary: BoundarySupervision | None = None,
         align_corners: bool = False,
-        boundary: BoundaryLoss | None = None,
-        boundary_wt: float = 1.0,
-        boundary_weights: tuple[float, float, float, float] = (0.8, 5.0, 0.6, 1.0),
         log_accuracy: bool = False,
-        small_aux: Criterion | None = None,
-        row_wt: float = 0.0,
     ) -> None:
-        """`ocr_alpha` weights `aux` of any network, `supervised_mscale_wt` every `pred_*`.
-
-        `boundary_weights` are those of main, mask, direction and moved scores.
-        `log_accuracy` adds the term `acc`. `small_aux` is the criterion of an `aux` that is
-        compared at its own size, with the nearest labels. `row_wt` weights `row_logits`. A
-        weight of 0 switches off.
-        """
+        """`align_corners`: how smaller maps are enlarged. `log_accuracy` adds the term `acc`."""
         self.criterion = criterion
         self.num_classes = num_classes
         self.ignore_label = ignore_label
-        self.ocr_alpha = ocr_alpha
-        self.ocr_aux_rmi = ocr_aux_rmi
-        self.supervised_mscale_wt = supervised_mscale_wt
+        self.weights, self.aux, self.boundary = weights, aux, boundary
         self.align_corners = align_corners
-        self.boundary, self.boundary_wt = boundary, boundary_wt
-        self.boundary_weights = boundary_weights
         self.log_accuracy = log_accuracy
-        self.small_aux, self.row_wt = small_aux, row_wt
 
     def __call__(
         self,
@@ -145,8 +166,8 @@ class Objective:
         terms["main"] = total.detach()
         terms.update(parts)
         if self.boundary is not None:
-            boundary_total, boundary_terms = self._boundary(outputs, labels, extras or {})
-            total = self.boundary_weights[0] * total + boundary_total
+            added, boundary_terms = self._boundary(self.boundary, outputs, labels, extras or {})
+            total = self.boundary.parts[0] * total + added
             terms.update(boundary_terms)
         if self.log_accuracy:
             terms["acc"] = pixel_accuracy(pred, labels)
@@ -154,7 +175,7 @@ class Objective:
             value = self._extra(name, logits, labels, do_rmi)
             terms[name] = value.detach()
             total = total + weight * value
-        if self.row_wt > 0:
+        if self.weights.row_wt > 0:
             if ROW_LOGITS not in outputs:
                 raise UserError(
                     "--attention_loss supervises the fifth HANet block, which the network lacks; "
@@ -162,32 +183,35 @@ class Objective:
                 )
             value = row_loss(outputs[ROW_LOGITS], labels, self.ignore_label)
             terms["rows"] = value.detach()
-            total = total + self.row_wt * value
+            total = total + self.weights.row_wt * value
         return LossTerms(total, terms)
 
     def _boundary(
-        self, outputs: dict[str, Tensor], labels: Tensor, extras: Mapping[str, Tensor]
+        self,
+        boundary: BoundarySupervision,
+        outputs: dict[str, Tensor],
+        labels: Tensor,
+        extras: Mapping[str, Tensor],
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum of the boundary terms, and the terms."""
-        assert self.boundary is not None
         depth, angle = depth_and_angle(extras)
         mask, direction = enlarged(outputs, labels.shape[1:])
-        targets = self.boundary.targets(labels, depth, angle)
-        mask_loss, direction_loss = self.boundary.terms(mask, direction, targets)
+        targets = boundary.loss.targets(labels, depth, angle)
+        mask_loss, direction_loss = boundary.loss.terms(mask, direction, targets)
         moved = self.criterion(moved_scores(outputs[PRED], mask, direction), labels, do_rmi=False)
-        _, *weights = self.boundary_weights
+        _, *weights = boundary.parts
         terms = {"mask": mask_loss, "direction": direction_loss, "moved": moved}
         parts = [w * term for w, term in zip(weights, terms.values(), strict=True)]
-        total = self.boundary_wt * (parts[0] + parts[1] + parts[2])
+        total = boundary.weight * (parts[0] + parts[1] + parts[2])
         return total, {name: term.detach() for name, term in terms.items()}
 
     def _extra(self, name: str, logits: Tensor, labels: Tensor, do_rmi: bool) -> Tensor:
         """The loss of one further map of logits, at the size of the labels or at its own."""
         if logits.shape[2:] == labels.shape[1:]:
             return self.criterion(logits, labels, do_rmi=do_rmi)
-        if name == AUX and self.small_aux is not None:
+        if name == AUX and self.aux.small is not None:
             nearest = F.interpolate(labels[:, None].float(), logits.shape[2:], mode="nearest")
-            return self.small_aux(logits, nearest[:, 0].long())
+            return self.aux.small(logits, nearest[:, 0].long())
         logits = F.interpolate(
             logits, labels.shape[1:], mode="bilinear", align_corners=self.align_corners
         )
@@ -195,9 +219,10 @@ class Objective:
 
     def _extras(self, outputs: dict[str, Tensor]) -> Iterator[tuple[str, Tensor, float, bool]]:
         """(term name, logits, weight, do_rmi) of every supervised output but `pred`."""
-        if AUX in outputs and self.ocr_alpha > 0:
-            yield AUX, outputs[AUX], self.ocr_alpha, self.ocr_aux_rmi
-        if self.supervised_mscale_wt <= 0:
+        weights = self.weights
+        if AUX in outputs and weights.ocr_alpha > 0:
+            yield AUX, outputs[AUX], weights.ocr_alpha, self.aux.rmi
+        if weights.supervised_mscale_wt <= 0:
             return
         scales = [key for key in outputs if key.startswith(SCALE_PREFIX)]
         if not scales:
@@ -207,7 +232,7 @@ class Objective:
             )
         for key in scales:
             name = "scale_" + key.removeprefix(SCALE_PREFIX)
-            yield name, outputs[key], self.supervised_mscale_wt, False
+            yield name, outputs[key], weights.supervised_mscale_wt, False
 
     def set_epoch(self, epoch: int) -> None:
         """Tell a criterion that changes in the course of training; call before every epoch."""

@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 
 from metrics.boundary import MODIFIED_RADIUS, Bytes, Floats, boundary_f, modified_f
+from metrics.mean import known_mean
 
 HMSA_THRESHOLD = 0.008  # share of the image diagonal
 PARTS = ("F", "Precision", "Recall")
@@ -78,7 +79,7 @@ class BoundaryScores:
 
     def mean_f(self, number: int = 0) -> float:
         """Plain mean over the classes, NaN left out."""
-        return _mean(self.f_score(number))
+        return known_mean(self.f_score(number))
 
     def table(self, class_names: Sequence[str]) -> str:
         """One line a class and one for the mean, in %: F, precision and recall, or with several
@@ -90,14 +91,9 @@ class BoundaryScores:
             heads, columns = [f"F {each:g}" for each in self.thresholds], self.means()[:, 0]
         names = rows if self.modified else [*rows, "mean"]
         width = max(len("boundary"), *map(len, names))
-        values = 100 * np.column_stack([columns, [_mean(column) for column in columns]])
+        values = 100 * np.column_stack([columns, [known_mean(column) for column in columns]])
         lines = [f"{'boundary':<{width}}" + "".join(f"{head:>11}" for head in heads)]
         for number, name in enumerate(names):
             cells = ("-" if math.isnan(value) else f"{value:.2f}" for value in values[:, number])
             lines.append(f"{name:<{width}}" + "".join(f"{cell:>11}" for cell in cells))
         return "\n".join(lines)
-
-
-def _mean(values: Floats) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else math.nan

@@ -22,6 +22,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metrics.mean import known_mean
+
 Floats = NDArray[np.float64]
 Bytes = NDArray[np.uint8]
 
@@ -182,10 +184,10 @@ class Scores:
             fp_over_tp=_ratio(cols - diag, diag),
             fn_over_tp=_ratio(rows - diag, diag),
             absent=(rows + cols) == 0,
-            mean_iu=_mean(iou),
-            mean_dice=_mean(dice),
+            mean_iu=known_mean(iou),
+            mean_dice=known_mean(dice),
             acc=acc,
-            acc_cls=_mean(recall),
+            acc_cls=known_mean(recall),
             fwavacc=float((rows[seen] / total * iou[seen]).sum()) if total else math.nan,
         )
 
@@ -252,11 +254,6 @@ class Scores:
 def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> Floats:
     ratio: Floats = np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
     return ratio
-
-
-def _mean(values: Floats) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else math.nan
 
 
 def _plain(value: float) -> float | None:

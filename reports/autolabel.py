@@ -14,22 +14,20 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from datasets.headers import item_size
 from datasets.spec import DatasetSpec, Item
+from metrics.result import Gather, ImageResult
 from reports.autolabel_page import NUM_STEPS, write_autolabel_page
-from reports.files import encode_png
-from reports.journal import ImageRow, Images
-from reports.journal_sink import JournalSink
+from reports.files import encode_png, levels
 from reports.rawids import to_raw_ids, to_size
+from reports.sinks import NEW_DUMP, DumpIdentity, ResumableSink
+from reports.stored_images import ImageRow
 from runtime.files import is_fatal, write_atomic
-
-if TYPE_CHECKING:
-    from engine.result import Gather, Result
 
 PAGE = "autolabels.html"
 PENDING_PER_WORKER = 2  # images that wait, so that memory stays bounded
@@ -66,13 +64,13 @@ def confidence_counts(pred: Picture, prob: Picture) -> Kept:
     return {str(number): counts[number].tolist() for number in np.flatnonzero(counts.sum(1))}
 
 
-def _start_worker() -> None:
+def _ignore_signals() -> None:
     """Signals to the process group are the main process's, as in loader workers."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
-class AutoLabelSink(JournalSink):
+class AutoLabelSink(ResumableSink):
     """Writes ids and confidences of every image under `out_dir`, at the size of its file.
 
     `items` are the images of the data set. `workers` processes encode and write while the network
@@ -86,13 +84,11 @@ class AutoLabelSink(JournalSink):
         out_dir: Path,
         spec: DatasetSpec,
         items: Sequence[Item],
+        identity: DumpIdentity = NEW_DUMP,
         *,
-        key: str = "",
-        rank: int = 0,
         workers: int = 0,
-        images: Images | None = None,
     ) -> None:
-        super().__init__(out_dir, spec, "autolabel", key, rank, images=images)
+        super().__init__(out_dir, spec, "autolabel", identity)
         self.images = {item.name: item for item in items}
         spec.inverse_lut()  # says so at once where ids cannot be written
         self.workers = workers
@@ -100,7 +96,7 @@ class AutoLabelSink(JournalSink):
         self._pending: deque[tuple[Future[Kept], dict[str, Any]]] = deque()
         self._failed: list[tuple[str, Exception]] = []
 
-    def add(self, result: Result) -> None:
+    def add(self, result: ImageResult) -> None:
         """Have both files of one image written, then note it as stored."""
         assert result.prob is not None
         size = item_size(self.images[result.name])
@@ -113,7 +109,7 @@ class AutoLabelSink(JournalSink):
             },
             pred=pred,
             ids=to_raw_ids(pred, self.spec),
-            prob=to_size(_levels(result.prob), size, result.name),
+            prob=to_size(levels(result.prob), size, result.name),
         )
         facts = {"name": result.name, "index": result.index, "size": size, "files": job.files}
         if not self.workers:
@@ -121,7 +117,7 @@ class AutoLabelSink(JournalSink):
             return
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
-                self.workers, mp_context=get_context("spawn"), initializer=_start_worker
+                self.workers, mp_context=get_context("spawn"), initializer=_ignore_signals
             )
         self._pending.append((self._pool.submit(job.run), facts))
         self._drain(PENDING_PER_WORKER * self.workers)
@@ -140,7 +136,7 @@ class AutoLabelSink(JournalSink):
                 self._note(kept, facts)
 
     def _note(self, kept: Kept, facts: dict[str, Any]) -> None:
-        self.journal.add(ImageRow(**facts, facts={"kept": kept}))
+        self.stored.add(ImageRow(**facts, facts={"kept": kept}))
 
     def close(self, rank: int, world: int, gather: Gather) -> list[tuple[str, Exception]]:
         """Wait for the writers and collect the rows of all ranks; what could not be written."""
@@ -170,8 +166,3 @@ class AutoLabelSink(JournalSink):
             run=run,
         )
         return path
-
-
-def _levels(prob: npt.NDArray[np.float32]) -> Picture:
-    """0..1 as 0..255, truncated."""
-    return (np.clip(prob.astype(np.float32), 0, 1) * 255).astype(np.uint8)

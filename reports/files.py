@@ -39,10 +39,30 @@ def jpeg_link(pixels: npt.NDArray[np.uint8], longest: int) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
+def levels(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """0..1 or bool as 0..255: the value times 255, truncated."""
+    return (np.clip(values.astype(np.float32), 0, 1) * 255).astype(np.uint8)
+
+
 def grey(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """0..1 or bool (H, W) as grey RGB pixels (H, W, 3); the value times 255, truncated."""
-    levels = (np.clip(values.astype(np.float32), 0, 1) * 255).astype(np.uint8)
-    return np.repeat(levels[:, :, None], 3, axis=2)
+    """0..1 or bool (H, W) as grey RGB pixels (H, W, 3), see `levels`."""
+    return np.repeat(levels(values)[:, :, None], 3, axis=2)
+
+
+def colored(ids: npt.NDArray[np.uint8], palette: list[int]) -> npt.NDArray[np.uint8]:
+    """Class ids (H, W) as the RGB pixels (H, W, 3) of a palette of 256 x RGB values."""
+    pixels: npt.NDArray[np.uint8] = np.asarray(palette, np.uint8).reshape(256, 3)[ids]
+    return pixels
+
+
+def is_ids(values: npt.NDArray[Any]) -> bool:
+    """Whether a map of an evaluation holds class ids; else it holds values 0..1."""
+    return values.dtype == np.uint8
+
+
+def encode_map(values: npt.NDArray[Any], palette: list[int]) -> bytes:
+    """PNG of a map (h, w): class ids with their palette, other values in grey."""
+    return encode_png(values, palette) if is_ids(values) else encode_png(grey(values))
 
 
 def href(file: str) -> str:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from datasets.spec import Color
-from reports.journal import ImageRow
+from reports.stored_images import ImageRow
 
 KIND = "gate_"  # kind of file of block N: gate_N
 CURVE_POINTS = 32  # heights at which mean curves are kept
@@ -157,7 +157,7 @@ def _draw_curve(
 
 
 def gate_facts(gates: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, Any]:
-    """What a journal keeps of the gates of an image: the mean curve of every block."""
+    """What is stored of the gates of an image: the mean curve of every block."""
     return {kind: mean_curve(gate) for kind, gate in sorted(gates.items())}
 
 

@@ -19,11 +19,11 @@ import numpy as np
 
 from datasets.spec import DatasetSpec
 from metrics.bands import BANDS
-from reports.compose import COMPOSITE
 from reports.files import encode_png, href
 from reports.height_gates import KIND, block_of, gate_section
-from reports.journal import ImageRow
+from reports.image_dump import COMPOSITE
 from reports.render import write_html
+from reports.stored_images import ImageRow
 
 __all__ = ["ImageRow", "write_page"]
 

@@ -27,15 +27,13 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datasets.spec import DatasetSpec
 from metrics.boundary_scores import BoundaryScores
 from metrics.confusion import Scores
+from metrics.result import EvalSummary
 from runtime.files import write_atomic
-
-if TYPE_CHECKING:
-    from engine.result import EvalSummary
 
 FORMAT = "hiseg-results-1"
 METRICS = ("mean_iu", "mean_dice", "acc", "acc_cls", "fwavacc")

@@ -14,23 +14,20 @@ import zipfile
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from datasets.headers import item_size
 from datasets.spec import DatasetSpec, Item
+from metrics.result import ImageResult
 from reports.files import encode_png
-from reports.journal import ImageRow, Images
-from reports.journal_sink import JournalSink
 from reports.rawids import to_raw_ids, to_size
+from reports.sinks import NEW_DUMP, DumpIdentity, ResumableSink
+from reports.stored_images import ImageRow
 from runtime.errors import UserError
 from runtime.files import write_atomic
 from runtime.names import output, printable, relative
-
-if TYPE_CHECKING:
-    from engine.result import Result
 
 CITYSCAPES_NAMES = r"[A-Za-z-]+_\d{6}_\d{6}.*\.png", "city_000000_000000.png"
 PASCAL_NAMES = r"\d{4}_\d{6}\.png", "2008_000002.png"
@@ -47,7 +44,7 @@ ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # fixed, so that equal predictions give equal 
 NUM_LISTED = 5
 
 
-class SubmissionSink(JournalSink):
+class SubmissionSink(ResumableSink):
     """Writes the raw ids of every image under `out_dir`/submit; `finish` checks and zips.
 
     `items` are the images of the split. UserError when two of them would share a file name
@@ -61,24 +58,21 @@ class SubmissionSink(JournalSink):
         out_dir: Path,
         spec: DatasetSpec,
         items: Sequence[Item],
-        *,
-        key: str = "",
-        rank: int = 0,
-        images: Images | None = None,
+        identity: DumpIdentity = NEW_DUMP,
     ) -> None:
-        super().__init__(out_dir, spec, "submission", key, rank, SUBMIT, images)
+        super().__init__(out_dir, spec, "submission", identity, SUBMIT)
         self.directory = self.out_dir / SUBMIT
         self.images = {item.name: item for item in items}
         self.table = spec.inverse_lut()
         _check_names(sorted(map(file_name, self.images)), "" if spec.custom else spec.name)
 
-    def add(self, result: Result) -> None:
+    def add(self, result: ImageResult) -> None:
         """Write one image, then note it as stored."""
         size = item_size(self.images[result.name])
         ids = to_size(to_raw_ids(result.pred, self.spec), size, result.name)
         files = {"ids": self.file(relative(result.name).name, after=".png")}
         write_atomic(self.directory / files["ids"], encode_png(ids))
-        self.journal.add(ImageRow(name=result.name, index=result.index, size=size, files=files))
+        self.stored.add(ImageRow(name=result.name, index=result.index, size=size, files=files))
 
     def finish(self) -> Path:
         """Check every file and write submission.zip; call it on one rank, after `close`.

@@ -18,19 +18,17 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from datasets.spec import DatasetSpec
-from reports.compose import error_mask
-from reports.files import encode_png, grey, href
+from metrics.result import Gather, ImageResult
+from reports.files import encode_map, encode_png, grey, href
+from reports.image_dump import error_mask
 from reports.render import write_html
+from reports.sinks import EveryImageSink
 from runtime.files import write_atomic
 from runtime.names import fitted, inside, output
-
-if TYPE_CHECKING:
-    from engine.result import Gather, Result
 
 PAGE = "topn_failures.html"
 STAGE, MANIFEST = ".topn", ".topn-files.json"
@@ -63,7 +61,7 @@ class StoredFailure:
     files: dict[str, str]
 
 
-class WorstSink:
+class WorstSink(EveryImageSink):
     """Keeps, for each class, the pictures of the `count` images with most wrong pixels.
 
     `assets` adds attention and single-scale maps. After `close`, `failures` holds the entries
@@ -86,13 +84,7 @@ class WorstSink:
     def needs(self) -> frozenset[str]:
         return frozenset({"image", "prob", "assets"} if self.assets else {"image", "prob"})
 
-    def wants(self, index: int) -> bool:
-        return True
-
-    def done(self, name: str) -> bool:
-        return False
-
-    def add(self, result: Result) -> None:
+    def add(self, result: ImageResult) -> None:
         """Stage the pictures if the image is among the worst of a class so far."""
         if result.confusion is None:
             return
@@ -137,7 +129,7 @@ class WorstSink:
             write_atomic(self.out_dir / MANIFEST, json.dumps(files).encode())
             self._write_page()
 
-    def _write(self, result: Result) -> None:
+    def _write(self, result: ImageResult) -> None:
         """All pictures of one image, to the stage of this rank."""
         assert result.image is not None and result.label is not None and result.prob is not None
         palette = self.spec.flat_palette()
@@ -150,8 +142,7 @@ class WorstSink:
             "prob_mask": encode_png(grey(result.prob)),
         }
         for kind, values in sorted(result.assets.items()) if self.assets else ():
-            is_ids = values.dtype == np.uint8
-            pictures[kind] = encode_png(values, palette) if is_ids else encode_png(grey(values))
+            pictures[kind] = encode_map(values, palette)
         for kind, content in pictures.items():
             write_atomic(self._staged(self.stage, result.name, kind), content)
         self._kinds[result.name] = list(pictures)

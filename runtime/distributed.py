@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -102,6 +103,28 @@ def gather_objects(value: Any) -> list[Any]:
     values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def of_main(value: Any) -> Any:
+    """The `value` of rank 0 on every rank."""
+    return gather_objects(value)[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """The processes that share an evaluation, as this one sees them.
+
+    `add` gives the sum of a tensor over the ranks, `gather` the objects of all ranks in rank order;
+    both are collective.
+    """
+
+    rank: int = 0
+    size: int = 1
+    add: Callable[[torch.Tensor], torch.Tensor] = all_reduce_sum
+    gather: Callable[[Any], list[Any]] = gather_objects
+
+
+ALONE = Ranks()  # a process without others
 
 
 def tell_ending(text: str) -> None:

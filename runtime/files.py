@@ -20,6 +20,23 @@ FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 PARTIAL = re.compile(r"^\.probe(\d+)$|^\..+\.(\d+)\.(?:partial|tmp)$")
 
 
+Stamp = tuple[int, int]  # size in bytes, time of the last change in ns
+
+
+def stamp_of(path: Path) -> Stamp:
+    """Size and time of a file, which tell whether it is another one now; OSError without it."""
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+def stamp_if_there(path: Path) -> Stamp | None:
+    """The same, None for a file that is not there: whoever reads it says so."""
+    try:
+        return stamp_of(path)
+    except OSError:
+        return None
+
+
 def partial_name(path: Path) -> Path:
     """The hidden name beside `path` under which this process writes it; see `leftovers`.
 

@@ -25,6 +25,7 @@ from typing import ClassVar
 
 from runtime import distributed
 from runtime.errors import wrong_input
+from runtime.progress import Progress
 from runtime.runlog import RunLog
 
 DONE, WRONG, FAILED, INTERRUPTED = 0, 2, 3, 130
@@ -59,7 +60,7 @@ class StopFlag:
         self.is_set = True
 
 
-def stop_between(progress: Callable[[int, int | None], None]) -> Callable[[int, int | None], None]:
+def stop_between(progress: Progress) -> Progress:
     """`progress` of a validation, which ends it between two batches when the run is to stop.
 
     Its checkpoint has been written before, so Interrupted costs no training.

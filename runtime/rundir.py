@@ -108,7 +108,7 @@ def choose(wanted: Path, other: str, resume: str | None, world: World) -> tuple[
                 check_training(wanted, resume)
         except UserError as error:
             problem = str(error)
-    problem, moves = distributed.gather_objects((problem, moves))[0]
+    problem, moves = distributed.of_main((problem, moves))
     if problem:
         raise UserError(problem)
     here = wanted / other if moves else wanted

@@ -29,8 +29,8 @@ from tqdm import tqdm
 from runtime import val_rows
 from runtime.checkpoint import SaveError, save
 from runtime.names import printable
+from runtime.progress import Pace, Progress
 
-PROGRESS_SECONDS = 5.0
 HPARAMS = "hparams.json"
 
 
@@ -245,11 +245,11 @@ class RunLog:
             with contextlib.suppress(OSError):
                 logx.add_scalar(name, value, step)
 
-    def image(self, name: str, picture: torch.Tensor, step: int) -> None:
+    def image(self, name: str, image: torch.Tensor, step: int) -> None:
         """A (3, H, W) image, 0..1, to TensorBoard."""
         if self.is_main:
             with contextlib.suppress(OSError):
-                logx.add_image(printable(name), picture, step)
+                logx.add_image(printable(name), image, step)
 
     def status(self, state: str, reason: str = "", **facts: Any) -> None:
         """Write `status.json`: running, done, failed or interrupted, and why.
@@ -273,7 +273,7 @@ class RunLog:
         else:
             print(text, flush=True)
 
-    def progress(self, title: str) -> Callable[[int, int | None], None]:
+    def progress(self, title: str) -> Progress:
         """A function (done, total) that moves a bar, or prints a line every few seconds."""
         if self.progress_bar:
             bar = tqdm(desc=title, file=sys.stdout)
@@ -285,14 +285,11 @@ class RunLog:
                     bar.close()
 
             return move
-        start = last = time.monotonic()
+        start, pace = time.monotonic(), Pace()
 
         def report(done: int, total: int | None) -> None:
-            nonlocal last
-            now = time.monotonic()
-            if now - last >= PROGRESS_SECONDS:
-                last = now
-                rest = 0.0 if total is None else (now - start) / done * (total - done)
+            if pace.is_due():
+                rest = 0.0 if total is None else (pace.last - start) / done * (total - done)
                 self.msg(f"{title} {done}/{total or '?'}, {rest:.0f} s left")
 
         return report

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import config
-from datasets.synthetic import write_synthetic
+from datasets.synthetic import ScenePlan, write_synthetic
 from settings import sources
 
 
@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def street_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small synthetic street set in Cityscapes layout, written once a test session."""
     root = tmp_path_factory.mktemp("streets")
-    write_synthetic(root, size=(64, 128), train=8, val=4, test=2, seed=0)
+    write_synthetic(root, ScenePlan(size=(64, 128), train=8, val=4, test=2, seed=0))
     return root
 
 

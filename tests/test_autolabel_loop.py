@@ -13,7 +13,7 @@ from PIL import Image
 from assembly.sets import coarse_items
 from datasets import cityscapes
 from datasets.base import read_item_label
-from datasets.synthetic import SPEC, write_synthetic
+from datasets.synthetic import SPEC, ScenePlan, write_synthetic
 from settings import read_settings
 from tests.program import TINY, run
 
@@ -26,7 +26,7 @@ EVERY_CLASS = ",".join(str(number) for number in range(19))
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("extra")
-    write_synthetic(folder, size=(64, 128), train=24, val=2, test=1, coarse=NUM_EXTRA)
+    write_synthetic(folder, ScenePlan(size=(64, 128), train=24, val=2, test=1, coarse=NUM_EXTRA))
     return folder
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.pictures import break_picture, write_class_folders
+from tests.class_folders import break_image, write_class_folders
 from tests.program import ROOT, assert_one_line_error, command, environment, run
 
 pytestmark = pytest.mark.slow
@@ -183,7 +183,7 @@ def first(root: Path, split: str) -> Path:
 def test_corrupt_pictures_are_skipped_counted_and_listed(
     damaged: Path, trained: Path, tmp_path: Path
 ) -> None:
-    broken = [break_picture(first(damaged, split)) for split in ("train", "val")]
+    broken = [break_image(first(damaged, split)) for split in ("train", "val")]
     run_dir = tmp_path / "run"
     out = assert_done(run("train.py", *flags(damaged, run_dir), "--max_epoch", "1", *QUIET))
     assert str(broken[0]) in out and "1 training images could not be read" in out
@@ -203,7 +203,7 @@ def test_a_validation_without_a_readable_picture_is_one_line(
     damaged: Path, trained: Path, tmp_path: Path
 ) -> None:
     for path in (damaged / "val").rglob("*.JPEG"):
-        break_picture(path)
+        break_image(path)
     snapshot = str(next(trained.glob("last_checkpoint_ep*.pth")))
     data = ["--set", f"DATASET.IMAGENET_DIR={damaged}", "--num_workers", "0"]
     result = run(

@@ -26,6 +26,8 @@ LEAVES = (
     "runtime.limits",
     "runtime.memory",
     "runtime.names",
+    "runtime.parallel",
+    "runtime.progress",
     "runtime.streams",
     "runtime.threads",
 )
@@ -62,7 +64,17 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     # libraries: plain arguments
     ("datasets/*", ("datasets", "transforms")),
     ("engine/refinement.py", ("loss.boundary", "network.outputs")),
-    ("engine/classify.py", ("engine", "metrics", "loss.soft_target", "network.outputs", *BATCHES)),
+    (
+        "engine/classify.py",
+        (
+            "engine",
+            "metrics",
+            "loss.soft_target",
+            "network.outputs",
+            "runtime.distributed",
+            *BATCHES,
+        ),
+    ),
     ("engine/mixing.py", ("transforms.imagenet", *BATCHES)),
     (
         "engine/*",
@@ -130,6 +142,13 @@ def test_imports_point_the_allowed_way(file: str) -> None:
         if not any(name == root or name.startswith(root + ".") for root in allowed)
     ]
     assert not wrong, f"{file} may import {sorted(allowed)}"
+
+
+def test_metrics_result_loads_no_torch_in_processes_that_write_files() -> None:
+    program = "import reports.autolabel, sys; print('torch' in sys.modules)"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "False", done.stderr
 
 
 def test_nobody_but_benchmarks_reads_the_global_configuration() -> None:

@@ -18,7 +18,6 @@ import hashlib
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,6 +48,7 @@ from datasets.skip import SkipList
 from datasets.spec import NUM_RAW_IDS, DatasetSpec, Item, shifted_labels_text
 from runtime.errors import UserError, wrong_input
 from runtime.files import write_atomic
+from runtime.parallel import in_threads
 from settings import Settings
 from tools.dataset_flags import DatasetRequest, dataset_parser, read_request
 
@@ -161,8 +161,7 @@ def check_split(
         if name == "test" and "no such folder" in str(error):
             return SplitReport(name, remarks=[f"{error}; only --eval test needs it"])
         return SplitReport(name, errors=[str(error)])
-    with ThreadPoolExecutor(workers) as pool:
-        findings = list(pool.map(lambda item: inspect(item, spec), items))
+    findings = list(in_threads(lambda item: inspect(item, spec), items, workers))
     report = SplitReport(name, findings, list(faults.values()), notes_of(items), list(faults))
     used = np.zeros(NUM_RAW_IDS, bool)
     for finding in findings:

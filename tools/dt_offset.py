@@ -21,10 +21,10 @@ import cv2
 from tqdm import tqdm
 
 from assembly.dataset import dataset_spec, label_root, offset_root, split_items
-from datasets import verify
 from datasets.boundary_files import Outcome, keep_or_write, offset_path
 from datasets.spec import DatasetSpec, Item
 from runtime.errors import UserError, wrong_input
+from runtime.parallel import in_threads
 from tools.dataset_flags import dataset_parser, read_request
 
 
@@ -61,7 +61,7 @@ def write_all(
             raise UserError(f"{path}: cannot be written: {error.strerror}") from error
 
     counts = {"kept": 0, "written": 0, "one class": 0}
-    results = verify.in_threads(make, items, workers)
+    results = in_threads(make, items, workers)
     for outcome in tqdm(results, total=len(items), unit="file", file=sys.stdout):
         counts[outcome] += 1
     written = counts["written"] + counts["one class"]

@@ -23,8 +23,8 @@ from torch import Tensor
 from runtime.errors import UserError
 from transforms.normalize import MEAN, STD
 
-Picture = npt.NDArray[np.uint8]
-PictureTransform = Callable[[Picture], Tensor]
+Pixels = npt.NDArray[np.uint8]
+ImageTransform = Callable[[Pixels], Tensor]
 
 NEEDS_TIMM = '--task classify needs timm, which is not installed: pip install ".[imagenet]"'
 
@@ -62,7 +62,7 @@ def load_timm(module: str) -> Any:
         raise UserError(NEEDS_TIMM) from error
 
 
-def train_transform(size: int, augmentation: Augmentation) -> PictureTransform:
+def train_transform(size: int, augmentation: Augmentation) -> ImageTransform:
     """uint8 (H, W, 3) RGB -> float32 (3, size, size), augmented and normalised.
 
     Draws from the global generators of Python, NumPy and torch: call it inside `drawing_from`.
@@ -90,7 +90,7 @@ def train_transform(size: int, augmentation: Augmentation) -> PictureTransform:
     return _FromArray(transform)
 
 
-def eval_transform(size: int, crop_pct: float, interpolation: str) -> PictureTransform:
+def eval_transform(size: int, crop_pct: float, interpolation: str) -> ImageTransform:
     """uint8 (H, W, 3) RGB -> float32 (3, size, size): resize, central crop, normalise.
 
     The short side becomes floor(size / crop_pct) pixels (224 and 0.9: 248).
@@ -108,8 +108,8 @@ class _FromArray:
     def __init__(self, transform: Callable[[Image.Image], Tensor]) -> None:
         self.transform = transform
 
-    def __call__(self, picture: Picture) -> Tensor:
-        return self.transform(Image.fromarray(picture))
+    def __call__(self, pixels: Pixels) -> Tensor:
+        return self.transform(Image.fromarray(pixels))
 
 
 @contextlib.contextmanager

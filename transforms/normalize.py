@@ -29,9 +29,9 @@ def to_tensor(image: np.ndarray, valid: tuple[int, int] | None = None) -> torch.
     return torch.from_numpy(out)
 
 
-def to_network(pictures: torch.Tensor) -> torch.Tensor:
+def to_network(images: torch.Tensor) -> torch.Tensor:
     """`to_tensor` of a batch, on its own device: uint8 (B, H, W, 3) -> float32 (B, 3, H, W)."""
-    out = pictures.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    out = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
     scale, shift = (torch.from_numpy(x).to(out.device).view(3, 1, 1) for x in (_SCALE, _SHIFT))
     return out.mul_(scale).add_(shift)
 

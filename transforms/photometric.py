@@ -73,16 +73,15 @@ def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
     )
 
 
-def bilateral_blur(image: np.ndarray, sigma: float, dark_border: bool = False) -> np.ndarray:
+def bilateral_blur(image: np.ndarray, sigma: float) -> np.ndarray:
     """Edge-preserving blur, spatial sigma in pixels, colour sigma the image's deviation."""
     if image.min() == image.max():
         return image  # scikit-image would hand it back unscaled
     # OpenCV's filter measures colour distance in another norm; scikit-image loads slowly.
     from skimage.restoration import denoise_bilateral
 
-    # differs: upstream mixes black from outside into the outermost pixels; dark_border does so.
-    mode = "constant" if dark_border else "edge"
-    blurred = denoise_bilateral(image, sigma_spatial=sigma, mode=mode, channel_axis=2)
+    # differs: upstream mixes black from outside into the outermost pixels.
+    blurred = denoise_bilateral(image, sigma_spatial=sigma, mode="edge", channel_axis=2)
     return np.asarray((blurred * 255).astype(np.uint8))
 
 

@@ -91,15 +91,15 @@ def matrix(operation: Operation, width: int, height: int) -> Matrix:
 
 def apply_operation(sample: Sample, operation: Operation, ignore_label: int) -> Sample:
     """The sample after one operation; uncovered pixels are black and `ignore_label`."""
-    picture = Image.fromarray(sample.image)
+    image = Image.fromarray(sample.image)
     if operation.name not in GEOMETRIC:
-        return replace(sample, image=np.array(_PIXELWISE[operation.name](picture, operation.value)))
-    size = picture.size
+        return replace(sample, image=np.array(_PIXELWISE[operation.name](image, operation.value)))
+    size = image.size
     affine = matrix(operation, *size)
     # Published: everything bilinear but the rotation, which takes the nearest pixel.
     smooth = operation.name != "Rotate"
     kernel = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
-    moved = picture.transform(size, Image.Transform.AFFINE, affine, resample=kernel)
+    moved = image.transform(size, Image.Transform.AFFINE, affine, resample=kernel)
 
     def moved_map(values: np.ndarray, fill: int) -> np.ndarray:
         kind = Image.Transform.AFFINE

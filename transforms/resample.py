@@ -152,9 +152,9 @@ def _fast(
     batch = torch.from_numpy(source)[None].permute(0, 3, 1, 2)  # channels last, also for torch
     factors = [(scaled[axis] + 1e-6) / image.shape[axis] for axis in (0, 1)]
     out = functional.interpolate(batch, scale_factor=factors, mode=kernel, antialias=True)
-    picture = out[0].permute(1, 2, 0).numpy()
+    resized = out[0].permute(1, 2, 0).numpy()
     row, col = origin[0] - row, origin[1] - col
-    return picture[row : row + shape[0], col : col + shape[1]]
+    return resized[row : row + shape[0], col : col + shape[1]]
 
 
 def _span(size: int, scaled: int, first: int, count: int, support: int) -> tuple[int, int, int]:

@@ -107,7 +107,7 @@ def test_the_test_archive_may_lie_beside_the_others(ade: Path) -> None:
         ade20k.list_items(ade, "test")
 
 
-def test_missing_folder_picture_and_label_are_named(ade: Path) -> None:
+def test_missing_folder_image_and_label_are_named(ade: Path) -> None:
     (ade / "annotations" / "validation" / "ADE_val_00000002.png").unlink()
     with pytest.raises(DataError, match=r"ADE_val_00000002.jpg: its label .* is missing"):
         ade20k.list_items(ade, "val")
@@ -145,7 +145,7 @@ def without_void(ids: np.ndarray) -> np.ndarray:
     return ids.clip(1)
 
 
-def test_a_few_pictures_may_be_labelled_everywhere(ade: Path, tmp_path: Path) -> None:
+def test_a_few_images_may_be_labelled_everywhere(ade: Path, tmp_path: Path) -> None:
     rewrite(ade / "annotations", without_void)
     told = on(ade, tmp_path / "cache")
     build.make_train_loader(told, 0, 1, 0)

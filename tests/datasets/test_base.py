@@ -48,7 +48,7 @@ def test_alpha_is_dropped_and_colours_are_kept(tmp_path: Path) -> None:
     assert (read_image(path) == GRADIENT).all()
 
 
-def test_palette_picture_gives_colours(tmp_path: Path) -> None:
+def test_palette_image_gives_colours(tmp_path: Path) -> None:
     Image.fromarray(GRADIENT).quantize(256).save(tmp_path / "p.png")
     assert np.abs(read_image(tmp_path / "p.png").astype(int) - GRADIENT).mean() < 8
 

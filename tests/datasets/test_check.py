@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.class_folders import write_class_folders
 from tests.datasets.conftest import save
-from tests.pictures import write_class_folders
 from tools.check import main
 
 
@@ -141,7 +141,7 @@ def test_class_folders_are_counted_and_read(
     assert code == 2 and "--cv" in text and "no effect on class folders" in text
 
 
-def test_validation_pictures_without_labels_are_a_problem(
+def test_validation_images_without_labels_are_a_problem(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = write_class_folders(tmp_path / "set", size=8, train=1, val=0, classes=2)

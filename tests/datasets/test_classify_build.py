@@ -13,7 +13,7 @@ from assembly import classification_data as data
 from config import UserError
 from runtime.distributed import World
 from settings import Settings, read_settings
-from tests.pictures import write_class_folders
+from tests.class_folders import write_class_folders
 
 NAMES = ("n00000000", "n00000001", "n00000002")
 
@@ -31,14 +31,14 @@ def parsed(root: Path | str, *more: str) -> Settings:
     return read_settings([*argv, "--set", f"DATASET.IMAGENET_DIR={root}"])
 
 
-def test_classes_and_pictures_of_the_splits(root: Path) -> None:
+def test_classes_and_images_of_the_splits(root: Path) -> None:
     told = parsed(root)
     spec = data.class_spec(told)
     assert spec.class_names == NAMES
-    assert [len(data.pictures(told, spec, split)) for split in ("train", "val")] == [9, 6]
+    assert [len(data.images_of(told, spec, split)) for split in ("train", "val")] == [9, 6]
 
 
-def test_an_evaluation_needs_no_training_pictures(root: Path, tmp_path: Path) -> None:
+def test_an_evaluation_needs_no_training_images(root: Path, tmp_path: Path) -> None:
     (tmp_path / "val").symlink_to(root / "val")
     told = parsed(tmp_path, "--eval", "val")
     assert data.class_spec(told, NAMES).num_classes == 3
@@ -69,16 +69,16 @@ def test_missing_root_says_where_to_set_it(tmp_path: Path) -> None:
 def test_loaders_have_the_size_of_the_flags(root: Path) -> None:
     told = parsed(root, "--img_size", "48", "--bs_trn", "4", "--bs_val", "4")
     spec = data.class_spec(told)
-    loader, sampler = data.make_train_loader(told, data.pictures(told, spec, "train"), ALONE)
+    loader, sampler = data.make_train_loader(told, data.images_of(told, spec, "train"), ALONE)
     assert [batch.images.shape for batch in loader] == [(4, 3, 48, 48)] * 3
     assert len(sampler) == 12
-    scored = data.make_eval_loader(told, data.pictures(told, spec, "val"), ALONE)
+    scored = data.make_eval_loader(told, data.images_of(told, spec, "val"), ALONE)
     assert [len(batch.images) for batch in scored] == [4, 2]
 
 
-def test_augmented_pictures_are_written_for_looking_at(root: Path, tmp_path: Path) -> None:
+def test_augmented_images_are_written_for_looking_at(root: Path, tmp_path: Path) -> None:
     told = parsed(root, "--img_size", "40")
-    train = data.pictures(told, data.class_spec(told), "train")
+    train = data.images_of(told, data.class_spec(told), "train")
     assert data.dump_augmentations(told, train, tmp_path) == 9
     files = sorted(tmp_path.iterdir())
     assert files[4].name == "004_n00000001_n00000001_1.png"

@@ -18,7 +18,7 @@ from datasets.base import read_item_label
 from datasets.cityscapes import SPEC
 from datasets.samplers import TrainSampler
 from datasets.spec import AutoLabel
-from datasets.synthetic import AUTO_ROOT, write_synthetic
+from datasets.synthetic import AUTO_ROOT, ScenePlan, write_synthetic
 from datasets.uniform import EpochPlan
 from settings import Settings, read_settings
 
@@ -29,7 +29,7 @@ NUM_FINE = 40
 @pytest.fixture(scope="module")
 def extra_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("extra")
-    write_synthetic(root, size=(32, 64), train=NUM_FINE, val=2, test=1, coarse=6)
+    write_synthetic(root, ScenePlan(size=(32, 64), train=NUM_FINE, val=2, test=1, coarse=6))
     return root
 
 

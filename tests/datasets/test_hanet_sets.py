@@ -59,7 +59,7 @@ def test_gtav_reads_colours_and_ignores_all_others(gtav_root: Path) -> None:
     assert strange.any()
 
 
-def test_gtav_palette_pictures_count_by_their_colours(tmp_path: Path) -> None:
+def test_gtav_palette_images_count_by_their_colours(tmp_path: Path) -> None:
     picture = Image.fromarray(np.array([[9, 4], [4, 9]], np.uint8))
     palette = [0] * 768
     palette[3 * 4 : 3 * 4 + 3] = gtav.SPEC.palette[10]
@@ -176,13 +176,13 @@ def test_max_skip_without_frames_is_one_line(cities: Path, tmp_path: Path) -> No
         build.make_train_loader(told, 0, 1, 0)
 
 
-def test_scf_doubles_pictures_of_kitti(kitti_root: Path) -> None:
+def test_scf_doubles_images_of_kitti(kitti_root: Path) -> None:
     told = on("kitti", kitti_root, "--scf")
     spec, items = build.dataset_spec(told), sets.val_items(told)
     batch = next(iter(build.make_eval_loader(told, spec, 0, 1, items[:1])))
     assert batch.images.shape[2:] == batch.labels.shape[1:] == (32, 96)
     crop = build.train_transform(told, spec).transforms[0]
-    assert (crop.scale_min, crop.scale_max) == (1.0, 4.0)
+    assert (crop.scale.scale_min, crop.scale.scale_max) == (1.0, 4.0)
 
 
 @pytest.mark.parametrize("dataset", ["bdd100k", "gtav", "kitti"])

@@ -10,7 +10,7 @@ import pytest
 
 from config import UserError
 from datasets.imagenet import list_classes, list_split
-from tests.pictures import write_class_folders
+from tests.class_folders import write_class_folders
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_many_empty_folders_are_counted(root: Path) -> None:
     assert "n10000000, n10000001, n10000002 and 6 more hold no image" in text
 
 
-def test_validation_pictures_without_class_folders_have_no_labels(root: Path) -> None:
+def test_validation_images_without_class_folders_have_no_labels(root: Path) -> None:
     for path in sorted((root / "val").rglob("*.JPEG")):
         path.rename(root / "val" / path.name)
     for folder in CLASSES:

@@ -50,7 +50,7 @@ def test_labels_are_used_as_they_are(mapillary_root: Path) -> None:
         assert np.array_equal(read_label(item.label, spec), ids)
 
 
-def test_splits_have_their_pictures_and_test_no_labels(mapillary_root: Path) -> None:
+def test_splits_have_their_images_and_test_no_labels(mapillary_root: Path) -> None:
     counts = {split: len(mapillary.list_items(mapillary_root, split)) for split in mapillary.SPLITS}
     assert counts == {"train": 4, "val": 2, "test": 1}
     assert mapillary.list_items(mapillary_root, "test")[0].label is None

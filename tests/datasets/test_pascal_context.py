@@ -42,7 +42,7 @@ def test_only_255_is_ignored_with_60_classes() -> None:
     assert (lut[60:255] == -1).all()
 
 
-def test_splits_have_their_pictures_by_name(pascal_context_root: Path) -> None:
+def test_splits_have_their_images_by_name(pascal_context_root: Path) -> None:
     items = pascal_context.list_items(pascal_context_root, "val")
     assert [item.name for item in items] == ["2008_000030", "2008_000031"]
     around = pascal_context.list_items(pascal_context_root.parent, "train")

@@ -19,8 +19,8 @@ from assembly.sets import Sets
 from config import UserError
 from datasets import verify
 from datasets.base import DataError, read_image
+from datasets.completeness import check_whole
 from datasets.spec import Item
-from datasets.whole import check_whole
 from settings import Settings, read_settings
 from tests.datasets.conftest import save
 from tools.check import main as check

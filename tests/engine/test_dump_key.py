@@ -18,9 +18,9 @@ from assembly.dump_key import evaluation_key, image_stamps
 from config import ModelConfig
 from datasets.spec import DatasetSpec, Item
 from reports.autolabel import AutoLabelSink
-from reports.compose import DumpSink
 from reports.hanet_dump import FourFoldersSink
-from reports.journal_sink import JournalSink
+from reports.image_dump import DumpSink
+from reports.sinks import DumpIdentity, ResumableSink
 from reports.submission import SubmissionSink
 from settings import Settings, catalogue, read_settings
 from settings.catalogue import with_values
@@ -28,11 +28,11 @@ from settings.declare import Declaration, Group
 from tests.reports.cases import SPEC, alone, make_items, make_result
 
 NAMES = ["a", "b", "c"]
-Open = Callable[[Path, list[Item], DatasetSpec, str], JournalSink]
+Open = Callable[[Path, list[Item], DatasetSpec, str], ResumableSink]
 
 
 def pictures(out: Path, items: list[Item], spec: DatasetSpec, key: str, **kind: Any) -> DumpSink:
-    return DumpSink(out, spec, key=key, images=image_stamps(items), **kind)
+    return DumpSink(out, spec, DumpIdentity(key=key, images=image_stamps(items)), **kind)
 
 
 def gates(out: Path, items: list[Item], spec: DatasetSpec, key: str) -> DumpSink:
@@ -44,15 +44,15 @@ def assets(out: Path, items: list[Item], spec: DatasetSpec, key: str) -> DumpSin
 
 
 def submission(out: Path, items: list[Item], spec: DatasetSpec, key: str) -> SubmissionSink:
-    return SubmissionSink(out, spec, items, key=key, images=image_stamps(items))
+    return SubmissionSink(out, spec, items, DumpIdentity(key=key, images=image_stamps(items)))
 
 
 def auto(out: Path, items: list[Item], spec: DatasetSpec, key: str) -> AutoLabelSink:
-    return AutoLabelSink(out, spec, items, key=key, images=image_stamps(items))
+    return AutoLabelSink(out, spec, items, DumpIdentity(key=key, images=image_stamps(items)))
 
 
 def four(out: Path, items: list[Item], spec: DatasetSpec, key: str) -> FourFoldersSink:
-    return FourFoldersSink(out, spec, items, key=key, images=image_stamps(items))
+    return FourFoldersSink(out, spec, items, DumpIdentity(key=key, images=image_stamps(items)))
 
 
 def arguments(*flags: str) -> Settings:

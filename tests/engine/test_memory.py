@@ -8,7 +8,7 @@ import torch
 
 from assembly.memory import check_memory, host_memory
 from config import UserError
-from datasets.classify import PictureSampler
+from datasets.classify import ImageSampler
 from datasets.samplers import TrainSampler
 from tests.settings.test_classification import ARGV as CLASSIFY
 from tests.settings.test_classification import resolved
@@ -47,11 +47,11 @@ def train_sampler(count: int, batch: int, world: int) -> TrainSampler:
 def test_a_batch_may_be_larger_than_a_small_set_but_not_absurdly() -> None:
     assert len(train_sampler(6, 8, 1)) == 8
     assert len(train_sampler(1, 16, 2)) == 16
-    assert len(PictureSampler(6, 0, 0, 1, 8)) == 8
+    assert len(ImageSampler(6, 0, 0, 1, 8)) == 8
     for batch, world in ((65536, 1), (1000, 8)):
         words = f"--bs_trn {batch} x {world} processes: .* each of the 6 images"
         with pytest.raises(ValueError, match=words) as error:
             train_sampler(6, batch, world)
         assert f"--bs_trn {384 // world} or less" in str(error.value)
         with pytest.raises(ValueError, match=words):
-            PictureSampler(6, 0, 0, world, batch)
+            ImageSampler(6, 0, 0, world, batch)

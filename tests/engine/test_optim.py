@@ -19,7 +19,7 @@ from engine.optim import (
     weight_average,
 )
 from loss.cross_entropy import CrossEntropy
-from loss.objective import Objective
+from loss.objective import LossWeights, Objective
 from network.build import build_net
 from tests.network.test_hrvit import tiny
 from tests.network.tiny import NUM_CLASSES, picture
@@ -129,7 +129,10 @@ def test_without_auxiliary_loss_everything_that_trains_has_a_gradient():
     names = list(net.state_dict())
     freeze_auxiliary(net)
     objective = Objective(
-        CrossEntropy(255), num_classes=NUM_CLASSES, ignore_label=255, ocr_alpha=0.0
+        CrossEntropy(255),
+        num_classes=NUM_CLASSES,
+        ignore_label=255,
+        weights=LossWeights(ocr_alpha=0.0),
     )
     labels = torch.zeros(2, 40, 52, dtype=torch.int64)
     objective(net(picture(40, 52, batch=2)), labels).total.backward()

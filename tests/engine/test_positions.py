@@ -19,6 +19,7 @@ from datasets import folder
 from datasets.base import SegmentationDataset
 from datasets.loader import Batch, make_loader
 from datasets.spec import Item
+from engine.compute import Compute
 from engine.evaluate import evaluate
 from engine.predict import Beside, Infer, flip, multi_scale, slide, whole
 from engine.windows_hanet import hanet_pooling, hanet_sliding
@@ -99,6 +100,6 @@ def test_inference_over_a_folder(root: Path, name: str) -> None:
     items = [item for item in folder.list_items(root) if "labels" not in item.name]
     dataset = SegmentationDataset(items, SPEC)
     loader: list[Batch] = list(make_loader(dataset, range(len(items)), 1, 0))
-    summary = evaluate(procedures(net)[name], loader, SPEC, torch.device("cpu"), metrics=True)
+    summary = evaluate(procedures(net)[name], loader, SPEC, Compute(device=torch.device("cpu")))
     assert summary.num_images == len(SIZES)
     assert len(net.seen) >= len(SIZES) and max(net.seen) < 6

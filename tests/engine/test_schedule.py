@@ -9,7 +9,7 @@ import pytest
 import torch
 from timm.scheduler import CosineLRScheduler
 
-from engine.schedule import cosine, make_schedule, poly_iter, step_down, with_warmup
+from engine.schedule import Restart, Stair, cosine, make_schedule, poly_iter, step_down, with_warmup
 
 
 def test_poly_falls_from_one_to_zero_and_stays_there():
@@ -23,7 +23,7 @@ def test_poly2_doubles_the_exponent_from_its_step_on():
 
 
 def test_scaled_poly_restarts_at_the_end_of_the_relaxation():
-    factor = make_schedule("scl-poly", 0.1, 10, rescale=0.5, repoly=2.0, rlx_off_epoch=6)
+    factor = make_schedule("scl-poly", 0.1, 10, restart=Restart(epoch=6, rescale=0.5, power=2.0))
     assert [factor(e) for e in (0, 5, 6, 8, 10)] == pytest.approx([1, 0.5, 0.5, 0.125, 0])
 
 
@@ -39,7 +39,7 @@ def test_order_of_calls_does_not_matter():
         ({"name": "cosine"}, "cosine is unknown; there are poly, poly2, scl-poly, step"),
         ({"name": "step"}, "step needs --lr_step N"),
         ({"name": "scl-poly"}, "scl-poly needs --rlx_off_epoch within 0..10, got -1"),
-        ({"name": "scl-poly", "rlx_off_epoch": 10}, "within 0..10, got 10"),
+        ({"name": "scl-poly", "restart": Restart(epoch=10)}, "within 0..10, got 10"),
         ({"name": "poly", "max_epoch": 0}, "positive"),
         ({"name": "poly", "lr": 0.0}, "positive"),
     ],
@@ -70,7 +70,7 @@ def test_poly_ends_at_the_smallest_rate():
 def test_steps_go_down_a_stair_by_epoch_and_by_iteration():
     factor = step_down(126_000)
     assert [factor(i) for i in (0, 125_999, 126_000, 252_000)] == pytest.approx([1, 1, 0.1, 0.01])
-    by_epoch = make_schedule("step", 0.1, 10, lr_step=4, lr_gamma=0.5)
+    by_epoch = make_schedule("step", 0.1, 10, stair=Stair(step=4, gamma=0.5))
     assert [by_epoch(e) for e in (0, 3, 4, 8)] == [1, 1, 0.5, 0.25]
     warm = with_warmup(factor, 10, 0.5)
     assert [warm(i) for i in (0, 5, 10)] == [0.5, 0.75, 1]

@@ -17,7 +17,7 @@ from loss.boundary import (
     weighted_cross_entropy,
 )
 from loss.cross_entropy import IGNORED, CrossEntropy
-from loss.objective import Objective
+from loss.objective import BoundarySupervision, Objective
 from network.outputs import DIRECTION, MASK, PRED
 from transforms.boundary import ANGLE, DEPTH, boundary_maps
 
@@ -56,7 +56,12 @@ def batch(near_boundary: bool = True) -> tuple[dict[str, torch.Tensor], torch.Te
 
 def objective(official: bool = False) -> Objective:
     loss = BoundaryLoss(VOID, official=official)
-    return Objective(CrossEntropy(VOID), num_classes=3, ignore_label=VOID, boundary=loss)
+    return Objective(
+        CrossEntropy(VOID),
+        num_classes=3,
+        ignore_label=VOID,
+        boundary=BoundarySupervision(loss=loss),
+    )
 
 
 def test_void_teaches_nothing_unless_asked_for() -> None:

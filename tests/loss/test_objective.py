@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from assembly.objective import build_objective, build_val_loss
 from config import UserError
 from loss.cross_entropy import CrossEntropy, ImageWeightedCrossEntropy
-from loss.objective import Objective
+from loss.objective import AuxRules, LossWeights, Objective
 from loss.relaxed import RelaxedCrossEntropy
 from loss.rmi import RMILoss
 from network.outputs import AUX, PRED, attn_key, pred_key
@@ -37,7 +37,7 @@ def make(criterion=None, **options):
 
 def test_two_scale_total_is_the_published_sum():
     outputs, labels = two_scale_outputs()
-    got = make(supervised_mscale_wt=0.05)(outputs, labels)
+    got = make(weights=LossWeights(supervised_mscale_wt=0.05))(outputs, labels)
     criterion = RMILoss(5)
     up = F.interpolate(outputs[pred_key(0.5)], (24, 32), mode="bilinear", align_corners=False)
     want = (
@@ -55,16 +55,16 @@ def test_aux_gets_rmi_only_on_request():
     outputs, labels = two_scale_outputs()
     criterion = RMILoss(5)
     for wanted in (False, True):
-        terms = make(ocr_aux_rmi=wanted)(outputs, labels).terms
+        terms = make(aux=AuxRules(rmi=wanted))(outputs, labels).terms
         assert terms["aux"] == criterion(outputs[AUX], labels, do_rmi=wanted)
 
 
 def test_every_supervised_output_receives_gradient_and_the_others_none():
     outputs, labels = two_scale_outputs()
-    make(supervised_mscale_wt=0.05)(outputs, labels).total.backward()
+    make(weights=LossWeights(supervised_mscale_wt=0.05))(outputs, labels).total.backward()
     assert all(outputs[k].grad.any() for k in (PRED, AUX, pred_key(0.5), pred_key(1.0)))
     outputs, labels = two_scale_outputs()
-    make(ocr_alpha=0.0)(outputs, labels).total.backward()
+    make(weights=LossWeights(ocr_alpha=0.0))(outputs, labels).total.backward()
     assert [k for k, v in outputs.items() if v.grad is not None] == [PRED]
 
 
@@ -73,7 +73,7 @@ def test_every_supervised_output_receives_gradient_and_the_others_none():
 )
 def test_every_criterion_serves_single_and_multi_scale_networks(criterion):
     outputs, labels = two_scale_outputs()
-    full = make(criterion, supervised_mscale_wt=0.05)(outputs, labels)
+    full = make(criterion, weights=LossWeights(supervised_mscale_wt=0.05))(outputs, labels)
     single = make(criterion)({PRED: outputs[PRED]}, labels)
     assert full.total.isfinite() and single.total.isfinite()
     assert {"main", "aux", "scale_05x", "scale_10x"} <= set(full.terms)
@@ -83,7 +83,9 @@ def test_every_criterion_serves_single_and_multi_scale_networks(criterion):
 def test_supervised_weight_without_single_scales_is_an_error():
     outputs, labels = two_scale_outputs()
     with pytest.raises(ValueError, match="--supervised_mscale_loss_wt"):
-        make(supervised_mscale_wt=0.05)({PRED: outputs[PRED], AUX: outputs[AUX]}, labels)
+        make(weights=LossWeights(supervised_mscale_wt=0.05))(
+            {PRED: outputs[PRED], AUX: outputs[AUX]}, labels
+        )
 
 
 def test_other_class_count_is_an_error():
@@ -127,8 +129,9 @@ def test_flags_reach_the_objective_and_the_criterion():
         },
     )
     objective = build_objective(told, SPEC)
-    assert (objective.ocr_alpha, objective.supervised_mscale_wt) == (0.7, 0.05)
-    assert objective.ocr_aux_rmi
+    weights = objective.weights
+    assert (weights.ocr_alpha, weights.supervised_mscale_wt) == (0.7, 0.05)
+    assert objective.aux.rmi
     assert (objective.criterion.strict, objective.criterion.bound) == ((2,), 3.0)
     objective.set_epoch(2)
     assert objective.criterion.relaxing
@@ -170,7 +173,7 @@ def test_mmseg_flags_reach_the_cross_entropy() -> None:
     criterion = objective.criterion
     assert (criterion.average, criterion.class_weights.tolist()) == ("all", [1, 2, 0.5])
     assert (criterion.ohem.threshold, criterion.ohem.min_kept) == (0.7, 50)
-    assert objective.ocr_alpha == 0.3
+    assert objective.weights.ocr_alpha == 0.3
     logits = torch.zeros(1, 3, 2, 2)
     logits[:, 1] = 1.0
     terms = objective({"pred": logits}, torch.tensor([[[1, 0], [255, 1]]])).terms

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from loss.objective import Objective
+from loss.objective import AuxRules, LossWeights, Objective
 from loss.rmi import RMILoss
 from network.build import build_net
 from network.convert import load_official
@@ -74,9 +74,11 @@ def objective_of(case: Record, num_classes: int) -> Objective:
         RMILoss(num_classes),
         num_classes=num_classes,
         ignore_label=IGNORE,
-        ocr_alpha=case.get("ocr_alpha", 0.4),
-        ocr_aux_rmi=case.get("ocr_aux_loss_rmi", False),
-        supervised_mscale_wt=case.get("supervised_mscale_loss_wt", 0),
+        weights=LossWeights(
+            ocr_alpha=case.get("ocr_alpha", 0.4),
+            supervised_mscale_wt=case.get("supervised_mscale_loss_wt", 0),
+        ),
+        aux=AuxRules(rmi=case.get("ocr_aux_loss_rmi", False)),
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from engine.optim import make_optimizer
-from engine.schedule import make_schedule
+from engine.schedule import Restart, make_schedule
 from tests.parity.core import Check, Row, compare
 from tests.parity.fixture import Fixture, Record, first_case
 
@@ -21,7 +21,12 @@ def check_training(fixture: Fixture) -> list[Row]:
     for number, case in enumerate(fixture.header.get("schedules", [])):
         options = dict(case["args"].plain())
         name = options.pop("lr_schedule")
-        factor = make_schedule(name, rlx_off_epoch=case.get("rlx_off_epoch", -1), **options)
+        restart = Restart(
+            epoch=case.get("rlx_off_epoch", -1),
+            rescale=options.pop("rescale"),
+            power=options.pop("repoly"),
+        )
+        factor = make_schedule(name, restart=restart, **options)
         want = case["lr"].plain()
         got = [options["lr"] * factor(int(epoch)) for epoch in want]
         rows.append(compare(f"{fixture.name}/{name} {number}", got, list(want.values()), EXACT))

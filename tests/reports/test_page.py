@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reports.compose import DumpSink
-from reports.journal import ImageRow
+from reports.image_dump import DumpSink
 from reports.page import write_page
 from reports.results import make_results
+from reports.stored_images import ImageRow
 from tests.reports.cases import SPEC, alone, make_result, make_summary
 from tests.reports.chrome import Chrome
 

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, SequentialSampler
 
 from config import UserError
 from datasets.base import DataError
-from datasets.loader import start_loader, stop_workers
+from datasets.loader import stop_workers, worker_loader
 from runtime.checkpoint import SaveError, save
 from runtime.outcome import FAILED, INTERRUPTED, WRONG, Interrupted, Outcome, run
 from runtime.precision import resolve_precision
@@ -77,7 +77,7 @@ def loaded(kind: str) -> Callable[[], None]:
     """Reads the one entry in a loader process."""
 
     def read() -> None:
-        loader = start_loader(Broken(kind), SequentialSampler([0]), 1, 1, list)
+        loader = worker_loader(Broken(kind), SequentialSampler([0]), 1, 1, list)
         try:
             list(loader)
         finally:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.transforms.pictures import IGNORE, noise, ramp
+from tests.transforms.drawings import IGNORE, noise, ramp
 from transforms.resample import Window, resample_image, resample_label, resample_rows, whole
 from transforms.sample import PAD_ROW, row_positions
 
@@ -40,7 +40,7 @@ def test_any_window_is_within_two_grey_levels_of_pillows_whole_resize(scaled, ke
         assert np.mean(difference > 1) < 1e-3
 
 
-def test_a_window_of_a_large_picture_reads_only_the_pixels_it_sees():
+def test_a_window_of_a_large_image_reads_only_the_pixels_it_sees():
     image = smooth(400, 600)
     window = Window(scaled=(680, 1020), top=600, left=900, height=60, width=80)
     want = resample_image(image, window)
@@ -60,7 +60,7 @@ def test_labels_take_the_pixel_that_pillow_takes(scaled):
 
 
 @pytest.mark.parametrize("engine", ["fast", "pillow"])
-def test_padding_is_black_and_ignored_and_touches_no_picture_pixel(engine):
+def test_padding_is_black_and_ignored_and_touches_no_image_pixel(engine):
     sample = ramp()
     window = Window(scaled=(60, 90), top=-7, left=-5, height=80, width=100)
     image = resample_image(sample.image, window, engine=engine)
@@ -72,13 +72,13 @@ def test_padding_is_black_and_ignored_and_touches_no_picture_pixel(engine):
     assert (label[inside] == 1).all() and (label[~inside] == IGNORE).all()
 
 
-def test_a_window_beside_the_picture_is_all_padding():
+def test_a_window_beside_the_image_is_all_padding():
     window = Window(scaled=(60, 90), top=60, left=0, height=8, width=9)
     assert not resample_image(ramp().image, window).any()
     assert (resample_label(ramp().label, window, IGNORE) == IGNORE).all()
 
 
-def test_read_only_and_mirrored_pictures_are_taken():
+def test_read_only_and_mirrored_images_are_taken():
     image = smooth()[:, ::-1]
     image.flags.writeable = False
     window = whole(50, 75)

@@ -15,14 +15,15 @@ from config import UserError
 from datasets.base import SegmentationDataset
 from datasets.loader import make_loader
 from datasets.samplers import EvalSampler
-from engine.evaluate import EvalSummary, evaluate
-from engine.result import Result
+from engine.compute import UNWATCHED, Compute, Watch
+from engine.evaluate import EvalRules, EvalSummary, evaluate
+from metrics.result import ImageResult
 from reports.autolabel import AutoLabelSink
-from reports.compose import DumpSink
+from reports.image_dump import DumpSink
 from reports.worst import WorstSink
 from tests.reports.cases import SPEC, make_items, make_result
 
-CPU = torch.device("cpu")
+CPU = Compute(device=torch.device("cpu"))
 NAMES = ["a", "b", "c"]
 
 
@@ -30,12 +31,13 @@ def scores(images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
     return {"pred": torch.zeros(len(images), 4, *images.shape[-2:])}
 
 
-def run(folder: Path, infer, sinks=(), skip: bool = True, **options: object) -> EvalSummary:  # noqa: ANN001
+def run(folder: Path, infer, sinks=(), skip: bool = True, watch: Watch = UNWATCHED) -> EvalSummary:  # noqa: ANN001
     items = make_items(folder, NAMES)
     loader = make_loader(
         SegmentationDataset(items, SPEC), EvalSampler(3, 0, 1), 1, 0, report_unreadable=True
     )
-    return evaluate(infer, loader, SPEC, CPU, sinks=sinks, skip_refused=skip, **options)
+    rules = EvalRules(skip_refused=skip)
+    return evaluate(infer, loader, SPEC, CPU, sinks=sinks, rules=rules, watch=watch)
 
 
 @pytest.mark.parametrize(
@@ -88,8 +90,8 @@ def test_an_image_whose_files_cannot_be_written_costs_a_line(tmp_path: Path) -> 
     out = tmp_path / "out"
     (out / "b_prediction.png").mkdir(parents=True)  # stands in the way
     sink, lines = DumpSink(out, SPEC), []
-    summary = run(tmp_path / "in", scores, [sink], log=lines.append)
-    assert sorted(sink.journal.rows) == ["a", "c"]
+    summary = run(tmp_path / "in", scores, [sink], watch=Watch(log=lines.append))
+    assert sorted(sink.stored.rows) == ["a", "c"]
     assert lines == [f"not written: {line}" for line in summary.unreadable]
     assert len(lines) == 1 and "b: " in lines[0] and "directory" in lines[0]
 
@@ -109,7 +111,7 @@ def test_a_full_disk_ends_the_run(tmp_path: Path) -> None:
     class Full(DumpSink):
         """Writes to a disk that is full."""
 
-        def add(self, result: Result) -> None:
+        def add(self, result: ImageResult) -> None:
             raise OSError(errno.ENOSPC, "No space left on device", "x.png")
 
     with pytest.raises(OSError, match="No space left"):
@@ -120,7 +122,7 @@ def test_names_that_lead_out_of_the_folder_cost_a_line(tmp_path: Path) -> None:
     class Renamed(DumpSink):
         """Gets names that no folder gives."""
 
-        def add(self, result: Result) -> None:
+        def add(self, result: ImageResult) -> None:
             result.name = f"../{result.name}" if result.name == "b" else result.name
             super().add(result)
 

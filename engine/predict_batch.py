@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
 
 from datasets.loader import Batch
+from engine.compute import Compute
 from engine.predict import Infer, Inputs, scores_of
 from runtime.errors import UserError
 from runtime.memory import available, is_out_of_memory, size_text
@@ -18,8 +18,7 @@ from runtime.memory import available, is_out_of_memory, size_text
 def predict_batch(
     infer: Infer,
     batch: Batch,
-    device: torch.device,
-    autocast: Callable[[], AbstractContextManager[object]],
+    compute: Compute,
     count: Callable[[dict[str, Tensor]], None],
 ) -> list[tuple[str, str]]:
     """Hand the outputs of `infer` to `count`; nothing for a batch without images.
@@ -29,9 +28,10 @@ def predict_batch(
     """
     if not batch.names:
         return []
+    device = compute.device
     try:
         _check_memory(batch, device)
-        outputs = _outputs(infer, batch, device, autocast)
+        outputs = _outputs(infer, batch, compute)
         count(outputs)
         return []
     except _Refused as error:
@@ -53,15 +53,10 @@ class _Refused(Exception):
     """The network or the procedure does not take the images; the message says why."""
 
 
-def _outputs(
-    infer: Infer,
-    batch: Batch,
-    device: torch.device,
-    autocast: Callable[[], AbstractContextManager[object]],
-) -> dict[str, Tensor]:
+def _outputs(infer: Infer, batch: Batch, compute: Compute) -> dict[str, Tensor]:
     try:
-        with autocast():
-            return scores_of(infer, _inputs(batch, device))
+        with compute.autocast():
+            return scores_of(infer, _inputs(batch, compute.device))
     except UserError as error:
         raise _Refused(str(error)) from error
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from runtime.files import write_atomic
 
-Images = Mapping[str, tuple[int, str]]  # name -> position in the data set, stamp of its files
+ImageStamps = Mapping[str, tuple[int, str]]  # name -> position in the data set, stamp of its files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ def score_image(confusion: npt.NDArray[np.int64] | None, num_mistakes: int = 3) 
     }
 
 
-class Journal:
+class StoredImages:
     """Rows of the images stored under `directory`, by name.
 
     With an empty key nothing is ever continued: every evaluation starts anew. With `images` the
@@ -71,7 +71,7 @@ class Journal:
     """
 
     def __init__(
-        self, directory: Path, title: str, key: str, rank: int, images: Images | None = None
+        self, directory: Path, title: str, key: str, rank: int, images: ImageStamps | None = None
     ) -> None:
         self.directory, self.title, self.key, self.images = directory, title, key, images
         self.rows: dict[str, ImageRow] = {}
@@ -116,14 +116,14 @@ class Journal:
     def add(self, row: ImageRow) -> None:
         """Note a stored image; on disk when this returns."""
         if not self._opened:
-            self._start()
+            self._rewrite()
         if self.images is not None:
             row = dataclasses.replace(row, stamp=self.images[row.name][1])
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(dataclasses.asdict(row)) + "\n")
         self.rows[row.name] = row
 
-    def _start(self) -> None:
+    def _rewrite(self) -> None:
         """Rewrite the own file, which may end in a torn line or belong to something else."""
         kept = [json.dumps(dataclasses.asdict(row)) for row in self._own.values()]
         write_atomic(self.path, "\n".join([self._header(), *kept, ""]).encode())

@@ -20,7 +20,7 @@ def make_resizer(box: Box, size_divisor: int = 1) -> Callable[[Tensor, float], T
     fit = FitImage(box, size_divisor)
 
     def views(originals: Tensor, ratio: float) -> Tensor:
-        resized = [fit.resized(picture, ratio) for picture in originals.numpy()]
-        return torch.stack([torch.from_numpy(picture) for picture in resized])
+        resized = [fit.resized(image, ratio) for image in originals.numpy()]
+        return torch.stack([torch.from_numpy(image) for image in resized])
 
     return views

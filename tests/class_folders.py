@@ -38,7 +38,7 @@ def write_class_folders(
     return root
 
 
-def break_picture(path: Path) -> Path:
+def break_image(path: Path) -> Path:
     """Cut a file off in the middle, as a broken download is."""
     path.write_bytes(path.read_bytes()[:200])
     return path

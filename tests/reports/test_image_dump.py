@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reports.compose import DumpSink
+from reports.image_dump import DumpSink
+from reports.sinks import DumpIdentity
 from tests.full_disk import REASON, full_after
 from tests.reports.cases import SPEC, alone, make_result, read
 
@@ -91,47 +92,49 @@ def test_rows_carry_the_scores_and_the_largest_mistakes_of_the_image(tmp_path: P
 
 
 def test_an_interrupted_dump_continues_with_the_same_key_only(tmp_path: Path) -> None:
-    sink = DumpSink(tmp_path, SPEC, key="one")
+    sink = DumpSink(tmp_path, SPEC, DumpIdentity(key="one"))
     sink.add(make_result("a", 0))
     sink.add(make_result("b", 1))
-    with sink.journal.path.open("a") as file:
+    with sink.stored.path.open("a") as file:
         file.write('{"name": "torn')
-    again = DumpSink(tmp_path, SPEC, key="one")
+    again = DumpSink(tmp_path, SPEC, DumpIdentity(key="one"))
     assert again.done("a") and again.done("b") and not again.done("torn")
     again.add(make_result("c", 2))
     again.close(0, 1, alone)
     assert [row.name for row in again.rows] == ["a", "b", "c"]
-    assert not DumpSink(tmp_path, SPEC, key="two").done("a")
-    assert not DumpSink(tmp_path, SPEC, key="one", assets=True).done("a")
+    assert not DumpSink(tmp_path, SPEC, DumpIdentity(key="two")).done("a")
+    assert not DumpSink(tmp_path, SPEC, DumpIdentity(key="one"), assets=True).done("a")
     assert not DumpSink(tmp_path, SPEC).done("a")
 
 
 def test_an_image_whose_file_is_gone_is_dumped_again(tmp_path: Path) -> None:
-    DumpSink(tmp_path, SPEC, key="k").add(make_result("a"))
+    DumpSink(tmp_path, SPEC, DumpIdentity(key="k")).add(make_result("a"))
     (tmp_path / "a_gt.png").unlink()
-    assert not DumpSink(tmp_path, SPEC, key="k").done("a")
+    assert not DumpSink(tmp_path, SPEC, DumpIdentity(key="k")).done("a")
 
 
-def test_a_damaged_journal_line_is_not_trusted(tmp_path: Path) -> None:
-    sink = DumpSink(tmp_path, SPEC, key="k")
+def test_a_damaged_line_of_the_list_is_not_trusted(tmp_path: Path) -> None:
+    sink = DumpSink(tmp_path, SPEC, DumpIdentity(key="k"))
     sink.add(make_result("a"))
-    lines = sink.journal.path.read_text().splitlines()
+    lines = sink.stored.path.read_text().splitlines()
     lines += ["{broken}", lines[1].replace('"a"', '"b"'), ""]
-    sink.journal.path.write_text("\n".join(lines))
-    again = DumpSink(tmp_path, SPEC, key="k")
+    sink.stored.path.write_text("\n".join(lines))
+    again = DumpSink(tmp_path, SPEC, DumpIdentity(key="k"))
     assert again.done("a") and not again.done("b")
 
 
 def test_ranks_continue_each_others_work_and_share_their_rows(tmp_path: Path) -> None:
     for rank in (0, 1):
-        DumpSink(tmp_path, SPEC, key="k", rank=rank).add(make_result(f"n{rank}", rank))
-    alone_now = DumpSink(tmp_path, SPEC, key="k")
+        DumpSink(tmp_path, SPEC, DumpIdentity(key="k", rank=rank)).add(
+            make_result(f"n{rank}", rank)
+        )
+    alone_now = DumpSink(tmp_path, SPEC, DumpIdentity(key="k"))
     assert alone_now.done("n0") and alone_now.done("n1")
-    first = DumpSink(tmp_path / "new", SPEC, rank=0)
-    other = DumpSink(tmp_path / "new", SPEC, rank=1)
+    first = DumpSink(tmp_path / "new", SPEC, DumpIdentity(rank=0))
+    other = DumpSink(tmp_path / "new", SPEC, DumpIdentity(rank=1))
     first.add(make_result("n0", 0))
     other.add(make_result("n1", 1))
-    first.close(0, 2, lambda rows: [rows, other.journal.rows])
+    first.close(0, 2, lambda rows: [rows, other.stored.rows])
     assert [row.name for row in first.rows] == ["n0", "n1"]
 
 
@@ -154,9 +157,9 @@ def test_names_can_not_leave_the_directory(tmp_path: Path, name: str, stored: st
         sink.add(make_result("../x"))
 
 
-def test_the_journal_is_plain_json_lines(tmp_path: Path) -> None:
-    sink = DumpSink(tmp_path, SPEC, key="k")
+def test_the_list_of_stored_images_is_plain_json_lines(tmp_path: Path) -> None:
+    sink = DumpSink(tmp_path, SPEC, DumpIdentity(key="k"))
     sink.add(make_result("x"))
-    header, row = (json.loads(line) for line in sink.journal.path.read_text().splitlines())
+    header, row = (json.loads(line) for line in sink.stored.path.read_text().splitlines())
     content: dict[str, Any] = row
     assert "k" in header["key"] and content["files"]["gt"] == "x_gt.png"

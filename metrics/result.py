@@ -1,24 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What evaluation hands on for every image, and what it expects of those who take it."""
+"""What evaluation hands on for every image, and what it expects of those who take it.
+
+Processes that write files for a sink import this module, so that it must not load torch.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from metrics.confusion import Scores
 from runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from metrics.confusion import Scores
 
 Gather = Callable[[Any], list[Any]]
 
 
 @dataclass(kw_only=True)
-class Result:
+class ImageResult:
     """One evaluated image; arrays are on the host and belong to the receiver.
 
     `image` is there when a sink needs "image", `prob` (largest softmax value of the mean
@@ -93,7 +98,7 @@ class Sink(Protocol):
 
     @property
     def needs(self) -> frozenset[str]:
-        """Which costly parts of a Result are read: of {"image", "prob", "assets", "gates"}."""
+        """Which costly parts of a result are read: of {"image", "prob", "assets", "gates"}."""
 
     def wants(self, index: int) -> bool:
         """Whether the image at this position of the data set is to be added at all."""
@@ -101,7 +106,7 @@ class Sink(Protocol):
     def done(self, name: str) -> bool:
         """Whether an earlier, interrupted evaluation already stored this image."""
 
-    def add(self, result: Result) -> None:
+    def add(self, result: ImageResult) -> None:
         """Store one image; OSError, UnicodeError, MemoryError or OutsideError where it cannot."""
 
     def close(

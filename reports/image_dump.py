@@ -9,29 +9,28 @@ block. Sub-folders of names are kept, so that images of equal name do not overwr
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from datasets.spec import Color, DatasetSpec
-from reports.files import encode_png, grey
+from metrics.result import ImageResult
+from reports.files import colored, encode_map, encode_png, grey
 from reports.height_gates import CLASS_BLOCK, block_of, gate_facts, gate_picture
-from reports.journal import ImageRow, Images, score_image
-from reports.journal_sink import JournalSink
+from reports.sinks import NEW_DUMP, DumpIdentity, ResumableSink
+from reports.stored_images import ImageRow, score_image
 from runtime.files import write_atomic
 from runtime.names import printable
-
-if TYPE_CHECKING:
-    from engine.result import Result
 
 BLEND = 0.4  # weight of the class colours in the composited image
 COMPOSITE = "composited"
 
 
-class DumpSink(JournalSink):
+class DumpSink(ResumableSink):
     """Writes the pictures of every `every`-th image of the data set under `out_dir`.
 
     `assets` adds confidence, error, attention and per-scale maps, `gates` the height gates of
@@ -42,17 +41,16 @@ class DumpSink(JournalSink):
         self,
         out_dir: Path,
         spec: DatasetSpec,
+        identity: DumpIdentity = NEW_DUMP,
         *,
         every: int = 1,
         assets: bool = False,
         gates: bool = False,
-        key: str = "",
-        rank: int = 0,
-        images: Images | None = None,
     ) -> None:
         assert every >= 1
-        whole_key = f"{key} {assets=} {gates=}" if key else ""  # a dump without maps does not count
-        super().__init__(out_dir, spec, "dump", whole_key, rank, images=images)
+        if identity.key:  # a dump without maps does not count
+            identity = replace(identity, key=f"{identity.key} {assets=} {gates=}")
+        super().__init__(out_dir, spec, "dump", identity)
         self.every, self.assets, self.gates = every, assets, gates
 
     @property
@@ -63,7 +61,7 @@ class DumpSink(JournalSink):
     def wants(self, index: int) -> bool:
         return index % self.every == 0
 
-    def add(self, result: Result) -> None:
+    def add(self, result: ImageResult) -> None:
         """Write the pictures of one image, then note it as stored."""
         files: dict[str, str] = {}
         for kind, content in self._pictures(result).items():
@@ -76,9 +74,9 @@ class DumpSink(JournalSink):
         row = ImageRow(
             name=result.name, index=result.index, size=size, files=files, facts=facts, **scores
         )
-        self.journal.add(row)
+        self.stored.add(row)
 
-    def _pictures(self, result: Result) -> dict[str, bytes]:
+    def _pictures(self, result: ImageResult) -> dict[str, bytes]:
         """Kind -> PNG, in the order of the page."""
         assert result.image is not None
         palette = self.spec.flat_palette()
@@ -101,7 +99,7 @@ class DumpSink(JournalSink):
         """Names and colours."""
         return list(zip(self.spec.class_names, self.spec.palette, strict=True))
 
-    def _maps(self, result: Result, palette: list[int]) -> dict[str, bytes]:
+    def _maps(self, result: ImageResult, palette: list[int]) -> dict[str, bytes]:
         """Confidence, errors, attention and single scales."""
         pictures = {}
         if result.prob is not None:
@@ -110,17 +108,19 @@ class DumpSink(JournalSink):
             errors = error_mask(result.pred, result.label, self.spec.num_classes)
             pictures["err_mask"] = encode_png(grey(errors))
         for kind, values in sorted(result.assets.items()):
-            is_ids = values.dtype == np.uint8
-            pictures[kind] = encode_png(values, palette) if is_ids else encode_png(grey(values))
+            pictures[kind] = encode_map(values, palette)
         return pictures
 
 
 def composite(
-    image: npt.NDArray[np.uint8], pred: npt.NDArray[np.uint8], palette: list[int]
+    image: npt.NDArray[np.uint8],
+    pred: npt.NDArray[np.uint8],
+    palette: list[int],
+    share: float = BLEND,
 ) -> npt.NDArray[Any]:
-    """The image (H, W, 3) under the colours of the prediction (H, W)."""
-    colors = np.asarray(palette, np.uint8).reshape(256, 3)[pred]
-    return np.asarray(Image.blend(Image.fromarray(image), Image.fromarray(colors), BLEND))
+    """The image (H, W, 3) under the colours of the prediction (H, W), of which it has `share`."""
+    colors = Image.fromarray(colored(pred, palette))
+    return np.asarray(Image.blend(Image.fromarray(image), colors, share))
 
 
 def error_mask(

@@ -11,7 +11,7 @@ import yaml
 
 from datasets import camvid, custom, folder
 from datasets.base import DataError
-from datasets.lists import read_lines, split_pair
+from datasets.list_files import read_lines, split_pair
 from tests.datasets.conftest import save
 
 

@@ -58,8 +58,8 @@ def _is_closed(path: Path, start: bytes, end: bytes, length: int) -> bool:
 def _has_all_parts(path: Path, length: int) -> bool:
     """Whether all strips or tiles of a TIFF file lie inside it."""
     try:
-        with Image.open(path) as picture:
-            tags = getattr(picture, "tag_v2", {})
+        with Image.open(path) as image:
+            tags = getattr(image, "tag_v2", {})
             for starts, sizes in TIFF_PARTS:
                 if starts in tags and sizes in tags:
                     ends = zip(tags[starts], tags[sizes], strict=True)

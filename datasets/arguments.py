@@ -17,9 +17,10 @@ SPLITS = ("train", "val", "test")
 def add_dataset_flags(
     parser: argparse.ArgumentParser, splits: tuple[str, ...] | None, more: Sequence[str] = ()
 ) -> None:
-    """All that the listings of the registry read; `splits` without --split, None: all there are.
+    """Add the flags that the listings of the registry read.
 
-    `more` names sets that a program takes besides those of the registry.
+    splits: what no --split means, None for all that there are. more: names of sets that the program
+    accepts besides those of the registry.
     """
     without = ",".join(splits) if splits else "all"
     add = parser.add_argument

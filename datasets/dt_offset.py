@@ -3,12 +3,12 @@
 
     python -m datasets.dt_offset --dataset ade20k --split train,val --workers 8
 
-One MATLAB 5 file a label, with `depth` and `dir_deg` (H, W) uint8 as `transforms/boundary.py`
+One MATLAB 5 file per label, with `depth` and `dir_deg` (H, W) uint8 as `transforms/boundary.py`
 computes them, and `deg_reduce`, the 2 by which angles are divided. Files stand where UN-EPT and
 SegFix look for them: a folder `dt_offset` in place of `annotations` (ADE20K) or `label`
 (PASCAL-Context), and `dt_offset/<path of the label>` for all other sets; below
 DATASET.DT_OFFSET_DIR if that is set, else below the root of the data set. A file that is newer
-than its label and of its size is kept, so that an interrupted run goes on where it was.
+than its label and of its size is kept, so an interrupted run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from runtime.files import write_atomic
 from transforms.boundary import ANGLE, DEGREES_PER_STEP, DEPTH, FIXED_ANGLE, boundary_maps
 
 FOLDER = "dt_offset"
-REPLACED_FOLDERS = ("annotations", "label")  # their place in a path is taken by `FOLDER`
-NOT_MATLAB = (  # what SciPy raises for files of another kind, or torn ones
+REPLACED_FOLDERS = ("annotations", "label")  # `FOLDER` takes their place in a path
+NOT_MATLAB = (  # what SciPy raises for files of another kind and incomplete ones
     ValueError,
     TypeError,
     LookupError,
@@ -62,7 +62,7 @@ Found = TypeVar("Found")
 
 
 def offset_path(root: Path, out: Path, label: Path) -> Path:
-    """Where the file of `label`, a path below the data set's `root`, stands below `out`."""
+    """Where the file of `label`, a path below the data set's `root`, lies below `out`."""
     try:
         parts = list(label.relative_to(root).with_suffix(".mat").parts)
     except ValueError:
@@ -102,20 +102,22 @@ def check_header(path: Path, size: tuple[int, int]) -> None:
 
 
 def _opened(path: Path, read: Callable[[], Found]) -> Found:
-    """What `read()` finds in `path`; DataError where the file is missing or of another kind."""
+    """What `read()` finds in `path`; DataError if the file is missing or of another kind."""
     try:
         return read()
     except FileNotFoundError:
         raise DataError(f"{path} is missing; {WAY_OUT}") from None
     except NOT_MATLAB as error:
-        raise DataError(f"{path} is no boundary file ({type(error).__name__}); {WAY_OUT}") from None
+        raise DataError(
+            f"{path} is not a boundary file ({type(error).__name__}); {WAY_OUT}"
+        ) from None
 
 
 def _check_kinds(path: Path, reduce: int, kinds: Kinds, size: tuple[int, int]) -> None:
-    """Raise DataError for the first thing of a file that differs from what is wanted."""
+    """Raise DataError for the first property of a file that is not as expected."""
     if reduce != DEGREES_PER_STEP:
         raise DataError(
-            f"{path}: deg_reduce is {reduce}, but angles of {DEGREES_PER_STEP} degrees a step "
+            f"{path}: deg_reduce is {reduce}, but angles of {DEGREES_PER_STEP} degrees per step "
             f"are wanted (another version of the format); {WAY_OUT}"
         )
     for name, (shape, kind) in kinds.items():
@@ -127,7 +129,7 @@ def _check_kinds(path: Path, reduce: int, kinds: Kinds, size: tuple[int, int]) -
 
 
 def write_maps(path: Path, maps: Maps) -> None:
-    """Write `depth` and `direction` so that `path` is never half there. OSError as it comes."""
+    """Write `depth` and `direction` so that `path` is never incomplete. OSErrors pass through."""
     buffer = io.BytesIO()
     content = {"depth": maps[0], "dir_deg": maps[1], "deg_reduce": DEGREES_PER_STEP}
     savemat(buffer, content, do_compression=True)
@@ -186,7 +188,7 @@ def check_stored(
 
 
 def offset_root(root: Path, cfg: Config) -> Path:
-    """The folder that boundary files stand below."""
+    """The folder that boundary files lie below."""
     return Path(cfg.expand(cfg.DATASET.DT_OFFSET_DIR)) if cfg.DATASET.DT_OFFSET_DIR else root
 
 
@@ -194,7 +196,7 @@ Outcome = Literal["kept", "written", "one class"]
 
 
 def _make_one(item: Item, spec: DatasetSpec, path: Path) -> Outcome:
-    """Write the file of one item, unless a good one is there."""
+    """Write the file of one item, unless there is a good one."""
     assert item.label is not None
     if path.is_file() and path.stat().st_mtime_ns >= item.label.stat().st_mtime_ns:
         try:
@@ -208,9 +210,9 @@ def _make_one(item: Item, spec: DatasetSpec, path: Path) -> Outcome:
 
 
 def run(argv: Sequence[str] | None = None) -> dict[str, int]:
-    """Write what the command line names; how many files were kept, written, without boundary.
+    """Write what the command line names; how many files were kept, written and without a boundary.
 
-    Raises UserError for an image without label, and a folder without permission.
+    Raises UserError for an image without a label, and a folder that cannot be written.
     """
     description = (__doc__ or "").split("\n", 1)[0]
     parser = Parser(prog="datasets.dt_offset", allow_abbrev=False, description=description)
@@ -249,7 +251,7 @@ def _make_all(args: argparse.Namespace, cfg: Config, items: Sequence[Item]) -> d
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; 0 done, 2 wrong input, 130 interrupted (goes on when started again)."""
+    """The command line; 0 done, 2 wrong input, 130 interrupted (continues when started again)."""
     try:
         run(argv)
     except UserError as error:

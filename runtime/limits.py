@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What values can be: finite ranges of the numbers of `config.py`, names that files can have."""
+"""Which values are possible: finite ranges of the numbers of `config.py`, names of files."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ PATH_KEYS = ("_DIR", "_YAML", "_ROOT", "CUSTOMCOARSE", "pretrained", "ASSETS_PAT
 
 
 def brief(value: object) -> str:
-    """A value as an error line shows it: not longer than a line."""
+    """A value as an error line shows it, cut to fit on the line."""
     text = str(value)
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
 
@@ -55,7 +55,7 @@ def name_problem(path: str) -> str | None:
     """Why no file system can hold `path`; None if one can."""
     longest = max(len(os.fsencode(part)) for part in path.split("/"))
     if "\0" in path:
-        return "no file has such a name"
+        return "no file can have such a name"
     if longest > MAX_NAME:
         return f"a name of {longest} bytes; file systems take {MAX_NAME}"
     if len(os.fsencode(path)) > MAX_PATH:
@@ -64,7 +64,7 @@ def name_problem(path: str) -> str | None:
 
 
 def value_problem(key: str, value: object) -> str | None:
-    """What is wrong with a converted value of a key (SECTION.name) of the tree; None: nothing."""
+    """What is wrong with a converted value of a key (SECTION.name) of the tree, or None."""
     parts = value if isinstance(value, tuple) else (value,)
     if key in RANGES:
         low, high = RANGES[key]

@@ -27,7 +27,7 @@ def hanet_infer(args: argparse.Namespace, infer: Infer) -> Infer:
 
 
 def _tile(args: argparse.Namespace) -> tuple[int, int]:
-    """Sides of a window at scale 1: --crop_size, which in an evaluation is 1024 by default."""
+    """Sides of a window at scale 1: --crop_size, which defaults to 1024 in an evaluation."""
     chosen: tuple[int, int] = args.crop_size
     return chosen if "crop_size" in args.given or not args.eval else PUBLISHED_TILE
 

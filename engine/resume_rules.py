@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of a resumed run beside those of its file: what is applied, and what is refused.
+"""Settings of a resumed run against those of its file: what is applied, and what is refused.
 
-Which setting is which stands in `engine/resume_tables.py`.
+`engine/resume_tables.py` lists which setting is which.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from typing import Any, Protocol
 from engine.class_tables import class_difference
 from engine.resume_tables import APPLIED, BETWEEN_EPOCHS, REFUSED
 
-STARTING_POINTS = {"pretrained"}  # options that say where weights began, which are in the file
-MEMORY = {"grad_ckpt"}  # options of the network that change no number
+STARTING_POINTS = {
+    "pretrained"
+}  # options that say where weights started from; the file holds the weights
+MEMORY = {"grad_ckpt"}  # options of the network that change no result
 
 Settings = dict[str, Any]
-IS_OFF: dict[str, Callable[[Any], bool]] = {  # between these and the rest the state does not fit
+IS_OFF: dict[str, Callable[[Any], bool]] = {  # between these and the others the state does not fit
     "ema": lambda value: value is None,
     "ocr_alpha": lambda value: value == 0,  # heads without a loss are frozen
     "val_iters": lambda value: not value,  # rows of metrics.csv count steps or epochs
@@ -32,16 +34,16 @@ def _plain(value: Any) -> Any:
 
 
 class Tree(Protocol):
-    """The sections of `config.Config` that hold settings of a training, dataclasses."""
+    """The sections of `config.Config` that hold settings of a training, as dataclasses."""
 
     DATASET: Any
     LOSS: Any
 
 
 def settings_of(args: argparse.Namespace, cfg: Tree, steps: int) -> Settings:
-    """What decides a run, in plain types, as a checkpoint keeps it.
+    """The settings that decide a run, in plain types, as a checkpoint keeps them.
 
-    steps: loader batches of an epoch.
+    steps: loader batches per epoch.
     """
     decides = APPLIED | BETWEEN_EPOCHS | REFUSED
     found = {name: _plain(value) for name, value in vars(args).items() if name in decides}
@@ -54,7 +56,7 @@ def settings_of(args: argparse.Namespace, cfg: Tree, steps: int) -> Settings:
 
 
 def recorded(content: Mapping[str, Any]) -> Settings:
-    """The settings in a file; of files of earlier versions, which have none, what the optimiser
+    """The settings in a file; for files of earlier versions, without any, what the optimiser
     tells."""
     if "settings" in content:
         return dict(content["settings"])
@@ -83,7 +85,7 @@ def _flag(name: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A setting as one would type it; nothing must not be an empty place."""
+    """A setting as one would type it; an unset one must not be shown as an empty string."""
     if value is None or value in ("", []):
         return "none"
     if isinstance(value, list):
@@ -92,7 +94,7 @@ def _shown(value: Any) -> str:
 
 
 def compare_settings(saved: Settings, own: Settings, epoch: int, step: int) -> Comparison:
-    """Each setting that a file and this run know and that differs.
+    """Each setting that both a file and this run know and that differs.
 
     epoch, step: where the file was written.
     """
@@ -112,14 +114,14 @@ def compare_settings(saved: Settings, own: Settings, epoch: int, step: int) -> C
         elif name in ("bs_trn", "accum_steps") and by_iteration:
             found.refused.append(f"{text} with a rate by the iterations of --max_epoch")
         elif name == "steps_per_epoch":
-            found.applied.append(f"{_shown(old)} -> {_shown(new)} steps an epoch: the set changed")
+            found.applied.append(f"{_shown(old)} -> {_shown(new)} steps per epoch: the set changed")
         else:
             found.applied.append(f"{_flag(name)} {_shown(old)} -> {_shown(new)}")
     return found
 
 
 def compare_facts(content: Mapping[str, Any], own: Mapping[str, Any], world: int) -> list[str]:
-    """What makes a file that of another run: one text for each entry, empty if none does."""
+    """What makes a file belong to another run: one text for each entry, empty if nothing does."""
     found = [
         f"{name} {content[name]} (this run {own[name]})"
         for name in ("arch", "num_classes", "seed", "dataset")

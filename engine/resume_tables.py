@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which settings a resumed training takes over, and which it refuses: every flag and key, once.
 
-docs/checkpoints.md explains the tables; `tests/engine/test_resume_rules.py` holds them against the
+docs/checkpoints.md explains the tables; `tests/engine/test_resume_rules.py` compares them with the
 parser and the configuration tree, so that a new flag cannot be forgotten.
 """
 
@@ -13,7 +13,7 @@ def names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# They are read anew at every step, batch, epoch or validation: the new value holds from the place
+# They are read again at every step, batch, epoch or validation: the new value holds from the point
 # where the file was written.
 APPLIED = names("""
     lr weight_decay momentum betas adam_eps lr_schedule poly_exp poly_step rescale repoly
@@ -34,26 +34,26 @@ APPLIED = names("""
     LOSS.CLASS_WEIGHTS LOSS.HANET_WEIGHTS LOSS.IMAGE_MEAN LOSS.BATCH_BORDER_WEIGHTS
     LOSS.HISTOGRAM_OFFICIAL
 """)
-# They say which images an epoch draws, and how many a step takes: inside an epoch its rest would
-# be another one, with images twice or not at all.
+# They say which images an epoch draws, and how many a step takes: inside an epoch, the rest would
+# be a different one, with images twice or not at all.
 BETWEEN_EPOCHS = names("""
     bs_trn accum_steps class_uniform_pct class_uniform_tile maxSkip scf coarse_boost_classes
     custom_coarse_dropout_classes custom_coarse_prob mask_out_cityscapes only_coarse
     max_cu_epoch repeated_aug test_mode steps_per_epoch DATASET.CLASS_UNIFORM_BIAS
     DATASET.SKIP_LIST
 """)
-# The state in the file would not fit, or the training would become another one.
+# The state in the file would not fit, or the training would become a different one.
 REFUSED = names("""
     task dataset cv city_mode optimizer amsgrad train_only DATASET.CV_SPLITS
 """)
-# Refused too, as entries of the file with a comparison of their own, or as MODEL options in it.
+# Refused too, as entries of the file that are compared separately, or as MODEL options in it.
 IN_THE_FILE = names("""
     arch seed no_pos_dataset param_rules n_scales mscale_lo_scale align_corners segattn_bot_ch
     aspp_bot_ch mscale_dropout mscale_no3x3 mscale_old_arch attnscale_bn_head drop_path
     head_drop hanet hanet_set hanet_pos pooling dropout pos_rfactor pos_noise aux_loss
     fixed_aspp_pool
 """)
-# They decide nothing about a training that goes on: places, files of the start, spellings of
+# They decide nothing about a resumed training: locations, files of the start, spellings of
 # other flags, what an evaluation does.
 UNRELATED = names("""
     help resume result_dir snapshot snapshot_pe pretrained allow_partial from_run

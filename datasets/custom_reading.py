@@ -102,7 +102,7 @@ def _raw_id(
         if owner == IGNORED and ignore in first:
             return first[ignore]
         known = (*names, IGNORED)
-        raise fail(where, f"is no class: {owner!r}{near(owner, known)}")
+        raise fail(where, f"is not a class: {owner!r}{near(owner, known)}")
     if isinstance(owner, bool) or not isinstance(owner, int) or owner not in ids:
         listed = ", ".join(str(raw) for raw in list(ids)[:10])
         raise fail(where, f"must be a class or one of the ids {listed}, got {owner!r}")

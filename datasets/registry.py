@@ -118,7 +118,7 @@ TABLE: dict[str, Entry] = {
 def _entry(name: str) -> Entry:
     if name not in TABLE:
         known = ", ".join([*TABLE, "nullloader"])
-        raise UserError(f"--dataset {name} is not supported here; one of {known} is")
+        raise UserError(f"--dataset {name} is not supported here; choose one of {known}")
     return TABLE[name]
 
 

@@ -165,5 +165,5 @@ def refusal(refused: Sequence[str]) -> str:
     """The one line about everything that is refused."""
     return (
         f"--resume: the file has {', '.join(refused)}; this cannot change in a run: "
-        "give it as it was, or start anew with --snapshot"
+        "give it as it was, or start a new run with --snapshot"
     )

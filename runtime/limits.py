@@ -55,7 +55,7 @@ def name_problem(path: str) -> str | None:
     """Why no file system can hold `path`; None if one can."""
     longest = max(len(os.fsencode(part)) for part in path.split("/"))
     if "\0" in path:
-        return "no file can have such a name"
+        return "no file has such a name"
     if longest > MAX_NAME:
         return f"a name of {longest} bytes; file systems take {MAX_NAME}"
     if len(os.fsencode(path)) > MAX_PATH:

@@ -45,7 +45,7 @@ def adjust_hue(image: np.ndarray, factor: float) -> np.ndarray:
     """
     out = np.empty_like(image)
     steps = np.uint8(int(255 * factor) % 256)
-    # In strips: memory for float copies of a whole image would be allocated anew every time.
+    # In strips: memory for float copies of a whole image would be allocated every time.
     height = max(_STRIP // image.shape[1], 1)
     for top in range(0, image.shape[0], height):
         strip = image[top : top + height].astype(np.float32)

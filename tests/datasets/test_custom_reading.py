@@ -157,7 +157,7 @@ def test_black_and_white_masks_of_1_bit_stand_beside_colours(
         ({"colors": [[1, 2, 3]]}, ["colors must be 3 colours, one per class"]),
         ({"colors": {**COLORS, "#ff00": "a"}}, ["colors: #ff00", "must be a colour"]),
         ({"colors": {**COLORS, "1,2,300": "a"}}, ["colors: 1,2,300", "must be a colour"]),
-        ({"colors": {**COLORS, "#111111": "aa"}}, ["colors: #111111", "no class: 'aa'"]),
+        ({"colors": {**COLORS, "#111111": "aa"}}, ["colors: #111111", "not a class: 'aa'"]),
         ({"colors": {**COLORS, "#111111": 9}}, ["colors: #111111", "one of the ids 0, 1, 2"]),
         ({"colors": {**COLORS, "#111111": True}}, ["colors: #111111", "got True"]),
         ({"colors": {**COLORS, "255,0,0": "b"}}, ["gives #ff0000 to two classes"]),

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluation: loader -> scores, loss and one Result an image for the sinks.
+"""Evaluation: loader -> scores, loss and one Result per image for the sinks.
 
     summary = evaluate(whole(net), loader, spec, device, sinks=[DumpSink(...)])
     print(summary.scores.table())
 
-Metrics come from the class ids; score maps are gone before the next batch is read.
+Metrics come from the class ids; score maps are freed before the next batch is read.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class _Tally:
     unreadable: list[str] = field(default_factory=list)
 
     def note(self, what: str, name: str, reason: str, log: Log | None) -> None:
-        """List an image that is `what`: not read, not predicted."""
+        """List an image that is `what`: not read, or not predicted."""
         line = f"{name}: {reason}"
         self.unreadable.append(line)
         if log is not None:
@@ -68,7 +68,7 @@ def identity_reduce(tensor: Tensor) -> Tensor:
 
 
 def gather_alone(value: Any) -> list[Any]:
-    """The gathering of a single process."""
+    """The gathered values of a single process."""
     return [value]
 
 
@@ -94,15 +94,15 @@ def evaluate(
     """Evaluate every image of `loader` once; add each to the sinks and close them.
 
     `loader` gives this rank's batches; images without a label are predicted but not scored.
-    `val_loss(scores, labels)` sees float32 (B, K, H, W) and int64 (B, H, W) outside of
-    `autocast`. `all_reduce` sums a tensor over the ranks, `gather` collects objects: the loop
-    is the same on one rank and on many, and collective on many. A file that could not be read
-    is logged and listed, UserError if none could be; so is one that a sink cannot store, unless the
-    disk is full. With `skip_refused` so is an image that the network refuses with a UserError, as
-    too small, or that memory does not suffice for. `progress(batches done, batches or None)`
-    follows each batch. With `metrics=False` a sink is not given what it has already, and images
-    that all sinks have do not go through the network; with metrics all are stored anew.
-    `crop` (H, W): only the `distance_window` is scored; loss and sinks get the whole image.
+    `val_loss(scores, labels)` sees float32 (B, K, H, W) and int64 (B, H, W) outside `autocast`.
+    `all_reduce` sums a tensor over the ranks, `gather` collects objects: the loop is the same on
+    one rank and on many, and collective on many. A file that cannot be read is logged and listed,
+    UserError if none can be read. An image that a sink cannot store is logged and listed too,
+    unless the disk is full, and so is, with `skip_refused`, one that the network refuses with a
+    UserError, for instance as too small, or that does not fit into memory. `progress(batches done,
+    batches or None)` follows each batch. With `metrics=False` a sink is not given what it already
+    has, and images that all sinks have do not go through the network; with metrics all are stored
+    again. `crop` (H, W): only the `distance_window` is scored; loss and sinks get the whole image.
     """
     start = time.monotonic()
     counts = torch.zeros(len(BANDS), spec.num_classes, spec.num_classes, dtype=torch.int64)
@@ -129,7 +129,7 @@ def evaluate(
 
 
 def _store(result: Result, sinks: Sequence[Sink], tally: _Tally, log: Log | None) -> None:
-    """Give `result` to `sinks`; one that cannot write it costs a line, all others get it."""
+    """Give `result` to `sinks`; one that cannot write it costs a line, the others still get it."""
     for sink in sinks:
         try:
             sink.add(result)
@@ -217,7 +217,7 @@ def _count(
 
 
 def _note_not_finite(top: Tensor, batch: Batch, tally: _Tally, log: Log | None) -> None:
-    """Count images whose largest scores (B, H, W) are NaN or infinite; a line for the first."""
+    """Count images whose largest scores (B, H, W) are NaN or infinite; log a line for the first."""
     broken = (~torch.isfinite(top).flatten(1).all(dim=1)).tolist()
     if any(broken) and not tally.not_finite and log is not None:
         name = batch.names[broken.index(True)]
@@ -263,7 +263,7 @@ def _own_confusion(
 
 
 def largest_probability(scores: Tensor, top: Tensor) -> Tensor:
-    """Largest softmax value a pixel: (B, K, H, W) and its maximum (B, H, W) -> (B, H, W).
+    """Largest softmax value per pixel: (B, K, H, W) and its maximum (B, H, W) -> (B, H, W).
 
     Summed class by class: a softmax would make a second score map.
     """

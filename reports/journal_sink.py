@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the sinks that write files of every image have in common: a journal of what is stored."""
+"""What all sinks that write files for every image share: a journal of what is stored."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class JournalSink:
     """Notes every stored image in the journal `title` of `out_dir`, or of its folder `inside`.
 
     `key` names the evaluation (checkpoint, procedure, classes): with the same key an interrupted
-    dump continues, with any other, and without one, it starts anew. `images` are the images of the
+    dump continues, with any other, and without one, it starts again. `images` are the images of the
     data set with the stamps of their files; those with another stamp are stored again. A subclass
     says what it needs and what `add` does. After `close`, `rows` holds the images of all ranks in
     data set order. `note` gets a line about every image whose name is too long for its files.
@@ -47,7 +47,9 @@ class JournalSink:
         if is_cut(name, path) and name not in self._noted:
             self._noted.add(name)
             if self.note is not None:
-                self.note(f"{name}: too long a name for its files, which get shorter ones: {path}")
+                self.note(
+                    f"{name}: the name is too long for its files, which get shorter ones: {path}"
+                )
         return path
 
     def wants(self, index: int) -> bool:

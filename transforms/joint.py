@@ -81,12 +81,12 @@ class _Axis:
 class RandomSizeAndCrop:
     """Random scale, then a random crop of fixed size, in one resample.
 
-    The scale is uniform in scale_min..scale_max, times pre_size / long edge when given (short
-    edge with pre_size_short). With a centroid the crop contains it (its right or lower edge at
-    the least). An axis shorter than the crop is padded on both sides by half of what is missing
-    plus one before the crop is drawn. slide_small: an image smaller than the crop on both axes
-    slides freely inside it. full_crop: the crop has the size of the incoming image. no_pad: a
-    image that is too small for the crop is enlarged until it fits.
+    The scale is uniform in scale_min..scale_max, times pre_size / long edge when given (short edge
+    with pre_size_short). With a centroid the crop contains it (at least at its right or lower
+    edge). An axis shorter than the crop is padded on both sides by half of what is missing plus one
+    before the crop is drawn. slide_small: an image smaller than the crop on both axes slides freely
+    inside it. full_crop: the crop has the size of the incoming image. no_pad: an image that is too
+    small for the crop is enlarged until it fits.
     Raises ValueError for an empty crop or a scale range that is not positive and ascending.
     """
 
@@ -107,7 +107,7 @@ class RandomSizeAndCrop:
         if min(crop_size) < 1:
             raise ValueError(f"crop_size {crop_size[0]},{crop_size[1]} is empty")
         if not 0 < scale_min <= scale_max:
-            raise ValueError(f"scale_min {scale_min:g} .. scale_max {scale_max:g} is no range")
+            raise ValueError(f"scale_min {scale_min:g} .. scale_max {scale_max:g} is not a range")
         self.crop_size, self.ignore_label = crop_size, ignore_label
         self.scale_min, self.scale_max, self.pre_size = scale_min, scale_max, pre_size
         self.full_crop, self.slide_small, self.resample = full_crop, slide_small, resample
@@ -143,7 +143,7 @@ class RandomSizeAndCrop:
         )
 
     def apply(self, sample: Sample, window: Window) -> Sample:
-        """The sample under `window`; its centroid has served and is dropped."""
+        """The sample under `window`; its centroid is no longer needed and is dropped."""
         shown = show(sample, window, self.ignore_label, "bicubic", self.resample)
         return replace(shown, centroid=None)
 

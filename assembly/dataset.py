@@ -49,7 +49,7 @@ def label_root(settings: Settings) -> Path:
 
 
 def offset_root(settings: Settings) -> Path:
-    """The folder that boundary files stand below."""
+    """The folder that boundary files lie below."""
     place = settings.DATASET.DT_OFFSET_DIR
     return Path(settings.expand(place)) if place else label_root(settings)
 

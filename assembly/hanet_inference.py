@@ -28,7 +28,7 @@ def hanet_infer(settings: Settings, infer: Infer) -> Infer:
 
 
 def _tile(settings: Settings) -> tuple[int, int]:
-    """Sides of a window at scale 1: --crop_size, which in an evaluation is 1024 by default."""
+    """Sides of a window at scale 1: --crop_size, which defaults to 1024 in an evaluation."""
     chosen: tuple[int, int] = settings.augmentation.crop_size
     return (
         chosen if "crop_size" in settings.given or not settings.inference.eval else PUBLISHED_TILE

@@ -20,7 +20,7 @@ def resume_rules() -> ResumeRules:
 
 
 def kept_settings(settings: Settings, steps_per_epoch: int) -> Kept:
-    """What decides a run, in plain types, as a checkpoint keeps it.
+    """The settings that decide a run, in plain types, as a checkpoint keeps them.
 
     steps_per_epoch: loader batches.
     """

@@ -35,7 +35,7 @@ TEST_FOLDERS = ("images/testing", "images/test", "release_test/testing", "../rel
 def list_items(root: Path, split: str) -> Items:
     """The images of "train", "val" or "test" by name; the test split has no labels.
 
-    Raises DataError for a missing folder, an empty split, and an image without label.
+    Raises DataError for a missing folder, an empty split, and an image without a label.
     """
     root = root / ARCHIVE if (root / ARCHIVE).is_dir() else root
     if split == "test":

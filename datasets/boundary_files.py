@@ -31,8 +31,8 @@ from runtime.parallel import in_threads
 from transforms.boundary import ANGLE, DEGREES_PER_STEP, DEPTH, FIXED_ANGLE, boundary_maps
 
 FOLDER = "dt_offset"
-REPLACED_FOLDERS = ("annotations", "label")  # their place in a path is taken by `FOLDER`
-NOT_MATLAB = (  # what SciPy raises for files of another kind, or torn ones
+REPLACED_FOLDERS = ("annotations", "label")  # `FOLDER` takes their place in a path
+NOT_MATLAB = (  # what SciPy raises for files of another kind and incomplete ones
     ValueError,
     TypeError,
     LookupError,
@@ -52,7 +52,7 @@ Found = TypeVar("Found")
 
 
 def offset_path(root: Path, out: Path, label: Path) -> Path:
-    """Where the file of `label`, a path below the data set's `root`, stands below `out`."""
+    """Where the file of `label`, a path below the data set's `root`, lies below `out`."""
     try:
         parts = list(label.relative_to(root).with_suffix(".mat").parts)
     except ValueError:
@@ -92,17 +92,19 @@ def check_header(path: Path, size: tuple[int, int]) -> None:
 
 
 def _opened(path: Path, read: Callable[[], Found]) -> Found:
-    """What `read()` finds in `path`; DataError where the file is missing or of another kind."""
+    """What `read()` finds in `path`; DataError if the file is missing or of another kind."""
     try:
         return read()
     except FileNotFoundError:
         raise DataError(f"{path} is missing; {WAY_OUT}") from None
     except NOT_MATLAB as error:
-        raise DataError(f"{path} is no boundary file ({type(error).__name__}); {WAY_OUT}") from None
+        raise DataError(
+            f"{path} is not a boundary file ({type(error).__name__}); {WAY_OUT}"
+        ) from None
 
 
 def _check_kinds(path: Path, reduce: int, kinds: Kinds, size: tuple[int, int]) -> None:
-    """Raise DataError for the first thing of a file that differs from what is wanted."""
+    """Raise DataError for the first property of a file that is not as expected."""
     if reduce != DEGREES_PER_STEP:
         raise DataError(
             f"{path}: deg_reduce is {reduce}, but angles of {DEGREES_PER_STEP} degrees a step "
@@ -117,7 +119,7 @@ def _check_kinds(path: Path, reduce: int, kinds: Kinds, size: tuple[int, int]) -
 
 
 def write_maps(path: Path, maps: Maps) -> None:
-    """Write `depth` and `direction` so that `path` is never half there. OSError as it comes."""
+    """Write `depth` and `direction` so that `path` is never incomplete. OSErrors pass through."""
     buffer = io.BytesIO()
     content = {"depth": maps[0], "dir_deg": maps[1], "deg_reduce": DEGREES_PER_STEP}
     savemat(buffer, content, do_compression=True)
@@ -179,7 +181,7 @@ Outcome = Literal["kept", "written", "one class"]
 
 
 def keep_or_write(item: Item, spec: DatasetSpec, path: Path) -> Outcome:
-    """Write the file of one item, unless a good one is there."""
+    """Write the file of one item, unless there is a good one."""
     assert item.label is not None
     if path.is_file() and path.stat().st_mtime_ns >= item.label.stat().st_mtime_ns:
         try:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where each class lies: one point per class and tile of every training label.
 
-`datasets.uniform` draws crops around these points. Finding them means reading every label, so
-they are cached in a file whose name is a hash of all that they depend on; a file that is torn or
+`datasets.uniform` draws crops around these points. Finding them means reading every label, so they
+are cached in a file whose name is a hash of all that they depend on; a file that is incomplete or
 belongs to other inputs is never used.
 """
 
@@ -35,8 +35,8 @@ def label_centroids(label: np.ndarray, num_classes: int, tile: int) -> Points:
     """The centre of mass of every class in every whole tile, as (x, y) of the whole image.
 
     label: (H, W) uint8 train ids. Centres are cut to whole pixels inside the tile; tiles are
-    visited row by row, remainders at the right and at the bottom are not. A tile larger than the
-    image is clipped to it. Classes absent from every tile have no key.
+    visited row by row, what remains at the right and at the bottom is left out. A tile larger than
+    the image is clipped to it. Classes absent from every tile have no key.
     """
     height, width = (min(tile, side) for side in label.shape)
     num_rows, num_cols = label.shape[0] // height, label.shape[1] // width
@@ -70,10 +70,9 @@ def _band_sums(mask: np.ndarray, thickness: int, axis: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Known:
-    """What was found out about a set before.
+    """What is already known about a set.
 
-    stamps: sizes and times of its files. points: those of every item, where they were read just
-    now.
+    stamps: sizes and times of its files. points: those of every item, if they have just been read.
     """
 
     stamps: StampOf = stamp
@@ -82,9 +81,9 @@ class Known:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Remarks:
-    """What is said of a set, which `title` names, to `log`.
+    """What `log` is told about a set, which `title` names.
 
-    There is a line where the labels are smaller than the tile, and with `absent` one that names the
+    There is a line if the labels are smaller than the tile, and with `absent` one that names the
     classes without a pixel.
     """
 
@@ -109,7 +108,7 @@ def load_or_build(
 ) -> Centroids:
     """Centroids of all labels of `items` as (index of the item, x, y) per class, cached.
 
-    Items without a label give nothing. With several ranks, call it on one rank first: the
+    Items without a label yield nothing. With several ranks, call it on one rank first: the
     others then read the file. A cache directory that cannot be written costs one log line and
     the time of the next start. Raises DataError for a label that cannot be read.
     """
@@ -129,7 +128,7 @@ def load_or_build(
 
 
 def reading_rules(spec: DatasetSpec) -> str:
-    """All of a spec that decides how label files are read, for hashes."""
+    """Everything in a spec that decides how label files are read, for hashes."""
     values = {
         each.name: getattr(spec, each.name)
         for each in dataclasses.fields(spec)
@@ -150,8 +149,8 @@ def cache_key(
 ) -> str:
     """Hash of all that the centroids depend on: files, label map, tile, version.
 
-    Files count by item name, label name, size and modification time, not by their folder: a set
-    that is moved keeps its cache. Raises DataError for a missing label.
+    A file is identified by item name, label name, size and modification time, not by its folder: a
+    set that is moved keeps its cache. Raises DataError for a missing label.
     """
     digest = hashlib.sha256(f"{VERSION} {tile} {reading_rules(spec)}".encode())
     for item in items:
@@ -223,7 +222,7 @@ def _load(path: Path, key: str, num_items: int, num_classes: int, log: Log) -> C
 
 
 def _is_sound(record: object, key: str, num_items: int, num_classes: int) -> bool:
-    """Whether a record is of this key and its numbers are those that were written."""
+    """Whether a record has this key and its numbers are those that were written."""
     if not isinstance(record, Mapping) or record.get("key") != key:
         return False
     centroids = record.get("centroids")
@@ -240,7 +239,7 @@ def _checksum(centroids: Mapping[str, object]) -> str:
 
 
 def _save(path: Path, key: str, centroids: Centroids, log: Log) -> None:
-    """Write the cache, whole or not at all; `log` says so where that fails."""
+    """Write the cache, whole or not at all; a failure is one line of `log`."""
     texts: dict[str, object] = {str(class_id): points for class_id, points in centroids.items()}
     record = {"key": key, "sum": _checksum(texts), "centroids": texts}
     try:

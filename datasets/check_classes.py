@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`datasets.check` of class folders: images a class, files that cannot be read, missing labels.
+"""`datasets.check` of class folders: images per class, files that cannot be read, missing labels.
 
-Classes are those of train/, or of the split itself where train/ is not asked for, as in training
-and evaluation.
+Classes are those of train/, or of the split itself if train/ is not checked, as in training and
+evaluation.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from runtime.errors import UserError
 from runtime.parallel import in_threads
 
 SPLITS = ("train", "val")
-AT_ONCE = 4096  # images that wait for a thread, of the million there may be
+AT_ONCE = 4096  # images queued for the threads; a set may have a million
 
 
 @dataclass
@@ -58,7 +58,7 @@ def _unreadable(images: ImageList, workers: int) -> Iterator[str]:
 def check_split(
     root: Path, split: str, classes: tuple[str, ...], workers: int, skip: SkipList | None = None
 ) -> ClassReport:
-    """Read all images of `split`, but for those of `skip`, in `workers` threads."""
+    """Read all images of `split`, except for those of `skip`, in `workers` threads."""
     try:
         images, problems = scan_split(root, split, classes)
     except UserError as error:
@@ -74,7 +74,7 @@ def check_class_folders(
 ) -> tuple[list[ClassReport], tuple[str, ...]]:
     """Reports of `splits`, by default of both, and the names of the classes.
 
-    Raises UserError for a split that such a set has not, and where the class folders that the
+    Raises UserError for a split that such a set does not have, and if the class folders that the
     others are compared with cannot be listed.
     """
     wanted = tuple(splits or SPLITS)
@@ -86,7 +86,7 @@ def check_class_folders(
 
 
 def count_table(reports: Sequence[ClassReport], classes: Sequence[str]) -> str:
-    """Images of every class, a class a row."""
+    """Images of every class, one class per row."""
     lines = [f"{'id':>4}  {'class':<22}" + "".join(f"{report.name:>9}" for report in reports)]
     for number, name in enumerate(classes):
         cells = "".join(f"{report.counts[number]:>9}" for report in reports)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Labelled images for a classifier: reading, drawing, batching.
 
-An image that cannot be read never ends a training of days: in training another one takes its
-place, in evaluation it is left out; both times it is named in `Batch.failed`.
+An image that cannot be read never ends a training that takes days: in training another one takes
+its place, in evaluation it is left out; in both cases `Batch.failed` names it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from datasets.samplers import EvalSampler, check_batch
 from datasets.workers import Packing
 from transforms.imagenet import ImageTransform, drawing_from
 
-MAX_REPLACED = 50  # unreadable neighbours in a row, after which the set itself is wrong
+MAX_REPLACED = 50  # unreadable images in a row, after which the set itself is wrong
 _ORDER = 1 << 22  # stream of the order of an epoch
 
 
@@ -39,7 +39,7 @@ class ImageDraw:
 class Labelled:
     """One image on its way from a worker.
 
-    image: (3, S, S) float32, None where the file could not be read. failed: (name, reason) of
+    image: (3, S, S) float32, None if the file could not be read. failed: (name, reason) of
     every file that could not be read on the way.
     """
 
@@ -64,7 +64,7 @@ class ImageDataset(Dataset[Labelled]):
         return len(self.images)
 
     def _read(self, index: int) -> Tensor:
-        # not turned by EXIF: the published scores are of the images as they are stored
+        # not turned by EXIF: the published scores were obtained on the images as stored
         return self.transform(read_image(self.images.path(index), turned=False))
 
     def _labelled(
@@ -99,10 +99,10 @@ class ImageDataset(Dataset[Labelled]):
 class ImageSampler(Sampler[ImageDraw]):
     """Draws of one rank, epoch after epoch, made while they are asked for.
 
-    Every epoch has as many draws as images, in an order drawn from (seed, epoch) and padded
-    from its beginning to whole batches on every rank. With `repeats` R every image stands R
-    times in a row before the list is cut to that length: its R augmentations fall into the same
-    step on different ranks, and an epoch sees 1/R of the images.
+    Every epoch has as many draws as images, in an order drawn from (seed, epoch) and padded from
+    its beginning to whole batches on every rank. With `repeats` R every image occurs R times in a
+    row before the list is cut to that length: its R augmentations fall into the same step on
+    different ranks, and an epoch sees 1/R of the images.
     Source: Hoffer et al., "Augment Your Batch" (2020), as used by DeiT.
     """
 

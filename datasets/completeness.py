@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether an image file is all there and of a kind that is read, without decoding it.
+"""Whether an image file is complete and of a kind that is read, without decoding it.
 
-A file that was cut off still has a good header. Its end tells: most formats close with a mark or
-write their length at the front. Where the end tells nothing, the file is decoded after all, and so
-are samples that only their values tell to be readable or not, such as floating point ones.
+A truncated file still has a good header. Its end tells: most formats close with a mark or state
+their length at the beginning. If the end tells nothing, the file is decoded after all, and so are
+files whose samples can only be judged by their values, such as floating point.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from datasets.headers import BROKEN, DataError, read_header
 from datasets.spec import Item
 from datasets.tiff_header import STARTS as TIFF_STARTS
 
-START, END = 12, 64  # bytes that are looked at
+START, END = 12, 64  # bytes that are read
 PNG = (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82")
 JPEG = (b"\xff\xd8\xff", b"\xff\xd9")
-TIFF_PARTS = ((273, 279), (324, 325))  # tags: where strips or tiles begin, how long they are
+TIFF_PARTS = ((273, 279), (324, 325))  # tags: where strips or tiles begin, and their lengths
 
 
 def check_whole(item: Item) -> None:
-    """Raise DataError for an image whose file ends too early, or that is not read as it is."""
+    """Raise DataError for an image whose file ends too early, or that cannot be read as it is."""
     path = item.image
     try:
         with path.open("rb") as file:
@@ -36,15 +36,15 @@ def check_whole(item: Item) -> None:
     except OSError as error:
         raise DataError(f"{path}: image cannot be read: {error.strerror}") from error
     is_plain = True
-    if start.startswith(TIFF_STARTS):  # any kind of samples, where most other formats have one
+    if start.startswith(TIFF_STARTS):  # samples of any kind, unlike most other formats
         header = read_header(path, "image")
         is_plain = header.kind == "uint" and header.bits <= 16 and not header.extra
     if not is_plain or not _is_closed(path, start, end, length):
-        read_item_image(item)  # says what is wrong, or that nothing is
+        read_item_image(item)  # raises what is wrong, if anything
 
 
 def _is_closed(path: Path, start: bytes, end: bytes, length: int) -> bool:
-    """Whether a file of `length` bytes surely reaches its end; False when that is open."""
+    """Whether a file of `length` bytes certainly reaches its end; False if that is unknown."""
     for first, last in (PNG, JPEG):
         if start.startswith(first):
             return last in end

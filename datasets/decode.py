@@ -3,7 +3,7 @@
 
 How values become 0..255 depends on the type of the samples, never on the values of one image: of
 16 bits the upper eight are kept, floating point means 0..1, and what has no such meaning is
-refused. `levels` declares another range for everything deeper than 8 bit.
+refused. `levels` declares another range for everything deeper than 8 bits.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ PILLOW_GREY = {
     ("int", 32),
     ("float", 32),
 }  # kinds and bits of grey samples that Pillow keeps as they are
-BACK = {6: 8, 8: 6}  # orientations that another one undoes; the rest undo themselves
+BACK = {6: 8, 8: 6}  # orientations undone by another one; the rest undo themselves
 
 
 def read_image(path: Path, *, turned: bool = True, levels: Levels | None = None) -> Picture:
     """An image as uint8 (H, W, 3) RGB.
 
-    `turned` as its header says, else as stored; grey is repeated, the colours under an alpha
-    channel are kept and the channel dropped, of an animation the first frame is taken. levels:
-    the values of deep samples that become 0 and 255.
+    `turned` as its header says, else as stored. Grey is repeated, the colours under an alpha
+    channel are kept and the channel is dropped, and the first frame of an animation is taken.
+    levels: the values of deep samples that become 0 and 255.
     Raises DataError for a missing, truncated or unreadable file, for samples of a type without
     a declared range, and for more bands than red, green, blue and alpha.
     """
@@ -73,7 +73,7 @@ def read_item_image(item: Item) -> Picture:
 
 
 def read_bytes(path: Path, what: str) -> bytes:
-    """The content of a file, an "image" or a "label"; DataError where it cannot be had."""
+    """The content of a file, an "image" or a "label"; DataError if it cannot be read."""
     try:
         with open_file(path) as stream:
             return stream.read()
@@ -129,13 +129,13 @@ def _refused(header: Header, levels: Levels | None) -> str:
     name = {"uint": "unsigned integers", "int": "signed integers", "float": "floating point"}
     if header.kind not in name:
         return (
-            f"has samples of {header.bits} bit whose type is {header.kind}; convert it to 8 or 16 "
-            "bit whole numbers"
+            f"has samples of {header.bits} bits whose type is {header.kind}; convert it to 8 or 16 "
+            "bits, whole numbers"
         )
     return (
-        f"has samples of {header.bits} bit, {name[header.kind]}, and nothing tells which values "
-        "are black and white; convert it to 8 or 16 bit, or give range: [low, high] in the YAML of "
-        "the data set"
+        f"has samples of {header.bits} bits, {name[header.kind]}, and nothing tells which values "
+        "are black and white; convert it to 8 or 16 bits, or give range: [low, high] in the YAML "
+        "of the data set"
     )
 
 
@@ -154,8 +154,9 @@ def _decoded(data: bytes, header: Header, levels: Levels | None) -> Picture:
         return _shallow(values, header, levels)
     if is_deep and levels is not None:
         raise DataError(
-            f"is a {header.format} whose samples of {header.bits} bit are read by their upper half "
-            "alone, so that range: has no effect; store it as PNG, or as TIFF without compression"
+            f"is a {header.format} whose samples of {header.bits} bits are read by their "
+            "upper half alone, so that range: has no effect; store it as PNG, or as TIFF without "
+            "compression"
         )
     with Image.open(io.BytesIO(data)) as image:
         return np.array(as_stored(image, "RGB"), np.uint8)
@@ -164,7 +165,7 @@ def _decoded(data: bytes, header: Header, levels: Levels | None) -> Picture:
 def _is_whole(data: bytes) -> bool:
     """Whether `data` is a JPEG or PNG with its end, and has no marker inside the last JPEG scan.
 
-    OpenCV fills up what is truncated or broken in silence; Pillow decides about all others.
+    OpenCV silently fills in what is truncated or broken; Pillow decides about all others.
     """
     if data.startswith(PNG_START):
         return PNG_END in data[-64:]
@@ -182,7 +183,7 @@ def _in_rgb_order(decoded: Values) -> Values:
 def _exact(data: bytes, header: Header, levels: Levels | None) -> Values | None:
     """Deep samples as they are stored, (H, W) or (H, W, 3), alpha dropped.
 
-    None where Pillow gives the upper eight bits of each, which is what is wanted, too.
+    None if Pillow gives the upper eight bits of each, which is what is wanted as well.
     """
     if header.photometric == CMYK:
         return None
@@ -199,7 +200,7 @@ def _exact(data: bytes, header: Header, levels: Levels | None) -> Values | None:
 
 def _with_tifffile(data: bytes, header: Header) -> Values:
     """Deep samples of a TIFF that Pillow does not keep: of several bands or of other types."""
-    import tifffile  # a third of the time of a start, for files that few sets have
+    import tifffile  # importing it takes a third of the start-up time, for files that few sets have
 
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         page = tiff.pages.first
@@ -207,7 +208,7 @@ def _with_tifffile(data: bytes, header: Header) -> Values:
             values = page.asarray()
         except (ValueError, TypeError) as error:
             raise DataError(
-                f"is a TIFF of {header.bits} bit whose compression is not read at that depth "
+                f"is a TIFF of {header.bits} bits whose compression is not read at that depth "
                 f"({' '.join(str(error).split())}); store it uncompressed or with deflate"
             ) from error
     if header.is_planar:
@@ -218,12 +219,12 @@ def _with_tifffile(data: bytes, header: Header) -> Values:
 
 
 def _typed(values: Values, header: Header) -> Values:
-    """Pillow holds unsigned numbers of 32 bit as signed ones."""
+    """Pillow holds unsigned numbers of 32 bits as signed ones."""
     return values.view(np.uint32) if (header.kind, header.bits) == ("uint", 32) else values
 
 
 def _shallow(values: Values, header: Header, levels: Levels | None) -> Picture:
-    """Deep samples (H, W) or (H, W, 3) as uint8 (H, W, 3); DataError where 0..1 is exceeded."""
+    """Deep samples (H, W) or (H, W, 3) as uint8 (H, W, 3); DataError if values exceed 0..1."""
     if header.photometric == MIN_IS_WHITE and header.kind == "uint":
         values = (1 << header.bits) - 1 - values.astype(np.uint32)
     if header.kind == "uint" and levels is None:
@@ -232,11 +233,11 @@ def _shallow(values: Values, header: Header, levels: Levels | None) -> Picture:
         low, high = levels or (0.0, 1.0)
         fractions = (values.astype(np.float64) - low) / (high - low)
         if np.isnan(fractions).any():
-            raise DataError("holds values that are no numbers (NaN)")
+            raise DataError("holds values that are not numbers (NaN)")
         if levels is None and (fractions.min() < 0 or fractions.max() > 1):
             raise DataError(
                 f"has floating point samples from {values.min():g} to {values.max():g}; 0..1 is "
-                "read without a range; convert it to 8 or 16 bit, or give range: [low, high] in "
+                "read without a range; convert it to 8 or 16 bits, or give range: [low, high] in "
                 "the YAML of the data set"
             )
         small = (fractions.clip(0, 1) * 255 + 0.5).astype(np.uint8)

@@ -27,13 +27,13 @@ OUTPUT_FOLDERS = ("best_images", "submit")
 
 
 def list_items(place: Path, split: str = "all", results: Path | None = None) -> Items:
-    """The images of `place`, without labels; `split` is not looked at.
+    """The images of `place`, without labels; `split` is ignored.
 
-    A folder stands for all images below it, a text file for those that it lists, a line each. Names
-    are the paths below the folder without ending; where two files differ in nothing but the ending
-    (a.jpg, a.png) it stays part of the name (a_jpg, a_png). What a run of this program wrote is
+    A folder stands for all images below it, a text file for those that it lists, one per line.
+    Names are the paths below the folder without the ending; if two files differ only in the ending
+    (a.jpg, a.png), it stays part of the name (a_jpg, a_png). What a run of this program wrote is
     left out: run directories below the folder, and `results`, the one of this run.
-    Raises DataError when there is nothing, or no image in it.
+    Raises DataError if `place` does not exist or contains no image.
     """
     del split
     if place.is_dir():
@@ -57,7 +57,7 @@ def _below(root: Path, results: Path | None) -> Items:
     notes = found.notes()
     if own:
         listed = ", ".join(sorted(own)[:3]) + (", ..." if len(own) > 3 else "")
-        notes.append(f"results of this program are no input and left out: {listed}")
+        notes.append(f"results of this program are not input and are left out: {listed}")
     return Items(
         [
             Item(name=name, image=path, label=None)
@@ -68,7 +68,7 @@ def _below(root: Path, results: Path | None) -> Items:
 
 
 def own_outputs(root: Path, results: Path | None) -> Collection[str]:
-    """Real paths of the folders below `root` that runs wrote, `results` first of all."""
+    """Real paths of the folders below `root` that runs wrote, `results` first."""
     own = set()
     top = os.path.realpath(root)
     if results is not None:
@@ -105,7 +105,7 @@ def paired_items(images: Path, labels: Path | None) -> Items:
     """The images below `images` by path, each with the PNG of its path below `labels`.
 
     Without `labels` the items have none. Raises DataError for a missing folder, one without
-    images, and images without label.
+    images, and images without a label.
     """
     found = find(images)
     pairing = Pairing()

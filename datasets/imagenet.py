@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images in one folder a class, as ImageNet has them.
+"""Images in one folder per class, as in ImageNet.
 
     ROOT/train/n01440764/n01440764_10026.JPEG
     ROOT/val/n01440764/ILSVRC2012_val_00000293.JPEG
 
-The number of a class is the place of its folder in the sorted list, which for the thousand of
-ImageNet is the usual index.
+The number of a class is the place of its folder in the sorted list, which for the thousand classes
+of ImageNet is the usual index.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from datasets.skip import SkipList
 from runtime.errors import UserError
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
-LAYOUT = "ROOT/train and ROOT/val hold one folder a class (docs/imagenet.md)"
+LAYOUT = "ROOT/train and ROOT/val hold one folder per class (docs/imagenet.md)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class ImageList:
         return ImageList(root=self.root, names=self.names[:count], targets=self.targets[:count])
 
     def without(self, skip: SkipList) -> ImageList:
-        """The images that the list of known bad ones leaves."""
+        """The images that are not in the list of known bad ones."""
         kept = [
             number
             for number in range(len(self))
@@ -99,7 +99,7 @@ def _folders_and_images(folder: Path) -> tuple[list[str], list[str]]:
 def list_classes(root: Path, split: str) -> tuple[str, ...]:
     """Names of the class folders of `split`, sorted.
 
-    Raises UserError where there are none: images without class folders have no labels.
+    Raises UserError if there are none: images without class folders have no labels.
     """
     folder = root / split
     folders, images = _folders_and_images(folder)
@@ -108,9 +108,9 @@ def list_classes(root: Path, split: str) -> tuple[str, ...]:
     if images:
         raise UserError(
             f"{folder}: {len(images)} images without labels: they lie in no class folders; "
-            "sort them into one folder a class, named as in train/"
+            "sort them into one folder per class, named as in train/"
         )
-    raise UserError(f"{folder}: no class folders there; {LAYOUT}")
+    raise UserError(f"{folder}: no class folders in it; {LAYOUT}")
 
 
 def list_split(root: Path, split: str, classes: tuple[str, ...]) -> ImageList:
@@ -126,9 +126,9 @@ def list_split(root: Path, split: str, classes: tuple[str, ...]) -> ImageList:
 
 
 def scan_split(root: Path, split: str, classes: tuple[str, ...]) -> tuple[ImageList, list[str]]:
-    """The images that `split` has of `classes`, and why these are not all, a line each.
+    """The images that `split` has of `classes`, and why these are not all, one line per reason.
 
-    Raises UserError where it has no class folders.
+    Raises UserError if it has no class folders.
     """
     found = list_classes(root, split)
     problems = _other_folders(root / split, found, classes)
@@ -152,7 +152,7 @@ def scan_split(root: Path, split: str, classes: tuple[str, ...]) -> tuple[ImageL
 
 
 def _other_folders(folder: Path, found: tuple[str, ...], wanted: tuple[str, ...]) -> list[str]:
-    """One line if the class folders are not the wanted ones."""
+    """One line if the class folders are not the expected ones."""
     missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
     parts = [f"{_listed(missing)} missing"] if missing else []
     parts += [f"{_listed(extra)} not among the {len(wanted)} classes"] if extra else []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text files that list images, or images and labels, a line each."""
+"""Text files that list images, or images and labels, one entry per line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datasets.base import DataError
 from datasets.listing import Items, distinct_names
 from datasets.spec import Item
 
-LINE_ENDS = re.compile(r"\r\n|\r|\n")  # str.splitlines knows more, which names may hold
+LINE_ENDS = re.compile(r"\r\n|\r|\n")  # str.splitlines knows more, which names may contain
 SEPARATORS = re.compile(r"[ \t;,]+")
 UTF16_STARTS = (b"\xff\xfe", b"\xfe\xff")
 
@@ -20,7 +20,7 @@ Line = tuple[int, str]  # number from 1, text
 
 
 def read_lines(path: Path) -> list[Line]:
-    """The lines of a list in UTF-8, with or without byte order mark; no blank ones, no # remarks.
+    """The lines of a UTF-8 list, with or without byte order mark, except blank ones and # remarks.
 
     Raises DataError for a file that cannot be read, naming the line that is not UTF-8.
     """
@@ -29,7 +29,7 @@ def read_lines(path: Path) -> list[Line]:
     except OSError as error:
         raise DataError(f"{path}: the list cannot be read: {error.strerror}") from error
     if data.startswith(UTF16_STARTS) or b"\0" in data:
-        raise DataError(f"{path}: is no text in UTF-8; save the list as UTF-8")
+        raise DataError(f"{path}: is not text in UTF-8; save the list as UTF-8")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -43,9 +43,9 @@ def read_lines(path: Path) -> list[Line]:
 
 
 def split_pair(text: str, fits: Callable[[str, str], bool]) -> tuple[str, str] | None:
-    """The two paths of a line, apart by a blank, tab, comma or semicolon; None if it has no two.
+    """The two paths of a line, separated by a blank, tab, comma or semicolon, or None.
 
-    Where names hold such letters themselves, the first place is taken whose halves `fits`.
+    If names contain such characters themselves, the first split that `fits` accepts counts.
     """
     text = text.strip("; ,\t")
     words = SEPARATORS.split(text)
@@ -66,7 +66,7 @@ def locate(text: str, folders: Sequence[Path]) -> Path | None:
             try:
                 if (folder / path).is_file():  # an absolute path replaces the folder
                     return folder / path
-            except OSError:  # longer than a name can be
+            except OSError:  # longer than a file name can be
                 return None
     return None
 
@@ -91,9 +91,9 @@ def image_list(path: Path) -> Items:
     for number, text in read_lines(path):
         image = locate(text, (path.parent, Path.cwd()))
         if image is None:
-            faults.append((number, f"{text}: no such file, nor below {path.parent}"))
+            faults.append((number, f"{text}: no such file, here or below {path.parent}"))
         elif image in found:
-            faults.append((number, f"{text} stands in line {found[image]} already"))
+            faults.append((number, f"{text} is already in line {found[image]}"))
         else:
             found[image] = number
     if faults:

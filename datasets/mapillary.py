@@ -69,7 +69,7 @@ def _row(path: Path, number: int, entry: object) -> tuple[str, Color]:
             red, green, blue = color
             if all(_is_level(value) for value in color):
                 return name.replace(" ", "_"), (red, green, blue)
-    raise DataError(f'{path}: labels[{number}] needs "readable" and "color", three of 0..255')
+    raise DataError(f'{path}: labels[{number}] needs "readable" and "color", three numbers 0..255')
 
 
 def _is_level(value: object) -> bool:
@@ -79,7 +79,7 @@ def _is_level(value: object) -> bool:
 def list_items(root: Path, split: str) -> Items:
     """The images of "train", "val" or "test" by name; the test split has no labels.
 
-    Raises DataError for a missing folder, an empty split, and an image without label.
+    Raises DataError for a missing folder, an empty split, and an image without a label.
     """
     folder = root / SPLITS[split]
     images = folder / "images"

@@ -50,10 +50,10 @@ SPEC, SPEC_59 = _specs()
 def list_items(root: Path, split: str) -> Items:
     """The images of "train" or "val" by name.
 
-    Raises DataError for the test split, a missing folder, an empty split, and an image without
+    Raises DataError for the test split, a missing folder, an empty split, and an image without a
     label.
     """
     if split not in SPLITS:
-        raise DataError(f"pascal_context has no split {split}; {' and '.join(SPLITS)} are there")
+        raise DataError(f"pascal_context has no split {split}; it has {' and '.join(SPLITS)}")
     root = root / ARCHIVE if (root / ARCHIVE).is_dir() else root
     return paired_items(root / split / "image", root / split / "label")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a training does with its data before step 1: check it, and find the class centroids.
 
-One process of a machine reads, the others wait and then read what it found from the cache.
+One process per machine reads, the others wait and then read its findings from the cache.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ SET_TITLES = ("fine images", "video frames", "coarse images")
 
 @dataclass(kw_only=True)
 class Checker:
-    """Checks splits and finds centroids; `log` gets lines on the first rank alone.
+    """Checks splits and finds centroids; `log` gets lines on the first rank only.
 
-    cache: folder of what was found before. tile: side of the tiles of centroids in pixels, None
-    where nothing is drawn by class.
+    cache: folder of what was found before. tile: side of the tiles of centroids in pixels, None if
+    nothing is drawn by class.
     """
 
     spec: DatasetSpec
@@ -45,7 +45,7 @@ class Checker:
     tile: int | None = None
 
     def check(self, items: Sequence[Item], title: str) -> Facts:
-        """What the labels of a split hold; with a tile, their points where they were read now.
+        """What the labels of a split hold; with a tile, their points if just read.
 
         Raises DataError for files that do not fit.
         """
@@ -76,7 +76,7 @@ class Checker:
         )
 
     def say(self, text: str) -> None:
-        """A line on the first rank."""
+        """Log a line on the first rank."""
         if self.rank == 0:
             self.log(text)
 
@@ -91,7 +91,7 @@ def checked_centroids(
     found: list[Centroids] = []
     with alone(checker.cache, checker.say):
         train = checker.check(sets[0], "train")
-        checker.tile, tile = None, checker.tile  # of val no point is drawn
+        checker.tile, tile = None, checker.tile  # no point of val is drawn
         held = checker.check(val, "val")
         checker.tile = tile
         refuse_shifted(checker.spec, (train, held), sets[0][0].label)
@@ -110,9 +110,9 @@ def checked_centroids(
 
 
 def odd_lines(name: str, facts: Facts, items: Sequence[Item], spec: DatasetSpec) -> list[str]:
-    """Warnings about the labels of the split `name` that are readable, yet teach little.
+    """Warn about labels of the split `name` that are readable but teach little.
 
-    Raises UserError for labels of which no pixel counts.
+    Raises UserError for labels in which no pixel counts.
     """
     classes = facts.counts[: spec.num_classes]
     if facts.labels and not classes.any():
@@ -127,7 +127,7 @@ def odd_lines(name: str, facts: Facts, items: Sequence[Item], spec: DatasetSpec)
     if len(present) == 1:
         lines.append(
             f"warning: {name}: every labelled pixel is {present[0]}, there is none of "
-            f"{', '.join(absent)}: a network that always says {present[0]} scores 100 %"
+            f"{', '.join(absent)}: a network that always answers {present[0]} scores 100 %"
         )
     elif absent:
         lines.append(f"warning: {name}: no pixel of {', '.join(absent)} in the labels")
@@ -177,7 +177,7 @@ def check_batches(
 
 @contextlib.contextmanager
 def alone(folder: Path, log: Log) -> Iterator[None]:
-    """Only one process of this machine at a time; without a lock where there is none to have."""
+    """Only one process of this machine at a time; without a lock if the system offers none."""
     stream = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -186,7 +186,7 @@ def alone(folder: Path, log: Log) -> Iterator[None]:
     except OSError as error:
         # A folder that cannot be written, or a file system without locks (NFS without its daemon,
         # some FUSE mounts): then several processes may read the same labels, which costs time.
-        log(f"{folder}: no lock there ({error.strerror}); going on without")
+        log(f"{folder}: cannot be locked ({error.strerror}); going on without a lock")
     try:
         yield
     finally:

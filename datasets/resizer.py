@@ -15,7 +15,7 @@ def make_resizer(box: Box, size_divisor: int = 1) -> Callable[[Tensor, float], T
     """A function (originals, ratio) -> views: uint8 (B, H, W, 3) fitted into `box` times ratio.
 
     The box is (long, short) in pixels; its sides times the ratio are truncated to whole pixels.
-    Raises ValueError for a box that is no (long, short).
+    Raises ValueError for a box that is not (long, short).
     """
     fit = FitImage(box, size_divisor)
 

@@ -52,8 +52,8 @@ def split_over_ranks(
     """The part of `order` that one rank handles.
 
     multiple: with "pad" and "drop" every rank gets a multiple of this many entries.
-    tail: what to do when the list does not divide: "pad" repeats it from its beginning, "drop"
-    cuts it, "keep" leaves the last ranks one entry short.
+    tail: what to do when the list does not divide evenly: "pad" repeats it from its beginning,
+    "drop" cuts it, "keep" leaves the last ranks one entry short.
     """
     assert 0 <= rank < world and multiple > 0, (rank, world, multiple)
     entries = list(order)
@@ -67,9 +67,9 @@ def split_over_ranks(
 
 
 def check_batch(count: int, batch_size: int, world: int) -> None:
-    """Raise ValueError when one step would show the `count` images of an epoch absurdly often.
+    """Raise ValueError if one step would show the `count` images of an epoch absurdly often.
 
-    A few times is fine: padding fills the batches of a small set with other augmentations of it.
+    A few times is fine: padding fills the batches of a small set with new augmentations of it.
     """
     step = batch_size * world
     if step > MAX_REPEATS * count:
@@ -86,7 +86,7 @@ class TrainSampler(Sampler[Draw]):
     plan: epoch -> list of (item, centroid), the same on all ranks (`datasets.uniform`). The list
     is shuffled by (seed, epoch) and padded from its beginning to whole batches on every rank.
     `len` is the number of draws of this rank in a whole epoch, also while resuming inside one.
-    Raises ValueError when a plan is empty, or small against the batch (`check_batch`).
+    Raises ValueError if a plan is empty, or too small for the batch (`check_batch`).
     """
 
     def __init__(

@@ -4,9 +4,9 @@
     python -m datasets.synthetic data/synthetic                        # 48 + 12 + 6 scenes
     python -m datasets.synthetic ROOT --size 512,1024 --train 500 --val 100 --seed 7 --coarse 50
 
-The same arguments give the same bytes. The folder appears complete or not at all, and a second
-run with the same arguments does nothing; `synthetic.json` in it records them. Unlike in the real
-set the labels of the test split are true ones. With `--coarse N`:
+The same arguments give the same bytes. The folder appears complete or not at all, and a second run
+with the same arguments does nothing; `synthetic.json` in it records them. Unlike in the real set,
+the labels of the test split are real. With `--coarse N`:
 
     ROOT/leftImg8bit_trainextra/leftImg8bit/train_extra/CITY/*_leftImg8bit.png
     ROOT/gtCoarse/gtCoarse/train_extra/CITY/*_gtCoarse_labelIds.png   shrunken regions, rest id 0
@@ -55,7 +55,7 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, kw_only=True)
 class ScenePlan:
-    """What a set consists of; the size is (H, W) in pixels, the rest numbers of scenes."""
+    """What a set consists of; the size is (H, W) in pixels, the others are numbers of scenes."""
 
     size: tuple[int, int] = (128, 256)
     train: int = 48
@@ -186,7 +186,7 @@ def coarse_label(ids: Pixels) -> Pixels:
 
 
 def auto_label(ids: Pixels, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
-    """What a trained network might say about raw ids (H, W): ids, and probability * 255.
+    """What a trained network might answer for raw ids (H, W): ids, and probability * 255.
 
     Void is filled from its surroundings, outlines are smoothed, some blobs are wrong; the
     probability falls towards outlines and is low where the answer is wrong.

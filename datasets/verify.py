@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is checked before a long run: every image is whole, every label fits it and holds known ids.
 
-Images are known by their headers and ends, labels are read. What was found of a good set is kept
-in a file that is named after all that the answer depends on, so that the next start only looks at
-sizes and times of the files.
+Images are known by their headers and ends, labels are read. What was found of a good set is kept in
+a file that is named after all that the answer depends on, so the next start only looks at sizes and
+times of the files.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from runtime.names import fitted, part
 from runtime.parallel import in_threads
 from runtime.progress import Progress
 
-VERSION = 1  # of the check and of its file; a new one has every set checked again
+VERSION = 1  # of the check and of its file; a new version checks every set again
 AT_ONCE = 32  # items that one thread takes
 
 
@@ -51,7 +51,7 @@ def fingerprint(
 ) -> str:
     """SHA-256 over names, sizes and times of all files, and over how labels are read.
 
-    Raises DataError for a file that is not there, unless `stamps` knows better.
+    Raises DataError for a missing file, unless `stamps` knows it.
     """
     digest = hashlib.sha256(f"{VERSION} {reading_rules(spec)}".encode())
     for item in items:
@@ -69,8 +69,8 @@ def fingerprint(
 class Facts:
     """What a whole set holds.
 
-    labels: how many there are. counts: pixels of every train id, (256,). used: raw ids that occur,
-    (256,); those of auto labels are not looked at. binary: every label is of 0 and 255 only. sizes:
+    labels: their number. counts: pixels of every train id, (256,). used: raw ids that occur,
+    (256,); those of auto labels are not recorded. binary: every label is of 0 and 255 only. sizes:
     (H, W) of the images in their order. points: of every label, with a tile, see `label_centroids`.
     depths: bits of the labels.
     """
@@ -85,7 +85,7 @@ class Facts:
     depths: Depths = field(default_factory=Depths)
 
     def add(self, other: Facts) -> None:
-        """Take in what the following items hold."""
+        """Add what the following items hold."""
         self.labels += other.labels
         self.counts += other.counts
         self.used |= other.used
@@ -101,7 +101,7 @@ class Facts:
         return [name for number, name in enumerate(spec.class_names) if not self.counts[number]]
 
     def record(self, key: str) -> dict[str, object]:
-        """As the file of a checked set holds it."""
+        """In the form that the file of a checked set holds."""
         sizes = sorted(set(self.sizes))
         number = {size: place for place, size in enumerate(sizes)}
         return {
@@ -158,7 +158,7 @@ def verify_items(
     if facts.faults:
         raise DataError(faults_text(facts.faults))
     refuse_mixed((facts,))
-    with contextlib.suppress(OSError):  # a read-only place costs only the next start's time
+    with contextlib.suppress(OSError):  # a read-only folder only costs time at the next start
         write_atomic(path, json.dumps(facts.record(key)).encode())
     return facts
 
@@ -187,7 +187,7 @@ def once(marker: Path, check: Callable[[], None]) -> None:
     if marker.is_file():
         return
     check()
-    with contextlib.suppress(OSError):  # a read-only place costs only the next start's time
+    with contextlib.suppress(OSError):  # a read-only folder only costs time at the next start
         marker.parent.mkdir(parents=True, exist_ok=True)
         marker.touch()
 

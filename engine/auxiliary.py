@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a network has an auxiliary loss, and which weights only that loss trains.
 
-Networks with published weights name these parts as the weight files do. Any other network is
-asked by its outputs: its training forward is followed without data or arithmetic, and a weight
-that only `aux` depends on is one that only the auxiliary loss trains. A network whose forward
-cannot be followed names such parts itself: `auxiliary_parts = ("scorer",)`, () for none.
+Networks with published weights name these parts as the weight files do. Any other network is judged
+by its outputs: its training forward is traced without data or arithmetic, and a weight that only
+`aux` depends on is trained by the auxiliary loss only. A network whose forward cannot be traced
+names such parts itself: `auxiliary_parts = ("scorer",)`, () for none.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PROBE = (2, 3, 1024, 1024)  # a batch of images that is large enough for every n
 
 
 def freeze_auxiliary(net: nn.Module) -> None:
-    """Leave the weights that only the auxiliary loss trains as they are, in place.
+    """Freeze the weights that only the auxiliary loss trains, in place.
 
     Without that loss they would have no gradient, for which DistributedDataParallel waits in vain.
     """
@@ -39,7 +39,7 @@ def freeze_auxiliary(net: nn.Module) -> None:
 
 
 def has_auxiliary(net: nn.Module) -> bool:
-    """Whether an auxiliary loss finds scores of their own in the outputs of `net`."""
+    """Whether the outputs of `net` contain scores for an auxiliary loss."""
     names = _names(net)
     if any(part in names for part in (*AUXILIARY_HEADS, OCR_AUXILIARY)):
         return True
@@ -49,7 +49,7 @@ def has_auxiliary(net: nn.Module) -> bool:
 def auxiliary_weights(net: nn.Module) -> list[str] | None:
     """Names of the parameters that only `aux` depends on; None without such an output.
 
-    Raises UserError if the training forward of `net` cannot be followed and it declares nothing.
+    Raises UserError if the training forward of `net` cannot be traced and it declares nothing.
     """
     for name, module in net.named_modules():
         parts = getattr(module, DECLARED, None)
@@ -62,7 +62,7 @@ def auxiliary_weights(net: nn.Module) -> list[str] | None:
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()
         raise UserError(
-            f"--aux_weight: the training forward of this network cannot be followed without data "
+            f"--aux_weight: the training forward of this network cannot be traced without data "
             f"({reason[0] if reason else type(error).__name__}); name its auxiliary parts in the "
             f"network, {DECLARED} = (...), () for none"
         ) from error
@@ -73,7 +73,7 @@ def auxiliary_weights(net: nn.Module) -> list[str] | None:
 
 
 def _names(net: nn.Module) -> dict[str, list[str]]:
-    """The full names of all parts, by their last one."""
+    """The full names of all parts, by their last component."""
     names: dict[str, list[str]] = {}
     for name, _ in net.named_modules():
         names.setdefault(name.rpartition(".")[2], []).append(name)
@@ -81,7 +81,7 @@ def _names(net: nn.Module) -> dict[str, list[str]]:
 
 
 def _reached(net: nn.Module) -> dict[str, set[str]]:
-    """For each output of a training forward the names of the parameters it depends on.
+    """For each output of a training forward, the names of the parameters it depends on.
 
     Neither `net` nor the state of any random generator is changed.
     """

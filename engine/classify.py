@@ -26,7 +26,7 @@ from runtime.distributed import ALONE, Ranks
 class ClassSummary:
     """What an evaluation found, the same on every rank.
 
-    `loss` is the mean cross entropy of all images. `unreadable` holds one line a file,
+    `loss` is the mean cross entropy of all images. `unreadable` holds one line per file,
     "name: reason"; these images are in no score. `not_finite` images had NaN or infinite
     scores.
     """
@@ -39,7 +39,7 @@ class ClassSummary:
     not_finite: int = 0
 
     def values(self) -> dict[str, float]:
-        """The scores of a row of metrics.csv; NaN where the network's scores were not finite."""
+        """The scores of a row of metrics.csv; NaN if the network's scores were not finite."""
         values = {"top1": self.scores.top1, "top5": self.scores.top5}
         return dict.fromkeys(values, math.nan) if self.not_finite else values
 
@@ -86,7 +86,7 @@ def evaluate_classifier(
     """Score every image of `loader` once; `net` is in eval mode.
 
     Files that cannot be read are logged unless `named` has them, listed and left out of the
-    scores; UserError if that leaves none.
+    scores; UserError if none is left.
     """
     start, device = time.monotonic(), compute.device
     counts = TopCounts(num_classes, device)

@@ -4,7 +4,7 @@
     summary = evaluate(whole(net), loader, spec, Compute(device=device), sinks=[DumpSink(...)])
     print(summary.scores.table())
 
-Metrics come from the class ids; score maps are gone before the next batch is read.
+Metrics come from the class ids; score maps are freed before the next batch is read.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class _Tally:
     unreadable: list[str] = field(default_factory=list)
 
     def note(self, what: str, name: str, reason: str, log: Log) -> None:
-        """List an image that is `what`: not read, not predicted."""
+        """List an image that is `what`: not read, or not predicted."""
         line = f"{name}: {reason}"
         self.unreadable.append(line)
         log(f"{what}: {line}")
@@ -64,13 +64,13 @@ class _Tally:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalRules:
-    """What of an image counts, and what happens with one that cannot be predicted.
+    """What counts in an image, and what happens to one that cannot be predicted.
 
     With `metrics` images that have a label are scored, and `val_loss(scores, labels)` sees float32
-    (B, K, H, W) and int64 (B, H, W). `crop` (H, W): only the `distance_window` is scored; loss
-    and sinks get the whole image. With `skip_refused` an image that the network refuses with a
-    UserError, as too small, or that memory does not suffice for, is logged and listed; otherwise it
-    is an error.
+    (B, K, H, W) and int64 (B, H, W). `crop` (H, W): only the `distance_window` is scored; loss and
+    sinks get the whole image. With `skip_refused` an image that the network refuses with a
+    UserError, for instance as too small, or that does not fit into memory, is logged and listed;
+    otherwise it is an error.
     """
 
     metrics: bool = True
@@ -96,10 +96,11 @@ def evaluate(
     """Evaluate every image of `loader` once; add each to the sinks and close them.
 
     `loader` gives this rank's batches; images without a label are predicted but not scored. The
-    loop is the same on one rank and on many, and collective on many. A file that could not be read
-    is logged and listed, UserError if none could be; so is one that a sink cannot store, unless the
-    disk is full. Without `rules.metrics` a sink is not given what it has already, and images
-    that all sinks have do not go through the network; with metrics all are stored anew.
+    loop is the same on one rank and on many, where it is collective. A file that cannot be read is
+    logged and listed, UserError if none can be read; an image that a sink cannot store is logged
+    and listed too, unless the disk is full. Without `rules.metrics` a sink is not given what it
+    already has, and images that all sinks have do not go through the network; with metrics all are
+    stored anew.
     """
     start = time.monotonic()
     counts = torch.zeros(len(BANDS), spec.num_classes, spec.num_classes, dtype=torch.int64)
@@ -125,7 +126,7 @@ def evaluate(
 
 
 def _store(result: ImageResult, sinks: Sequence[Sink], tally: _Tally, log: Log) -> None:
-    """Give `result` to `sinks`; one that cannot write it costs a line, all others get it."""
+    """Give `result` to `sinks`; one that cannot write it costs a line, the others still get it."""
     for sink in sinks:
         try:
             sink.add(result)
@@ -211,7 +212,7 @@ def _count(
 
 
 def _note_not_finite(top: Tensor, batch: Batch, tally: _Tally, log: Log) -> None:
-    """Count images whose largest scores (B, H, W) are NaN or infinite; a line for the first."""
+    """Count images whose largest scores (B, H, W) are NaN or infinite; log a line for the first."""
     broken = (~torch.isfinite(top).flatten(1).all(dim=1)).tolist()
     if any(broken) and not tally.not_finite:
         name = batch.names[broken.index(True)]
@@ -257,7 +258,7 @@ def _own_confusion(
 
 
 def largest_probability(scores: Tensor, top: Tensor) -> Tensor:
-    """Largest softmax value a pixel: (B, K, H, W) and its maximum (B, H, W) -> (B, H, W).
+    """Largest softmax value per pixel: (B, K, H, W) and its maximum (B, H, W) -> (B, H, W).
 
     Summed class by class: a softmax would make a second score map.
     """

@@ -20,7 +20,7 @@ Parameters = Iterable[Tensor] | Iterable[dict[str, Any]]
 def freeze_others(net: nn.Module, texts: tuple[str, ...]) -> None:
     """Train only the parameters whose name contains one of `texts`, in place.
 
-    Raises UserError for a text that no name contains: a typing error.
+    Raises UserError for a text that no name contains, which is a typo.
     """
     names = [name for name, _ in net.named_parameters()]
     for text in texts:

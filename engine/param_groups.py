@@ -4,8 +4,8 @@
     rules = [ParamRule(key="head", lr=10.0), ParamRule(key="norm", decay=0.0)]
     groups = make_groups(net.named_parameters(), rules, lr=6e-5, weight_decay=0.01)
 
-A rule holds for every parameter whose dotted name contains its key. One rule decides: the one
-with the longest key, of equally long ones the first in the alphabet; what it does not set is 1,
+A rule matches every parameter whose dotted name contains its key. One rule decides: the one with
+the longest key, or the alphabetically first of equally long ones; what it does not set is 1,
 whatever shorter rules say.
 
 Source: recorded parameter groups of mmsegmentation 0.11 recipes (`custom_keys`).
@@ -35,7 +35,7 @@ NO_RULE = ParamRule(key="")
 
 
 def rule_of(name: str, rules: Sequence[ParamRule]) -> ParamRule:
-    """The one rule that decides about a parameter; `NO_RULE` when none holds."""
+    """The one rule that decides about a parameter; `NO_RULE` if none matches."""
     holding = [rule for rule in rules if rule.key in name]
     return min(holding, key=lambda rule: (-len(rule.key), rule.key), default=NO_RULE)
 
@@ -63,7 +63,7 @@ def make_groups(
     weight_decay: float,
     decay_vectors: bool = True,
 ) -> list[dict[str, Any]]:
-    """torch's parameter groups, one a pair of multipliers.
+    """torch's parameter groups, one per pair of multipliers.
 
     Each has `lr`, `initial_lr` and `weight_decay` after its multipliers, which it keeps as
     `lr_mult` and `decay_mult`. The group without multipliers comes first: its rate is the one

@@ -43,7 +43,7 @@ Refine = Callable[[dict[str, Tensor]], Tensor]  # outputs of the network -> scor
 Resizer = Callable[[Tensor, float], Tensor]  # images (B, H, W, 3) uint8 at another scale
 
 OUTSIDE_ROW = -1.0  # row position of padding, as in transforms.sample
-CLASS_CHUNK = 4  # classes resized at a time, so that no third full-size map is made
+CLASS_CHUNK = 4  # classes resized at a time, so no third full-size map is made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +51,8 @@ class Inputs:
     """What evaluation knows of one batch.
 
     images (B, 3, H, W) and rows (B, H) as the network takes them. size: (height, width) of the
-    wanted scores, that of `images` by default. originals: (B, height, width, 3) uint8, the
-    images `images` were resized from; None where they were not resized.
+    wanted scores, by default that of `images`. originals: (B, height, width, 3) uint8, the images
+    `images` were resized from; None if they were not resized.
     """
 
     images: Tensor
@@ -65,7 +65,7 @@ def scores_of(infer: Infer, inputs: Inputs) -> dict[str, Tensor]:
     """The outputs of `infer` with "pred" at the wanted size.
 
     The scores have the size of the network input before they are resized a second time,
-    bilinear: a single resize from the head's own size would give other numbers.
+    bilinear: a single resize from the size of the head would give other numbers.
     """
     if isinstance(infer, Beside):
         found = infer.maps(inputs.images, inputs.rows)
@@ -83,7 +83,7 @@ def scores_of(infer: Infer, inputs: Inputs) -> dict[str, Tensor]:
 def whole(net: nn.Module, return_all: bool = False, refine: Refine | None = None) -> Infer:
     """One forward pass of the whole image; with `return_all` also attention and scale maps.
 
-    `refine` makes the scores from all outputs of the pass; without it they are `pred`.
+    `refine` computes the scores from all outputs of the pass; without it they are `pred`.
 
     `net` must be in eval mode. Extra score maps of the network are reduced to class ids at
     once; the prediction itself is repeated as `pred_10x` beside them.
@@ -109,7 +109,7 @@ def whole(net: nn.Module, return_all: bool = False, refine: Refine | None = None
 
 
 class Beside:
-    """`infer`, whose results also hold what `images(images, rows)` gives; no scores."""
+    """`infer`, whose results also hold what `images(images, rows)` returns, which is no scores."""
 
     def __init__(self, infer: Infer, maps: Infer) -> None:
         self.infer, self.maps = infer, maps
@@ -137,8 +137,8 @@ class Averaged:
     """Mean of the scores of several views, each brought to the size of the wanted scores.
 
     One sum for all views: flip and multi_scale around each other merge into one Averaged, so
-    that they need no more memory together than alone. `resize` makes the input of another scale
-    from the original images; without it, or without originals, the input is resized.
+    together they need no more memory than alone. `resize` makes the input of another scale from the
+    original images; without it, or without originals, the input is resized.
     """
 
     def __init__(
@@ -186,7 +186,7 @@ class Averaged:
 
 
 def _views_of(infer: Infer, average: Average) -> tuple[Infer, tuple[View, ...], Resizer | None]:
-    """What a further averaging procedure around `infer` starts from."""
+    """What another averaging procedure around `infer` starts from."""
     if isinstance(infer, Averaged) and infer.average == average:
         return infer.infer, infer.views, infer.resize
     return infer, (View(),), None
@@ -212,9 +212,9 @@ def multi_scale(
 ) -> Infer:
     """Mean of the scores over input scales, each resized back to the size of the image.
 
-    The input of scale s has round(size * s) pixels a side, bilinear; with `resize` it is made
-    from the image as it was read (`Inputs.originals`). Images are those of the last scale.
-    ValueError unless every scale is positive.
+    The input of scale s has round(size * s) pixels per side, bilinear; with `resize` it is made
+    from the image as it was read (`Inputs.originals`). Attention and scale maps are those of the
+    last scale. ValueError unless every scale is positive.
     """
     if not scales or any(scale <= 0 for scale in scales):
         raise ValueError(f"scales {tuple(scales)}: one or more positive numbers wanted")
@@ -232,7 +232,7 @@ def slide(
     batch_windows: int = 4,
     average: Average = "logits",
 ) -> Infer:
-    """Windows of `crop` pixels (height, width), each `stride` pixels after the last one.
+    """Windows of `crop` pixels (height, width), each `stride` pixels after the previous one.
 
     The last window of a row or column is moved inwards, and every pixel is divided by the
     number of windows that really saw it. An axis shorter than the crop gets one window of its
@@ -284,7 +284,7 @@ def without_rows(infer: Infer) -> Infer:
 
 
 def padded(infer: Infer, least: tuple[int, int]) -> Infer:
-    """Images smaller than `least` (height, width) get zeros at the right and the bottom.
+    """Images smaller than `least` (height, width) get zeros at the right and at the bottom.
 
     Scores are cut back to the image, before any averaging around this one. Only "pred" is
     returned.
@@ -329,7 +329,7 @@ def _softmax_(scores: Tensor) -> Tensor:
 
 
 def _resized_parts(scores: Tensor, size: torch.Size, mirrored: bool) -> list[Callable[[], Tensor]]:
-    """Makers of the score maps at `size`, a few classes each, so that one lives at a time."""
+    """Functions that make the score maps at `size`, a few classes each, so one lives at a time."""
 
     def maker(part: Tensor) -> Callable[[], Tensor]:
         def make() -> Tensor:

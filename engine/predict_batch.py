@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One batch through the network; what cannot be predicted is told, not fatal."""
+"""One batch through the network; what cannot be predicted is reported, not fatal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def predict_batch(
     """Hand the outputs of `infer` to `count`; nothing for a batch without images.
 
     Returns the images that are refused or need more memory than there is, each with the reason:
-    file, size, and what to do.
+    file, size and what to do.
     """
     if not batch.names:
         return []
@@ -62,14 +62,14 @@ def _outputs(infer: Infer, batch: Batch, compute: Compute) -> dict[str, Tensor]:
 
 
 def _check_memory(batch: Batch, device: torch.device) -> None:
-    """MemoryError for images that the host has no room for even once more.
+    """MemoryError for images that do not even fit into the host memory a second time.
 
-    A network needs several times as much, so that these cannot succeed; the system would end the
-    whole program where it grants more than it has.
+    A network needs several times as much, so these cannot succeed; a system that grants more memory
+    than it has would end the whole program.
     """
     needed, left = batch.images.numel() * batch.images.element_size(), available()
     if device.type == "cpu" and left is not None and needed > left:
-        raise MemoryError(f"{size_text(needed)} at least are needed, {size_text(left)} are free")
+        raise MemoryError(f"at least {size_text(needed)} are needed, {size_text(left)} are free")
 
 
 def _memory_text(device: torch.device, said: str) -> str:

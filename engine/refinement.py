@@ -20,8 +20,8 @@ from runtime.errors import UserError
 def run_trained_heads(net: nn.Module, path: str, facts: Mapping[str, Any]) -> None:
     """Let the boundary heads of `net` run in evaluation, for `refined`.
 
-    `facts` are the entries of the checkpoint `path` if this program wrote it, else {}. UserError
-    for one whose boundary heads were not trained.
+    `facts` are the entries of the checkpoint `path` if this program wrote it, else {}. UserError if
+    its boundary heads were not trained.
     """
     if facts:
         trained = facts["model_options"].get("boundary_heads", False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of a resumed run beside those of its file: what is applied, and what is refused.
+"""Settings of a resumed run against those of its file: what is applied, and what is refused.
 
 Which setting is which stands where it is declared, in `settings/`.
 """
@@ -12,12 +12,14 @@ from typing import Any
 
 from engine.class_tables import class_difference
 
-STARTING_POINTS = {"pretrained"}  # options that say where weights began, which are in the file
-MEMORY = {"grad_ckpt"}  # options of the network that change no number
+STARTING_POINTS = {
+    "pretrained"
+}  # options that say where weights started from; the file holds the weights
+MEMORY = {"grad_ckpt"}  # options of the network that change no result
 
 STEPS = "steps_per_epoch"  # loader batches, kept beside the settings
 Kept = dict[str, Any]  # settings in plain types, by name
-IS_OFF: dict[str, Callable[[Any], bool]] = {  # between these and the rest the state does not fit
+IS_OFF: dict[str, Callable[[Any], bool]] = {  # between these and the others the state does not fit
     "ema": lambda value: value is None,
     "ocr_alpha": lambda value: value == 0,  # heads without a loss are frozen
     "val_iters": lambda value: not value,  # rows of metrics.csv count steps or epochs
@@ -38,7 +40,7 @@ def plain(value: Any) -> Any:
 
 
 def recorded(content: Mapping[str, Any]) -> Kept:
-    """The settings in a file; of files of earlier versions, which have none, what the optimiser
+    """The settings in a file; for files of earlier versions, without any, what the optimiser
     tells."""
     if "settings" in content:
         return dict(content["settings"])
@@ -67,7 +69,7 @@ def _flag(name: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A setting as one would type it; nothing must not be an empty place."""
+    """A setting as one would type it; an unset one must not be shown as an empty string."""
     if value is None or value in ("", []):
         return "none"
     if isinstance(value, list):
@@ -78,7 +80,7 @@ def _shown(value: Any) -> str:
 def compare_settings(
     saved: Kept, own: Kept, rules: ResumeRules, epoch: int, step: int
 ) -> Comparison:
-    """Each setting that a file and this run know and that differs.
+    """Each setting that both a file and this run know and that differs.
 
     epoch, step: where the file was written.
     """
@@ -98,14 +100,14 @@ def compare_settings(
         elif name in ("bs_trn", "accum_steps") and by_iteration:
             found.refused.append(f"{text} with a rate by the iterations of --max_epoch")
         elif name == STEPS:
-            found.applied.append(f"{_shown(old)} -> {_shown(new)} steps an epoch: the set changed")
+            found.applied.append(f"{_shown(old)} -> {_shown(new)} steps per epoch: the set changed")
         else:
             found.applied.append(f"{_flag(name)} {_shown(old)} -> {_shown(new)}")
     return found
 
 
 def compare_facts(content: Mapping[str, Any], own: Mapping[str, Any], world: int) -> list[str]:
-    """What makes a file that of another run: one text for each entry, empty if none does."""
+    """What makes a file belong to another run: one text for each entry, empty if nothing does."""
     found = [
         f"{name} {content[name]} (this run {own[name]})"
         for name in ("arch", "num_classes", "seed", "dataset")
@@ -149,5 +151,5 @@ def refusal(refused: Sequence[str]) -> str:
     """The one line about everything that is refused."""
     return (
         f"--resume: the file has {', '.join(refused)}; this cannot change in a run: "
-        "give it as it was, or start anew with --snapshot"
+        "give it as it was, or start a new run with --snapshot"
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Learning-rate schedules as pure functions of the position, so that a resume is exact.
+"""Learning-rate schedules as pure functions of the position, so a resume is exact.
 
 Each function here returns another one that maps an epoch (or an iteration) to the factor of
 the base learning rate: `group["lr"] = group["initial_lr"] * factor(epoch)`.
@@ -113,14 +113,15 @@ def poly_iter(
 
 
 def step_down(step: int, gamma: float = 0.1) -> Schedule:
-    """The factor gamma^(i // step) of iteration (or epoch) i: a stair with treads of `step`."""
+    """The factor gamma^(i // step) of iteration (or epoch) i: a staircase with steps of length
+    `step`."""
     return lambda position: float(gamma ** (position // step))
 
 
 def with_warmup(regular: Schedule, warmup_iters: int, warmup_ratio: float = 1e-6) -> Schedule:
     """`regular`, multiplied in iteration i < W by 1 - (1 - i/W) * (1 - warmup_ratio).
 
-    The warm-up multiplies the value that decays already, so the curve has no jump at W.
+    The warm-up multiplies the decaying value, so the curve has no jump at W.
     """
 
     def factor(iteration: float) -> float:

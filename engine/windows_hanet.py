@@ -4,7 +4,7 @@
     infer = hanet_sliding(whole(net), (0.5, 1.0, 2.0), tile=(1024, 1024), overlap=1 / 3)
     scores = infer(images, rows)["pred"]
 
-It differs from `predict.multi_scale(predict.slide(...))` in three ways that scores depend on: the
+It differs from `predict.multi_scale(predict.slide(...))` in three ways that affect the scores: the
 8-bit image is resized, with Pillow's filters; a window has the side of the tile times
 max(scale, 1); and the first window of an axis starts at a multiple of the stride that is
 rounded up. Row positions follow: each window sees the rows it shows.
@@ -107,11 +107,11 @@ def one_pass(infer: Infer) -> OneView:
 
 
 class ScaledImages:
-    """Mean of the scores of resized and mirrored images, each image of a batch alone.
+    """Mean of the scores of resized and mirrored images, each image of a batch separately.
 
-    `views` has one entry a scale: the scale, and what gives the scores of an image of that size.
-    Images are made again from the network input and resized as 8 bit, so the input must be a
-    normalised 8-bit image, as all loaders give.
+    `views` has one entry per scale: the scale, and a function that gives the scores of an image of
+    that size. Images are restored from the network input and resized with 8 bits, so the input must
+    be a normalised 8-bit image, as given by all loaders.
     """
 
     def __init__(

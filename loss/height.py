@@ -16,7 +16,7 @@ from loss.cross_entropy import IGNORED, mask_labels
 def row_presence(labels: Tensor, num_classes: int, parts: int, ignore_label: int) -> Tensor:
     """Whether a class occurs in each of `parts` blocks of rows: (B, H, W) -> bool (B, K, parts).
 
-    A block has H // parts rows; the rows that the division leaves belong to the last one.
+    A block has H // parts rows; the remaining rows belong to the last one.
     """
     target = mask_labels(labels, num_classes, ignore_label)
     batch, height, _ = target.shape

@@ -10,7 +10,7 @@ With boundary supervision and its weights (s, m, d, r), the first term is s * cr
 
 is added.
 
-Networks know nothing of labels, criteria nothing of output keys; both meet here.
+Networks know nothing about labels, criteria nothing about output keys; both meet here.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ from runtime.errors import UserError
 
 
 class Criterion(Protocol):
-    """A loss of one map of logits."""
+    """A loss on one map of logits."""
 
     def __call__(self, logits: Tensor, labels: Tensor, do_rmi: bool = True) -> Tensor:
-        """Logits (B, K, H, W) and labels (B, H, W) to a scalar; `do_rmi`: structure too."""
+        """Logits (B, K, H, W) and labels (B, H, W) to a scalar; `do_rmi`: with the structural
+        term."""
 
 
 @runtime_checkable
@@ -68,7 +69,7 @@ class LossTerms:
 
     Terms: `main` (of `pred`), its parts `bce` and `rmi` where the criterion has them, `aux`,
     `scale_05x` ... of single scales, `mask`, `direction`, `moved` of boundary supervision,
-    `rows` of the fifth HANet block, and `acc`, which is no loss: see `pixel_accuracy`.
+    `rows` of the fifth HANet block, and `acc`, which is not a loss: see `pixel_accuracy`.
     """
 
     total: Tensor
@@ -83,7 +84,7 @@ def pixel_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class LossWeights:
-    """Weights of the outputs beside `pred`; 0 switches off.
+    """Weights of the outputs besides `pred`; 0 switches one off.
 
     `ocr_alpha` is that of `aux` of any network, `supervised_mscale_wt` of every `pred_*`, `row_wt`
     of `row_logits`.
@@ -96,7 +97,7 @@ class LossWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class AuxRules:
-    """How `aux` is compared: with its structure (`rmi`), where the criterion has one.
+    """How `aux` is compared: with the structural term (`rmi`), if the criterion has one.
 
     `small` is the criterion of an `aux` that is compared at its own size, with the nearest labels;
     without it the map is enlarged.
@@ -149,9 +150,9 @@ class Objective:
     ) -> LossTerms:
         """Loss of the outputs of a training forward (network/outputs.py) for labels (B, H, W).
 
-        extras: maps (B, H, W) beside the labels, which boundary supervision needs.
-        Raises ValueError for another class count, UserError if single scales or rows are to be
-        supervised but the network gives none.
+        extras: maps (B, H, W) besides the labels, which boundary supervision needs. Raises
+        ValueError for another class count, UserError if single scales or rows are to be supervised
+        but the network has no such output.
         """
         pred = outputs[PRED]
         if pred.shape[1] != self.num_classes:
@@ -206,7 +207,7 @@ class Objective:
         return total, {name: term.detach() for name, term in terms.items()}
 
     def _extra(self, name: str, logits: Tensor, labels: Tensor, do_rmi: bool) -> Tensor:
-        """The loss of one further map of logits, at the size of the labels or at its own."""
+        """The loss of another map of logits, at the size of the labels or at its own."""
         if logits.shape[2:] == labels.shape[1:]:
             return self.criterion(logits, labels, do_rmi=do_rmi)
         if name == AUX and self.aux.small is not None:
@@ -218,7 +219,7 @@ class Objective:
         return self.criterion(logits, labels, do_rmi=do_rmi)
 
     def _extras(self, outputs: dict[str, Tensor]) -> Iterator[tuple[str, Tensor, float, bool]]:
-        """(term name, logits, weight, do_rmi) of every supervised output but `pred`."""
+        """(term name, logits, weight, do_rmi) of every supervised output except `pred`."""
         weights = self.weights
         if AUX in outputs and weights.ocr_alpha > 0:
             yield AUX, outputs[AUX], weights.ocr_alpha, self.aux.rmi
@@ -235,12 +236,12 @@ class Objective:
             yield name, outputs[key], weights.supervised_mscale_wt, False
 
     def set_epoch(self, epoch: int) -> None:
-        """Tell a criterion that changes in the course of training; call before every epoch."""
+        """Tell a criterion that changes during training; call before every epoch."""
         if isinstance(self.criterion, Scheduled):
             self.criterion.set_epoch(epoch)
 
     def set_iteration(self, iteration: int) -> None:
-        """The same for a criterion that changes with the optimiser steps done so far."""
+        """The same for a criterion that changes with the number of optimiser steps."""
         if isinstance(self.criterion, Stepped):
             self.criterion.set_iteration(iteration)
 

@@ -23,8 +23,8 @@ class BoundaryScores:
     """Mean boundary scores over images at several tolerances, one image in memory at a time.
 
     `modified`: one score of the outlines between any two classes, within MODIFIED_RADIUS pixels,
-    instead of one a class. `ignore_missing`: a class without outline in both maps of an image is
-    left out there; as published it counts as 1. `ignore_label` as in `boundary_f`.
+    instead of one per class. `ignore_missing`: a class without an outline in either map of an image
+    is left out there; as published it counts as 1. `ignore_label` as in `boundary_f`.
 
     `sums` (T, 3, K) holds F, precision and recall added up, `counted` (K,) over how many images,
     with K = 1 if `modified`. Parts of a set, ranks or slices, are joined by adding both.
@@ -73,7 +73,7 @@ class BoundaryScores:
         return means
 
     def f_score(self, number: int = 0) -> Floats:
-        """Mean F of each class (K,) at the tolerance of that number."""
+        """Mean F of each class (K,) at the tolerance with that index."""
         scores: Floats = self.means()[number, 0]
         return scores
 
@@ -82,7 +82,7 @@ class BoundaryScores:
         return known_mean(self.f_score(number))
 
     def table(self, class_names: Sequence[str]) -> str:
-        """One line a class and one for the mean, in %: F, precision and recall, or with several
+        """One line per class and one for the mean, in %: F, precision and recall, or with several
         tolerances F at each."""
         rows = [ANY_CLASS] if self.modified else list(class_names)
         if len(self.thresholds) == 1:

@@ -59,9 +59,9 @@ def confusion_matrix(
 ) -> Tensor:
     """Confusion matrix (K, K) int64 of class maps of equal shape and any integer type.
 
-    Stays on the device of `pred`. Labels outside 0..K-1 are ignored; with `ignore_label` only
-    that one is, and others are an error. Raises ValueError for these, for different shapes and
-    for a prediction outside 0..K-1.
+    Stays on the device of `pred`. Labels outside 0..K-1 are ignored; with `ignore_label` only that
+    one is, and others are an error. Raises ValueError for these, for different shapes, and for a
+    prediction outside 0..K-1.
     """
     if pred.shape != label.shape:
         raise ValueError(f"prediction {tuple(pred.shape)} and label {tuple(label.shape)} differ")
@@ -75,7 +75,7 @@ def confusion_matrix(
 
 
 def _check_labels(label: Tensor, counted: int, num_classes: int, ignore_label: int) -> None:
-    """Raise ValueError unless what was not counted is all `ignore_label`."""
+    """Raise ValueError unless everything that was not counted is `ignore_label`."""
     missing = label.numel() - counted
     if not missing or int((label == ignore_label).sum()) == missing:
         return
@@ -116,8 +116,8 @@ def _flat_uint8(values: Tensor) -> Bytes:
 def _interleaved(label: Bytes, pred: Bytes) -> Iterator[list[Bytes]]:
     """Both arrays as rows in which neighbours come from four distant places, then the rest.
 
-    Neighbouring pixels are mostly of one class, and increments of one counter wait for each
-    other; the order does not matter for a histogram.
+    Neighbouring pixels mostly have one class, and increments of one counter wait for each other;
+    the order does not matter for a histogram.
     """
     quarter = len(label) // 4
     if quarter:
@@ -192,7 +192,7 @@ class Scores:
         )
 
     def table(self) -> str:
-        """One line a class: IoU and Dice in %, TP in % of all pixels, FP and FN divided by TP."""
+        """One line per class: IoU and Dice in %, TP in % of all pixels, FP and FN divided by TP."""
         width = max([len("label"), *map(len, self.class_names)])
         head = [
             "Id",

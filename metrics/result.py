@@ -48,11 +48,10 @@ class ImageResult:
 class EvalSummary:
     """What an evaluation found, the same on every rank.
 
-    `scores` is None without metrics, and so is `bands`: the scores of the height bands by key,
-    see `metrics.bands`; `loss` is the mean over all pixels that count, None
-    without a loss or labels. `skipped` images were already stored by all sinks.
-    `unreadable` holds one line a file, "name: reason". `not_finite` images had NaN or infinite
-    scores.
+    `scores` is None without metrics, and so is `bands`: the scores of the height bands by key, see
+    `metrics.bands`; `loss` is the mean over all pixels that count, None without a loss or labels.
+    `skipped` images were already stored by all sinks. One line per file, "name: reason", is in
+    `unreadable`. `not_finite` images had NaN or infinite scores.
     """
 
     scores: Scores | None
@@ -83,9 +82,10 @@ def refuse_unread(num_images: int, unreadable: list[str]) -> None:
 
 
 def score_values(summary: EvalSummary) -> dict[str, float]:
-    """The scores of a row of metrics.csv; all NaN where the network's scores were not finite.
+    """The scores of a row of metrics.csv; all NaN if the network's scores were not finite.
 
-    Its classes are arbitrary then, mostly class 0, and may look better than those of a good one.
+    The predicted classes are then arbitrary, mostly class 0, and may score better than those of a
+    good network.
     """
     scores = summary.scores
     assert scores is not None, "an evaluation without labels"
@@ -107,13 +107,13 @@ class Sink(Protocol):
         """Whether an earlier, interrupted evaluation already stored this image."""
 
     def add(self, result: ImageResult) -> None:
-        """Store one image; OSError, UnicodeError, MemoryError or OutsideError where it cannot."""
+        """Store one image; OSError, UnicodeError, MemoryError or OutsideError if it cannot."""
 
     def close(
         self, rank: int, world: int, gather: Gather
     ) -> Sequence[tuple[str, Exception]] | None:
         """All images of this rank were added. Collective: called once on every rank.
 
-        `gather` returns the argument of every rank on every rank, in rank order. A sink that
-        writes behind the back of `add` gives the images that could not be stored, and why.
+        `gather` returns the argument of every rank on every rank, in rank order. A sink that goes
+        on writing after `add` has returned gives the images that could not be stored, and why.
         """

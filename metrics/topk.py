@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Share of images whose class is the first guess of a classifier, or among the first five."""
+"""Share of images whose class is the first guess of a classifier, or one of the first five."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 class ClassScores:
     """top1, top5: fractions of all images (top5 of all classes where there are fewer).
 
-    recall: (K,) float64, top-1 share of the images of each class, nan where there is none.
+    recall: (K,) float64, top-1 share of the images of each class, NaN for a class without images.
     """
 
     top1: float

@@ -13,15 +13,16 @@ from reports.render import write_html
 from reports.token_hierarchy import Grid, Picture
 
 LONGEST, WHOLE = 1000, 800  # pixels of the image on the page, and of the coloured ones
-ZOOMED = 400  # pixels of an enlarged part, about
-MARGIN = 0.6  # around the window of a token, of its side
+ZOOMED = 400  # approximate pixels of an enlarged part
+MARGIN = 0.6  # around the window of a token, as a share of its side
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One image of a token. `largest` share that a drawn token has of it; None: not a share."""
+    """One image of a token. `largest`: the largest share that a drawn token has; None: not a
+    share."""
 
-    name: str  # of the file, without ending
+    name: str  # of the file, without its ending
     title: str
     picture: Picture
     largest: float | None = None
@@ -39,7 +40,7 @@ class TokenViews:
 
 
 def zoom(picture: Picture, box: tuple[int, int, int]) -> Picture:
-    """The part around `box`, every pixel as a square so that it is about ZOOMED pixels wide."""
+    """The part around `box`, every pixel drawn as a square, about ZOOMED pixels wide in total."""
     row, column, side = box
     margin = round(MARGIN * side)
     rows = slice(max(row - margin, 0), row + side + margin)

@@ -2,7 +2,7 @@
 """Labels made by a network: {name}.png with raw ids, {name}_prob.png with confidences.
 
 The confidence is the largest softmax value times 255, truncated. Sub-folders of names are
-kept, which gives the layout that the auto-labelled training set is read from.
+kept, which is the layout that the auto-labelled training set is read from.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from reports.stored_images import ImageRow
 from runtime.files import is_fatal, write_atomic
 
 PAGE = "autolabels.html"
-PENDING_PER_WORKER = 2  # images that wait, so that memory stays bounded
+PENDING_PER_WORKER = 2  # images that may wait, so that memory stays bounded
 
 Picture = npt.NDArray[np.uint8]
 Kept = dict[str, list[int]]  # class -> pixels by confidence, NUM_STEPS steps
@@ -47,7 +47,7 @@ class _Job:
     prob: Picture
 
     def run(self) -> Kept:
-        """Write both files; the ids come last and stand for a finished image."""
+        """Write both files; the ids come last and mark a finished image."""
         write_atomic(self.out_dir / self.files["prob"], encode_png(self.prob))
         write_atomic(self.out_dir / self.files["ids"], encode_png(self.ids))
         return confidence_counts(self.pred, self.prob)
@@ -65,7 +65,7 @@ def confidence_counts(pred: Picture, prob: Picture) -> Kept:
 
 
 def _ignore_signals() -> None:
-    """Signals to the process group are the main process's, as in loader workers."""
+    """Leave signals to the process group to the main process, as in loader workers."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
@@ -74,7 +74,7 @@ class AutoLabelSink(ResumableSink):
     """Writes ids and confidences of every image under `out_dir`, at the size of its file.
 
     `items` are the images of the data set. `workers` processes encode and write while the network
-    goes on; with 0 this one does.
+    goes on; with 0 this process does.
     """
 
     needs = frozenset({"prob"})
@@ -90,7 +90,7 @@ class AutoLabelSink(ResumableSink):
     ) -> None:
         super().__init__(out_dir, spec, "autolabel", identity)
         self.images = {item.name: item for item in items}
-        spec.inverse_lut()  # says so at once where ids cannot be written
+        spec.inverse_lut()  # fails at once if ids cannot be written
         self.workers = workers
         self._pool: ProcessPoolExecutor | None = None
         self._pending: deque[tuple[Future[Kept], dict[str, Any]]] = deque()
@@ -123,7 +123,7 @@ class AutoLabelSink(ResumableSink):
         self._drain(PENDING_PER_WORKER * self.workers)
 
     def _drain(self, limit: int) -> None:
-        """Note what is written; wait until at most `limit` images are not."""
+        """Note what has been written; wait until at most `limit` images are pending."""
         while self._pending and (len(self._pending) > limit or self._pending[0][0].done()):
             future, facts = self._pending.popleft()
             try:
@@ -139,7 +139,8 @@ class AutoLabelSink(ResumableSink):
         self.stored.add(ImageRow(**facts, facts={"kept": kept}))
 
     def close(self, rank: int, world: int, gather: Gather) -> list[tuple[str, Exception]]:
-        """Wait for the writers and collect the rows of all ranks; what could not be written."""
+        """Wait for the writers and collect the rows of all ranks; returns what could not be
+        written."""
         self._drain(0)
         if self._pool is not None:
             self._pool.shutdown()
@@ -148,7 +149,7 @@ class AutoLabelSink(ResumableSink):
         return self._failed
 
     def finish(self, threshold: float | None, run: dict[str, Any]) -> Path:
-        """Write the page about what the labels keep at `threshold`; its path."""
+        """Write the page about what the labels keep at `threshold`; returns its path."""
         counts = np.zeros((self.spec.num_classes, NUM_STEPS), np.int64)
         images = np.zeros(self.spec.num_classes, np.int64)
         for row in self.rows:

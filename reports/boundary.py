@@ -18,7 +18,8 @@ RAW_IGNORED = 255
 
 
 class BoundarySink(EveryImageSink):
-    """Adds up the boundary scores of every labelled image; `scores` is of all ranks when closed.
+    """Adds up the boundary scores of every labelled image; after `close`, `scores` covers all
+    ranks.
 
     `thresholds`, `modified` and `ignore_missing` as in `BoundaryScores`. `crop` (H, W): only the
     `distance_window` counts. `raw_labels`: predictions are compared with the ids in the label

@@ -20,7 +20,7 @@ JPEG_QUALITY = 90
 def encode_png(pixels: npt.NDArray[Any], palette: list[int] | None = None) -> bytes:
     """PNG of uint8 (H, W, 3) as RGB, of (H, W) as grey, or as indices into 256 x RGB values.
 
-    uint16 (H, W) gives grey of 16 bit.
+    uint16 (H, W) gives grey of 16 bits.
     """
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     if palette is not None:
@@ -31,7 +31,8 @@ def encode_png(pixels: npt.NDArray[Any], palette: list[int] | None = None) -> by
 
 
 def jpeg_link(pixels: npt.NDArray[np.uint8], longest: int) -> str:
-    """uint8 RGB (H, W, 3), shrunk to `longest` pixels a side, as a data link of a JPEG."""
+    """uint8 RGB (H, W, 3), shrunk to at most `longest` pixels per side, as a data link of a
+    JPEG."""
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
@@ -66,5 +67,5 @@ def encode_map(values: npt.NDArray[Any], palette: list[int]) -> bytes:
 
 
 def href(file: str) -> str:
-    """The relative path `file` as a link of a page; bytes that are no UTF-8 stay what they are."""
+    """The relative path `file` as a link of a page; bytes that are not UTF-8 are kept."""
     return quote(os.fsencode(file))

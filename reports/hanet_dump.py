@@ -6,7 +6,7 @@
     compose/NAME_compose.png  image and colours, half each
     diff/NAME_diff.png        the blend where the prediction is wrong, white elsewhere
 
-NAME is the file name of the image without ending and folders. Without a label there is no diff.
+NAME is the file name of the image without its ending and folders. Without a label there is no diff.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WHITE, HALF = 255, 0.5
 class FourFoldersSink(ResumableSink):
     """Writes the four pictures of every image.
 
-    `items` are the images of the split: UserError when two of them share a file name.
+    `items` are the images of the split: UserError if two of them share a file name.
     """
 
     needs: frozenset[str] = frozenset({"image"})

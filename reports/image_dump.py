@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images of predictions: input, ground truth, prediction, their blend, and maps of them.
 
-For an image "aachen/x" the files are aachen/x_input.png, aachen/x_gt.png,
-aachen/x_prediction.png and aachen/composited_x.png; with assets also x_prob_mask.png,
-x_err_mask.png and one x_{attn,pred}_{scale}x.png a scale; with gates one x_gate_{block}.png a
-block. Sub-folders of names are kept, so that images of equal name do not overwrite each other.
+For an image "aachen/x" the files are aachen/x_input.png, aachen/x_gt.png, aachen/x_prediction.png
+and aachen/composited_x.png; with assets also x_prob_mask.png, x_err_mask.png and one
+x_{attn,pred}_{scale}x.png per scale; with gates one x_gate_{block}.png per block. Sub-folders of
+names are kept, so images of equal name do not overwrite each other.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class DumpSink(ResumableSink):
         gates: bool = False,
     ) -> None:
         assert every >= 1
-        if identity.key:  # a dump without maps does not count
+        if identity.key:  # a dump without maps is not continued
             identity = replace(identity, key=f"{identity.key} {assets=} {gates=}")
         super().__init__(out_dir, spec, "dump", identity)
         self.every, self.assets, self.gates = every, assets, gates

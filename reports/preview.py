@@ -59,7 +59,7 @@ class PreviewSink(EveryImageSink):
             self._show(f"{result.name}/{kind}", shown)
 
     def close(self, rank: int, world: int, gather: Gather) -> None:
-        """Nothing to collect: the event file is rank 0's."""
+        """Nothing to collect: the event file belongs to rank 0."""
 
     def _show(self, title: str, picture: npt.NDArray[Any]) -> None:
         height, width = picture.shape[:2]

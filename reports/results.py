@@ -88,7 +88,7 @@ def write_results(
     protocol: Mapping[str, Any],
     outlines: Sequence[BoundaryScores] = (),
 ) -> dict[str, Any]:
-    """Write results.json at once or not at all; returns its content."""
+    """Write results.json whole or not at all; returns its content."""
     results = make_results(summary, spec, protocol, outlines)
     text = json.dumps(results, indent=1, allow_nan=False)
     write_atomic(Path(path), (text + "\n").encode())

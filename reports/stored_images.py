@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a dump has written so far, so that an interrupted one continues.
 
-Each rank appends one JSON line for every stored image to `.{title}-{rank}.jsonl` after the
-image's files are complete. The first line holds the key of the evaluation (checkpoint,
-procedure, classes): files with another key belong to another evaluation and are not trusted. Every
-row also holds the stamp of its image's files, so that an image that changed is stored again.
+Each rank appends one JSON line for every stored image to `.{title}-{rank}.jsonl` after the image's
+files are complete. The first line holds the key of the evaluation (checkpoint, procedure, classes):
+files with another key belong to another evaluation and are not trusted. Every row also holds the
+stamp of its image's files, so an image that changed is stored again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ImageRow:
 
     `mean_iu` and `accuracy` are of this image alone, None without a label; `mistakes` are the
     largest (ground truth, prediction, share of the scored pixels). `facts` is what else a sink
-    has to say about the image, of JSON types. `stamp` stands for the files it was made from.
+    records about the image, in JSON types. `stamp` stands for the files it was made from.
     """
 
     name: str
@@ -66,8 +66,8 @@ def score_image(confusion: npt.NDArray[np.int64] | None, num_mistakes: int = 3) 
 class StoredImages:
     """Rows of the images stored under `directory`, by name.
 
-    With an empty key nothing is ever continued: every evaluation starts anew. With `images` the
-    rows of all other images, and of those whose stamp is another one now, do not count.
+    With an empty key nothing is ever continued: every evaluation starts from the beginning. With
+    `images`, rows of all other images, and of those whose stamp has changed, do not count.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class StoredImages:
         self._opened = False
 
     def _read(self, path: Path) -> dict[str, ImageRow]:
-        """Rows whose files exist; a torn last line is what a kill leaves and is dropped."""
+        """Rows whose files exist; an incomplete last line, which a kill leaves, is dropped."""
         rows = {}
         lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
         if not lines or lines[0] != self._header():
@@ -101,7 +101,7 @@ class StoredImages:
         return rows
 
     def _current(self, row: ImageRow) -> ImageRow | None:
-        """`row` at its present position; None if the image is gone or another one now."""
+        """`row` at its present position; None if the image is gone or has changed."""
         if self.images is None:
             return row
         index, stamp = self.images.get(row.name, (0, None))
@@ -124,7 +124,8 @@ class StoredImages:
         self.rows[row.name] = row
 
     def _rewrite(self) -> None:
-        """Rewrite the own file, which may end in a torn line or belong to something else."""
+        """Rewrite this rank's file, which may end in an incomplete line or belong to something
+        else."""
         kept = [json.dumps(dataclasses.asdict(row)) for row in self._own.values()]
         write_atomic(self.path, "\n".join([self._header(), *kept, ""]).encode())
         self._opened = True

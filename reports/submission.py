@@ -47,8 +47,8 @@ NUM_LISTED = 5
 class SubmissionSink(ResumableSink):
     """Writes the raw ids of every image under `out_dir`/submit; `finish` checks and zips.
 
-    `items` are the images of the split. UserError when two of them would share a file name
-    or a name is not one the server accepts.
+    `items` are the images of the split. UserError if two of them would share a file name, or if the
+    server does not accept a name.
     """
 
     needs: frozenset[str] = frozenset()
@@ -77,7 +77,7 @@ class SubmissionSink(ResumableSink):
     def finish(self) -> Path:
         """Check every file and write submission.zip; call it on one rank, after `close`.
 
-        Raises UserError, and writes nothing, when files are missing, unexpected, of another
+        Raises UserError, and writes nothing, if files are missing, unexpected, of another
         size or type, or hold ids the server does not know.
         """
         problems = self.check()
@@ -94,7 +94,7 @@ class SubmissionSink(ResumableSink):
         return path
 
     def check(self) -> list[str]:
-        """What is wrong with the files of submit/, one text a kind of problem."""
+        """What is wrong with the files of submit/, one text per kind of problem."""
         expected = {file_name(name): image for name, image in self.images.items()}
         present = {path.name for path in self.directory.glob("*") if path.name[0] != "."}
         missing, extra = sorted(expected.keys() - present), sorted(present - expected.keys())
@@ -102,7 +102,7 @@ class SubmissionSink(ResumableSink):
         if missing:
             problems.append(f"{len(missing)} of {len(expected)} files missing: {_listed(missing)}")
         if extra:
-            problems.append(f"{len(extra)} files of no image, remove them: {_listed(extra)}")
+            problems.append(f"{len(extra)} files belong to no image, remove them: {_listed(extra)}")
         faults = [
             f"{name} {fault}"
             for name in sorted(expected.keys() & present)

@@ -32,7 +32,7 @@ from runtime.names import fitted, inside, output
 
 PAGE = "topn_failures.html"
 STAGE, MANIFEST = ".topn", ".topn-files.json"
-WORD_BYTES = 80  # of a class name inside of a file name
+WORD_BYTES = 80  # of a class name inside a file name
 KINDS = {  # in the order of the page
     "input": "input",
     "gt": "ground truth",
@@ -47,7 +47,7 @@ class Failure:
     """One image among the worst of a class; the larger, the worse."""
 
     pixels: int  # false positives + false negatives
-    later: int  # minus the position in the data set: of equal images the first one stays
+    later: int  # minus the position in the data set: of equally bad images the first one stays
     name: str
 
 
@@ -62,7 +62,7 @@ class StoredFailure:
 
 
 class WorstSink(EveryImageSink):
-    """Keeps, for each class, the pictures of the `count` images with most wrong pixels.
+    """Keeps, for each class, the pictures of the `count` images with the most wrong pixels.
 
     `assets` adds attention and single-scale maps. After `close`, `failures` holds the entries
     of all ranks, class by class, worst first; the files are there on every rank, the page is
@@ -98,7 +98,7 @@ class WorstSink(EveryImageSink):
         mine = [(heap, own) for heap, own in mine if len(heap) < self.count or own > heap[0]]
         if not mine:
             return
-        self._write(result)  # first: what cannot be written is no candidate
+        self._write(result)  # first: what cannot be written is not a candidate
         dropped = set()
         for heap, own in mine:
             if len(heap) < self.count:
@@ -115,7 +115,7 @@ class WorstSink(EveryImageSink):
         everything = gather((str(self.stage), self.heaps, self._kinds))
         if rank == 0:
             self._remove_earlier()
-        gather(None)  # nobody names a file that rank 0 may still remove
+        gather(None)  # no rank names a file that rank 0 may still remove
         chosen = self._choose(everything)
         own = [item for item in chosen if item[0] == str(self.stage)]
         for _, source_name, stored in own:
@@ -175,7 +175,7 @@ class WorstSink(EveryImageSink):
         return chosen
 
     def _remove_earlier(self) -> None:
-        """Files of an earlier evaluation would look like results of this one."""
+        """Remove files of an earlier evaluation, which would look like results of this one."""
         manifest = self.out_dir / MANIFEST
         if manifest.exists():
             for file in _listed(manifest):
@@ -205,7 +205,7 @@ class WorstSink(EveryImageSink):
 
 
 def class_words(names: tuple[str, ...]) -> list[str]:
-    """Class names as parts of file names: blanks and signs become `_`, doubles get their id."""
+    """Class names as parts of file names: blanks and signs become `_`, duplicates get their id."""
     words = [fitted(re.sub(r"[^\w.-]+", "_", name), limit=WORD_BYTES) for name in names]
     return [
         f"{word}_{number}" if words.count(word) > 1 else word for number, word in enumerate(words)
@@ -213,7 +213,7 @@ def class_words(names: tuple[str, ...]) -> list[str]:
 
 
 def _listed(manifest: Path) -> list[str]:
-    """The files that an earlier evaluation wrote; none of a damaged list."""
+    """The files that an earlier evaluation wrote; none if its list is damaged."""
     try:
         content = json.loads(manifest.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

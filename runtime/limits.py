@@ -10,7 +10,7 @@ MAX_SHOWN = 80  # letters of a wrong value in an error line
 
 
 def brief(value: object) -> str:
-    """A value as an error line shows it: not longer than a line."""
+    """A value as an error line shows it, cut to fit on the line."""
     text = str(value)
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
 

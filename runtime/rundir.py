@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose directory it is: a run never writes over what another one left there."""
+"""Who owns a directory: a run never overwrites what another one left there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RUN_FACTS, RESULTS = "run.json", "results.json"
 
 
 def _is_evaluation(directory: Path) -> bool | None:
-    """What run.json says; None when there is none. One that cannot be read counts as training."""
+    """What run.json says; None without it. A file that cannot be read counts as a training."""
     path = directory / RUN_FACTS
     if not path.exists():
         return None
@@ -35,14 +35,14 @@ def _checkpoints(directory: Path) -> list[str]:
 
 
 def holds_training(directory: Path) -> bool:
-    """Whether a training has been at work there."""
+    """Whether a training has written there."""
     return bool(_checkpoints(directory)) or _is_evaluation(directory) is False
 
 
 def _worth_keeping(directory: Path) -> str:
     """A file that a new training would replace or mix with its own; "" if there is none.
 
-    A training that ended before its first checkpoint left nothing of that kind.
+    A training that ended before its first checkpoint has left nothing of that kind.
     """
     names = _checkpoints(directory)
     if names:
@@ -54,9 +54,9 @@ def _worth_keeping(directory: Path) -> str:
 
 
 def check_training(directory: Path, resume: str | None) -> None:
-    """UserError unless a training may write to `directory`: it is free, or `resume` goes on there.
+    """UserError unless a training may write to `directory`: free, or continued by `resume`.
 
-    resume: the file, `auto` for the newest of `directory`, nothing for a new training.
+    resume: the file, `auto` for the newest one in `directory`, empty for a new training.
     """
     found = _worth_keeping(directory)
     if not found:
@@ -73,13 +73,13 @@ def check_training(directory: Path, resume: str | None) -> None:
                 "takes another file of it, another --result_dir starts a new one"
             )
     elif Path(directory).resolve() not in Path(resume).resolve().parents:
-        raise UserError(f"{what}, and --resume {resume} is no file of it; {ways}")
+        raise UserError(f"{what}, and --resume {resume} is not a file of it; {ways}")
 
 
 def sweep(directory: Path, below: bool) -> int:
-    """Remove half-written files of processes that are gone; with `below` in sub-folders too.
+    """Remove half-written files of processes that are gone; with `below` also in sub-folders.
 
-    The code runx copies, links and the folders of other runs are left alone. Returns how many.
+    Code copied by runx, links and the folders of other runs are left alone. Returns how many.
     """
     count = 0
     for place, folders, _ in os.walk(directory):
@@ -97,7 +97,7 @@ def choose(wanted: Path, other: str, resume: str | None, world: World) -> tuple[
 
     `other` says what a run that does not train is ("eval", "summary", "augmented"): beside a
     training it goes to a folder of that name. `resume` as in `check_training`. Raises UserError on
-    every rank where rank 0 finds another run in the way.
+    every rank if rank 0 finds another run in the way.
     """
     problem, moves = "", False
     if world.is_main:

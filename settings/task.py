@@ -107,6 +107,6 @@ def _check_values(settings: Settings) -> None:
     batch = settings.data.bs_trn
     if settings.inference.eval is None and mixes(settings) and batch % 2:
         raise UserError(
-            f"--bs_trn {batch}: mixup and cutmix pair the images of a batch; take an even "
+            f"--bs_trn {batch}: mixup and cutmix pair the images of a batch; choose an even "
             "number, or switch both off (--mixup 0 --cutmix 0)"
         )

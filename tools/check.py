@@ -6,10 +6,10 @@
     python -m datasets.check --dataset imagenet --set DATASET.IMAGENET_DIR=/data/imagenet
 
 Problems, exit code 2: files that cannot be read or are missing, labels of another size, with
-colours or with unknown ids, images that stand in two splits. Notes, exit code 0: files that are
-left aside, classes that a split lacks, labels of only 0 and 255 or of few bits, images that are
-turned, nearly black or twice in one split. Then class frequencies, mean and deviation.
-Of class folders: images a class, files that cannot be read, empty, missing or other folders.
+colours or with unknown ids, images that are in two splits. Notes, exit code 0: files that are
+ignored, classes missing from a split, labels of only 0 and 255 or of few bits, images that are
+turned, nearly black or twice in one split. Then class frequencies, mean and deviation. For class
+folders: images per class, files that cannot be read, empty, missing or additional folders.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ IMAGENET = "imagenet"
 class Finding:
     """What one item holds: problems, pixels a train id, colour sums, a hash, raw ids in use.
 
-    form, label_bits: how image and label are stored, None where they cannot be read.
+    form, label_bits: how image and label are stored, None if they cannot be read.
     """
 
     item: Item
@@ -114,8 +114,8 @@ def inspect(item: Item, spec: DatasetSpec) -> Finding:
 class SplitReport:
     """All findings of one split.
 
-    errors: why it could not be listed, whole or in parts, or is wrong as a whole. remarks: what was
-    left aside when it was listed. missing: images of pairs of which a file is missing.
+    errors: why all or part of it could not be listed, or why it is wrong as a whole. remarks: what
+    was ignored when it was listed. missing: images of pairs with a missing file.
     """
 
     name: str
@@ -149,7 +149,7 @@ def check_split(
     workers: int,
     skip: SkipList | None = None,
 ) -> SplitReport:
-    """Read a whole split, but for the pairs of `skip`, in `workers` threads."""
+    """Read a whole split, except for the pairs of `skip`, in `workers` threads."""
     listing = {"train": sets.train_items, "val": sets.val_items, "test": sets.test_items}
     faults: dict[Path, str] = {}
     try:
@@ -211,7 +211,7 @@ def notes(report: SplitReport, spec: DatasetSpec) -> list[str]:
 
 
 def class_table(reports: Sequence[SplitReport], spec: DatasetSpec) -> str:
-    """Share of the labelled pixels in percent and number of images, a class a row."""
+    """Share of the labelled pixels in percent and number of images, one class per row."""
     heads = "".join(f"{report.name + ' %':>12}{'images':>8}" for report in reports)
     lines = [f"{'id':>3}  {'class':<22}{heads}"]
     rows = [*enumerate(spec.class_names), (spec.ignore_label, "(ignored)")]
@@ -243,7 +243,7 @@ def colour_line(report: SplitReport) -> str:
 
 
 def print_class_report(reports: Sequence[ClassReport], classes: Sequence[str]) -> int:
-    """The same of class folders."""
+    """The same for class folders."""
     print("\n".join(report.line() for report in reports))
     print(f"\n{count_table(reports, classes)}")
     return _print_lines([], [line for report in reports for line in report.problems])
@@ -265,7 +265,8 @@ def print_report(
 
 
 def _print_lines(remarks: Sequence[str], problems: Sequence[str]) -> int:
-    """The first lines of both kinds and their numbers; returns that of the problems."""
+    """Print the first lines of both kinds and how many there are; returns the number of
+    problems."""
     for title, lines in (("notes", remarks), ("problems", problems)):
         if lines:
             print(f"\n{title}:")
@@ -317,9 +318,9 @@ def _check_folders(request: DatasetRequest) -> int:
 
 
 def write_skip_list(path: Path, reports: Sequence[SplitReport]) -> None:
-    """The images of all items with a problem, a line each, for DATASET.SKIP_LIST.
+    """The images of all items with a problem, one per line, for DATASET.SKIP_LIST.
 
-    Raises UserError where the file cannot be written.
+    Raises UserError if the file cannot be written.
     """
     bad = [str(f.item.image) for report in reports for f in report.findings if f.problems]
     bad += [str(path) for report in reports for path in report.missing]

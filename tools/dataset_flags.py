@@ -34,9 +34,10 @@ class DatasetRequest:
 def dataset_parser(
     prog: str, description: str, splits: tuple[str, ...] | None, more: Sequence[str] = ()
 ) -> Parser:
-    """All that the listings of the registry read; `splits` without --split, None: all there are.
+    """The flags that the listings of the registry read.
 
-    `more` names sets that a program takes besides those of the registry.
+    splits: what no --split means, None for all that there are. more: names of sets that the program
+    accepts besides those of the registry.
     """
     parser = Parser(prog=prog, allow_abbrev=False, description=description)
     without = ",".join(splits) if splits else "all"

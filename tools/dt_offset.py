@@ -3,12 +3,12 @@
 
     python -m tools.dt_offset --dataset ade20k --split train,val --workers 8
 
-One MATLAB 5 file a label, with `depth` and `dir_deg` (H, W) uint8 as `transforms/boundary.py`
+One MATLAB 5 file per label, with `depth` and `dir_deg` (H, W) uint8 as `transforms/boundary.py`
 computes them, and `deg_reduce`, the 2 by which angles are divided. Files stand where UN-EPT and
 SegFix look for them: a folder `dt_offset` in place of `annotations` (ADE20K) or `label`
 (PASCAL-Context), and `dt_offset/<path of the label>` for all other sets; below
 DATASET.DT_OFFSET_DIR if that is set, else below the root of the data set. A file that is newer
-than its label and of its size is kept, so that an interrupted run goes on where it was.
+than its label and of its size is kept, so an interrupted run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from tools.dataset_flags import dataset_parser, read_request
 
 
 def run(argv: Sequence[str] | None = None) -> dict[str, int]:
-    """Write what the command line names; how many files were kept, written, without boundary.
+    """Write what the command line names; how many files were kept, written and without a boundary.
 
-    Raises UserError for an image without label, and a folder without permission.
+    Raises UserError for an image without a label, and a folder that cannot be written.
     """
     description = (__doc__ or "").split("\n", 1)[0]
     parser = dataset_parser("tools.dt_offset", description, splits=("train",))
@@ -72,7 +72,7 @@ def write_all(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; 0 done, 2 wrong input, 130 interrupted (goes on when started again)."""
+    """The command line; 0 done, 2 wrong input, 130 interrupted (continues when started again)."""
     try:
         run(argv)
     except UserError as error:

@@ -2,10 +2,10 @@
 """Boundary ground truth of a label map: how far it is to the next class, and which way is inside.
 
 Two uint8 maps (H, W). `depth`: Euclidean distance to the nearest pixel of another class, in whole
-pixels, 1 right at the boundary, `MAX_DEPTH` at most, 0 where there is no region. `direction`: the
+pixels: 1 right at the boundary, at most `MAX_DEPTH`, 0 where there is no region. `direction`: the
 angle of the distance's gradient as (degrees + 180) / 2, so 0..180; an angle of 0 points right, 90
-down, and all of them to the inside of the region. `NO_DIRECTION` (angle 0) where there is no
-region. Both are truncated to whole numbers.
+points down, and all of them point to the inside of the region. `NO_DIRECTION` (angle 0) where there
+is no region. Both are truncated to whole numbers.
 
 Source: the boundary supervision of UN-EPT (section 3.2 of Zhu et al., "UN-EPT: Unified Efficient
 Pyramid Transformer for Semantic Segmentation", 2021), in the format of SegFix (Yuan et al.,
@@ -76,7 +76,7 @@ def _add_class(
 ) -> None:
     """Fill in the pixels of one class, in place.
 
-    Only the box around the class is looked at, one pixel wider than the class: the nearest pixel
+    Only the box around the class is computed, one pixel wider than the class: the nearest pixel
     of another class never lies beyond. Kernels see zeros outside the class and the image.
     """
     mask = (label == class_id).astype(np.uint8)
@@ -99,7 +99,7 @@ def _exact(distance: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
     OpenCV's last bit depends on where the map lies in memory. Halfway between two sides the
     gradient is a sum that cancels: there the last bit would choose the direction, and the same
-    training would end in other weights. Holds for distances up to 1100 pixels.
+    training would end with other weights. Holds for distances up to 1100 pixels.
     """
     return np.sqrt(np.rint(np.square(distance)))
 
@@ -107,7 +107,7 @@ def _exact(distance: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def mirrored(name: str, values: np.ndarray) -> np.ndarray:
     """The values of the extra map `name` after its image was mirrored left and right.
 
-    `ANGLE` becomes 180 degrees minus itself, on the same half-degree grid; all else stays.
+    `ANGLE` becomes 180 degrees minus itself, on the same half-degree grid; all other maps stay.
     """
     if name != ANGLE:
         return values
@@ -137,8 +137,8 @@ def turned(name: str, values: np.ndarray, degrees: float) -> np.ndarray:
 def regraded(name: str, values: np.ndarray, to_source: Linear) -> np.ndarray:
     """The values of the extra map `name` after its image went through a linear map.
 
-    `to_source` takes places of the new image to those of the old one; the gradient of the
-    distance goes through its transpose. `ANGLE` alone has it; all else, and padding, stays.
+    `to_source` maps positions in the new image to positions in the old one; the gradient of the
+    distance goes through its transpose. This concerns `ANGLE` only; other maps and padding stay.
     """
     if name != ANGLE or to_source == ((1, 0), (0, 1)):
         return values

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images for ImageNet classifiers: timm's augmentation and its evaluation crop.
 
-timm is only needed here and for mixing batches (`engine.mixing`); it is imported when a
-transform is made, and its absence is one line for the user.
+timm is only needed here and for mixing batches (`engine.mixing`); it is imported when a transform
+is made, and if it is missing the user gets one line.
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ def train_transform(size: int, augmentation: Augmentation) -> ImageTransform:
             re_count=augmentation.erase_count,
         )
     except (AssertionError, KeyError, ValueError) as error:
-        raise UserError(f"--aa {augmentation.policy} is no augmentation policy of timm") from error
+        raise UserError(
+            f"--aa {augmentation.policy} is not an augmentation policy of timm"
+        ) from error
     return _FromArray(transform)
 
 
@@ -116,7 +118,7 @@ class _FromArray:
 def drawing_from(seed: Sequence[int]) -> Iterator[None]:
     """Inside, the global generators start from `seed`; afterwards they are as before.
 
-    So the draws of an image depend on nothing but its seed, in a worker process as in the main
+    So the draws of an image depend on nothing but its seed, in a worker process and in the main
     one, whose states are part of a checkpoint.
     """
     words = np.random.SeedSequence(tuple(seed)).generate_state(3)
@@ -124,7 +126,7 @@ def drawing_from(seed: Sequence[int]) -> Iterator[None]:
     torch_state = torch.get_rng_state()
     random.seed(int(words[0]))
     np.random.seed(int(words[1]))
-    torch.default_generator.manual_seed(int(words[2]))  # not torch's own: that one wakes CUDA
+    torch.default_generator.manual_seed(int(words[2]))  # torch.manual_seed would wake CUDA
     try:
         yield
     finally:

@@ -80,7 +80,7 @@ class _Axis:
 
 @dataclass(frozen=True, kw_only=True)
 class RandomScale:
-    """A scale uniform in scale_min..scale_max, of the image as it is or of one brought to a size.
+    """A scale uniform in scale_min..scale_max, relative to the image as it is or at a given size.
 
     pre_size: pixels of the long edge, of the short one with pre_size_short, at scale 1.
     Raises ValueError for a range that is not positive and ascending.
@@ -94,7 +94,7 @@ class RandomScale:
     def __post_init__(self) -> None:
         if not 0 < self.scale_min <= self.scale_max:
             low, high = self.scale_min, self.scale_max
-            raise ValueError(f"scale_min {low:g} .. scale_max {high:g} is no range")
+            raise ValueError(f"scale_min {low:g} .. scale_max {high:g} is not a range")
 
     def draw(self, size: tuple[int, int], draws: Draws) -> float:
         """The factor of both sides of an image of `size` (H, W)."""
@@ -106,7 +106,7 @@ class RandomScale:
 
 @dataclass(frozen=True, kw_only=True)
 class CropRules:
-    """What happens where image and crop do not fit each other.
+    """What happens if image and crop do not fit each other.
 
     An axis shorter than the crop is padded on both sides by half of what is missing plus one before
     the crop is drawn. slide_small: an image smaller than the crop on both axes slides freely inside
@@ -125,7 +125,7 @@ PLAIN_SCALE, PLAIN_CROP = RandomScale(), CropRules()
 class RandomSizeAndCrop:
     """Random scale, then a random crop of fixed size, in one resample.
 
-    With a centroid the crop contains it (its right or lower edge at the least).
+    With a centroid the crop contains it (at least at its right or lower edge).
     Raises ValueError for an empty crop.
     """
 
@@ -170,7 +170,7 @@ class RandomSizeAndCrop:
         )
 
     def apply(self, sample: Sample, window: Window) -> Sample:
-        """The sample under `window`; its centroid has served and is dropped."""
+        """The sample under `window`; its centroid is no longer needed and is dropped."""
         shown = show(sample, window, self.ignore_label, "bicubic", self.resample)
         return replace(shown, centroid=None)
 

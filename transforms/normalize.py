@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mean and standard deviation of the inputs, and the way back for reports."""
+"""Mean and standard deviation of the inputs, and the inverse for reports."""
 
 from __future__ import annotations
 

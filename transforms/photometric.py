@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Colour jitter and blurs: they change grey levels only, never the label.
 
-All functions take and give (H, W, 3) uint8 RGB and follow Pillow (jitter) and scikit-image
+All functions take and return (H, W, 3) uint8 RGB and follow Pillow (jitter) and scikit-image
 (blurs) to the grey level; results are truncated, not rounded, as published.
 """
 
@@ -45,7 +45,7 @@ def adjust_hue(image: np.ndarray, factor: float) -> np.ndarray:
     """
     out = np.empty_like(image)
     steps = np.uint8(int(255 * factor) % 256)
-    # In strips: the float copies of a whole image would be fetched from the system every time.
+    # In strips: memory for float copies of a whole image would be allocated every time.
     height = max(_STRIP // image.shape[1], 1)
     for top in range(0, image.shape[0], height):
         strip = image[top : top + height].astype(np.float32)
@@ -76,7 +76,7 @@ def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
 def bilateral_blur(image: np.ndarray, sigma: float) -> np.ndarray:
     """Edge-preserving blur, spatial sigma in pixels, colour sigma the image's deviation."""
     if image.min() == image.max():
-        return image  # scikit-image would hand it back unscaled
+        return image  # scikit-image would return it unscaled
     # OpenCV's filter measures colour distance in another norm; scikit-image loads slowly.
     from skimage.restoration import denoise_bilateral
 
@@ -94,7 +94,7 @@ ADJUSTMENTS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
 
 
 class ColorJitter:
-    """Brightness, contrast, saturation and hue, each drawn anew, in random order.
+    """Brightness, contrast, saturation and hue, each drawn independently, in random order.
 
     strength c in 0..1: the first three factors are uniform in 1-c..1+c, hue in -c..c.
     """

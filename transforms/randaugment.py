@@ -61,7 +61,7 @@ class Operation:
 
 
 def magnitude_value(name: str, magnitude: float) -> float:
-    """Value of an operation at `magnitude` (0..30), without sign."""
+    """Value of an operation at `magnitude` (0..30), without its sign."""
     low, high = RANGES[name]
     return magnitude / MAX_MAGNITUDE * (high - low) + low
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One resample from the source to a window of the scaled image; pixels cut away cost nothing.
+"""One resampling from the source to a window of the scaled image; pixels cut away cost nothing.
 
 Images follow Pillow's filters (cubic with a = -0.5, support widened when shrinking), labels take
-the nearest pixel. Two engines: "fast" is torch's uint8 kernel, within a grey level of Pillow but
-for a few pixels in a thousand beside saturated edges; "pillow" is Pillow itself, times slower.
+the nearest pixel. Two engines: "fast" is torch's uint8 kernel, within a grey level of Pillow except
+for a few pixels in a thousand next to saturated edges; "pillow" is Pillow itself and several times
+slower.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def resample_rows(rows: np.ndarray, window: Window) -> np.ndarray:
 
 def _nearest(size: int, scaled: int, first: int, inside: slice) -> np.ndarray:
     """Source index under the centre of each scaled pixel."""
-    # Pillow adds up the step, and its rounding decides ties between two pixels: so do we.
+    # Pillow adds up the step, and its rounding decides ties between two pixels, so we do the same.
     steps = np.full(inside.stop + first, size / scaled)
     steps[:1] *= 0.5
     return np.cumsum(steps)[inside.start + first :].astype(np.intp).clip(max=size - 1)
@@ -160,9 +161,9 @@ def _fast(
 def _span(size: int, scaled: int, first: int, count: int, support: int) -> tuple[int, int, int]:
     """Source pixels [start, stop) for scaled pixels first..first+count, and start on the scale.
 
-    The kernel lays its grid from the corner of what it is given, so the start must fall on a
-    source pixel edge: the last scaled pixel before `first` that does (to `_PHASE`) is taken,
-    with a margin so that the cut is not seen. Pixel 0 always qualifies.
+    The kernel lays its grid from the corner of its input, so the start must fall on a source pixel
+    edge: the last scaled pixel before `first` that does (to `_PHASE`) is taken, with a margin so
+    that the cut has no effect. Pixel 0 always qualifies.
     """
     ratio = size / scaled
     reach = support * max(ratio, 1.0) + 1

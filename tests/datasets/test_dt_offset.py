@@ -170,7 +170,7 @@ def test_files_that_do_not_fit_are_named(tmp_path: Path, changes: dict, words: s
 def test_what_is_no_matlab_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.mat"
     path.write_text("nothing of that kind")
-    with pytest.raises(DataError, match="no boundary file"):
+    with pytest.raises(DataError, match="not a boundary file"):
         read_maps(path, (4, 6))
 
 

@@ -80,7 +80,7 @@ def test_missing_split_and_empty_split_name_the_layout(root: Path) -> None:
     shutil.rmtree(root / "val")
     assert "val: cannot be read" in refusal(root, "val")
     (root / "val").mkdir()
-    assert "one folder a class" in refusal(root, "val")
+    assert "one folder per class" in refusal(root, "val")
 
 
 def test_fingerprint_follows_the_names(root: Path) -> None:

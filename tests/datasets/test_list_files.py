@@ -63,7 +63,7 @@ def test_a_list_of_images_alone_has_no_labels(voc: Path) -> None:
     ("text", "words"),
     [
         ("2007_01\n2007_09\nx\n", ["train.txt: line 2: 2007_09: no such image", "1 more lines: 3"]),
-        ("2007_01\n2007_01\n", ["line 2", "stands in line 1"]),
+        ("2007_01\n2007_01\n", ["line 2", "already in line 1"]),
         ("", ["lists no images"]),
         ("2007_01 nowhere.png", ["line 1: nowhere.png: no such label"]),
     ],
@@ -86,8 +86,8 @@ def test_a_line_without_label_among_others_is_named(voc: Path) -> None:
     ("entry", "words"),
     [
         ({"list": 3}, "list must be a text file"),
-        ({"list": "no.txt"}, "which is no file"),
-        ({"images": "train.txt"}, "a list of images stands under list"),
+        ({"list": "no.txt"}, "which is not a file"),
+        ({"images": "train.txt"}, "a list of images belongs under list"),
     ],
 )
 def test_wrong_entries_are_one_line(voc: Path, entry: dict, words: str) -> None:

@@ -75,7 +75,7 @@ def test_labels_without_image_and_unknown_endings_are_noted(tmp_path: Path) -> N
     assert names(items) == ["a"]
     assert notes_of(items) == [
         "2 labels have no image (b, c)",
-        "3 files are left aside, their endings are not known: 2 .heic, 1 .cr2",
+        "3 files are ignored, their endings are not known: 2 .heic, 1 .cr2",
     ]
 
 
@@ -86,7 +86,7 @@ def test_a_folder_to_predict_names_what_it_leaves_aside(tmp_path: Path) -> None:
     (tmp_path / "c.heic").touch()
     items = folder.list_items(tmp_path)
     assert names(items) == ["a", "b"]
-    assert notes_of(items) == ["1 file is left aside, its ending is not known: 1 .heic"]
+    assert notes_of(items) == ["1 file is ignored, its ending is not known: 1 .heic"]
     (tmp_path / "only").mkdir()
     (tmp_path / "only" / "x.heic").touch()
     with pytest.raises(DataError, match="holds no images.*1 .heic"):

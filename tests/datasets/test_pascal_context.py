@@ -47,7 +47,7 @@ def test_splits_have_their_images_by_name(pascal_context_root: Path) -> None:
     assert [item.name for item in items] == ["2008_000030", "2008_000031"]
     around = pascal_context.list_items(pascal_context_root.parent, "train")
     assert len(around) == 4
-    with pytest.raises(DataError, match="no split test; train and val are there"):
+    with pytest.raises(DataError, match="no split test; it has train and val"):
         pascal_context.list_items(pascal_context_root, "test")
 
 

@@ -255,8 +255,8 @@ def test_a_file_system_without_locks_costs_one_line(
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     lines = start(pairs)
-    assert [line for line in lines if "no lock there" in line] == [
-        f"{pairs}/centroids: no lock there ({os.strerror(code)}); going on without"
+    assert [line for line in lines if "cannot be locked" in line] == [
+        f"{pairs}/centroids: cannot be locked ({os.strerror(code)}); going on without a lock"
     ]
 
 
@@ -291,7 +291,7 @@ def test_check_counts_what_is_left_aside(pairs: Path, capsys: pytest.CaptureFixt
     assert check(["--dataset", "custom", "--set", f"DATASET.CUSTOM_YAML={pairs}/set.yml"]) == 0
     text = capsys.readouterr().out
     assert "train: 1 label has no image (im0)" in text
-    assert "1 file is left aside, its ending is not known: 1 .heic" in text
+    assert "1 file is ignored, its ending is not known: 1 .heic" in text
 
 
 def test_a_set_moved_elsewhere_has_the_same_fingerprint(pairs: Path) -> None:

@@ -222,7 +222,7 @@ def test_between_two_epochs_a_batch_may_change() -> None:
 def test_a_set_that_grew_is_noticed() -> None:
     with pytest.raises(ValueError, match=r"steps_per_epoch 6 \(this run 8\) inside epoch 0"):
         resumed(written(), steps=8)
-    assert resumed(written(at_step=0), steps=8)[1] == ["6 -> 8 steps an epoch: the set changed"]
+    assert resumed(written(at_step=0), steps=8)[1] == ["6 -> 8 steps per epoch: the set changed"]
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_a_file_without_settings_tells_what_its_optimiser_holds(kind: str) -> No
 
 def test_what_does_not_fit_the_network_is_one_line() -> None:
     wrong: list[tuple[str, dict[str, Any]]] = []
-    for words in ("lacks head.bias", "trunk.bias of the file is", "no weight of the network"):
+    for words in ("lacks head.bias", "trunk.bias of the file is", "not a weight of the network"):
         wrong.append((words, written("--optimizer", "adam")))
     del wrong[0][1]["state_dict"]["head.bias"]
     wrong[1][1]["state_dict"]["trunk.bias"] = torch.ones(7)

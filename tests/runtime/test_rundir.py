@@ -43,7 +43,7 @@ def leave_evaluation(directory: Path) -> None:
     [
         (None, ["last_checkpoint_ep3.pth", "--resume auto", "another --result_dir"]),
         ("", ["last_checkpoint_ep3.pth", "--resume auto", "another --result_dir"]),
-        ("/elsewhere/last_checkpoint_ep9.pth", ["is no file of it", "--resume auto"]),
+        ("/elsewhere/last_checkpoint_ep9.pth", ["is not a file of it", "--resume auto"]),
     ],
 )
 def test_a_training_is_not_written_over(

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from benchmarks.measure import measure, print_table
 from network.backbones.mit import HEADS, REDUCTIONS, SIZES
 from network.build import build_net
-from network.outputs import OneScale
+from network.contract import OneScale
 
 NUM_CLASSES = 19
 REFERENCE, OURS = "transformers", "ours"

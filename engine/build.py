@@ -25,13 +25,13 @@ from engine.refinement import run_trained_heads
 from engine.state import Progress, TrainState
 from network.build import build_net, list_classifiers, resolve_arch
 from network.convert import load_official, read_checkpoint
+from network.convert.adapt import adapt
 from network.convert.checkpoint import split_weights
-from network.convert.fit import fitted
 from network.convert.hanet import AUXILIARY
 from network.convert.hub import KEY, HubFacts
 from network.convert.position_tables import load_position_tables
 from network.convert.schema import check_named, is_own
-from network.heads.hanet_places import attention_blocks
+from network.height_gates import attention_blocks
 from network.hub_arch import arch_of
 from runtime.distributed import World
 from runtime.precision import Precision
@@ -195,7 +195,7 @@ def build_network(
         raise UserError("an evaluation needs weights: --snapshot FILE or --from_run DIR")
     elif resumed:  # of another architecture: refused when its state is read
         if resumed.content.get("arch") == resolve_arch(args.arch):
-            fitted(net, split_weights(resumed.content)[0], f"--resume {resumed.path}")
+            adapt(net, split_weights(resumed.content)[0], f"--resume {resumed.path}")
     elif model.pretrained:
         log.msg(f"{model.pretrained}: {net.trunk_report}")
     elif model.hila_reuse_bottom:

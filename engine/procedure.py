@@ -14,7 +14,7 @@ from datasets.views import make_resizer
 from engine import predict
 from engine.hanet_procedure import hanet_infer, hanet_protocol
 from engine.refinement import refined
-from network.heads.hanet_places import attention_blocks, record_gates
+from network.height_gates import attention_blocks, record_gates
 from network.inference import compiled, prepare_for_inference
 
 

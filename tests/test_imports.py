@@ -59,7 +59,7 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("engine/dump_key.py", ("config", "datasets.spec", "runtime")),
     ("engine/task.py", ("config", "engine", "datasets", "loss", "runtime")),
     ("engine/classify_run.py", ("config", "engine", "datasets", "loss", "runtime")),
-    ("engine/refinement.py", ("loss.boundary", "network.outputs")),
+    ("engine/refinement.py", ("loss.boundary", "network.contract")),
     ("engine/classify.py", ("engine", "metrics", "loss.soft_target", "network.outputs", *BATCHES)),
     ("engine/mixing.py", ("transforms.imagenet", *BATCHES)),
     (
@@ -84,6 +84,7 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
             "runtime",
             "metrics",
             "loss.objective",
+            "network.contract",
             "network.outputs",
             "transforms.normalize",
             "transforms.resample",
@@ -122,7 +123,10 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("network/ops/*", ("network.ops",)),
     ("network/backbones/*", ("network.backbones", "network.ops")),
     ("network/heads/*", ("network.heads", "network.ops", "network.outputs")),
-    ("network/convert/*", ("network.convert",)),
+    (  # asks networks, trunks and parts for what they state
+        "network/convert/*",
+        ("network.backbones.trunk", "network.contract", "network.convert", "network.ops.part"),
+    ),
     ("network/*", ("network",)),
     # leaves
     ("loss/*", ("loss", "network.outputs", "transforms.boundary")),

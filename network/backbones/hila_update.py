@@ -18,6 +18,7 @@ from network.ops.inter_level import BottomUpAttention, TopDownAttention
 from network.ops.mix_ffn import MixFFN
 
 Four = tuple[int, int, int, int]
+REUSE_FLAG = "reuse_bottomsa_pretraining_flag"  # an entry of published files without effect
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,7 @@ class Hila:
     stage of a pair counts is up to the host. With share_... one module serves all steps of a
     stage; without, each step has its own. reuse_bottom: after an ImageNet file without HILA is
     loaded, the blocks after top-down steps become copies of the last block of their stage.
+    legacy_shift and raw_levels: of the host Swin, see there.
     """
 
     stages: tuple[int, ...]
@@ -41,6 +43,8 @@ class Hila:
     info_weights: tuple[float, float] = (0.5, 0.5)
     euclidean: bool = False
     reuse_bottom: bool = False
+    legacy_shift: bool = False
+    raw_levels: bool = False
 
 
 def up_steps(depth: int, stride: int) -> list[int]:

@@ -10,8 +10,8 @@ from torch import nn
 
 from config import UserError
 from network.convert.checkpoint import split_weights
-from network.convert.entries_check import not_finite
 from network.convert.hanet import official_name
+from network.convert.value_checks import not_finite
 
 TABLE_END = ".pos_layer.weight"
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from config import ModelConfig, UserError
-from network.convert.entries_check import (
+from network.convert.value_checks import (
     Check,
     any_text,
     either,

@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from network.heads.ocr import OCRHead
+from network.ops.part import Part
 from network.ops.split_conv import SplitConv, SplitInput, tiles
 from network.outputs import Maps
 
 
-class TiledOCR(nn.Module):
+class TiledOCR(Part):
     """An OCR head without batch norms, for inference: one image and one tile at a time.
 
     The concatenated backbone map (720 channels for HRNet-W48) and the context map are never

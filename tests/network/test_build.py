@@ -3,13 +3,25 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
 from config import UserError
-from network.build import build_net, list_archs, resolve_arch
+from network.build import (
+    build_net,
+    is_classifier,
+    list_archs,
+    list_classifiers,
+    resolve_arch,
+)
 from tests.network.tiny import NUM_CLASSES, picture, tiny_net
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 ARCHS = [arch for arch in list_archs() if arch.startswith("ocrnet.")]
 
 
@@ -59,6 +71,53 @@ def test_lists_from_a_checkpoint_do_as_tuples() -> None:
 def test_no_classes_are_refused() -> None:
     with pytest.raises(UserError, match="num_classes 0"):
         build_net("ocrnet.HRNet", 0)
+
+
+def test_classifiers_are_told_from_networks_that_predict_maps() -> None:
+    assert all(is_classifier(arch) == (arch in list_classifiers()) for arch in list_archs())
+    assert not is_classifier("network.hrvit.b1_SegFormer_Mscale")
+    with pytest.raises(UserError, match="is no architecture"):
+        is_classifier("hrvit.b9_224")
+
+
+BROKEN = """
+from config import UserError
+from network.build import arch_help, build_net, is_classifier, list_archs
+import torch
+with torch.device("meta"):
+    build_net("ocrnet.HRNet", 19)
+assert not is_classifier("ocrnet.HRNet") and "ocrnet.HRNet" in list_archs()
+print(*[line for line in arch_help() if " " in line], sep="\\n")
+try:
+    build_net("hrvit.b1_SegFormer", 19)
+except UserError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "problem"),
+    [
+        ("def f(:\n", "SyntaxError: invalid syntax (network/hrvit.py, line 1)"),
+        pytest.param(
+            "import os\n\nos.gone\n",
+            "no attribute 'gone' (network/hrvit.py, line 3)",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_a_broken_file_breaks_its_own_family(code: str, problem: str, tmp_path: Path) -> None:
+    for part in ("network", "runtime"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "config.py", tmp_path)
+    (tmp_path / "network" / "hrvit.py").write_text(code, encoding="utf-8")
+    result = subprocess.run(
+        [sys.executable, "-c", BROKEN], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 0, result.stderr
+    listed, refused = result.stdout.splitlines()
+    assert listed == refused
+    assert refused.startswith("network/hrvit.py cannot be imported: ") and problem in refused
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from network.backbones.deeplab_trunks import make_trunk
 from network.backbones.hrnet import HRNet
-from network.backbones.trunks import make_trunk
 from network.build import build_net
 from network.convert import load_official
 from network.convert.nvidia import official_name

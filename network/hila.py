@@ -73,8 +73,12 @@ def hila_of(
             "hila_stages names no stage: some of 2,3,4 wanted; without inter-level attention the "
             "networks are segformer.B0 to B5, swin.T_UPerNet and swin.S_UPerNet"
         )
-    for name in ("hila_stride", "hila_heads", "hila_mlp_ratios"):
-        values = getattr(model, name)
+    per_stage = {
+        "hila_stride": model.hila_stride,
+        "hila_heads": model.hila_heads,
+        "hila_mlp_ratios": model.hila_mlp_ratios,
+    }
+    for name, values in per_stage.items():
         if values is not None and min(values) < 1:
             raise UserError(f"{name}={','.join(map(str, values))}: every value must be at least 1")
     if model.hila_patch not in (2, 4, 6, 8):

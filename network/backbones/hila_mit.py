@@ -14,6 +14,7 @@ from network.backbones.hila_update import (
     REUSE_FLAG,
     BottomUpUpdate,
     Hila,
+    HilaTrunk,
     TopDownUpdate,
     check_heads,
     copy_equal,
@@ -23,6 +24,7 @@ from network.backbones.hila_update import (
 )
 from network.backbones.mit import DROP_PATH, HEADS, PLAIN_EPS, REDUCTIONS, Block, Four, MiT, as_map
 from network.ops.init import init_transformer
+from network.ops.inter_level import TopDownAttention
 
 PARTS = ("topdown.", "bottomup.", "prevblock.", "prevnorm.")
 
@@ -32,7 +34,7 @@ def _modules(make: Callable[[], nn.Module], steps: int, shared: bool) -> nn.Modu
     return nn.ModuleList(make() for _ in range(min(steps, 1) if shared else steps))
 
 
-class HilaMiT(MiT):
+class HilaMiT(MiT, HilaTrunk):
     """(B, 3, H, W) -> four maps, those of the lower stage of each pair refined by the upper one.
 
     The modules of a pair lie under its tag, such as `23`: `topdown`, `bottomup`, `prevblock` (one
@@ -121,6 +123,11 @@ class HilaMiT(MiT):
         bottom = self.prevnorm[tag](bottom)
         top = self.get_submodule(f"norm{stage}")(top)
         return [*maps[:-1], as_map(bottom), as_map(top)]
+
+    def topdown_attentions(self, stage: int) -> list[TopDownAttention]:
+        """As in `HilaTrunk`: one for all steps, or one for each."""
+        found = self.topdown[f"{stage - 1}{stage}"].children()
+        return [each.topdown_attn for each in found if isinstance(each, TopDownUpdate)]
 
     def last_norms(self) -> list[nn.Module]:
         """Norms that only maps other than the last depend on."""

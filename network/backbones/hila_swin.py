@@ -14,6 +14,7 @@ from network.backbones.hila_update import (
     REUSE_FLAG,
     BottomUpUpdate,
     Hila,
+    HilaTrunk,
     TopDownUpdate,
     check_heads,
     copy_equal,
@@ -24,11 +25,12 @@ from network.backbones.hila_update import (
 from network.backbones.mit import Four
 from network.backbones.swin import MLP, SHIFT, Layer, Swin, SwinBlock
 from network.ops.init import init_transformer
+from network.ops.inter_level import TopDownAttention
 
 PARTS = ("top_down.", "bottom_up.", "bottom_sa.", "bottom_norm.")
 
 
-class HilaSwin(Swin):
+class HilaSwin(Swin, HilaTrunk):
     """(B, 3, H, W) -> four maps, those of the lower layer of each pair refined by the upper one.
 
     A layer that exchanges has `bottom_up`, `top_down`, `bottom_sa` (one more block of the layer
@@ -85,6 +87,11 @@ class HilaSwin(Swin):
         init_transformer(layer.top_down)
         init_transformer(layer.bottom_sa)
         return []
+
+    def topdown_attentions(self, stage: int) -> list[TopDownAttention]:
+        """As in `HilaTrunk`: one for all steps of a layer, none for a layer of one block."""
+        found = self.layers[stage - 1].children()
+        return [each.topdown_attn for each in found if isinstance(each, TopDownUpdate)]
 
     def last_norms(self) -> list[nn.Module]:
         """Norms that only maps other than the last depend on."""

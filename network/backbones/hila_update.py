@@ -6,6 +6,7 @@ Source: Leung et al., HILA (2022), sections 3.1 to 3.3.
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from config import UserError
+from network.backbones.trunk import Trunk
 from network.ops.drop_path import DropPath
 from network.ops.inter_level import BottomUpAttention, TopDownAttention
 from network.ops.mix_ffn import MixFFN
@@ -45,6 +47,20 @@ class Hila:
     reuse_bottom: bool = False
     legacy_shift: bool = False
     raw_levels: bool = False
+
+
+class HilaTrunk(Trunk, abc.ABC):
+    """A trunk of which some stages exchange, as `hila` says."""
+
+    hila: Hila
+
+    @abc.abstractmethod
+    def topdown_attentions(self, stage: int) -> list[TopDownAttention]:
+        """What refines the stage below the top `stage`, in the order of use; maybe nothing."""
+
+    @abc.abstractmethod
+    def last_norms(self) -> list[nn.Module]:
+        """Norms that only maps other than the last depend on."""
 
 
 def up_steps(depth: int, stride: int) -> list[int]:

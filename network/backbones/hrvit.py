@@ -42,6 +42,8 @@ class Variant:
     blocks: tuple[tuple[int, ...], ...]
 
 
+# Source: the variants HRViT-b1, b2 and b3 of Gu et al. (2021), in the numbers of the published
+# weights: the 240 channels of the third branch of b2 are the ones that give its 32.5 M parameters.
 VARIANTS = {
     "b1": Variant(
         channels=(32, 64, 128, 256),

@@ -75,8 +75,8 @@ class WindowAttention(Part):
         bias = self.relative_position_bias_table[places].permute(2, 0, 1)[None]
         if mask is not None:
             bias = bias + mask[:, None].to(bias.dtype)
-            pictures = windows.shape[0] // mask.shape[0]
-            bias = bias.repeat(pictures, 1, 1, 1) if pictures > 1 else bias
+            images = windows.shape[0] // mask.shape[0]
+            bias = bias.repeat(images, 1, 1, 1) if images > 1 else bias
         query, key, value = qkv.unbind(0)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))

@@ -107,12 +107,12 @@ except UserError as error:
     ],
 )
 def test_a_broken_file_breaks_its_own_family(code: str, problem: str, tmp_path: Path) -> None:
-    for part in ("network", "runtime"):
-        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "config.py", tmp_path)
-    (tmp_path / "network" / "hrvit.py").write_text(code, encoding="utf-8")
+    tree = tmp_path / "hiseg"
+    leave = shutil.ignore_patterns(".*", "__pycache__", "data", "logs", "assets", "tests", "docs")
+    shutil.copytree(ROOT, tree, ignore=leave)
+    (tree / "network" / "hrvit.py").write_text(code, encoding="utf-8")
     result = subprocess.run(
-        [sys.executable, "-c", BROKEN], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", BROKEN], cwd=tree, capture_output=True, text=True, timeout=60
     )
     assert result.returncode == 0, result.stderr
     listed, refused = result.stdout.splitlines()

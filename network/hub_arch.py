@@ -27,9 +27,8 @@ def arch_of(facts: HubFacts) -> tuple[str, dict[str, Any]]:
     if not sizes:
         return "", {}
     depths = tuple(config.get("depths", ()))
-    size = next(
-        (name for name, published in sizes.items() if published == depths), next(iter(sizes))
-    )
+    exact = [name for name, published in sizes.items() if published == depths]
+    size = next(iter([*exact, *sizes]))
     options: dict[str, Any] = {}
     if depths not in ((), sizes[size]):
         options["stage_depths"] = depths

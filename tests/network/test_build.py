@@ -138,7 +138,7 @@ def test_published_parameter_counts(arch: str, num_classes: int, count: int) -> 
 def test_the_name_sets_the_width_and_an_option_overrides_it(arch: str, width: int) -> None:
     with torch.device("meta"):
         named, overridden = build_net(arch, 19), build_net(arch, 19, hrnet_width=20)
-    trunks = [getattr(net, "net", net).backbone for net in (named, overridden)]
+    trunks = [net.trunk for net in (named, overridden)]
     assert [trunk.channels[0] for trunk in trunks] == [width, 20]
 
 

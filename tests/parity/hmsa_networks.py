@@ -77,7 +77,7 @@ def our_key(recorded: str) -> str:
 
 def ocr_taps(net: nn.Module, image: Tensor) -> dict[str, Tensor]:
     """The raw maps of a pass at scale 1 through an OCR network, wrapped or not."""
-    single = getattr(net, "net", net)
+    single = net.one_scale
     branches = single.backbone(image)
     maps = single.maps(image)
     return {
@@ -115,7 +115,7 @@ def check_network(fixture: Fixture) -> list[Row]:
 
 def trunk_taps(net: nn.Module, image: Tensor) -> dict[str, Tensor]:
     """The trunk's last map of a pass at scale 1; with HRNet all branches joined."""
-    single = getattr(net, "net", net)
+    single = net.one_scale
     maps = single.backbone(image)
     if isinstance(single.backbone, HRNet):
         return {"backbone": concat_resized(maps, single.align_corners)}

@@ -242,7 +242,7 @@ def test_code_in_a_pickle_is_not_run_and_the_way_out_is_named(tmp_path: Path) ->
 
 def trunk_file(net: nn.Module, prefix: str = "", **changes: Tensor) -> dict[str, Tensor]:
     """An ImageNet classifier around the trunk of `net`."""
-    trunk = getattr(net, "net", net).backbone
+    trunk = net.trunk
     state = {prefix + key: value for key, value in trunk.state_dict().items()}
     extra = {"incre_modules.0.0.conv1.weight": torch.ones(2), "classifier.bias": torch.ones(1000)}
     return state | {prefix + key: value for key, value in extra.items()} | changes
@@ -258,7 +258,7 @@ def test_an_imagenet_file_fills_the_trunk(prefix: str, arch: str, tmp_path: Path
         "incre_modules.0.0.conv1.weight",
         "classifier.bias",
     }
-    assert_same_weights(getattr(source, "net", source).backbone, getattr(net, "net", net).backbone)
+    assert_same_weights(source.trunk, net.trunk)
 
 
 def tiny_options_net(arch: str, **options: Any) -> nn.Module:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import torch
 
 from config import UserError
 from network.build import (
+    arch_named,
     build_net,
     is_classifier,
     list_archs,
@@ -163,3 +165,24 @@ def test_training_reaches_every_parameter(arch: str) -> None:
     without = [name for name, item in net.named_parameters() if item.grad is None]
     assert without == []
     assert all(bool(torch.isfinite(item.grad).all()) for item in net.parameters())
+
+
+def classes_of_the_text(arch: str) -> int:
+    """Number of classes for which the line about an architecture counts parameters."""
+    if is_classifier(arch):
+        return 1000
+    return 150 if arch.startswith("unept.") or arch.endswith("_UPerNet") else 19
+
+
+@pytest.mark.slow
+def test_the_line_about_an_architecture_counts_its_parameters() -> None:
+    checked = 0
+    for arch in list_archs():
+        stated = re.search(r"([\d,]+) parameters", arch_named(arch)[0].about)
+        if stated is None:
+            continue
+        with torch.device("meta"):
+            net = build_net(arch, classes_of_the_text(arch))
+        assert f"{sum(item.numel() for item in net.parameters()):,}" == stated[1], arch
+        checked += 1
+    assert checked > 40

@@ -12,7 +12,7 @@ from assembly.hanet_inference import hanet_infer, hanet_protocol
 from datasets.resizer import make_resizer
 from engine import predict
 from engine.refinement import refined
-from network.heads.hanet_places import attention_blocks, record_gates
+from network.height_gates import attention_blocks, record_gates
 from network.inference import compiled, prepare_for_inference
 from runtime.errors import UserError
 from settings import Settings

@@ -14,13 +14,13 @@ from torch import nn
 from assembly.snapshot import Snapshot
 from datasets.spec import DatasetSpec
 from engine.refinement import run_trained_heads
-from network.build import build_net, list_archs, list_classifiers, resolve_arch
+from network.build import build_net, is_classifier, list_archs, list_classifiers, resolve_arch
 from network.convert import load_official, read_checkpoint
+from network.convert.adapt import adapt
 from network.convert.checkpoint import split_weights
-from network.convert.fit import fitted
 from network.convert.hanet import AUXILIARY
 from network.convert.position_tables import load_position_tables
-from network.heads.hanet_places import attention_blocks
+from network.height_gates import attention_blocks
 from runtime.distributed import World
 from runtime.errors import UserError, near
 from runtime.outcome import DONE
@@ -40,13 +40,12 @@ def print_archs(settings: Settings) -> int:
 def check_arch(settings: Settings) -> None:
     """Raise UserError for an unknown `--arch`, and for one of the other task."""
     arch, task = resolve_arch(settings.network.arch), settings.classification.task
-    known = list_classifiers()
-    if task == "classify" and arch not in known:
+    if task == "classify" and not is_classifier(arch):
         raise UserError(
-            f"--arch {arch} is no classifier{near(arch, known)}; "
+            f"--arch {arch} is no classifier{near(arch, list_classifiers())}; "
             "--task classify --arch help lists them"
         )
-    if task == "segment" and arch in known:
+    if task == "segment" and is_classifier(arch):
         raise UserError(f"--arch {arch} is a classifier: it needs --task classify")
 
 
@@ -78,7 +77,7 @@ def build_network(
         raise UserError("an evaluation needs weights: --snapshot FILE or --from_run DIR")
     elif resumed:  # of another architecture: refused when its state is read
         if resumed.content.get("arch") == resolve_arch(arch):
-            fitted(net, split_weights(resumed.content)[0], f"--resume {resumed.path}")
+            adapt(net, split_weights(resumed.content)[0], f"--resume {resumed.path}")
     elif model.pretrained:
         log.msg(f"{model.pretrained}: {net.trunk_report}")
     elif model.hila_reuse_bottom:

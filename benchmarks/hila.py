@@ -24,9 +24,9 @@ from benchmarks.measure import measure, print_table
 from benchmarks.program import largest_share, make_parser
 from network.build import build_net
 from network.heads.segformer import SegFormerHead
+from network.ops.init import init_transformer
 from network.ops.inter_level import BottomUpAttention, TopDownAttention
 from network.ops.resize import concat_resized
-from network.ops.start import start_transformer
 
 NUM_CLASSES = 19
 SIDES = {  # name -> arch, whether in the published form
@@ -109,7 +109,7 @@ def build(name: str) -> nn.Module:
     torch.manual_seed(0)
     arch, as_published = SIDES[name]
     net = build_net(arch, NUM_CLASSES)
-    start_transformer(net)
+    init_transformer(net)
     for module in list(net.modules()):
         if as_published and type(module) in FORMS:
             module.__class__ = FORMS[type(module)]

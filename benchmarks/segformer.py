@@ -23,7 +23,7 @@ from benchmarks.measure import measure, print_table
 from benchmarks.program import largest_share, make_parser
 from network.backbones.mit import HEADS, REDUCTIONS, SIZES
 from network.build import build_net
-from network.outputs import OneScale
+from network.contract import OneScale
 
 NUM_CLASSES = 19
 REFERENCE, OURS = "transformers", "ours"

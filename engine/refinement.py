@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from loss.boundary import refined as refined
-from network.outputs import run_boundary_in_eval
+from network.contract import Network, run_boundary_in_eval
 from runtime.errors import UserError
 
 
@@ -26,7 +26,8 @@ def run_trained_heads(net: nn.Module, path: str, facts: Mapping[str, Any]) -> No
     if facts:
         trained = facts["model_options"].get("boundary_heads", False)
     else:  # files of the published UN-EPT always hold trained ones
-        trained = any(getattr(module, "own_boundary", False) for module in net.modules())
+        inner = net.one_scale if isinstance(net, Network) else None
+        trained = inner is not None and bool(inner.boundary_parts)
     if not trained:
         raise UserError(
             f"--refine_boundaries: {path} was trained without --dt_offset_wt, so it has no "

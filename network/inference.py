@@ -11,6 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from network.heads.ocr import OCRHead
 from network.heads.ocr_tiled import TiledOCR
+from network.ops.part import Part
 from network.outputs import PRED
 
 PROBE_SIZE = 64  # pixels; side of the image that is sent through to see who feeds whom
@@ -71,10 +72,11 @@ def _replace_heads(net: nn.Module) -> None:
 
 
 def _shorten(net: nn.Module) -> None:
-    """Put modules that have a method `inference_form` into that form, in place."""
-    for name, module in list(net.named_modules()):
-        if hasattr(module, "inference_form"):
-            net.set_submodule(name, module.inference_form())
+    """Put the parts of `net` into their inference form, in place."""
+    for name, part in list(net.named_modules()):
+        form = part.inference_form() if isinstance(part, Part) else part
+        if form is not part:
+            net.set_submodule(name, form)
 
 
 def _assert_same(want: Tensor, got: Tensor) -> None:
@@ -111,7 +113,7 @@ def compiled(net: nn.Module, backend: str = "inductor") -> nn.Module:
     a second at every start of a program.
     """
     for module in net.modules():
-        if getattr(module, "is_eager", False):
+        if isinstance(module, Part) and module.is_eager:
             vars(module)["forward"] = torch.compiler.disable(module.forward)
     net.compile(backend=backend)
     return net

@@ -64,7 +64,7 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("assembly/*", ("assembly", "settings", *LIBRARIES)),
     # libraries: plain arguments
     ("datasets/*", ("datasets", "transforms")),
-    ("engine/refinement.py", ("loss.boundary", "network.outputs")),
+    ("engine/refinement.py", ("loss.boundary", "network.contract")),
     (
         "engine/classify.py",
         (
@@ -84,6 +84,7 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
             "runtime",
             "metrics",
             "loss.objective",
+            "network.contract",
             "network.outputs",
             "transforms.normalize",
             "transforms.resample",
@@ -99,7 +100,18 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("network/backbones/*", ("network.backbones", "network.ops", *OPTIONS)),
     ("network/heads/*", ("network.heads", "network.ops", "network.outputs", *OPTIONS)),
     # the options in a checkpoint are checked by their declarations
-    ("network/convert/*", ("network.convert", "settings.catalogue", "settings.sources", *OPTIONS)),
+    (
+        "network/convert/*",
+        (
+            "network.backbones.trunk",
+            "network.contract",
+            "network.convert",
+            "network.ops.part",
+            "settings.catalogue",
+            "settings.sources",
+            *OPTIONS,
+        ),
+    ),
     ("network/*", ("network", *OPTIONS)),
     ("loss/*", ("loss", "network.outputs", "transforms.boundary")),
     ("metrics/*", ("metrics",)),

@@ -17,19 +17,25 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from network.build import build_net, list_classifiers, resolve_arch
+from network.backbones.trunk import Trunk
+from network.build import build_net, is_classifier, resolve_arch
+from network.contract import OneScale
 from network.count import Macs, count_macs
 from runtime import streams
 from runtime.errors import UserError, wrong_input
 
-OPENED = ("net", "backbone", "features")  # parts of which the parts are listed
 IMAGENET_CLASSES, CITYSCAPES_CLASSES = 1000, 19
 
 
 def stages(net: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Names and modules of the parts that are listed, in order, none inside another."""
+    """Names and modules of the parts that are listed, in order, none inside another.
+
+    Of the network inside a wrapper, of trunks and of what they say so of, the parts are listed.
+    """
+    further = net.listed_parts if isinstance(net, Trunk) else ()
     for name, part in net.named_children():
-        opened = name in OPENED or (prefix and isinstance(part, nn.ModuleList))
+        opened = isinstance(part, OneScale | Trunk) or name in further
+        opened = opened or (prefix != "" and isinstance(part, nn.ModuleList))
         if opened and any(True for _ in part.children()):
             yield from stages(part, f"{prefix}{name}.")
         else:
@@ -81,7 +87,7 @@ def report(arch: str, size: str, num_classes: int | None, n_scales: str | None) 
     arch, sides = resolve_arch(arch), _size(size)
     classes = num_classes
     if classes is None:
-        classes = IMAGENET_CLASSES if arch in list_classifiers() else CITYSCAPES_CLASSES
+        classes = IMAGENET_CLASSES if is_classifier(arch) else CITYSCAPES_CLASSES
     options = {} if n_scales is None else {"n_scales": _scales(n_scales)}
     net = build_net(arch, classes, **options)
     return [f"{arch}, {classes} classes, {sides[0]}x{sides[1]}", *table(net, sides)]

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from network.convert.entries_check import Check, flag, many, whole
+from network.backbones.trunk import IMAGENET_MEAN, IMAGENET_STD
+from network.convert.value_checks import Check, flag, many, whole
 from runtime.errors import UserError
 
 KEY = "hub"  # entry beside the weights of such a folder
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # what every network here is fed with
 NEAR = 1e-3  # some files round the deviations
 RESCALE = 1 / 255
 
@@ -261,7 +261,10 @@ def _timm_facts(config: Mapping[str, Any]) -> HubFacts:
 
 def _check_inputs(folder: Path, facts: HubFacts) -> None:
     """Weights that were trained on other inputs are refused: their scores would be noise."""
-    for name, given, ours in (("mean", facts.mean, MEAN), ("std", facts.std, STD)):
+    for name, given, ours in (
+        ("mean", facts.mean, IMAGENET_MEAN),
+        ("std", facts.std, IMAGENET_STD),
+    ):
         if given is None:
             continue
         if len(given) != len(ours) or any(

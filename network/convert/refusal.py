@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from network.contract import Network
 from network.convert.nvidia import BACKBONE_PREFIX, WRAPPER_PREFIX
 from network.convert.report import LoadReport, shortened
 
@@ -39,8 +40,13 @@ class Source:
 
 def net_title(net: nn.Module) -> str:
     """Architecture and number of classes."""
-    arch, num_classes = getattr(net, "arch", type(net).__name__), getattr(net, "num_classes", None)
-    return f"{arch} with {num_classes} classes"
+    arch, num_classes = _built_as(net)
+    return f"{arch or type(net).__name__} with {num_classes} classes"
+
+
+def _built_as(net: nn.Module) -> tuple[str, int | None]:
+    """Architecture and number of classes, empty and None of what `build_net` did not build."""
+    return (net.arch, net.num_classes) if isinstance(net, Network) else ("", None)
 
 
 def _is_trunk(name: str) -> bool:
@@ -101,9 +107,10 @@ def other_classes(
     if report.missing or report.unexpected or len(counts) != 1 or not same_rows:
         return ""
     ((there, here),) = counts
-    if here != (getattr(net, "num_classes", None),):
+    arch, num_classes = _built_as(net)
+    if here != (num_classes,):
         return ""
-    arch, owner = getattr(net, "arch", "the network"), source.dataset or "the network"
+    owner = source.dataset or "the network"
     trained_on = source.facts.get("dataset")
     if trained_on and trained_on == source.dataset:
         way = f"{trained_on} had other classes when the file was trained"
@@ -126,8 +133,12 @@ def other_classes(
 def refusal(net: nn.Module, source: Source, report: LoadReport, way: str = "") -> str:
     """One line: what does not fit, and the way out; `way` where a better one is known."""
     parts = []
-    for what in ("mismatched", "missing", "unexpected"):
-        names = getattr(report, what)
+    left = {
+        "mismatched": report.mismatched,
+        "missing": report.missing,
+        "unexpected": report.unexpected,
+    }
+    for what, names in left.items():
         if names:
             parts.append(f"{len(names)} {what} ({shortened(names)})")
     if not way:

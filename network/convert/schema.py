@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from network.convert.entries_check import (
+from network.convert.value_checks import (
     Check,
     any_text,
     either,
@@ -45,7 +45,9 @@ SINCE = whole(-1, 2**62)  # -1: never
 
 
 def model_options(value: object, where: str) -> str | None:
-    """Known options of the types and ranges of `config.ModelConfig`; others are of other versions.
+    """Known options have the types and ranges of `settings.model.ModelConfig`.
+
+    Others are of other versions.
 
     They are ignored, as options that a file of an earlier version lacks have their default.
     """

@@ -78,7 +78,7 @@ class DeformableAttention(nn.Module):
         self.value_proj = nn.Linear(width, width)
         self.output_proj = nn.Linear(width, width)
 
-    def start(self) -> None:
+    def init_weights(self) -> None:
         """Published initial values."""
         nn.init.zeros_(self.sampling_offsets.weight)
         with torch.no_grad():
@@ -243,15 +243,15 @@ class ContextBranch(nn.Module):
         self.level_embed = nn.Parameter(torch.empty(levels, width))
         self.encoder = Layers([EncoderLayer(*sizes) for _ in range(depth)])
         self.decoder = Layers([DecoderLayer(*sizes) for _ in range(depth)])
-        self._start()
+        self._init_weights()
 
-    def _start(self) -> None:
+    def _init_weights(self) -> None:
         for item in self.parameters():
             if item.dim() > 1:
                 nn.init.xavier_uniform_(item)
         for module in self.modules():
             if isinstance(module, DeformableAttention):
-                module.start()
+                module.init_weights()
         nn.init.normal_(self.level_embed)
 
     def positions(self, levels: Sequence[Tensor]) -> Tensor:

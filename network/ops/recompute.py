@@ -39,20 +39,15 @@ def frozen_statistics(module: nn.Module) -> Iterator[None]:
                 setattr(norm, name, value)
 
 
-def run_stage(module: nn.Module, inputs: Any, recompute: bool) -> Any:
-    """`module(inputs)`; with `recompute` its inner results are rebuilt in the backward pass."""
+def recomputed(module: nn.Module, *inputs: Any, recompute: bool = True) -> Any:
+    """`module(*inputs)`; with `recompute` its inner results are rebuilt in the backward pass."""
     if not (recompute and torch.is_grad_enabled()):
-        return module(inputs)
+        return module(*inputs)
+    if not any(isinstance(part, _BatchNorm) for part in module.modules()):
+        return checkpoint(module, *inputs, use_reentrant=False)
     return checkpoint(
         module,
-        inputs,
+        *inputs,
         use_reentrant=False,
         context_fn=lambda: (contextlib.nullcontext(), frozen_statistics(module)),
     )
-
-
-def run_block(module: nn.Module, *inputs: Any, recompute: bool) -> Any:
-    """`module(*inputs)` for modules without batch norm; recomputed as in `run_stage`."""
-    if not (recompute and torch.is_grad_enabled()):
-        return module(*inputs)
-    return checkpoint(module, *inputs, use_reentrant=False)

@@ -23,7 +23,7 @@ from engine.predict import (
 from engine.refinement import refined
 from engine.windows import window_starts
 from loss.boundary import moved_scores
-from network.outputs import run_boundary_in_eval
+from network.contract import run_boundary_in_eval
 from tests.engine.live_maps import LiveMaps
 from tests.network.tiny_unept import tiny
 from transforms.normalize import to_network

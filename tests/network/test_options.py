@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`USED_OPTIONS` tells the truth: an option that changes a network is taken, any other refused.
+"""`Arch.reads` tells the truth: an option that changes a network is taken, any other refused.
 
 Every architecture is built as if no option were ever refused, with each option changed in turn,
 and compared with the one of published options: first by its shapes and attributes, without
@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from config import ModelConfig, UserError
 from network import build
-from network.backbones import trunks
+from network.backbones import deeplab_trunks
+from network.build import used_options
 from tests.network.tiny import NARROW_HEADS, TINY, TINY_TRUNKS, enliven, picture
 
 CHANGED: dict[str, Any] = {
@@ -77,13 +78,6 @@ NOT_RUN = {  # changes that a small run cannot show
     "grad_ckpt",  # memory alone
     "fixed_aspp_pool",  # a different mean from 105 map pixels on
 }
-
-
-def used_options(arch: str) -> frozenset[str]:
-    """The options that the arch promises to read."""
-    module, function = arch.split(".")
-    used: frozenset[str] = build._module(module).USED_OPTIONS[function]
-    return used
 
 
 def unchecked(arch: str, num_classes: int = 3, **options: Any) -> nn.Module:
@@ -148,7 +142,7 @@ def computed(arch: str, options: Mapping[str, Any], state: Mapping[str, Tensor])
 
     Empty if these weights do not fit.
     """
-    with mock.patch.dict(trunks.TRUNKS, TINY_TRUNKS):
+    with mock.patch.dict(deeplab_trunks.TRUNKS, TINY_TRUNKS):
         net = unchecked(arch, **options)
     if state and {k: v.shape for k, v in state.items()} != shapes(net):
         return {}

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from network.backbones.trunk import Trunk
 from network.build import build_net, list_archs
 from network.count import count_macs
 from tools import summary
@@ -77,24 +78,36 @@ def test_the_published_flops_are_reproduced(
     assert published_gmacs(arch, num_classes, side) == pytest.approx(published, abs=0.005)
 
 
-class Wrapped(nn.Module):
-    """A trunk with a list of stages, under the names that are opened."""
+class TwoStages(Trunk):
+    """A trunk with a list of stages, which the table opens."""
+
+    channels, strides = (5,), (1,)
 
     def __init__(self) -> None:
         super().__init__()
-        self.backbone = nn.Module()
-        self.backbone.stages = nn.ModuleList([nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3)])
+        self.stages = nn.ModuleList([nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3)])
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        for stage in self.stages:
+            images = stage(images)
+        return images
+
+
+class Whole(nn.Module):
+    """The trunk with a head and a parameter of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = TwoStages()
         self.decode_head = nn.Sequential(nn.Conv2d(5, 6, 1), nn.ReLU())
         self.scale = nn.Parameter(torch.ones(7))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        for stage in self.backbone.stages:
-            images = stage(images)
-        return self.decode_head(images)
+        return self.decode_head(self.backbone(images))
 
 
 def test_the_table_adds_up_and_names_every_stage() -> None:
-    net = Wrapped()
+    net = Whole()
     first, *rows, total = summary.table(net, (64, 96))
     assert first.split() == ["parameters", "GMACs", "published"]
     names = [row.split()[0] for row in rows]

@@ -240,5 +240,5 @@ def test_a_wrong_option_is_one_clear_line(options: dict[str, Any], message: str)
 @pytest.mark.parametrize(("arch", "count"), [("R50", 32_357_942), ("DeiT", 94_842_326)])
 def test_parameter_counts_are_the_published_ones(arch: str, count: int) -> None:
     with torch.device("meta"):
-        net = getattr(unept, arch)(150, ModelConfig())
+        net = unept.ARCHS[arch].build(150, ModelConfig())
     assert sum(item.numel() for item in net.parameters()) == count

@@ -14,7 +14,7 @@ from assembly.objective import CITYSCAPES_WEIGHTS
 from network.build import build_net
 from network.convert import load_official
 from network.convert.hanet import official_name
-from network.heads.hanet_places import attention_blocks
+from network.height_gates import attention_blocks
 from network.inference import prepare_for_inference
 from tests.parity import recipe
 from tests.parity.core import Check, Row, compare

@@ -135,7 +135,7 @@ def test_a_distilled_deit_gives_the_same_maps(tmp_path: Path) -> None:
     source = lively(DeiTForImageClassificationWithTeacher(config))
     torch.save(source.state_dict(), tmp_path / "deit.pth")
     trunk = DeiT((4, 4), width=48, depth=3, heads=4)
-    report = load_trunk(Holder(trunk), str(tmp_path / "deit.pth"))
+    report = load_trunk(trunk, str(tmp_path / "deit.pth"))
     assert len(report.dropped) == 6 and not report.fresh
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():

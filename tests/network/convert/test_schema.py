@@ -22,9 +22,9 @@ from config import UserError
 from engine.state import Progress, TrainState
 from network.build import build_net
 from network.convert import load_official, load_trunk, read_checkpoint
-from network.convert.entries_check import not_finite
 from network.convert.position_tables import load_position_tables
 from network.convert.schema import check_named, check_own, check_resumable
+from network.convert.value_checks import not_finite
 from runtime.distributed import World
 from runtime.precision import resolve_precision
 from runtime.runlog import RunLog

@@ -39,7 +39,7 @@ def theirs(name: str, **options: Any) -> nn.Module:
 def loaded(trunk: nn.Module, state: dict[str, Tensor], path: Path) -> LoadReport:
     """What becomes of a file in a trunk, which is then in evaluation mode."""
     torch.save(state, path)
-    return load_trunk(Holder(trunk).eval(), str(path))
+    return load_trunk(trunk.eval(), str(path))
 
 
 def image(*size: int) -> Tensor:
@@ -213,7 +213,7 @@ def test_a_folder_of_timm_says_which_efficientnet_it_is(tmp_path: Path) -> None:
     net = theirs("tf_efficientnet_b4", num_classes=5)
     path = hub_folder(tmp_path / "hub", "tf_efficientnet_b4", net, mean=[0.485, 0.456, 0.406])
     trunk = EfficientNetB4()
-    report = load_trunk(Holder(trunk).eval(), path)
+    report = load_trunk(trunk.eval(), path)
     assert "tf_form" in trunk.state_dict() and "tf_efficientnet_b4" in report.note
 
 
@@ -221,4 +221,4 @@ def test_a_folder_of_timm_with_other_inputs_is_refused(tmp_path: Path) -> None:
     net = theirs("resnet50", layers=ONE, num_classes=5)
     path = hub_folder(tmp_path / "hub", "resnet50", net, mean=[0.5] * 3, std=[0.5] * 3)
     with pytest.raises(UserError, match=r"trained on images with mean 0\.5 0\.5 0\.5"):
-        load_trunk(Holder(ResNet(blocks=ONE)), path)
+        load_trunk(ResNet(blocks=ONE), path)

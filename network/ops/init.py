@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the layers of the transformer trunks start."""
+"""Values that the layers of trunks and heads start from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 from torch import nn
 
 
-def start_transformer(module: nn.Module) -> None:
+def init_transformer(module: nn.Module) -> None:
     """Initialise every layer below `module`, in place.
 
     Linear: truncated normal of deviation 0.02, bias 0. Convolution: normal of variance
@@ -23,4 +23,16 @@ def start_transformer(module: nn.Module) -> None:
         else:
             continue
         if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+def init_kaiming(*modules: nn.Module) -> None:
+    """Convolutions Kaiming normal by fan-in, their bias 0; batch norms 1 and 0."""
+    for layer in (layer for module in modules for layer in module.modules()):
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.BatchNorm2d):
+            nn.init.ones_(layer.weight)
             nn.init.zeros_(layer.bias)

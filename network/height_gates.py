@@ -14,16 +14,19 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
+from network.contract import Network, OneScale
 from network.heads.hanet import HANet, gated, hanet_settings, row_gate
-from network.outputs import GATE_PREFIX, OneScale
+from network.outputs import GATE_PREFIX
 from runtime.errors import UserError
 from settings.model import ModelConfig
 
 PLACES = 5
 
 
-class HANetPlaces(OneScale):
-    """A network with none to five blocks, named `hanet0` ... `hanet4` as in published weights."""
+class HeightGated(OneScale):
+    """A decoder with none to five blocks, named `hanet0` ... `hanet4` as in published weights."""
+
+    auxiliary_parts: tuple[str, ...] = ()
 
     def add_blocks(self, model: ModelConfig, channels: Sequence[tuple[int, int]]) -> None:
         """The blocks that `model.hanet` switches on.
@@ -75,8 +78,8 @@ def record_gates(net: nn.Module, images: Tensor, rows: Tensor | None) -> dict[st
 
     `net` has blocks, alone or inside a multi-scale wrapper.
     """
-    single = getattr(net, "net", net)
-    assert isinstance(single, HANetPlaces)
+    single = net.one_scale if isinstance(net, Network) else None
+    assert isinstance(single, HeightGated)
     gates: dict[str, Tensor] = {}
 
     def keep(place: str) -> Callable[[nn.Module, object, Tensor], None]:

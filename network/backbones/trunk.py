@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a trunk is: maps of an image, and the facts that heads and loaders ask it for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from network.ops.part import Part
+from network.ops.recompute import recomputed
+from network.ops.resize import size_of
+from runtime.errors import UserError
+
+Color = tuple[float, float, float]
+IMAGENET_MEAN: Color = (0.485, 0.456, 0.406)
+IMAGENET_STD: Color = (0.229, 0.224, 0.225)
+
+
+class Trunk(Part):
+    """Images (B, 3, H, W) -> maps (B, C, h, w), as many as `channels` says, in its order.
+
+    A subclass states, as attributes of the class or of the instance:
+
+    * `channels`, `strides`: of each map. Sizes are rounded up unless the class says otherwise.
+    * `file_names`: how an ImageNet file names the weights, beginning there -> beginning here;
+      None for what is dropped on purpose. What no entry names is spelt as here.
+    * `fresh_groups`: beginnings of names that such a file need not have, all names of a group or
+      none; they keep their initial values.
+    * `smallest`: the least side of an image in pixels.
+    * `mean`, `std`: by which images with values 0..1 are normalised, red, green, blue.
+    * `listed_parts`: parts whose parts a summary of the network lists one by one.
+
+    With `grad_ckpt` gradient checkpointing cuts where `run` is called: what goes through it is
+    rebuilt in the backward pass.
+    """
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    file_names: Mapping[str, str | None] = {}
+    fresh_groups: tuple[tuple[str, ...], ...] = ()
+    smallest: int = 1
+    mean: Color = IMAGENET_MEAN
+    std: Color = IMAGENET_STD
+    listed_parts: tuple[str, ...] = ()
+
+    def __init__(self, grad_ckpt: bool = False) -> None:
+        super().__init__()
+        self.grad_ckpt = grad_ckpt
+
+    def run(self, part: Any, *inputs: Any) -> Any:
+        """`part(*inputs)`, rebuilt in the backward pass where `grad_ckpt` says so."""
+        return recomputed(part, *inputs, recompute=self.grad_ckpt and self.training)
+
+    def check_size(self, images: Tensor) -> None:
+        """Raise UserError for images with a side below `smallest`."""
+        height, width = size_of(images)
+        if min(height, width) < self.smallest:
+            raise UserError(
+                f"an image of {width}x{height} pixels is smaller than one patch of the network; "
+                f"both sides must have at least {self.smallest}"
+            )
+
+    def may_lack(self, name: str, found: Collection[str]) -> bool:
+        """Whether an ImageNet file that has the names `found` need not have `name`."""
+        return any(
+            name.startswith(group) and not any(each.startswith(group) for each in found)
+            for group in self.fresh_groups
+        )
+
+    def after_pretraining(self, found: Collection[str]) -> Iterable[str]:
+        """Fill what the file, whose names are `found`, lacked; the names that were filled."""
+        return ()

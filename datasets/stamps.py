@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sizes and times of files, by which a set is known again."""
+"""Sizes and times of files, by which a set is recognised."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ StampOf = Callable[[Path], Stamp]
 
 
 def stamp(path: Path) -> Stamp:
-    """Size in bytes and time of a file; DataError where it is not there."""
+    """Size in bytes and time of a file; DataError if it does not exist."""
     try:
         return stamp_of(path)
     except OSError as error:
@@ -21,13 +21,13 @@ def stamp(path: Path) -> Stamp:
 
 
 class Stamps:
-    """Sizes and times of files, each file asked once."""
+    """Sizes and times of files; the system is asked once per file."""
 
     def __init__(self) -> None:
         self._known: dict[Path, Stamp] = {}
 
     def __call__(self, path: Path) -> Stamp:
-        """Size and time of a file; DataError where it is not there."""
+        """Size and time of a file; DataError if it does not exist."""
         if path not in self._known:
             self._known[path] = stamp(path)
         return self._known[path]

@@ -30,7 +30,7 @@ def window_starts(length: int, window: int, stride: int) -> list[int]:
 
 
 def cut(images: Tensor, rows: Tensor | None, boxes: Sequence[Box]) -> tuple[Tensor, Tensor | None]:
-    """The windows of all images one below the other, window by window, and the rows they show.
+    """The windows of all images as one batch, window by window, and the rows they show.
 
     images: (B, 3, H, W); rows: (B, H). The boxes are of one size.
     """

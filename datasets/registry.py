@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from datasets import table
+from datasets.base import DataError
 from datasets.listing import Items, MissingFiles, notes_of
 from datasets.skip import SkipList
 from datasets.spec import DatasetSpec, Item
@@ -90,7 +91,7 @@ def split_items(
 ) -> Items:
     """The items of `split` ("train", "val" or "test") without the known bad pairs of `skip`.
 
-    Raises DataError for files that are missing.
+    Raises DataError for a split that the set does not have, and for files that are missing.
     """
     faults: dict[Path, str] = {}
     try:
@@ -104,7 +105,9 @@ def split_items(
 
 
 def _listed(row: Row, root: Path, split: str, folds: Folds) -> list[Item]:
-    """The items of a split as `folds` say."""
+    """The items of a split as `folds` say; DataError for a split that the set does not have."""
+    if split not in row.splits:
+        raise DataError(f"{row.name} has no split {split}; it has {' and '.join(row.splits)}")
     if folds.is_joint:
         split = row.joint.get(split, split)
     taken = {name: getattr(folds, name) for name in row.folds}

@@ -4,7 +4,7 @@
 A recipe is a section; its fenced blocks say where they go, all paths from the root:
 
     ```python file=PATH               a new file
-    ```python into=PATH table=NAME    more rows of the table NAME, before its closing bracket
+    ```python into=PATH table=NAME    a row of the table NAME, before its closing bracket
     ```python into=PATH class=NAME    more fields, after the last one of the class
     ```diff into=PATH                 lines that change; context and old lines stand there once
 """
@@ -16,6 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,12 +44,11 @@ def section(page: str, title: str) -> str:
 
 def blocks(text: str) -> list[Block]:
     """The blocks of `text` that say where they go."""
-    return [
-        Block(
-            language=language, facts=dict(fact.split("=", 1) for fact in facts.split()), text=body
-        )
-        for language, facts, body in FENCE.findall(text)
-    ]
+    found = []
+    for language, where, body in FENCE.findall(text):
+        facts = dict(fact.split("=", 1) for fact in where.split())
+        found.append(Block(language=language, facts=facts, text=body))
+    return found
 
 
 def copy_tree(folder: Path) -> Path:
@@ -79,7 +79,9 @@ def _changed(source: str, block: Block) -> str:
     if block.language == "diff":
         return patched(source, block.text)
     if "table" in block.facts:
-        return with_lines(source, end_of_table(source, block.facts["table"]), block.text)
+        row = textwrap.dedent(block.text).strip().removesuffix(",")
+        row = textwrap.indent(row, " " * 4) + ",\n"
+        return with_lines(source, end_of_table(source, block.facts["table"]), row)
     return with_lines(source, end_of_fields(source, block.facts["class"]), block.text)
 
 

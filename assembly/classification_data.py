@@ -10,12 +10,13 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from assembly import room
-from assembly.dataset import open_skip_list
+from assembly.dataset import open_skip_list, root_ways
 from datasets import classify, imagenet
 from datasets.classify import ImageDataset, ImageDraw, ImageSampler
 from datasets.imagenet import ClassSpec, ImageList
 from datasets.loader import Batch
 from datasets.skip import SkipList
+from datasets.table import TABLE
 from runtime.distributed import World
 from runtime.errors import UserError
 from runtime.names import fitted, part
@@ -29,15 +30,16 @@ NUM_DUMPED = 32
 
 def imagenet_root(settings: Settings) -> Path:
     """The folder with train/ and val/; UserError that says where to set it."""
-    key = "IMAGENET_DIR"
-    value = getattr(settings.DATASET, key)
-    where = f"set it with --set DATASET.{key}=PATH, the environment variable HISEG_{key}, "
-    where += "or in paths.yml"
+    row = TABLE[settings.data.dataset]
+    assert row.root is not None, row.name
+    key, value, where = row.root.key, settings.DATASET.root(row.root.key), root_ways(row.root)
     if not value:
-        raise UserError(f"--dataset imagenet: DATASET.{key} is not set; {where}")
+        raise UserError(f"--dataset {row.name}: DATASET.{key} is not set; {where}")
     path = Path(settings.expand(value))
     if not path.is_dir():
-        raise UserError(f"--dataset imagenet: DATASET.{key} is {path}, which is no folder; {where}")
+        raise UserError(
+            f"--dataset {row.name}: DATASET.{key} is {path}, which is no folder; {where}"
+        )
     return path
 
 
@@ -64,7 +66,7 @@ def class_spec(settings: Settings, names: tuple[str, ...] = ()) -> ClassSpec:
             f"{imagenet_root(settings) / split}: one class folder, {found[0]}: with nothing to "
             "tell it from there is nothing to learn; a classifier needs two classes"
         )
-    return ClassSpec(name="imagenet", class_names=found)
+    return ClassSpec(name=settings.data.dataset, class_names=found)
 
 
 def images_of(

@@ -17,6 +17,7 @@ from datasets.base import DataError, ExtraMaps, SegmentationDataset, item_size
 from datasets.centroids import Centroids
 from datasets.loader import Batch, Source, make_loader
 from datasets.prepare import Checker, alone, check_batches, checked_centroids
+from datasets.registry import is_black
 from datasets.samplers import Draw, EvalSampler, TrainSampler
 from datasets.spec import DatasetSpec, Item
 from runtime.errors import UserError
@@ -106,9 +107,9 @@ def make_train_loader(
     video, coarse = sets.video, sets.coarse(spec)
     dataset: Source
     found: list[Centroids] = [{}, {}, {}]
-    if data.dataset == "nullloader":
+    if is_black(data.dataset):
         if data.class_uniform_pct > 0:
-            raise UserError("--dataset nullloader has no labels; add --class_uniform_pct 0")
+            raise UserError(f"--dataset {data.dataset} has no labels; add --class_uniform_pct 0")
         dataset = nullloader.NullDataset(items, settings.augmentation.crop_size)
     else:
         found = _checked_centroids(settings, spec, sets, rank, world, log)
@@ -208,7 +209,7 @@ def make_eval_loader(
     inference, data = settings.inference, settings.data
     is_folder = inference.eval == "folder"
     dataset: Source
-    if data.dataset == "nullloader" and not is_folder:
+    if is_black(data.dataset) and not is_folder:
         dataset = nullloader.NullDataset(items, settings.augmentation.crop_size)
     else:
         workers = max(data.num_workers, 1)

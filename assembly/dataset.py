@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasets import cityscapes, registry
+from datasets import registry
 from datasets.listing import Items
-from datasets.registry import NULL, Folds
+from datasets.registry import Folds
 from datasets.skip import SkipList
 from datasets.spec import DatasetSpec
+from datasets.table import Root
 from runtime.errors import UserError
 from settings import Settings
 
@@ -23,16 +24,21 @@ def folds(settings: Settings) -> Folds:
     )
 
 
+def root_ways(root: Root) -> str:
+    """How a root is set."""
+    flag = f"{root.flag} DIR" if root.flag else f"--set DATASET.{root.key}=PATH"
+    return f"set it with {flag}, the environment variable HISEG_{root.key}, or in paths.yml"
+
+
 def data_root(settings: Settings) -> Path:
-    """The folder (for "custom" the YAML file) of `--dataset`.
+    """The folder (of a described set the YAML file) of `--dataset`.
 
     Raises UserError that says where to set it when it is empty or does not exist.
     """
     dataset = settings.data.dataset
-    key = registry.entry_of(dataset).root_key
-    value: str = getattr(settings.DATASET, key)
-    flag = "--set_cityscapes_root DIR" if dataset == "cityscapes" else f"--set DATASET.{key}=PATH"
-    where = f"set it with {flag}, the environment variable HISEG_{key}, or in paths.yml"
+    root = registry.row_of(dataset).root
+    assert root is not None, dataset
+    key, value, where = root.key, settings.DATASET.root(root.key), root_ways(root)
     if not value:
         raise UserError(f"--dataset {dataset}: DATASET.{key} is not set; {where}")
     path = Path(settings.expand(value))
@@ -57,8 +63,6 @@ def offset_root(settings: Settings) -> Path:
 def dataset_spec(settings: Settings) -> DatasetSpec:
     """Classes of `--dataset`."""
     dataset = settings.data.dataset
-    if dataset == NULL:
-        return cityscapes.SPEC
     root = None if registry.has_fixed_spec(dataset) else data_root(settings)
     return registry.spec_of(dataset, root)
 
@@ -75,9 +79,9 @@ def split_items(settings: Settings, split: str, skip: SkipList | None = None) ->
     `skip` is the list of these, read anew without it. Raises DataError for files that are missing.
     """
     dataset = settings.data.dataset
-    if dataset == NULL:
-        return registry.null_items(split)
-    registry.entry_of(dataset)
+    if registry.is_black(dataset):
+        return registry.black_items(dataset, split)
+    registry.row_of(dataset)
     skip = skip or open_skip_list(settings)
     return registry.split_items(dataset, data_root(settings), split, folds(settings), skip)
 

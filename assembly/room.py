@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 from datasets.base import DataError, image_size
+from datasets.registry import is_black
 from datasets.spec import Item
 from datasets.workers import check_room
 from settings import Settings
@@ -19,7 +20,7 @@ def check_training(settings: Settings, items: Sequence[Item], draws: int) -> Non
     """DataError unless batches of `--bs_trn` crops fit; `draws` are those of an epoch and rank."""
     data, crops = settings.data, settings.augmentation
     size: tuple[int, int] | None = crops.crop_size
-    if crops.full_crop_training and data.dataset != "nullloader":
+    if crops.full_crop_training and not is_black(data.dataset):
         size = None if crops.pre_size else _first_size(items)
     check_room(
         data.num_workers,
@@ -37,7 +38,7 @@ def check_evaluation(settings: Settings, items: Sequence[Item], images: int) -> 
     costs its line.
     """
     data, sizes = settings.data, settings.augmentation
-    size = sizes.crop_size if data.dataset == "nullloader" else _first_size(items)
+    size = sizes.crop_size if is_black(data.dataset) else _first_size(items)
     resizes = sizes.pre_size or sizes.map_crop_val or sizes.test_scale or data.scf
     if settings.inference.eval == "folder" or resizes:
         size = None

@@ -10,14 +10,15 @@ from typing import Any
 from assembly.dataset import data_root, dataset_spec, open_skip_list, split_items
 from datasets import cityscapes, folder
 from datasets.listing import Items, notes_of
+from datasets.registry import is_black
 from datasets.skip import SkipList
 from datasets.spec import AutoLabel, DatasetSpec, Item
 from datasets.stamps import Stamps
+from datasets.table import TABLE, names
 from datasets.verify import fingerprint as digest_of
 from runtime.errors import UserError
 from runtime.files import stamp_if_there
 from settings import Settings, catalogue
-from settings.needs import WITH_COARSE
 
 AUTO_FLAGS = ("custom_coarse_dropout_classes", "custom_coarse_prob", "mask_out_cityscapes")
 
@@ -81,8 +82,8 @@ class Sets:
         """What identifies the data of a run: counts, and a hash of names, sizes and times."""
         settings = self.settings
         inference = settings.inference
-        if settings.data.dataset == "nullloader":
-            return {"dataset": "nullloader"}
+        if is_black(settings.data.dataset):
+            return {"dataset": settings.data.dataset}
         if inference.eval == "folder":
             digest = digest_of(self.evaluated, cityscapes.SPEC, stamp_if_there)
             found: dict[str, object] = {"folder": inference.eval_folder}
@@ -125,11 +126,11 @@ def test_items(settings: Settings, skip: SkipList | None = None) -> list[Item]:
 
 
 def extra_items(settings: Settings, skip: SkipList | None = None) -> list[Item]:
-    """The extra training images of `--dataset` cityscapes or synthetic, without labels."""
-    if settings.data.dataset not in WITH_COARSE:
+    """The extra training images of a set that has coarse ones, without labels."""
+    if not TABLE[settings.data.dataset].coarse:
         raise UserError(
             f"--dataset {settings.data.dataset} has no train_extra images; "
-            f"{' and '.join(WITH_COARSE)} have"
+            f"{' and '.join(names(lambda row: row.coarse))} have"
         )
     return _without(skip or open_skip_list(settings), cityscapes.list_extra(data_root(settings)))
 
@@ -185,7 +186,7 @@ def video_items(settings: Settings, items: list[Item]) -> list[Item]:
 
 def _with_labels(items: list[Item], settings: Settings) -> list[Item]:
     bare = [item for item in items if item.label is None]
-    if bare and settings.data.dataset != "nullloader":
+    if bare and not is_black(settings.data.dataset):
         raise UserError(
             f"{bare[0].image} has no label ({len(bare)} of {len(items)} images have none); "
             "training and validation need labels"

@@ -19,8 +19,9 @@ from datasets.base import DataError
 from datasets.cityscapes import city_split
 from datasets.listing import Items, Pairing, entries, images_in
 from datasets.spec import IGNORE
+from datasets.table import TABLE
 
-SPLITS = ("train", "val")
+SPLITS = TABLE["gtav"].splits
 SPEC = dataclasses.replace(
     cityscapes.SPEC,
     name="gtav",

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import Dataset
 
+from datasets import cityscapes
 from datasets.samplers import Draw
 from datasets.spec import Item
 from transforms.sample import Sample
 
 NUM_IMAGES = 3000
+SPEC = cityscapes.SPEC
 
 
 def list_items(count: int = NUM_IMAGES) -> list[Item]:

@@ -21,9 +21,10 @@ from datasets.base import DataError
 from datasets.folder import paired_items
 from datasets.listing import Items
 from datasets.spec import IGNORE, LABELS_DIR, DatasetSpec, read_spec_csv, zero_label_ids
+from datasets.table import TABLE
 
 ARCHIVE = "PASCAL_Context"
-SPLITS = ("train", "val")
+SPLITS = TABLE["pascal_context"].splits
 
 
 def _specs() -> tuple[DatasetSpec, DatasetSpec]:

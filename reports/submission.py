@@ -20,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from datasets.headers import item_size
 from datasets.spec import DatasetSpec, Item
+from datasets.table import TABLE
 from metrics.result import ImageResult
 from reports.files import encode_png
 from reports.rawids import to_raw_ids, to_size
@@ -29,16 +30,6 @@ from runtime.errors import UserError
 from runtime.files import write_atomic
 from runtime.names import output, printable, relative
 
-CITYSCAPES_NAMES = r"[A-Za-z-]+_\d{6}_\d{6}.*\.png", "city_000000_000000.png"
-PASCAL_NAMES = r"\d{4}_\d{6}\.png", "2008_000002.png"
-SERVER_NAMES = {  # data set -> pattern of its file names, and an example
-    "cityscapes": CITYSCAPES_NAMES,
-    "synthetic": CITYSCAPES_NAMES,
-    "bdd100k": (r"[0-9a-f]{8}-[0-9a-f]{8}\.png", "cabc30fc-e7726578.png"),
-    "ade20k": (r"ADE_(test|val|train)_\d{8}\.png", "ADE_test_00000001.png"),
-    "pascal_context": PASCAL_NAMES,
-    "pascal_context_59": PASCAL_NAMES,
-}
 SUBMIT = "submit"  # folder of the files
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # fixed, so that equal predictions give equal archives
 NUM_LISTED = 5
@@ -141,7 +132,8 @@ def _check_names(names: Sequence[str], dataset: str) -> None:
     twice = sorted({name for name, after in pairwise(names) if name == after})
     if twice:
         raise UserError(f"submission: several images would be written to {_listed(twice)}")
-    pattern, example = SERVER_NAMES.get(dataset, (".*", ""))
+    row = TABLE.get(dataset)
+    pattern, example = row.server_files if row and row.server_files else (".*", "")
     odd = [name for name in names if not re.fullmatch(pattern, name)]
     if odd:
         raise UserError(f"submission: {dataset} wants names like {example}, not {_listed(odd)}")

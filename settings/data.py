@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from datasets import table
 from settings.declare import (
     APPLIED,
     BETWEEN_EPOCHS,
@@ -19,19 +20,18 @@ from settings.declare import (
 )
 from settings.needs import (
     COARSE_FLAGS,
+    COARSE_SETS,
     DRAWS_COARSE,
+    HMSA,
     READS_COARSE,
     STOPS_EXTRAS,
-    WITH_COARSE,
-    WITH_TRAINVAL,
     reads_coarse,
+    with_sets,
 )
 from settings.ranges import BATCH, CLASS_IDS, COUNT, FRACTION, PIXELS
 
-DATASETS = (
-    "cityscapes", "camvid", "synthetic", "custom", "folder", "nullloader", "mapillary", "bdd100k",
-    "gtav", "kitti", "ade20k", "pascal_context", "pascal_context_59", "imagenet",
-)  # fmt: skip
+DATASETS = table.names()
+ENLARGED_SETS = with_sets(lambda row: row.enlarges)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +63,7 @@ class DataSettings:
         "--city_mode",
         choices=("train", "trainval"),
         help="trainval: train on val too (camvid then validates on test, kitti on all)",
-        needs=Need(
-            lambda s: s.data.dataset in WITH_TRAINVAL, f"--dataset {' or '.join(WITH_TRAINVAL)}"
-        ),
+        needs=with_sets(lambda row: row.joint),
         inherited=True,
         resume=REFUSED,
     )
@@ -75,8 +73,8 @@ class DataSettings:
         bounds=Bounds(0, 1000),
         help="cityscapes: add frames +-N",
         needs=Need(
-            lambda s: s.data.dataset in WITH_COARSE and not s.inference.eval,
-            "--dataset cityscapes or synthetic, in training",
+            lambda s: COARSE_SETS.holds(s) and not s.inference.eval,
+            f"{COARSE_SETS.text}, in training",
         ),
         idle=True,
     )
@@ -85,8 +83,8 @@ class DataSettings:
         "--scf",
         help="kitti: images of double size",
         needs=Need(
-            lambda s: s.data.dataset == "kitti" and s.augmentation.augmentation == "hmsa",
-            "--dataset kitti and --augmentation hmsa",
+            lambda s: ENLARGED_SETS.holds(s) and HMSA.holds(s),
+            f"{ENLARGED_SETS.text} and {HMSA.text}",
         ),
         excludes=("pre_size", "map_crop_val"),
         inherited=True,

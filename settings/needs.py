@@ -3,17 +3,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from datasets.table import TABLE, Row, names
 from settings.declare import Need
 
 if TYPE_CHECKING:
     from settings.tree import Settings
 
 WHOLE, SLIDING, POOLING = "whole", "sliding", "pooling"  # --inference_mode
-WITH_TRAINVAL = ("cityscapes", "synthetic", "camvid", "kitti")  # data sets of --city_mode
-WITH_COARSE = ("cityscapes", "synthetic")  # that have coarse images and video frames
 COARSE_FLAGS = "--coarse_boost_classes or --only_coarse"
+
+
+def with_sets(holds: Callable[[Row], object]) -> Need:
+    """A data set whose row has what a setting needs."""
+    return Need(lambda s: holds(TABLE[s.data.dataset]), f"--dataset {' or '.join(names(holds))}")
 
 
 def is_scored(settings: Settings) -> bool:
@@ -77,9 +82,10 @@ AVERAGES = Need(
 )
 SLIDES = Need(lambda s: s.inference.inference_mode == SLIDING, "--inference_mode sliding")
 OUTLINES = Need(lambda s: s.outputs.eval_f1 or s.outputs.mod_f1, "--eval_f1 or --mod_f1")
+COARSE_SETS = with_sets(lambda row: row.coarse)
 DRAWS_COARSE = Need(
-    lambda s: s.data.dataset in WITH_COARSE and s.data.class_uniform_pct > 0,
-    "--dataset cityscapes or synthetic, and a --class_uniform_pct above 0",
+    lambda s: COARSE_SETS.holds(s) and s.data.class_uniform_pct > 0,
+    f"{COARSE_SETS.text}, and a --class_uniform_pct above 0",
 )
 READS_COARSE = Need(reads_coarse, COARSE_FLAGS)
 STOPS_EXTRAS = Need(stops_extras, f"{COARSE_FLAGS} or --maxSkip")

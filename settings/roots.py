@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where data sets, lists of files and caches lie."""
+"""Where data sets, lists of files and caches lie.
+
+The key of the root of each set comes from its row in `datasets.table`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, make_dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from datasets import table
 from settings.declare import (
     BETWEEN_EPOCHS,
     BOTH,
@@ -17,73 +21,46 @@ from settings.declare import (
     setting,
 )
 
+ROOTS = Group(title="data roots", task=BOTH, resume=UNRELATED)
+
+
+def _field(root: table.Root) -> Any:
+    """The setting of a root; one with a flag belongs to segmentation, as the flag always did."""
+    facts: dict[str, Any] = {"path": True, "folder": True, "help": root.help}
+    if not root.flag:
+        return setting("", **facts)
+    return setting("", root.flag, metavar="DIR", task=SEGMENT, decides=False, **facts)
+
+
+if TYPE_CHECKING:
+
+    class Roots:
+        """The root of each data set under its key; code reads them by `DatasetConfig.root`."""
+
+else:
+    Roots = make_dataclass(
+        "Roots",
+        [(root.key, str, _field(root)) for root in table.roots()],
+        namespace={"GROUP": ROOTS, "__doc__": "The root of each data set under its key."},
+        frozen=True,
+        kw_only=True,
+    )
+
 
 @dataclass(frozen=True, kw_only=True)
-class DatasetConfig:
+class DatasetConfig(Roots):
     """Where the data is, and facts about it: the section `DATASET`."""
 
-    GROUP: ClassVar[Group] = Group(title="data roots", task=BOTH, resume=UNRELATED)
+    GROUP: ClassVar[Group] = ROOTS
 
-    CITYSCAPES_DIR: str = setting(
-        "",
-        "--set_cityscapes_root",
-        path=True,
-        folder=True,
-        help="root of Cityscapes, holds leftImg8bit_trainvaltest/, gtFine_trainvaltest/, ...",
-        metavar="DIR",
-        task=SEGMENT,
-        decides=False,
-    )
     CITYSCAPES_VIDEO_DIR: str = setting(
         "",
         path=True,
         folder=True,
-        help="further frames and labels in the same layout, for --maxSkip",
+        help="further frames and labels in the layout of Cityscapes, for --maxSkip",
     )
     CITYSCAPES_CUSTOMCOARSE: str = setting(
         "", path=True, folder=True, help="root of the auto-labelled images (ids and _prob.png)"
-    )
-    MAPILLARY_DIR: str = setting(
-        "",
-        path=True,
-        folder=True,
-        help="root of Mapillary Vistas, holds config.json, training/, validation/",
-    )
-    CAMVID_DIR: str = setting(
-        "", path=True, folder=True, help="holds train/ trainannot/ val/ valannot/ test/ testannot/"
-    )
-    BDD100K_DIR: str = setting(
-        "", path=True, folder=True, help="holds images/{train,val,test}/ labels/{train,val}/"
-    )
-    GTAV_DIR: str = setting(
-        "",
-        path=True,
-        folder=True,
-        help="holds images/{train,val}/FOLDER/ labels/{train,val}/FOLDER/",
-    )
-    KITTI_DIR: str = setting(
-        "",
-        path=True,
-        folder=True,
-        help="holds training/image_2/ training/semantic/ testing/image_2/",
-    )
-    ADE20K_DIR: str = setting(
-        "", path=True, folder=True, help="ADEChallengeData2016: images/ annotations/"
-    )
-    PASCAL_CONTEXT_DIR: str = setting(
-        "", path=True, folder=True, help="PASCAL_Context: train/ and val/ with image/ and label/"
-    )
-    IMAGENET_DIR: str = setting(
-        "", path=True, folder=True, help="holds train/ and val/ with one folder per class"
-    )
-    SYNTHETIC_DIR: str = setting(
-        "",
-        path=True,
-        folder=True,
-        help="written by `python -m datasets.synthetic`, Cityscapes layout",
-    )
-    CUSTOM_YAML: str = setting(
-        "", path=True, folder=True, help="description of your own set, see docs/datasets.md"
     )
     SKIP_LIST: str = setting(
         "",
@@ -117,3 +94,8 @@ class DatasetConfig:
         help="multiplier of the class-uniform draws, one per class",
         resume=BETWEEN_EPOCHS,
     )
+
+    def root(self, key: str) -> str:
+        """What a key of `datasets.table` is set to, empty for nothing."""
+        value: str = getattr(self, key)
+        return value

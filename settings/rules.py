@@ -6,14 +6,13 @@ What a setting needs and excludes stands where it is declared; here are the rule
 
 from __future__ import annotations
 
+from datasets.table import BLACK, TABLE
 from runtime.errors import UserError
 from settings.catalogue import Setting, catalogue
 from settings.declare import SEGMENT
 from settings.needs import AVERAGES
 from settings.published import SPLITS
 from settings.tree import Settings
-
-CITYSCAPES_CLASSES = ("cityscapes", "synthetic", "bdd100k", "gtav", "kitti", "nullloader")
 
 
 def _is_idle(setting: Setting, settings: Settings) -> bool:
@@ -75,9 +74,9 @@ def can_go_by_iteration(settings: Settings) -> bool:
 
 
 def _check_images(settings: Settings) -> None:
-    sizes = settings.augmentation
-    if settings.loss.dt_offset_wt > 0 and settings.data.dataset == "nullloader":
-        raise UserError("--dt_offset_wt: --dataset nullloader has no labels")
+    sizes, row = settings.augmentation, TABLE[settings.data.dataset]
+    if settings.loss.dt_offset_wt > 0 and row.kind == BLACK:
+        raise UserError(f"--dt_offset_wt: --dataset {row.name} has no labels")
     if sizes.scale_min > sizes.scale_max:
         raise UserError(f"--scale_min {sizes.scale_min:g} is above --scale_max {sizes.scale_max:g}")
     low, high = sizes.ratio_range
@@ -85,10 +84,10 @@ def _check_images(settings: Settings) -> None:
         raise UserError(f"--ratio_range {low:g},{high:g}: LOW,HIGH above 0 wanted")
     if sizes.test_scale is not None and sizes.pre_size is not None:
         raise UserError("--test_scale and --pre_size exclude each other: both size the images")
-    if settings.loss.cls_wt_loss and settings.data.dataset not in CITYSCAPES_CLASSES:
+    if settings.loss.cls_wt_loss and not row.cityscapes_classes:
         raise UserError(
             f"--cls_wt_loss: its weights are for the 19 classes of Cityscapes, --dataset "
-            f"{settings.data.dataset} has others; use --img_wt_loss"
+            f"{row.name} has others; use --img_wt_loss"
         )
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import dataclasses
 
+from datasets.table import CLASS_FOLDERS, TABLE, names
 from runtime.errors import UserError
 from settings.catalogue import catalogue, with_values
 from settings.declare import CLASSIFY, SEGMENT
 from settings.tree import Settings
 
-DATASET = "imagenet"
 EVAL_MODES = ("val", "trn")
 
 
@@ -60,16 +60,18 @@ def with_task(settings: Settings, task: str | None) -> Settings:
 def check_task(settings: Settings) -> None:
     """Raise UserError for a flag of the other task, and for settings that do not fit together."""
     given, dataset, eval_mode = settings.given, settings.data.dataset, settings.inference.eval
+    has_class_folders = TABLE[dataset].kind == CLASS_FOLDERS
     if settings.classification.task == SEGMENT:
         for name in sorted(_foreign(CLASSIFY) & given):
             raise UserError(f"--{name} belongs to classification: it needs --task classify")
-        if dataset == DATASET:
-            raise UserError(f"--dataset {DATASET} has no label maps: it needs --task classify")
+        if has_class_folders:
+            raise UserError(f"--dataset {dataset} has no label maps: it needs --task classify")
         return
     for name in sorted(_foreign(SEGMENT) & given):
         raise UserError(f"--{name} belongs to segmentation: --task classify does not use it")
-    if dataset != DATASET:
-        raise UserError(f"--task classify reads --dataset {DATASET}, not {dataset}")
+    if not has_class_folders:
+        wanted = " or ".join(names(lambda row: row.kind == CLASS_FOLDERS))
+        raise UserError(f"--task classify reads --dataset {wanted}, not {dataset}")
     if eval_mode is not None and eval_mode not in EVAL_MODES:
         raise UserError(f"--task classify: --eval {' or '.join(EVAL_MODES)}, not {eval_mode}")
     _check_values(settings)

@@ -32,6 +32,7 @@ LEAVES = (
     "runtime.streams",
     "runtime.threads",
 )
+SETS = ("datasets.table",)  # what is special about which data set, standard library alone
 OPTIONS = ("settings.model",)  # the type of the options that networks take
 LIBRARIES = ("engine", "datasets", "loss", "metrics", "network", "reports", "runtime", "transforms")
 BATCHES = ("datasets.loader", "datasets.samplers", "datasets.spec")  # what a loop is fed with
@@ -48,7 +49,7 @@ OLD_NAMES = {  # of programs that moved: `python -m reports.sweep` still works
 # and everything below it. docs/architecture.md explains the floors.
 ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     # what a run is told
-    ("settings/*", ("settings",)),
+    ("settings/*", ("settings", *SETS)),
     ("config.py", ("settings",)),
     # programs
     ("train.py", ("config", "assembly", "settings", "runtime")),
@@ -94,7 +95,14 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     # datasets.headers: sizes of image files by the rule that the loaders go by
     (
         "reports/*",
-        ("reports", "datasets.spec", "datasets.headers", "metrics", "transforms.normalize"),
+        (
+            "reports",
+            "datasets.headers",
+            "datasets.spec",
+            "metrics",
+            "transforms.normalize",
+            *SETS,
+        ),
     ),
     ("network/ops/*", ("network.ops",)),
     ("network/backbones/*", ("network.backbones", "network.ops", *OPTIONS)),

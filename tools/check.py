@@ -28,7 +28,7 @@ import numpy.typing as npt
 from assembly import sets
 from assembly.classification_data import imagenet_root
 from assembly.dataset import data_root, dataset_spec, open_skip_list
-from datasets import registry
+from datasets import registry, table
 from datasets.base import (
     DataError,
     ids_in_use,
@@ -53,7 +53,7 @@ from settings import Settings
 from tools.dataset_flags import DatasetRequest, dataset_parser, read_request
 
 MAX_LISTED = 20
-IMAGENET = "imagenet"
+CLASSIFIED = table.names(lambda row: row.kind == table.CLASS_FOLDERS)
 
 
 @dataclass
@@ -280,7 +280,7 @@ def _print_lines(remarks: Sequence[str], problems: Sequence[str]) -> int:
 def run(argv: Sequence[str] | None = None) -> int:
     """Check what the command line names; the number of problems. Raises UserError."""
     description = (__doc__ or "").split("\n", 1)[0]
-    parser = dataset_parser("tools.check", description, splits=None, more=[IMAGENET])
+    parser = dataset_parser("tools.check", description, splits=None, more=CLASSIFIED)
     parser.add_argument(
         "--write_skip_list",
         metavar="FILE",
@@ -289,7 +289,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     request = read_request(parser, argv)
     settings, skip_list = request.settings, request.more["write_skip_list"]
     cv2.setNumThreads(0)
-    if settings.data.dataset == IMAGENET:
+    if settings.data.dataset in CLASSIFIED:
         return _check_folders(request)
     spec = dataset_spec(settings)
     root = data_root(settings)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from datasets import registry
+from datasets import table
 from settings import CommandLine, Parser, Settings
 from settings.convert import number
 from settings.ranges import POSITIVE_COUNT
@@ -34,15 +34,15 @@ class DatasetRequest:
 def dataset_parser(
     prog: str, description: str, splits: tuple[str, ...] | None, more: Sequence[str] = ()
 ) -> Parser:
-    """The flags that the listings of the registry read.
+    """The flags that the listings of data sets read.
 
     splits: what no --split means, None for all that there are. more: names of sets that the program
-    accepts besides those of the registry.
+    accepts besides those of images and label maps.
     """
     parser = Parser(prog=prog, allow_abbrev=False, description=description)
     without = ",".join(splits) if splits else "all"
     add = parser.add_argument
-    add("--dataset", required=True, choices=sorted([*registry.TABLE, *more]))
+    add("--dataset", required=True, choices=sorted([*table.paired(), *more]))
     add(
         "--split",
         type=_split_names,

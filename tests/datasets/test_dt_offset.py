@@ -16,7 +16,7 @@ from scipy.io import loadmat, savemat
 
 from assembly import data as build
 from assembly.dataset import dataset_spec, split_items
-from datasets import ade20k, custom, registry
+from datasets import ade20k, custom, registry, table
 from datasets import boundary_files as dt_offset
 from datasets.base import DataError, read_item_label
 from datasets.boundary_files import check_header, offset_path, read_maps
@@ -108,12 +108,14 @@ def harbour(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", sorted(registry.TABLE))
+@pytest.mark.parametrize("name", table.paired())
 def test_files_of_every_data_set_are_written_and_fit_training(
     name: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     root = request.getfixturevalue(ROOTS.get(name, f"{name}_root"))
-    settings = {registry.TABLE[name].root_key: root, "DT_OFFSET_DIR": tmp_path / "out"}
+    place = table.TABLE[name].root
+    assert place is not None
+    settings = {place.key: root, "DT_OFFSET_DIR": tmp_path / "out"}
     argv = ["--dataset", name]
     for key, value in {**settings, "CENTROID_ROOT": tmp_path / "cache"}.items():
         argv += ["--set", f"DATASET.{key}={value}"]
@@ -140,8 +142,8 @@ def test_a_label_beside_the_root_is_named_with_a_way_out(
 
 
 def test_only_the_background_of_pascal_context_is_no_region(harbour: Path) -> None:
-    assert registry.TABLE["pascal_context"].spec.boundary_void == (0,)
-    assert registry.TABLE["pascal_context_59"].spec.boundary_void == ()
+    assert registry.spec_of("pascal_context", None).boundary_void == (0,)
+    assert registry.spec_of("pascal_context_59", None).boundary_void == ()
     assert custom.make_spec(harbour).boundary_void == ()  # whatever its classes are called
 
 

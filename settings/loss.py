@@ -76,7 +76,7 @@ class LossSettings:
         "compute",
         "--dt_offset_source",
         choices=("compute", "files"),
-        help="boundary maps: from labels while training, or written by datasets.dt_offset",
+        help="boundary maps: from labels while training, or written by tools.dt_offset",
         needs=Need(lambda s: s.loss.dt_offset_wt > 0, "--dt_offset_wt above 0"),
     )
     loss_average: Literal["valid", "all"] = setting(

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read every image and label of a data set before a long run does.
 
-    python -m datasets.check --dataset camvid --set DATASET.CAMVID_DIR=/data/camvid
-    python -m datasets.check --dataset custom --set DATASET.CUSTOM_YAML=mine.yml --split train,val
-    python -m datasets.check --dataset imagenet --set DATASET.IMAGENET_DIR=/data/imagenet
+    python -m tools.check --dataset camvid --set DATASET.CAMVID_DIR=/data/camvid
+    python -m tools.check --dataset custom --set DATASET.CUSTOM_YAML=mine.yml --split train,val
+    python -m tools.check --dataset imagenet --set DATASET.IMAGENET_DIR=/data/imagenet
 
 Problems, exit code 2: files that cannot be read or are missing, labels of another size, with
 colours or with unknown ids, images that are in two splits. Notes, exit code 0: files that are

@@ -32,14 +32,14 @@ class DatasetRequest:
 
 
 def dataset_parser(
-    prog: str, description: str, splits: tuple[str, ...] | None, more: Sequence[str] = ()
+    module: str, description: str, splits: tuple[str, ...] | None, more: Sequence[str] = ()
 ) -> Parser:
     """The flags that the listings of the registry read.
 
     splits: what no --split means, None for all that there are. more: names of sets that the program
     accepts besides those of the registry.
     """
-    parser = Parser(prog=prog, allow_abbrev=False, description=description)
+    parser = Parser(prog=f"python -m {module}", description=description, allow_abbrev=False)
     without = ",".join(splits) if splits else "all"
     add = parser.add_argument
     add("--dataset", required=True, choices=sorted([*registry.TABLE, *more]))

@@ -96,7 +96,9 @@ def report(arch: str, size: str, num_classes: int | None, n_scales: str | None) 
 def main(arguments: list[str] | None = None) -> int:
     """Print the table; 0, or 2 when the input is wrong."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tools.summary",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("arch", metavar="ARCH", help="a name that --arch takes")
     parser.add_argument("--size", default="512,512", metavar="H,W", help="of the image")

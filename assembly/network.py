@@ -14,7 +14,7 @@ from torch import nn
 from assembly.snapshot import Snapshot
 from datasets.spec import DatasetSpec
 from engine.refinement import run_trained_heads
-from network.build import build_net, is_classifier, list_archs, list_classifiers, resolve_arch
+from network.build import arch_help, build_net, is_classifier, list_classifiers, resolve_arch
 from network.convert import load_official, read_checkpoint
 from network.convert.adapt import adapt
 from network.convert.checkpoint import split_weights
@@ -33,7 +33,7 @@ UNUSED_IN_EVALUATION = (AUXILIARY,)  # weights that only training runs
 def print_archs(settings: Settings) -> int:
     """`--arch help`: the names that this task takes; the exit code, 0."""
     classifies = settings.classification.task == "classify"
-    print("\n".join(list_classifiers() if classifies else list_archs()))
+    print("\n".join(arch_help(classifies)))
     return DONE
 
 

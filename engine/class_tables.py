@@ -36,7 +36,7 @@ def class_difference(saved: Sequence[str], own: Sequence[str]) -> str:
 
 
 class ClassFile(Protocol):
-    """A checkpoint with the entries that this program wrote, as `engine.build.Snapshot`."""
+    """A checkpoint with the entries that this program wrote, as `assembly.snapshot.Snapshot`."""
 
     path: str
     facts: dict[str, Any]

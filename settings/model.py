@@ -87,10 +87,11 @@ class QueryOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig(AttentionOptions, HRNetOptions, QueryOptions, HanetOptions, HilaOptions):
+class ModelConfig(HilaOptions, HanetOptions, QueryOptions, HRNetOptions, AttentionOptions):
     """Options of the networks; the keyword arguments of `network.build.build_net`.
 
-    Each network reads some of them and refuses the rest where they are set.
+    Each network reads some of them and refuses the rest where they are set. The fields of the last
+    base come first: in `--help`, and in the line about options that a network does not use.
     """
 
     GROUP: ClassVar[Group] = Group(title="network options", task=BOTH, resume=IN_FILE)

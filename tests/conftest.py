@@ -21,7 +21,7 @@ from settings import sources
 
 @pytest.fixture(autouse=True)
 def fresh_config(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Neither `paths.yml` nor HISEG_ variables of this machine; `cfg` writable, then as before."""
+    """Neither `paths.yml` nor HISEG_ variables of this machine; an unread `cfg`, then as before."""
     for name in [name for name in os.environ if name.startswith(sources.ENV_PREFIX)]:
         monkeypatch.delenv(name)
     monkeypatch.setattr(sources, "PATHS_FILE", "paths-of-no-test.yml")

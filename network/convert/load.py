@@ -161,15 +161,9 @@ def load_official(
     that this use of the network does without, in the file or in the network. Raises UserError for
     unreadable files and for anything left over.
     """
-    named = isinstance(source, str | Path)
-    content = read_checkpoint(source) if isinstance(source, str | Path) else dict(source)
-    state, facts = split_weights(content)
-    title = str(source) if named else title
-    if not state:
-        raise UserError(f"{title} holds no weights")
-    state = strip_saved_prefix(state)
-    if problem := not_a_weight(state):
-        raise UserError(f"{title}: {problem}; the file is damaged or of another kind of program")
+    if isinstance(source, str | Path):
+        title, source = str(source), read_checkpoint(source)
+    state, facts = _weights_of(source, title)
     state, other = _in_our_names(state, facts, title)
     layout = detect(state, facts) if other is None else other.layout
     state = _levelled(net, state) if other is not None or layout == "hiseg" else state
@@ -192,6 +186,17 @@ def load_official(
     note = _hub_note(facts, about, class_names)
     _copy(net, found)
     return replace(report, note=note)
+
+
+def _weights_of(content: Mapping[str, Any], title: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The weights in a dictionary, without the prefix of a saved wrapper, and its other entries."""
+    state, facts = split_weights(dict(content))
+    if not state:
+        raise UserError(f"{title} holds no weights")
+    state = strip_saved_prefix(state)
+    if problem := not_a_weight(state):
+        raise UserError(f"{title}: {problem}; the file is damaged or of another kind of program")
+    return state, facts
 
 
 def _in_our_names(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from tests.program import ROOT
 
-IGNORED = {"tests", "logs", "data", "assets", "build"}
+IGNORED = {"tests", "logs", "data", "assets", "build", "shared"}  # of the root; hidden ones too
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -17,12 +17,14 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 @functools.cache
 def trees() -> dict[str, ast.Module]:
     """Path from the root -> syntax tree."""
-    found = {}
-    for path in sorted(ROOT.rglob("*.py")):
-        place = path.relative_to(ROOT)
-        if place.parts[0] not in IGNORED and not place.parts[0].startswith("."):
-            found[place.as_posix()] = ast.parse(path.read_text(encoding="utf-8"))
-    return found
+    files = sorted(ROOT.glob("*.py"))
+    for folder in sorted(each for each in ROOT.iterdir() if each.is_dir()):
+        if folder.name not in IGNORED and not folder.name.startswith("."):
+            files += sorted(folder.rglob("*.py"))
+    return {
+        path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
+        for path in files
+    }
 
 
 def functions() -> Iterator[tuple[str, Function]]:

@@ -58,7 +58,7 @@ IMAGENET = "imagenet"
 
 @dataclass
 class Finding:
-    """What one item holds: problems, pixels a train id, colour sums, a hash, raw ids in use.
+    """What one item holds: problems, pixels per train id, colour sums, a hash, raw ids in use.
 
     form, label_bits: how image and label are stored, None if they cannot be read.
     """
@@ -243,7 +243,7 @@ def colour_line(report: SplitReport) -> str:
 
 
 def print_class_report(reports: Sequence[ClassReport], classes: Sequence[str]) -> int:
-    """The same for class folders."""
+    """`print_report` of class folders."""
     print("\n".join(report.line() for report in reports))
     print(f"\n{count_table(reports, classes)}")
     return _print_lines([], [line for report in reports for line in report.problems])
@@ -265,8 +265,7 @@ def print_report(
 
 
 def _print_lines(remarks: Sequence[str], problems: Sequence[str]) -> int:
-    """Print the first lines of both kinds and how many there are; returns the number of
-    problems."""
+    """Print the first lines of both kinds, and how many there are; the number of problems."""
     for title, lines in (("notes", remarks), ("problems", problems)):
         if lines:
             print(f"\n{title}:")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from datasets import registry
-from settings import CommandLine, Parser, Settings
+from settings import CommandLine, Parser, Settings, catalogue
 from settings.convert import number
 from settings.ranges import POSITIVE_COUNT
 from settings.resolve import unchecked
@@ -42,7 +42,9 @@ def dataset_parser(
     parser = Parser(prog=f"python -m {module}", description=description, allow_abbrev=False)
     without = ",".join(splits) if splits else "all"
     add = parser.add_argument
-    add("--dataset", required=True, choices=sorted([*registry.TABLE, *more]))
+    helps = {name: catalogue()[name].declared.help for name in SETTINGS}
+    known = sorted([*registry.TABLE, *more])
+    add("--dataset", required=True, choices=known, help=helps["dataset"])
     add(
         "--split",
         type=_split_names,
@@ -51,10 +53,12 @@ def dataset_parser(
     )
     workers = number(int, POSITIVE_COUNT)
     add("--workers", type=workers, default=os.cpu_count() or 1, help="files at a time")
-    add("--cv", type=int, default=0, help="cross-validation fold")
-    add("--city_mode", choices=("train", "trainval"), default="train", help="trainval: on both")
-    add("--set_cityscapes_root", default="", metavar="DIR")
-    add("--set", action="append", metavar="KEY=VALUE", help="any configuration key")
+    add("--cv", type=int, default=0, help=helps["cv"])
+    modes = catalogue()["city_mode"].declared.choices
+    add("--city_mode", choices=modes, default=modes[0], help=helps["city_mode"])
+    root = helps["set_cityscapes_root"]
+    add("--set_cityscapes_root", default="", metavar="DIR", help=root)
+    add("--set", action="append", metavar="KEY=VALUE", help=helps["set"])
     return parser
 
 

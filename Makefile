@@ -1,4 +1,4 @@
-# One verb a target. `make demo` and `make test` create the environment themselves.
+# One verb per target. `make demo` and `make test` create the environment themselves.
 #   make PYTHON=python3.12 VENV=/somewhere/env PIP_ARGS="--index-url ..." test
 
 SHELL := /bin/sh
@@ -20,7 +20,7 @@ help:
 	@echo "make test    the fast tests;  make slow  the long ones"
 	@echo "make check   lint, types, fast tests;  make parity  recorded reference numbers"
 	@echo "make setup   environment only;  make format  make clean"
-	@echo "make docs    docs/flags.md from the flags;  make recipes  scripts/*.yml from scripts/recipes/"
+	@echo "make docs    docs/flags.md from settings/;  make recipes  scripts/*.yml from scripts/recipes/"
 
 setup: $(STAMP)
 

@@ -31,8 +31,8 @@ def main(settings: Settings, outcome: Outcome) -> int:
 
 
 if __name__ == "__main__":
-    told = parse_or_exit("eval.py", eval_default="val")
-    settle(loaders_of(told.data.num_workers, True))
+    parsed = parse_or_exit("eval.py", eval_default="val")
+    settle(loaders_of(parsed.data.num_workers, True))
     from runtime.outcome import run
 
-    sys.exit(run(lambda outcome: main(told, outcome)))
+    sys.exit(run(lambda outcome: main(parsed, outcome)))

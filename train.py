@@ -39,8 +39,8 @@ def main(settings: Settings, outcome: Outcome) -> int:
 
 
 if __name__ == "__main__":
-    told = parse_or_exit()
-    settle(loaders_of(told.data.num_workers, bool(told.inference.eval)))
+    parsed = parse_or_exit()
+    settle(loaders_of(parsed.data.num_workers, bool(parsed.inference.eval)))
     from runtime.outcome import run
 
-    sys.exit(run(lambda outcome: main(told, outcome)))
+    sys.exit(run(lambda outcome: main(parsed, outcome)))

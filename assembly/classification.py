@@ -17,6 +17,7 @@ from assembly.dataset import open_skip_list
 from assembly.network import network_header
 from assembly.run import Run
 from assembly.snapshot import EVAL_FACTS
+from assembly.validation import TEST_MODE_IMAGES
 from datasets.loader import Batch
 from engine.classify import ClassSummary, evaluate_classifier
 from engine.loop import EpochSampler
@@ -29,7 +30,6 @@ from settings import Settings
 from settings.classification import ClassificationSettings
 
 IGNORE = -1  # no image has this class
-TEST_MODE_IMAGES = 7
 
 
 def mixing(recipe: ClassificationSettings) -> Mixing:
@@ -47,7 +47,7 @@ def mixing(recipe: ClassificationSettings) -> Mixing:
 
 
 def sizing(settings: Settings) -> dict[str, Any]:
-    """How images of an evaluation are sized, by the names of the flags."""
+    """How images of an evaluation are sized, by the names of the settings."""
     return {name: getattr(settings.classification, name) for name in EVAL_FACTS}
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From flags and configuration to the images and loaders of a classifier."""
+"""From settings to the images and loaders of a classifier."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def images_of(
 
 
 def augmentation(settings: Settings) -> Augmentation:
-    """The random changes that the flags describe."""
+    """The random changes that the settings describe."""
     recipe = settings.classification
     return Augmentation(
         scale=recipe.scale,
@@ -101,11 +101,7 @@ def augmentation(settings: Settings) -> Augmentation:
 def test_transform(settings: Settings) -> ImageTransform:
     """The resize and central crop of evaluation."""
     recipe = settings.classification
-    return eval_transform(
-        recipe.img_size,
-        recipe.crop_pct,
-        recipe.interpolation,
-    )
+    return eval_transform(recipe.img_size, recipe.crop_pct, recipe.interpolation)
 
 
 def make_train_loader(
@@ -127,12 +123,12 @@ def make_train_loader(
     return loader, sampler
 
 
-def make_eval_loader(settings: Settings, chosen: ImageList, world: World) -> DataLoader[Batch]:
+def make_eval_loader(settings: Settings, images: ImageList, world: World) -> DataLoader[Batch]:
     """This rank's share of the images to score."""
     workers = room.eval_workers(settings)
-    room.check_images(settings, workers, settings.data.bs_val, len(chosen))
+    room.check_images(settings, workers, settings.data.bs_val, len(images))
     return classify.eval_loader(
-        chosen, test_transform(settings), world.rank, world.size, settings.data.bs_val, workers
+        images, test_transform(settings), world.rank, world.size, settings.data.bs_val, workers
     )
 
 
@@ -141,10 +137,10 @@ def dump_augmentations(settings: Settings, train: ImageList, out_dir: Path) -> i
     dataset = ImageDataset(
         train, train_transform(settings.classification.img_size, augmentation(settings))
     )
-    chosen = np.linspace(0, len(train) - 1, min(NUM_DUMPED, len(train))).astype(int).tolist()
+    indices = np.linspace(0, len(train) - 1, min(NUM_DUMPED, len(train))).astype(int).tolist()
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
-        for number, index in enumerate(chosen):
+        for number, index in enumerate(indices):
             item = dataset[ImageDraw(index=index, seed=(settings.run.seed, 0, number))]
             assert item.image is not None
             name = part(item.name.replace("/", "_").rsplit(".", 1)[0])
@@ -152,4 +148,4 @@ def dump_augmentations(settings: Settings, train: ImageList, out_dir: Path) -> i
             Image.fromarray(denormalize(item.image)).save(path)
     except OSError as error:
         raise UserError(f"{out_dir}: cannot be written: {error}") from error
-    return len(chosen)
+    return len(indices)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From flags and configuration to items, data sets and loaders."""
+"""From settings to items, data sets and loaders."""
 
 from __future__ import annotations
 
@@ -33,35 +33,37 @@ ENLARGED = 2.0  # --scf
 
 
 def train_transform(settings: Settings, spec: DatasetSpec) -> Transform:
-    """The augmentation that the flags describe."""
-    sizes = settings.augmentation
-    if sizes.augmentation == "mmseg":
+    """The augmentation that the settings describe."""
+    augmentation = settings.augmentation
+    if augmentation.augmentation == "mmseg":
         return mmseg_train_pipeline(
-            crop_size=sizes.crop_size,
+            crop_size=augmentation.crop_size,
             ignore_label=spec.ignore_label,
-            img_scale=sizes.img_scale,
-            ratio_range=sizes.ratio_range,
-            cat_max_ratio=sizes.cat_max_ratio,
+            img_scale=augmentation.img_scale,
+            ratio_range=augmentation.ratio_range,
+            cat_max_ratio=augmentation.cat_max_ratio,
         )
-    blur: Blur | None = "bilateral" if sizes.bblur else "gauss" if sizes.gblur else None
+    blur: Blur | None = (
+        "bilateral" if augmentation.bblur else "gauss" if augmentation.gblur else None
+    )
     enlarged = ENLARGED if settings.data.scf else 1
     return train_pipeline(
-        crop_size=sizes.crop_size,
+        crop_size=augmentation.crop_size,
         ignore_label=spec.ignore_label,
         scale=RandomScale(
-            scale_min=sizes.scale_min * enlarged,
-            scale_max=sizes.scale_max * enlarged,
-            pre_size=sizes.pre_size,
-            pre_size_short=sizes.pre_size_of == "short",
+            scale_min=augmentation.scale_min * enlarged,
+            scale_max=augmentation.scale_max * enlarged,
+            pre_size=augmentation.pre_size,
+            pre_size_short=augmentation.pre_size_of == "short",
         ),
         crop=CropRules(
-            full_crop=sizes.full_crop_training,
-            slide_small=sizes.translate_aug_fix,
-            no_pad=sizes.crop_nopad,
+            full_crop=augmentation.full_crop_training,
+            slide_small=augmentation.translate_aug_fix,
+            no_pad=augmentation.crop_nopad,
         ),
-        rotate=sizes.rrotate,
-        rand_augment=sizes.rand_augment,
-        color_aug=sizes.color_aug,
+        rotate=augmentation.rrotate,
+        rand_augment=augmentation.rand_augment,
+        color_aug=augmentation.color_aug,
         blur=blur,
     )
 
@@ -95,7 +97,7 @@ def make_train_loader(
     log: Log = print,
     sets: Sets | None = None,
 ) -> tuple[DataLoader[Batch], TrainSampler, DatasetSpec]:
-    """Loader and sampler of the training set, class-uniform as the flags say.
+    """Loader and sampler of the training set, class-uniform as the settings say.
 
     `log` gets lines about the set, on the first rank; `sets` are the images of the run where they
     are listed already. Every file of train and val is checked before the first batch. Raises
@@ -180,15 +182,15 @@ def _checked_centroids(
 
 
 def eval_transform(settings: Settings, spec: DatasetSpec) -> Transform:
-    """What the flags do with images of an evaluation."""
-    sizes = settings.augmentation
+    """What happens to the images of an evaluation."""
+    augmentation = settings.augmentation
     return eval_pipeline(
         ignore_label=spec.ignore_label,
-        pre_size=sizes.pre_size,
-        map_crop_val=sizes.map_crop_val,
+        pre_size=augmentation.pre_size,
+        map_crop_val=augmentation.map_crop_val,
         enlarge=ENLARGED if settings.data.scf else 1.0,
-        test_scale=sizes.test_scale,
-        size_divisor=sizes.size_divisor,
+        test_scale=augmentation.test_scale,
+        size_divisor=augmentation.size_divisor,
     )
 
 

@@ -2,7 +2,7 @@
 """What decides about a dumped file, so that one of another network, class table or image is redone.
 
 key = evaluation_key(settings, protocol, spec, precision.name)   # of all images alike
-images = image_stamps(items)                                            # of each one
+images = image_stamps(items)                                     # of each one
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def evaluation_key(
 ) -> str:
     """Equal for two evaluations exactly if what they write of the same image is interchangeable.
 
-    It covers weights, flags, options of the network and the class table: ids, names, colours.
+    It covers weights, settings, options of the network and the class table: ids, names, colours.
     """
     flags = {
         name: each.of(settings)

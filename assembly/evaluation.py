@@ -48,7 +48,7 @@ def evaluate(settings: Settings, outcome: Outcome) -> int:
     run = open_run(settings, outcome)
     snapshot = read_snapshot(settings.network.snapshot)
     facts = classes_of(snapshot)
-    run = run.told(adopted(with_task(run.settings, facts.get("task")), snapshot))
+    run = run.with_settings(adopted(with_task(run.settings, facts.get("task")), snapshot))
     check_arch(run.settings)
     classifies = run.settings.classification.task == "classify"
     evaluation = (ClassEvaluation if classifies else Evaluation)(run, facts)

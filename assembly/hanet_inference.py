@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the flags to HANet's own inference procedure, and its entries in the protocol."""
+"""From settings to HANet's own inference procedure, and its entries in the protocol."""
 
 from __future__ import annotations
 
@@ -29,10 +29,9 @@ def hanet_infer(settings: Settings, infer: Infer) -> Infer:
 
 def _tile(settings: Settings) -> tuple[int, int]:
     """Sides of a window at scale 1: --crop_size, which defaults to 1024 in an evaluation."""
-    chosen: tuple[int, int] = settings.augmentation.crop_size
-    return (
-        chosen if "crop_size" in settings.given or not settings.inference.eval else PUBLISHED_TILE
-    )
+    if settings.inference.eval and "crop_size" not in settings.given:
+        return PUBLISHED_TILE
+    return settings.augmentation.crop_size
 
 
 def hanet_protocol(settings: Settings) -> dict[str, Any]:

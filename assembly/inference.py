@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From flags to the inference procedure of an evaluation, and its words for results.json."""
+"""From settings to the inference procedure of an evaluation, and its words for results.json."""
 
 from __future__ import annotations
 
@@ -35,24 +35,26 @@ def input_scales(settings: Settings) -> tuple[float, ...]:
 
 def build_infer(settings: Settings, net: nn.Module, return_all: bool) -> predict.Infer:
     """The inference procedure that the settings describe, as one callable."""
-    chosen = settings.inference
-    whole_only = chosen.slide_crop or chosen.inference_mode != WHOLE
-    refine = refined if chosen.refine_boundaries else None
+    inference = settings.inference
+    whole_only = inference.slide_crop or inference.inference_mode != WHOLE
+    refine = refined if inference.refine_boundaries else None
     infer = predict.whole(net, return_all and not whole_only, refine)
     if settings.data.no_pos_dataset:
         infer = predict.without_rows(infer)
-    if chosen.inference_mode != WHOLE:
+    if inference.inference_mode != WHOLE:
         return hanet_infer(settings, infer)
-    if chosen.slide_crop is not None:
-        assert chosen.slide_stride is not None, "the rules let no window pass without a stride"
-        infer = predict.slide(infer, chosen.slide_crop, chosen.slide_stride, chosen.bs_window)
-        if chosen.slide_pad:
-            infer = predict.padded(infer, chosen.slide_crop)
+    if inference.slide_crop is not None:
+        assert inference.slide_stride is not None, "the rules let no window pass without a stride"
+        infer = predict.slide(
+            infer, inference.slide_crop, inference.slide_stride, inference.bs_window
+        )
+        if inference.slide_pad:
+            infer = predict.padded(infer, inference.slide_crop)
     scales, box = input_scales(settings), settings.augmentation.test_scale
     if scales:
         resize = make_resizer(box, settings.augmentation.size_divisor) if box else None
-        infer = predict.multi_scale(infer, scales, chosen.average, resize)
-    return predict.flip(infer, chosen.average) if chosen.do_flip else infer
+        infer = predict.multi_scale(infer, scales, inference.average, resize)
+    return predict.flip(infer, inference.average) if inference.do_flip else infer
 
 
 def with_gates(settings: Settings, net: nn.Module, infer: predict.Infer) -> predict.Infer:
@@ -74,7 +76,7 @@ def with_gates(settings: Settings, net: nn.Module, infer: predict.Infer) -> pred
 
 def protocol_of(settings: Settings) -> dict[str, Any]:
     """How the scores were obtained, for results.json and the report."""
-    inference, sizes = settings.inference, settings.augmentation
+    inference, augmentation = settings.inference, settings.augmentation
     return {
         "dataset": settings.data.dataset,
         "split": inference.eval or "val",
@@ -88,9 +90,9 @@ def protocol_of(settings: Settings) -> dict[str, Any]:
         "slide_stride": inference.slide_stride,
         "slide_pad": inference.slide_pad,
         "refine_boundaries": inference.refine_boundaries,
-        "test_scale": sizes.test_scale,
-        "size_divisor": sizes.size_divisor,
-        "pre_size": sizes.pre_size,
+        "test_scale": augmentation.test_scale,
+        "size_divisor": augmentation.size_divisor,
+        "pre_size": augmentation.pre_size,
         "distance_crop": settings.outputs.eval_distance_crop,
         "boundary_labels": settings.outputs.eval_f1_labels,
         "precision": settings.run.precision,

@@ -35,7 +35,7 @@ SHARED_FLAGS = (
 )
 
 
-def looking_parser(module: str, description: str) -> Parser:
+def inspection_parser(module: str, description: str) -> Parser:
     """A parser with the flags of every such program."""
     parser = Parser(
         prog=f"python -m {module}",
@@ -43,11 +43,11 @@ def looking_parser(module: str, description: str) -> Parser:
         epilog=SHARED_FLAGS,
         allow_abbrev=False,
     )
-    parser.add_argument("--image", type=Path, required=True, metavar="PICTURE")
+    parser.add_argument("--image", type=Path, required=True, metavar="FILE", help="the image")
     parser.add_argument(
         "--max_side",
         type=number(int, POSITIVE_COUNT),
-        help="shrink a larger image to so many pixels",
+        help="shrink a larger image until its long side has so many pixels",
     )
     return parser
 
@@ -60,8 +60,8 @@ def read_request(parser: Parser, argv: Sequence[str] | None) -> tuple[dict[str, 
     return own, read_settings([*shared, *folder], prog=parser.prog)
 
 
-def read_picture(path: Path, max_side: int | None) -> Picture:
-    """The image, RGB, shrunk to `max_side` where it is larger."""
+def read_input(path: Path, max_side: int | None) -> Picture:
+    """The image (H, W, 3) uint8 RGB, shrunk to `max_side` where it is larger."""
     image = read_image(path)
     factor = 1.0 if max_side is None else max_side / max(image.shape[:2])
     if factor >= 1:
@@ -71,7 +71,7 @@ def read_picture(path: Path, max_side: int | None) -> Picture:
 
 
 def read_weights(settings: Settings) -> Snapshot:
-    """The file of --snapshot; UserError without one: images of random weights mean nothing."""
+    """The file of --snapshot; UserError without one: pictures of random weights mean nothing."""
     snapshot = read_snapshot(settings.network.snapshot)
     if snapshot is None:
         raise UserError("pictures need weights: --snapshot FILE")

@@ -27,7 +27,7 @@ from settings import PROJECT_ROOT, Settings, flag_values, tree_of
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """An open run: what it was told, its ranks, its arithmetic, its log."""
+    """An open run: its settings, its ranks, its arithmetic, its log."""
 
     settings: Settings
     world: World
@@ -54,7 +54,7 @@ class Run:
         progress = stop_between(self.log.progress(what))
         return Watch(log=self.log.msg_any_rank, progress=progress)
 
-    def told(self, settings: Settings) -> Run:
+    def with_settings(self, settings: Settings) -> Run:
         """The same run with what a checkpoint knows better."""
         return replace(self, settings=settings)
 
@@ -65,16 +65,16 @@ def open_run(settings: Settings, outcome: Outcome) -> Run:
     UserError when a training would write over another run; what is no training goes to a folder of
     its own there, which `run.result_dir` then names.
     """
-    chosen = settings.run
-    assert chosen.local_rank is not None, "resolved from the environment"
-    world = distributed.join(chosen.device, chosen.local_rank, chosen.dist_timeout)
-    seeds.seed_everything(chosen.seed, world.rank, chosen.deterministic)
-    precision, note = resolve_precision(chosen.precision, world.device)
+    own = settings.run
+    assert own.local_rank is not None, "resolved from the environment"
+    world = distributed.join(own.device, own.local_rank, own.dist_timeout)
+    seeds.seed_everything(own.seed, world.rank, own.deterministic)
+    precision, note = resolve_precision(own.precision, world.device)
     place, moved = rundir.choose(
-        Path(chosen.result_dir), _other_than_training(settings), chosen.resume, world
+        Path(own.result_dir), _other_than_training(settings), own.resume, world
     )
-    settings = replace(settings, run=replace(chosen, result_dir=str(place)))
-    log = RunLog(place, world.is_main, progress=not chosen.no_progress)
+    settings = replace(settings, run=replace(own, result_dir=str(place)))
+    log = RunLog(place, world.is_main, progress=not own.no_progress)
     outcome.log = log
     log.open(flag_values(settings))
     log.status("running")

@@ -67,21 +67,21 @@ def train(settings: Settings, outcome: Outcome) -> int:
 
 def loop_options(settings: Settings, best_by: str = "mean_iu") -> LoopOptions:
     """The lengths and switches of the loop; `best_by`: the score of the best checkpoint."""
-    schedule, chosen = settings.schedule, settings.run
+    schedule, run = settings.schedule, settings.run
     max_epoch = sys.maxsize if schedule.max_iter is not None else schedule.max_epoch
     if schedule.lr_schedule == "cosine":
         max_epoch += cosine_epochs(schedule)[1]
     return LoopOptions(
         max_epoch=max_epoch,
-        max_steps=TEST_MODE_STEPS if chosen.test_mode else None,
+        max_steps=TEST_MODE_STEPS if run.test_mode else None,
         max_iter=schedule.max_iter,
-        val_freq=chosen.val_freq,
-        val_iters=chosen.val_iters,
-        save_iters=chosen.save_iters,
+        val_freq=run.val_freq,
+        val_iters=run.val_iters,
+        save_iters=run.save_iters,
         accum_steps=settings.optimiser.accum_steps,
         clip_grad=settings.optimiser.clip_grad,
-        channels_last=chosen.channels_last,
-        compile=chosen.compile,
+        channels_last=run.channels_last,
+        compile=run.compile,
         best_by=best_by,
         positions=not settings.data.no_pos_dataset,
     )

@@ -221,7 +221,7 @@ def measure_bfloat16(arch: str, size: Size, num_classes: int, rounds: int) -> No
 
 
 def measure_gpu(arch: str, size: Size, num_classes: int, rounds: int) -> None:
-    """Seconds an image on a CUDA device, float32 without TF32 against bfloat16."""
+    """Seconds per image on a CUDA device, float32 without TF32 against bfloat16."""
     net = prepare_for_inference(build(arch, num_classes).cuda())
     image = draw(size).cuda().repeat(8, 1, 1, 1)
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training pipeline, images a second on one core: the published PIL procedure against ours.
+"""Training pipeline, images per second on one core: the published PIL procedure against ours.
 
     python -m benchmarks.pipeline                                # generated JPEGs of 360 x 480
-    python -m benchmarks.pipeline --root ../shared/data/camvid   # real frames, CamVid layout
+    python -m benchmarks.pipeline --root /data/camvid            # real frames, CamVid layout
     python -m benchmarks.pipeline --augmentation mmseg           # the pipeline of ADE20K, 512 x 512
 
 Both sides read the same files from disk, decode image and label, scale by 0.5..2, crop 360 x 480,
@@ -161,7 +161,7 @@ def our_round(dataset: SegmentationDataset) -> None:
 
 
 def measure(items: Sequence[Item], rounds: int, augmentation: str) -> dict[str, float]:
-    """CPU seconds an image of both sides."""
+    """CPU seconds per image of both sides."""
     published = {
         "hmsa": ("published, PIL", partial(published_round, items)),
         "mmseg": ("published, step by step", partial(mmseg_round, items)),
@@ -175,9 +175,9 @@ def measure(items: Sequence[Item], rounds: int, augmentation: str) -> dict[str, 
 
 def main() -> None:
     """Parse, measure, print."""
-    parser = argparse.ArgumentParser(description="images a second of the training pipeline")
+    parser = argparse.ArgumentParser(description="images per second of the training pipeline")
     parser.add_argument("--root", type=Path, help="folder in CamVid layout; default: generated")
-    parser.add_argument("--images", type=int, default=100, help="images a round")
+    parser.add_argument("--images", type=int, default=100, help="images per round")
     parser.add_argument("--rounds", type=int, default=4, help="rounds of each side")
     parser.add_argument("--augmentation", choices=("hmsa", "mmseg"), default="hmsa")
     args = parser.parse_args()

@@ -44,7 +44,7 @@ NOT_MATLAB = (  # what SciPy raises for files of another kind and incomplete one
 )
 
 MAP_NAMES = ("depth", "dir_deg")
-WAY_OUT = "write it again with python -m datasets.dt_offset"
+WAY_OUT = "write it again with python -m tools.dt_offset"
 
 Maps = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 Kinds = dict[str, tuple[tuple[int, ...], str]]  # shape and type of the maps of a file
@@ -165,7 +165,7 @@ def check_stored(
     if missing:
         raise DataError(
             f"{missing[0]} is missing ({len(missing)} of {len(paths)} are); write them with "
-            "python -m datasets.dt_offset, or leave --dt_offset_source files out"
+            "python -m tools.dt_offset, or leave --dt_offset_source files out"
         )
     stamps = [(str(path), stamp(path), stamp(label)) for path, label in pairs]
     digest = hashlib.sha256(json.dumps(stamps).encode()).hexdigest()[:16]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`datasets.check` of class folders: images per class, files that cannot be read, missing labels.
+"""`tools.check` of class folders: images per class, files that cannot be read, missing labels.
 
 Classes are those of train/, or of the split itself if train/ is not checked, as in training and
 evaluation.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How files are stored, for `datasets.check`: orientation, bits of images and of labels."""
+"""How files are stored, for `tools.check`: orientation, bits of images and of labels."""
 
 from __future__ import annotations
 

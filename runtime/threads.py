@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many threads a program uses, and how they wait; chosen before torch is imported.
 
-    settle(loaders_of(args.num_workers, bool(args.eval)))    # once the flags are read
+    settle(loaders_of(num_workers, is_evaluation))    # once the flags are read
 
 OpenMP's threads wait for each other in a busy loop by default. If another program occupies one of
 the cores, all other threads burn theirs until that thread gets its turn: a passive wait costs

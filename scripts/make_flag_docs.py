@@ -35,6 +35,14 @@ e.g. `HISEG_CITYSCAPES_DIR`) and by `--set KEY=VALUE`; later sources win, flags 
 environment and `--set`. Upper and lower case do not matter. Relative directories in `paths.yml`
 count from the project root, elsewhere from the current directory.
 
+In a program or notebook of your own, `parse_args` reads all of these sources, and `cfg` shows what
+they say; `cfg.settings` holds every setting, keys or not, by the groups of `settings/tree.py`.
+Nothing can be written to it.
+
+    from config import cfg, parse_args
+    parse_args(["--dataset", "camvid", "--n_scales", "0.5,1.0"])
+    cfg.DATASET.CAMVID_DIR, cfg.MODEL.n_scales, cfg.settings.optimiser.lr
+
 | key | default | meaning |
 |---|---|---|
 """

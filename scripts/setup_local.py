@@ -75,7 +75,7 @@ def path_settings(assets: Path, cityscapes: Path | None, camvid: Path | None) ->
 
 
 def place(path: Path, header: str, settings: dict[str, object], force: bool) -> str:
-    """Write `settings` to `path` unless the user has a file of his own; one line of report."""
+    """Write `settings` to `path` unless the user has another file there; one line of report."""
     text = header + yaml.safe_dump(settings, sort_keys=False, width=1000)
     if not path.exists():
         path.write_text(text, encoding="utf-8")

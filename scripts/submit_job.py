@@ -101,10 +101,10 @@ def parse(argv: Sequence[str]) -> tuple[Request, list[str]]:
     parser.add_argument("--name", default="hiseg", help="name of the job")
     parser.add_argument("--nodes", type=number(int, 1, 10**6), default=1, help="number of nodes")
     parser.add_argument(
-        "--gpu", type=number(int, 0, 1024), help="GPUs and processes a node; 0: none"
+        "--gpu", type=number(int, 0, 1024), help="GPUs and processes per node; 0: none"
     )
-    parser.add_argument("--cpu", type=number(int, 0, 65536), help="CPU cores a node")
-    parser.add_argument("--mem", type=number(int, 0, 10**6), help="memory a node, GB")
+    parser.add_argument("--cpu", type=number(int, 0, 65536), help="CPU cores per node")
+    parser.add_argument("--mem", type=number(int, 0, 10**6), help="memory per node, GB")
     parser.add_argument("--duration", type=number(float, 0, 87600), help="time limit, hours")
     parser.add_argument("--image", help="not used: Slurm runs the environment you submit from")
     found, unknown = parser.parse_known_args(argv)
@@ -125,7 +125,7 @@ def passed_on(words: Sequence[str]) -> list[str]:
 
 
 def node_command(command: str, processes: int | None) -> tuple[str, int]:
-    """`command` with torchrun over the nodes as its launcher, and the processes a node.
+    """`command` with torchrun over the nodes as its launcher, and the processes per node.
 
     A launcher that is there is replaced; its number of processes counts when `processes`
     (the GPUs) is None or 0.

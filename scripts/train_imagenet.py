@@ -113,7 +113,7 @@ REFUSED = {
     "resplit": "augmentation splits are not part of the recipe",
     "split-bn": "augmentation splits are not part of the recipe",
     "model-ema-force-cpu": "the average stays on the device",
-    "save-images": "--dump_augmentation_images writes augmented pictures",
+    "save-images": "--dump_augmentation_images writes augmented images",
     "apex-amp": "--amp is native mixed precision",
 }
 MODELS = ("HRViT_b1_224", "HRViT_b2_224", "HRViT_b3_224")

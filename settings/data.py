@@ -54,7 +54,7 @@ class DataSettings:
         0,
         "--cv",
         bounds=Bounds(0, 21),
-        help="fold of cityscapes, gtav or kitti",
+        help="cross-validation fold of cityscapes, gtav or kitti",
         inherited=True,
         resume=REFUSED,
     )
@@ -71,7 +71,7 @@ class DataSettings:
         0,
         "--maxSkip",
         bounds=Bounds(0, 1000),
-        help="cityscapes: add frames +-N",
+        help="cityscapes: train on the video frames N before and N after each image too",
         needs=Need(
             lambda s: COARSE_SETS.holds(s) and not s.inference.eval,
             f"{COARSE_SETS.text}, in training",
@@ -81,7 +81,7 @@ class DataSettings:
     scf: bool = setting(
         False,
         "--scf",
-        help="kitti: images of double size",
+        help="kitti: images at double size",
         needs=Need(
             lambda s: ENLARGED_SETS.holds(s) and HMSA.holds(s),
             f"{ENLARGED_SETS.text} and {HMSA.text}",
@@ -92,7 +92,7 @@ class DataSettings:
     no_pos_dataset: bool = setting(
         False,
         "--no_pos_dataset",
-        help="batches without row positions, no aux loss",
+        help="HANet: batches without row positions, no auxiliary loss",
         excludes=("aux_loss",),
         inherited=True,
         resume=IN_FILE,
@@ -107,30 +107,36 @@ class DataSettings:
         decides=False,
     )
     class_uniform_pct: float = setting(
-        0.5, "--class_uniform_pct", bounds=FRACTION, help="share of class-uniform crops"
+        0.5,
+        "--class_uniform_pct",
+        bounds=FRACTION,
+        help="share of training crops that are drawn class by class, all equally often",
     )
     class_uniform_tile: int = setting(
-        1024, "--class_uniform_tile", bounds=PIXELS, help="tile side of centroids, px"
+        1024,
+        "--class_uniform_tile",
+        bounds=PIXELS,
+        help="side of the tiles in which each class has one point to centre a crop on, px",
     )
     coarse_boost_classes: tuple[int, ...] | None = setting(
         None,
         "--coarse_boost_classes",
         bounds=CLASS_IDS,
-        help="trainIds drawn from coarse images too",
+        help="train ids of classes that are drawn from coarse images too",
         needs=DRAWS_COARSE,
     )
     custom_coarse_dropout_classes: tuple[int, ...] | None = setting(
         None,
         "--custom_coarse_dropout_classes",
         bounds=CLASS_IDS,
-        help="auto-label union classes",
+        help="train ids that annotators' coarse labels add to auto-labelled images",
         needs=READS_COARSE,
     )
     custom_coarse_prob: float | None = setting(
         None,
         "--custom_coarse_prob",
         bounds=FRACTION,
-        help="auto-label probability threshold",
+        help="confidence below which a pixel of an auto-labelled image is ignored",
         needs=Need(
             lambda s: reads_coarse(s) or s.outputs.dump_for_auto_labelling,
             f"{COARSE_FLAGS} or --dump_for_auto_labelling",
@@ -140,7 +146,7 @@ class DataSettings:
     mask_out_cityscapes: bool = setting(
         False,
         "--mask_out_cityscapes",
-        help="void border of auto-labelled images",
+        help="ignore the border of auto-labelled images",
         needs=READS_COARSE,
     )
     only_coarse: bool = setting(
@@ -154,7 +160,7 @@ class DataSettings:
         150,
         "--max_cu_epoch",
         bounds=COUNT,
-        help="epoch after which extra images are drawn no more",
+        help="epoch from which on no coarse images and video frames are drawn",
         needs=STOPS_EXTRAS,
     )
     bs_trn: int = setting(

@@ -117,7 +117,7 @@ class Declaration:
 def setting(default: Any, *flags: str, **facts: Any) -> Any:
     """A field of a settings dataclass; `facts` are those of `Declaration`.
 
-    TypeError for a fact that there is none of.
+    TypeError for an unknown fact.
     """
     declared = Declaration(flags=flags, **facts)
     return dataclasses.field(default=default, metadata={METADATA: declared})

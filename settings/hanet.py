@@ -30,7 +30,7 @@ class HanetOptions:
         "--hanet_set",
         bounds=Bounds(-4096, 4096),
         words=True,
-        help="kernel, reduction (below 0: expansion) and layers (2 or 3) of a block",
+        help="kernel, reduction (below 0: expansion) and layers (2 or 3) of a HANet block",
         metavar="N",
     )
     hanet_pos: tuple[int, ...] = setting(
@@ -39,11 +39,12 @@ class HanetOptions:
         bounds=Bounds(0, 4096),
         words=True,
         counts=(2, 3),
-        help="layer that gets the height code (0 none, 1, 2); 1 sinusoids, 0 learned",
+        help="layer of a HANet block that gets the height code (0 none, 1, 2), then its kind: "
+        "1 sinusoids, 0 learned",
         metavar="N",
     )
     hanet_pooling: str = setting(
-        "mean", "--pooling", choices=("mean", "max"), help="over the width, in a HANet block"
+        "mean", "--pooling", choices=("mean", "max"), help="how a HANet block pools over the width"
     )
     hanet_dropout: float = setting(
         0.0,
@@ -55,13 +56,13 @@ class HanetOptions:
         8,
         "--pos_rfactor",
         bounds=Bounds(0, 128),
-        help="128 / rows of a block, published 8: 16 rows; 0 only without blocks",
+        help="128 / rows of a HANet block, published 8: 16 rows; 0 only without blocks",
     )
     pos_noise: float = setting(
         0.0,
         "--pos_noise",
         bounds=Bounds(0, 16),
-        help="noise of positions in training, standard deviation in rows",
+        help="HANet: noise of row positions in training, standard deviation in rows",
     )
     aux_loss: bool = setting(
         False, "--aux_loss", help="HANet: auxiliary head on the third map, weight --ocr_alpha"
@@ -83,7 +84,7 @@ class HanetSettings:
         0.0,
         "--hanet_lr",
         bounds=RATE,
-        help="rate of the HANet blocks, 0: --lr",
+        help="learning rate of the HANet blocks, 0: --lr",
         needs=TRAINS,
         excludes=("param_rules",),
         idle=True,
@@ -108,11 +109,14 @@ class HanetSettings:
         0.0,
         "--backbone_lr",
         bounds=RATE,
-        help="rate of layer0, layer1; 0: --lr",
+        help="learning rate of the trunk's layer0 and layer1, 0: --lr",
         needs=TRAINS,
         excludes=("param_rules",),
         idle=True,
     )
     attention_loss: float = setting(
-        0.0, "--attention_loss", bounds=FACTOR, help="weight of the fifth block's loss"
+        0.0,
+        "--attention_loss",
+        bounds=FACTOR,
+        help="HANet: weight of the loss that supervises the fifth block",
     )

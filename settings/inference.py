@@ -24,7 +24,7 @@ class InferenceSettings:
         None,
         "--eval",
         choices=EVAL_MODES,
-        help="evaluate instead of training",
+        help="evaluate a split or a folder instead of training",
         task=BOTH,
         resume=UNRELATED,
     )
@@ -38,21 +38,29 @@ class InferenceSettings:
         resume=UNRELATED,
     )
     no_metrics: bool = setting(
-        False, "--no_metrics", help="dump only, read no label", resume=UNRELATED, decides=False
+        False,
+        "--no_metrics",
+        help="write dumps only: read no label, give no scores",
+        resume=UNRELATED,
+        decides=False,
     )
-    do_flip: bool = setting(False, "--do_flip", help="average with the mirrored image")
+    do_flip: bool = setting(
+        False, "--do_flip", help="average predictions with those of the mirrored image"
+    )
     multi_scale_inference: bool = setting(
-        False, "--multi_scale_inference", help="average with --extra_scales"
+        False,
+        "--multi_scale_inference",
+        help="average predictions over --default_scale and --extra_scales",
     )
     extra_scales: tuple[float, ...] = setting(
         (0.5, 2.0),
         "--extra_scales",
         bounds=SCALES,
-        help="more scales to average",
+        help="further scales of --multi_scale_inference",
         needs=Need(lambda s: s.inference.multi_scale_inference, "--multi_scale_inference"),
     )
     default_scale: float = setting(
-        1.0, "--default_scale", bounds=SCALES, help="input scale of evaluation"
+        1.0, "--default_scale", bounds=SCALES, help="scale at which images are evaluated"
     )
     average: Literal["logits", "probs"] = setting(
         "logits",
@@ -85,7 +93,7 @@ class InferenceSettings:
     slide_pad: bool = setting(
         False,
         "--slide_pad",
-        help="zeros around images smaller than a window",
+        help="--slide_crop: zeros around images smaller than a window",
         needs=WINDOWS,
         inherited=True,
     )
@@ -93,7 +101,7 @@ class InferenceSettings:
         4,
         "--bs_window",
         bounds=BATCH,
-        help="windows in one forward pass",
+        help="windows of an image in one forward pass",
         needs=Need(
             lambda s: s.inference.slide_crop or s.inference.inference_mode == SLIDING,
             "--slide_crop N or --inference_mode sliding",
@@ -103,7 +111,8 @@ class InferenceSettings:
     refine_boundaries: bool = setting(
         False,
         "--refine_boundaries",
-        help="boundary pixels take the scores one step inside; after --dt_offset_wt or UN-EPT",
+        help="boundary pixels take the scores one step inside; for UN-EPT and networks "
+        "trained with --dt_offset_wt",
         needs=EVALUATES,
         resume=UNRELATED,
     )
@@ -112,7 +121,8 @@ class InferenceSettings:
         "--inference_mode",
         "-im",
         choices=(WHOLE, SLIDING, POOLING),
-        help="HANet's windows or whole images over --scales; whole: one pass",
+        help="whole: one pass; HANet's average over --scales in windows (sliding) or of whole "
+        "images (pooling)",
     )
     scales: tuple[float, ...] = setting(
         (0.5, 1.0, 2.0),
@@ -131,17 +141,20 @@ class InferenceSettings:
         1 / 3,
         "--sliding_overlap",
         bounds=Bounds(0, 0.95),
-        help="share of a window that the next one sees too",
+        help="--inference_mode sliding: share of a window that the next one sees too",
         needs=SLIDES,
     )
     sliding_official: bool = setting(
-        False, "--sliding_official", help="the published overlap count", needs=SLIDES
+        False,
+        "--sliding_official",
+        help="--inference_mode sliding: count overlaps as published",
+        needs=SLIDES,
     )
     split_count: int = setting(
         1,
         "--split_count",
         bounds=POSITIVE_COUNT,
-        help="number of parts of the images",
+        help="number of parts that the images are divided into, of which one is evaluated",
         needs=EVALUATES,
         idle=True,
         resume=UNRELATED,
@@ -151,7 +164,7 @@ class InferenceSettings:
         0,
         "--split_index",
         bounds=COUNT,
-        help="the part to evaluate, from 0",
+        help="number of the part of --split_count to evaluate, from 0",
         needs=EVALUATES,
         idle=True,
         resume=UNRELATED,

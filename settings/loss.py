@@ -17,23 +17,29 @@ class LossSettings:
 
     GROUP: ClassVar[Group] = Group(title="loss")
 
-    rmi_loss: bool = setting(False, "--rmi_loss", help="region mutual information; may be negative")
+    rmi_loss: bool = setting(
+        False, "--rmi_loss", help="region mutual information loss; may be negative"
+    )
     img_wt_loss: bool = setting(
         False, "--img_wt_loss", help="class-weighted cross entropy, weights per batch"
     )
     batch_weighting: bool = setting(
         False,
         "--batch_weighting",
-        help="class weights of the batch, not of images",
+        help="with LOSS.HANET_WEIGHTS: class weights of the batch instead of each image",
         needs=IMAGE_WEIGHTS,
     )
-    jointwtborder: bool = setting(False, "--jointwtborder", help="boundary label relaxation")
+    jointwtborder: bool = setting(
+        False,
+        "--jointwtborder",
+        help="boundary label relaxation: near a boundary each class around counts as right",
+    )
     strict_bdr_cls: tuple[int, ...] | None = setting(
         None,
         "--strict_bdr_cls",
         bounds=CLASS_IDS,
         empty=True,
-        help="classes without relaxation",
+        help="--jointwtborder: train ids of classes without relaxation",
         needs=Need(lambda s: s.loss.jointwtborder, "--jointwtborder"),
         idle=(),
     )
@@ -41,7 +47,7 @@ class LossSettings:
         -1,
         "--rlx_off_epoch",
         bounds=SINCE,
-        help="epoch that ends the relaxation, -1 never",
+        help="last epoch with boundary label relaxation, -1: it never ends",
         needs=RELAXES,
         idle=True,
     )
@@ -49,7 +55,7 @@ class LossSettings:
         -1,
         "--rlx_off_iter",
         bounds=SINCE,
-        help="iteration that ends the relaxation, -1 never",
+        help="iteration that ends boundary label relaxation, -1: never",
         needs=RELAXES,
         excludes=("rlx_off_epoch",),
         idle=True,
@@ -59,45 +65,45 @@ class LossSettings:
         "--wt_bound",
         "-wb",
         bounds=FACTOR,
-        help="bound of the class weights",
+        help="class weights of --img_wt_loss and --jointwtborder lie between 1 and 1 + this",
         needs=IMAGE_WEIGHTS,
         idle=True,
     )
     cls_wt_loss: bool = setting(
         False,
         "--cls_wt_loss",
-        help="cross entropy with Cityscapes class weights",
+        help="cross entropy with HANet's class weights of Cityscapes",
         excludes=("img_wt_loss", "jointwtborder", "rmi_loss"),
     )
     dt_offset_wt: float = setting(
-        0.0, "--dt_offset_wt", bounds=FACTOR, help="weight of boundary supervision"
+        0.0, "--dt_offset_wt", bounds=FACTOR, help="weight of boundary supervision, 0: none"
     )
     dt_offset_source: str = setting(
         "compute",
         "--dt_offset_source",
         choices=("compute", "files"),
-        help="boundary maps: from labels while training, or written by datasets.dt_offset",
+        help="boundary maps: from labels while training, or written by tools.dt_offset",
         needs=Need(lambda s: s.loss.dt_offset_wt > 0, "--dt_offset_wt above 0"),
     )
     loss_average: Literal["valid", "all"] = setting(
         "valid",
         "--loss_average",
         choices=("valid", "all"),
-        help="mean over labelled pixels, or over all: ignored ones then count as 0",
+        help="cross entropy: mean over labelled pixels, or over all: ignored ones then count as 0",
         needs=PLAIN_LOSS,
     )
     ohem_threshold: float | None = setting(
         None,
         "--ohem_threshold",
         bounds=FRACTION,
-        help="train on pixels less sure than this only",
+        help="train only on pixels whose class has a probability below this",
         needs=PLAIN_LOSS,
     )
     ohem_min_kept: int = setting(
         100000,
         "--ohem_min_kept",
         bounds=POSITIVE_COUNT,
-        help="but on at least so many per image",
+        help="--ohem_threshold: train on at least so many pixels per image",
         needs=Need(lambda s: s.loss.ohem_threshold is not None, "--ohem_threshold T"),
     )
     log_accuracy: bool = setting(
@@ -110,7 +116,7 @@ class LossSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Weights of these terms: the section `LOSS`."""
+    """Weights and variants of the terms of the loss: the section `LOSS`."""
 
     GROUP: ClassVar[Group] = Group(title="loss")
 
@@ -122,13 +128,13 @@ class LossConfig:
         help="weight of the auxiliary loss: OCR's, or that of an auxiliary head",
     )
     OCR_AUX_RMI: bool = setting(
-        False, "--ocr_aux_loss_rmi", help="RMI for the auxiliary prediction too"
+        False, "--ocr_aux_loss_rmi", help="--rmi_loss for the auxiliary prediction too"
     )
     SUPERVISED_MSCALE_WT: float = setting(
         0.0,
         "--supervised_mscale_loss_wt",
         bounds=Bounds(0, 100),
-        help="weight of the loss on each single scale",
+        help="weight of the loss on the prediction of each single scale",
     )
     BOUNDARY_WEIGHTS: tuple[float, float, float, float] = setting(
         (0.8, 5.0, 0.6, 1.0),
@@ -139,8 +145,8 @@ class LossConfig:
     )
     BOUNDARY_OFFICIAL: bool = setting(
         False,
-        help="as published: void and padding are supervised as boundaries, angles stay "
-        "when the image is mirrored",
+        help="--dt_offset_wt as published: void and padding are supervised as boundaries, angles "
+        "stay when the image is mirrored",
         needs=Need(lambda s: s.loss.dt_offset_wt > 0, "--dt_offset_wt above 0"),
     )
     CLASS_WEIGHTS: tuple[float, ...] | None = setting(
@@ -156,7 +162,7 @@ class LossConfig:
     )
     IMAGE_MEAN: bool = setting(
         False,
-        help="--img_wt_loss: mean over the images of a batch, published: sum",
+        help="--img_wt_loss: mean over the images of a batch; published: sum",
         needs=Need(
             lambda s: s.loss.img_wt_loss and not s.loss.rmi_loss,
             "--img_wt_loss, or with --rmi_loss",
@@ -164,7 +170,7 @@ class LossConfig:
     )
     HISTOGRAM_OFFICIAL: bool = setting(
         False,
-        help="--img_wt_loss: an ignore label K is counted as class K-1",
+        help="--img_wt_loss as published: an ignore label K is counted as class K-1",
         needs=Need(
             lambda s: s.loss.img_wt_loss and not s.loss.rmi_loss,
             "--img_wt_loss, or with --rmi_loss",

@@ -23,7 +23,10 @@ class AttentionOptions:
         None, "--n_scales", bounds=SCALES, help="scales of in-network inference, e.g. 0.5,1.0,2.0"
     )
     mscale_lo_scale: float = setting(
-        0.5, "--mscale_lo_scale", bounds=Bounds(0.05, 0.95), help="low scale of the training pair"
+        0.5,
+        "--mscale_lo_scale",
+        bounds=Bounds(0.05, 0.95),
+        help="lower scale of the pair that multi-scale networks train on",
     )
     segattn_bot_ch: int = setting(
         256,
@@ -78,11 +81,14 @@ class QueryOptions:
     GROUP: ClassVar[Group] = Group(title="network options", task=BOTH, resume=IN_FILE)
 
     query_grid: tuple[int, int] = setting(
-        (60, 60), bounds=Bounds(0, 4096), help="rows and columns of learned pixel queries: crop / 8"
+        (60, 60),
+        bounds=Bounds(0, 4096),
+        help="UN-EPT: rows and columns of learned pixel queries: crop / 8",
     )
     batch_attention: str = setting(
         "never",
-        help="images of a batch attend to each other: never, training (as published) or always",
+        help="UN-EPT: images of a batch attend to each other: never, training (as published) or "
+        "always",
     )
 
 
@@ -100,7 +106,8 @@ class ModelConfig(HilaOptions, HanetOptions, QueryOptions, HRNetOptions, Attenti
         False, "--align_corners", help="align corners in every bilinear resize"
     )
     boundary_heads: bool = setting(
-        False, help="mask and direction heads for --dt_offset_wt, where it has none"
+        False,
+        help="mask and direction heads for --dt_offset_wt, on a network that has none of its own",
     )
     drop_path: float | None = setting(
         None,
@@ -118,7 +125,9 @@ class ModelConfig(HilaOptions, HanetOptions, QueryOptions, HRNetOptions, Attenti
         True, help="supervise an inner map too, where the arch has such a head"
     )
     stage_depths: tuple[int, int, int, int] | None = setting(
-        None, bounds=Bounds(0, 64), help="blocks per stage; none: the published ones"
+        None,
+        bounds=Bounds(0, 64),
+        help="blocks per stage of a transformer; none: the published ones",
     )
     grad_ckpt: bool = setting(
         False,

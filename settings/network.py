@@ -41,7 +41,11 @@ class NetworkSettings:
         task=SEGMENT,
     )
     allow_partial: str = setting(
-        "", "--allow_partial", help="key prefixes that may not fit", metavar="P,P", needs=SNAPSHOT
+        "",
+        "--allow_partial",
+        help="prefixes of keys of --snapshot that need not fit the network",
+        metavar="P,P",
+        needs=SNAPSHOT,
     )
     from_run: str | None = setting(
         None,
@@ -54,7 +58,7 @@ class NetworkSettings:
     restore_optimizer: bool = setting(
         False,
         "--restore_optimizer",
-        help="with --snapshot: its optimiser too",
+        help="take the optimiser's state of --snapshot too",
         needs=Need(
             lambda s: s.network.snapshot and not s.inference.eval, "--snapshot, in training"
         ),

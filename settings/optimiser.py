@@ -32,7 +32,12 @@ class OptimiserSettings:
         0.002, "--lr", bounds=POSITIVE_RATE, help="base learning rate", classify=0.0005
     )
     optimizer: str = setting(
-        "sgd", "--optimizer", choices=OPTIMISERS, help="optimiser", classify="adamw", resume=REFUSED
+        "sgd",
+        "--optimizer",
+        choices=OPTIMISERS,
+        help="rule that changes the weights",
+        classify="adamw",
+        resume=REFUSED,
     )
     momentum: float = setting(0.9, "--momentum", bounds=FRACTION, help="SGD momentum")
     betas: tuple[float, float] = setting(
@@ -43,10 +48,14 @@ class OptimiserSettings:
         needs=ADAM,
     )
     adam_eps: float = setting(
-        1e-08, "--adam_eps", bounds=SHARE, help="added to the root in adam and kin", needs=ADAM
+        1e-08,
+        "--adam_eps",
+        bounds=SHARE,
+        help="number added to the root by which adam and its kin divide",
+        needs=ADAM,
     )
     weight_decay: float = setting(
-        0.0001, "--weight_decay", bounds=RATE, help="weight decay", classify=0.05
+        0.0001, "--weight_decay", bounds=RATE, help="weight decay of the parameters", classify=0.05
     )
     param_rules: tuple[tuple[str, float, float], ...] | None = setting(
         None,
@@ -69,7 +78,7 @@ class OptimiserSettings:
         1,
         "--accum_steps",
         bounds=BATCH,
-        help="batches added up before a step",
+        help="batches whose gradients are added up before a step",
         resume=BETWEEN_EPOCHS,
     )
     lr_batch: int | None = setting(
@@ -79,10 +88,16 @@ class OptimiserSettings:
         help="images per step that --lr is meant for: it is scaled to those of the run",
     )
     clip_grad: float | None = setting(
-        None, "--clip_grad", bounds=POSITIVE_FACTOR, help="largest norm of the gradient"
+        None,
+        "--clip_grad",
+        bounds=POSITIVE_FACTOR,
+        help="largest norm of the gradient; longer ones are shortened",
     )
     ema: float | None = setting(
-        None, "--ema", bounds=Bounds(0, 0.999999), help="decay of the weight average, evaluated"
+        None,
+        "--ema",
+        bounds=Bounds(0, 0.999999),
+        help="decay of a moving average of the weights, which is evaluated instead of them",
     )
     syncbn: bool = setting(
         False, "--syncbn", help="synchronised batch norm; plain with one CUDA rank"

@@ -22,23 +22,23 @@ class OutputSettings:
     log_msinf_to_tb: bool = setting(
         False,
         "--log_msinf_to_tb",
-        help="its scores and previews to TensorBoard",
+        help="write scores and previews of --multi_scale_inference to TensorBoard",
         needs=Need(
             lambda s: s.inference.multi_scale_inference and s.inference.eval,
             "--multi_scale_inference, in an evaluation",
         ),
     )
     dump_assets: bool = setting(
-        False, "--dump_assets", help="write attention, confidence and error maps"
+        False, "--dump_assets", help="write pictures of attention, confidence and errors"
     )
     dump_attention: bool = setting(
-        False, "--dump_attention", help="HANet: gates over height as images", needs=EVALUATES
+        False, "--dump_attention", help="HANet: draw the gates over height", needs=EVALUATES
     )
     dump_all_images: bool = setting(
-        False, "--dump_all_images", help="write every image, not every tenth part"
+        False, "--dump_all_images", help="write pictures of every image, not of about ten"
     )
     eval_f1: bool = setting(
-        False, "--eval_f1", help="boundary F-score of every class too", needs=LABELLED
+        False, "--eval_f1", help="give the boundary F-score of every class too", needs=LABELLED
     )
     eval_f1_th: tuple[float, ...] = setting(
         (0.008,),
@@ -51,14 +51,15 @@ class OutputSettings:
         "one",
         "--eval_f1_missing",
         choices=("one", "skip"),
-        help="what a class in neither map of an image counts in boundary scores",
+        help="boundary scores: what a class counts that neither map of an image has",
         needs=OUTLINES,
     )
     eval_f1_labels: str = setting(
         "shifted",
         "--eval_f1_labels",
         choices=("shifted", "raw"),
-        help="raw: compare label ids that are not shifted by the zero label, as HILA published",
+        help="boundary scores: raw compares label ids that are not shifted by the zero label, as "
+        "HILA published",
         needs=OUTLINES,
     )
     eval_f1_start: int = setting(
@@ -73,11 +74,14 @@ class OutputSettings:
         10000,
         "--eval_f1_step_size",
         bounds=POSITIVE_COUNT,
-        help="how many images from --eval_f1_start on",
+        help="--eval_f1_start: score so many images",
         needs=Need(lambda s: s.outputs.eval_f1_start >= 0, "--eval_f1_start N"),
     )
     mod_f1: bool = setting(
-        False, "--mod_f1", help="boundary F of all classes together, 3 px (ADE20K)", needs=LABELLED
+        False,
+        "--mod_f1",
+        help="give the boundary F-score of all classes together, 3 px (ADE20K)",
+        needs=LABELLED,
     )
     eval_distance_crop: tuple[int, int] | None = setting(
         None,
@@ -91,24 +95,28 @@ class OutputSettings:
         0,
         "--dump_topn",
         bounds=PROCESS,
-        help="pictures of the N worst images per class",
+        help="draw the N worst images of each class",
         needs=LABELLED,
     )
     dump_topn_all: bool = setting(
         False,
         "--dump_topn_all",
-        help="with attention and single-scale maps",
+        help="--dump_topn: draw attention and single-scale maps too",
         needs=Need(lambda s: s.outputs.dump_topn, "--dump_topn N"),
     )
     dump_for_submission: bool = setting(
-        False, "--dump_for_submission", help="raw ids, checked and zipped"
+        False,
+        "--dump_for_submission",
+        help="write raw ids for a benchmark server, checked and zipped",
     )
     dump_for_auto_labelling: bool = setting(
-        False, "--dump_for_auto_labelling", help="raw ids and probabilities"
+        False,
+        "--dump_for_auto_labelling",
+        help="write raw ids and confidences, to train on as auto-labelled images",
     )
     dump_images: bool = setting(
         False,
         "--dump_images",
-        help="four pictures per image as HANet: rgb, pred, compose and diff",
+        help="draw four pictures per image as HANet: rgb, pred, compose and diff",
         needs=EVALUATES,
     )

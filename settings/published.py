@@ -54,7 +54,10 @@ class OldSpellings:
     )
     apex: bool = setting(False, "--apex", help="accepted: native torch does its work")
     amp_opt_level: str | None = setting(
-        None, "--amp_opt_level", choices=("O0", "O1", "O2", "O3"), help="accepted: see --precision"
+        None,
+        "--amp_opt_level",
+        choices=("O0", "O1", "O2", "O3"),
+        help="accepted: O1, O2 and O3 mean --precision fp16",
     )
     sgd: bool = setting(
         False,
@@ -82,7 +85,7 @@ class OldSpellings:
         None,
         "--split",
         choices=tuple(SPLITS),
-        help="another spelling of --eval",
+        help="another spelling of --eval; train means trn",
         task=SEGMENT,
         decides=False,
     )
@@ -90,22 +93,32 @@ class OldSpellings:
         "logs/ckpt",
         "--ckpt",
         path=True,
-        help="runs go to CKPT/DATE/EXP",
+        help="training runs go to CKPT/DATE/EXP",
         metavar="DIR",
         task=SEGMENT,
         decides=False,
     )
     date: str = setting(
-        "default", "--date", path=True, help="see --ckpt", task=SEGMENT, decides=False
+        "default",
+        "--date",
+        path=True,
+        help="folder of runs below --ckpt",
+        task=SEGMENT,
+        decides=False,
     )
     exp: str = setting(
-        "default", "--exp", path=True, help="see --ckpt", task=SEGMENT, decides=False
+        "default",
+        "--exp",
+        path=True,
+        help="folder of the run below --ckpt and --date",
+        task=SEGMENT,
+        decides=False,
     )
     ckpt_path: str | None = setting(
         None,
         "--ckpt_path",
         path=True,
-        help="results go to CKPT_PATH/EXP_NAME/SPLIT",
+        help="results of an evaluation go to CKPT_PATH/EXP_NAME/SPLIT",
         metavar="DIR",
         needs=FROM_SNAPSHOT,
         task=SEGMENT,
@@ -115,14 +128,17 @@ class OldSpellings:
         None,
         "--exp_name",
         path=True,
-        help="see --ckpt_path",
+        help="folder of the results below --ckpt_path",
         metavar="NAME",
         needs=FROM_SNAPSHOT,
         task=SEGMENT,
         decides=False,
     )
     restore_net: bool = setting(
-        False, "--restore_net", help="with --snapshot: its weights (the default)", needs=SNAPSHOT
+        False,
+        "--restore_net",
+        help="take the weights of --snapshot, as without this flag",
+        needs=SNAPSHOT,
     )
     efficient_test: bool = setting(
         False, "--efficient_test", help="accepted: evaluation always streams", task=SEGMENT

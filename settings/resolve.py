@@ -30,10 +30,11 @@ def resolve(line: CommandLine, eval_default: str | None = None) -> Settings:
     keys, wrong types, values out of range and settings that could have no effect.
     """
     values, entries = dict(line.values), _entries(line)
-    if "from_run" in values:
+    if values.get("from_run"):
         directory = os.path.expanduser(str(values["from_run"]))
         values["from_run"] = directory
-        saved = read_run(Path(directory), line.given)
+        unnamed = {"snapshot"} if not values.get("snapshot") else set()
+        saved = read_run(Path(directory), line.given - unnamed)
         values |= saved.values
         entries = (*saved.entries, *entries)
         if saved.snapshot:

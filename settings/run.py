@@ -22,7 +22,7 @@ class RunSettings:
         "./logs",
         "--result_dir",
         path=True,
-        help="run directory",
+        help="folder that the run writes to",
         metavar="DIR",
         resume=UNRELATED,
         decides=False,
@@ -38,25 +38,32 @@ class RunSettings:
         decides=False,
     )
     val_freq: int = setting(
-        1, "--val_freq", bounds=POSITIVE_COUNT, help="epochs between validations"
+        1, "--val_freq", bounds=POSITIVE_COUNT, help="validate every so many epochs"
     )
     val_iters: int | None = setting(
         None,
         "--val_iters",
         bounds=POSITIVE_COUNT,
-        help="iterations between validations instead",
+        help="validate every so many iterations instead of epochs",
         excludes=("val_freq",),
     )
-    save_iters: int = setting(0, "--save_iters", bounds=COUNT, help="also save every N iterations")
+    save_iters: int = setting(
+        0,
+        "--save_iters",
+        bounds=COUNT,
+        help="write a checkpoint every so many iterations too, 0: never",
+    )
     seed: int = setting(0, "--seed", bounds=SEED, help="seed of every random draw", resume=IN_FILE)
     deterministic: bool = setting(
-        False, "--deterministic", help="deterministic kernels, slower on CUDA"
+        False, "--deterministic", help="use deterministic kernels, slower on CUDA"
     )
     precision: str = setting(
-        "fp32", "--precision", choices=PRECISIONS, help="arithmetic of the network"
+        "fp32", "--precision", choices=PRECISIONS, help="number format of the network's arithmetic"
     )
-    compile: bool = setting(False, "--compile", help="torch.compile the network")
-    channels_last: bool = setting(False, "--channels_last", help="channels-last memory format")
+    compile: bool = setting(False, "--compile", help="compile the network with torch.compile")
+    channels_last: bool = setting(
+        False, "--channels_last", help="keep images and features in the channels-last memory format"
+    )
     device: str = setting(
         "auto",
         "--device",
@@ -69,7 +76,7 @@ class RunSettings:
         "--local_rank",
         "--local-rank",
         bounds=PROCESS,
-        help="set by the launcher",
+        help="number of this process on its machine, set by the launcher",
         resume=UNRELATED,
         decides=False,
     )
@@ -93,13 +100,13 @@ class RunSettings:
         False, "--summary", help="print the parameters of each part and stop", resume=UNRELATED
     )
     no_progress: bool = setting(
-        False, "--no_progress", help="no progress bar", resume=UNRELATED, decides=False
+        False, "--no_progress", help="draw no progress bar", resume=UNRELATED, decides=False
     )
     set: tuple[str, ...] = setting(
         (),
         "--set",
         repeated=True,
-        help="any key of the configuration tree",
+        help="set any key of the configuration tree; may stand several times",
         metavar="KEY=VALUE",
         resume=UNRELATED,
         decides=False,

@@ -20,7 +20,11 @@ class ScheduleSettings:
     GROUP: ClassVar[Group] = Group(title="schedule", task=BOTH)
 
     lr_schedule: str = setting(
-        "poly", "--lr_schedule", choices=SCHEDULES, help="schedule", classify="cosine"
+        "poly",
+        "--lr_schedule",
+        choices=SCHEDULES,
+        help="how the learning rate falls over time",
+        classify="cosine",
     )
     lr_by: str | None = setting(
         None,
@@ -39,23 +43,27 @@ class ScheduleSettings:
         excludes=("max_epoch",),
     )
     start_epoch: int = setting(
-        0, "--start_epoch", bounds=COUNT, help="first epoch without --resume", resume=UNRELATED
+        0,
+        "--start_epoch",
+        bounds=COUNT,
+        help="number of the first epoch, without --resume",
+        resume=UNRELATED,
     )
     poly_exp: float = setting(
-        1.0, "--poly_exp", bounds=POSITIVE_EXPONENT, help="exponent of the poly schedule"
+        1.0, "--poly_exp", bounds=POSITIVE_EXPONENT, help="exponent of the poly schedules"
     )
     poly_step: int = setting(
         110,
         "--poly_step",
         bounds=POSITIVE_COUNT,
-        help="poly2: epoch that doubles it",
+        help="poly2: epoch from which on the exponent is doubled",
         needs=Need(lambda s: s.schedule.lr_schedule == "poly2", "--lr_schedule poly2"),
     )
     rescale: float = setting(
         1.0,
         "--rescale",
         bounds=Bounds(0, 1e24, above=True),
-        help="scl-poly: factor after --rlx_off_epoch",
+        help="scl-poly: factor of the rate after --rlx_off_epoch",
         needs=SCL_POLY,
         idle=True,
     )
@@ -75,13 +83,17 @@ class ScheduleSettings:
         needs=STEP,
     )
     lr_gamma: float = setting(
-        0.1, "--lr_gamma", bounds=FRACTION, help="step: factor from one to the next", needs=STEP
+        0.1,
+        "--lr_gamma",
+        bounds=FRACTION,
+        help="step: factor from one rate to the next",
+        needs=STEP,
     )
     min_lr: float = setting(
         0.0,
         "--min_lr",
         bounds=RATE,
-        help="last rate of cosine, and of poly by iteration",
+        help="last learning rate of cosine, and of poly by iteration",
         needs=Need(
             lambda s: (
                 s.schedule.lr_schedule == "cosine"
@@ -95,34 +107,34 @@ class ScheduleSettings:
         0,
         "--warmup_iters",
         bounds=COUNT,
-        help="iterations of linear warm-up",
+        help="iterations over which the rate rises linearly to its start",
         needs=Need(lambda s: s.schedule.lr_by == "iter", "--lr_by iter"),
     )
     warmup_ratio: float = setting(
         1e-06,
         "--warmup_ratio",
         bounds=FRACTION,
-        help="factor of the first iteration of --warmup_iters",
+        help="factor of the rate in the first iteration of --warmup_iters",
         needs=Need(lambda s: s.schedule.warmup_iters > 0, "--warmup_iters N"),
     )
     warmup_epochs: int | None = setting(
         None,
         "--warmup_epochs",
         bounds=COUNT,
-        help="cosine: linear warm-up; none: max_epoch/15",
+        help="cosine: epochs of linear warm-up; none: --max_epoch / 15",
         needs=COSINE,
     )
     warmup_lr: float = setting(
         1e-06,
         "--warmup_lr",
         bounds=RATE,
-        help="cosine: rate of epoch 0 in the warm-up",
+        help="cosine: learning rate of epoch 0, where there is a warm-up",
         needs=COSINE,
     )
     cooldown_epochs: int | None = setting(
         None,
         "--cooldown_epochs",
         bounds=COUNT,
-        help="cosine: then epochs at --min_lr; none: max_epoch/30",
+        help="cosine: epochs at --min_lr after the schedule; none: --max_epoch / 30",
         needs=COSINE,
     )

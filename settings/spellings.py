@@ -10,7 +10,7 @@ from pathlib import Path
 
 from runtime.errors import UserError
 from settings.convert import number
-from settings.needs import AVERAGES, SLIDING, WHOLE, reads_extras
+from settings.needs import SLIDING, WHOLE, reads_extras
 from settings.outputs import HILA_THRESHOLD
 from settings.published import REPLACED, SPLITS, WITHOUT_EFFECT
 from settings.ranges import PROCESS
@@ -165,8 +165,3 @@ def without_idle(settings: Settings) -> Settings:
         note = "--max_cu_epoch: there are no extra images whose draws it could end"
         settings = _noted(settings, note)
     return settings
-
-
-def averages(settings: Settings) -> bool:
-    """Whether HANet's own averaging over scales and mirrored images is asked for."""
-    return bool(AVERAGES.holds(settings))

@@ -28,7 +28,7 @@ ASSETS = "ASSETS_PATH"  # a key of its own, and a word in paths that stands for 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a run was told: the groups, and what reading them found.
+    """All settings of a run: the groups, and what reading them found.
 
     Groups in capitals are the published sections of `cfg`, whose keys `--set` takes. `given` names
     the flags that the user typed, `notes` are lines for the log. Nothing changes afterwards: what a

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from config import UserError
+from config import ModelConfig, UserError, parse_args
 from settings import Settings, catalogue, flag_values, read_settings, sources, tree, tree_of
 from settings.published import REPLACED
 from tests.program import ROOT, environment
@@ -79,6 +80,32 @@ def test_flag_and_tree_agree_whichever_was_given() -> None:
     assert flag_values(told)["n_scales"] == told.MODEL.n_scales == (0.5, 1.0)
 
 
+def test_cfg_shows_the_settings_of_this_process_and_takes_no_other(tmp_path: Path) -> None:
+    from config import cfg
+
+    assert not cfg.DATASET.CAMVID_DIR and ModelConfig() == cfg.MODEL  # the defaults
+    told = parse_args(["--set", f"CAMVID_DIR={tmp_path}", "--n_scales", "0.5,1.0", "--lr", "0.1"])
+    assert cfg.settings is told
+    assert str(tmp_path) == cfg.DATASET.CAMVID_DIR and cfg.MODEL.n_scales == (0.5, 1.0)
+    assert (cfg.LOSS.OCR_ALPHA, cfg.settings.optimiser.lr) == (0.4, 0.1)
+    assert cfg.to_dict() == tree_of(told)
+    assert cfg.expand("ASSETS_PATH/a.pth") == f"{cfg.ASSETS_PATH}/a.pth"
+    with pytest.raises(AttributeError, match="cfg is frozen"):
+        parse_args([])
+    assert cfg.settings is told
+
+
+def test_nothing_writes_to_cfg() -> None:
+    from config import cfg
+
+    for owner, name in ((cfg, "MODEL"), (cfg, "DATASET"), (cfg, "settings"), (cfg, "mine")):
+        with pytest.raises(AttributeError, match=f"cfg is read-only; {name} is set by flags"):
+            setattr(owner, name, None)
+    for section in (cfg.DATASET, cfg.MODEL, cfg.LOSS):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(section, dataclasses.fields(section)[0].name, "x")
+
+
 @pytest.mark.parametrize("module", ["config", "settings"])
 def test_configuration_imports_no_torch(module: str) -> None:
     code = f"import {module}, sys; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
@@ -113,7 +140,7 @@ def test_every_flag_is_read_somewhere() -> None:
     files += sorted((ROOT / "assembly").rglob("*.py"))
     read = set().union(*map(attributes_read, files))
     # said by their help: the launcher's environment decides, loading weights is the default
-    explained = {*REPLACED, "global_rank", "restore_net", "batch_weighting", "init_decoder"}
+    explained = {*REPLACED, "global_rank", "restore_net", "init_decoder"}
     explained |= {"set", "sgd"}  # read as text before there are settings; says the default
     explained |= {each.name for each in catalogue().values() if each.key}
     flags = [each for each in catalogue().values() if each.declared.flags]

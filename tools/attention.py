@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images of HILA's top-down attention: the hierarchy below and above tokens of one image.
+"""Pictures of HILA's top-down attention: the tokens below and above a token of an image.
 
-    python -m tools.attention --arch hila.B1_S234 --snapshot FILE --image PICTURE \\
+    python -m tools.attention --arch hila.B1_S234 --snapshot FILE --image FILE \\
         --coords 10 20 --coords 4 7 --result_dir DIR
 
 `--coords ROW COLUMN` is a token of the highest stage that has top-down attention, counted from 0
@@ -24,9 +24,9 @@ from torch import nn
 
 from assembly.inspection import (
     announce,
+    inspection_parser,
     load_network,
-    looking_parser,
-    read_picture,
+    read_input,
     read_request,
     read_weights,
     run_program,
@@ -61,7 +61,7 @@ PUBLISHED_TOKEN = (1, 2)
 
 def command_line() -> Parser:
     """The flags of this program alone."""
-    parser = looking_parser("tools.attention", "images of HILA's top-down attention")
+    parser = inspection_parser("tools.attention", "pictures of HILA's top-down attention")
     parser.add_argument(
         "--coords",
         type=int,
@@ -109,7 +109,7 @@ def check_tokens(tokens: Sequence[Grid], grid: Grid, stage: int, image: Picture)
 
 
 def views_of(image: Picture, weights: Weights, token: Grid, top: int, stem: str) -> TokenViews:
-    """All images of one token."""
+    """All pictures of one token."""
     size = grid_of((image.shape[0], image.shape[1]), 1)
     box, name = window_box(weights, token, top), f"{stem}_x{token[0]}_y{token[1]}"
     down = [
@@ -136,8 +136,8 @@ def views_of(image: Picture, weights: Weights, token: Grid, top: int, stem: str)
 
 
 def draw(own: Request, settings: Settings, log: RunLog) -> Path:
-    """Network, weights, images and page; returns the page."""
-    image, run = read_picture(own.image, own.max_side), settings.run
+    """Network, weights, pictures and page; returns the page."""
+    image, run = read_input(own.image, own.max_side), settings.run
     world = distributed.join(run.device, run.local_rank or 0, run.dist_timeout)
     net, settings = load_hila(settings, log)
     net, arch = place(settings, net, world, log), settings.network.arch
@@ -180,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         own, settings = read_request(command_line(), argv)
         log = RunLog(Path(settings.run.result_dir), is_main=True)
         page = draw(Request(**own), settings, log)
-        return f"images: {page.parent / FOLDER}\npage: {page}"
+        return f"pictures: {page.parent / FOLDER}\npage: {page}"
 
     return run_program(work)
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read every image and label of a data set before a long run does.
 
-    python -m datasets.check --dataset camvid --set DATASET.CAMVID_DIR=/data/camvid
-    python -m datasets.check --dataset custom --set DATASET.CUSTOM_YAML=mine.yml --split train,val
-    python -m datasets.check --dataset imagenet --set DATASET.IMAGENET_DIR=/data/imagenet
+    python -m tools.check --dataset camvid --set DATASET.CAMVID_DIR=/data/camvid
+    python -m tools.check --dataset custom --set DATASET.CUSTOM_YAML=mine.yml --split train,val
+    python -m tools.check --dataset imagenet --set DATASET.IMAGENET_DIR=/data/imagenet
 
 Problems, exit code 2: files that cannot be read or are missing, labels of another size, with
 colours or with unknown ids, images that are in two splits. Notes, exit code 0: files that are
@@ -58,7 +58,7 @@ CLASSIFIED = table.names(lambda row: row.kind == table.CLASS_FOLDERS)
 
 @dataclass
 class Finding:
-    """What one item holds: problems, pixels a train id, colour sums, a hash, raw ids in use.
+    """What one item holds: problems, pixels per train id, colour sums, a hash, raw ids in use.
 
     form, label_bits: how image and label are stored, None if they cannot be read.
     """
@@ -243,7 +243,7 @@ def colour_line(report: SplitReport) -> str:
 
 
 def print_class_report(reports: Sequence[ClassReport], classes: Sequence[str]) -> int:
-    """The same for class folders."""
+    """`print_report` of class folders."""
     print("\n".join(report.line() for report in reports))
     print(f"\n{count_table(reports, classes)}")
     return _print_lines([], [line for report in reports for line in report.problems])
@@ -265,8 +265,7 @@ def print_report(
 
 
 def _print_lines(remarks: Sequence[str], problems: Sequence[str]) -> int:
-    """Print the first lines of both kinds and how many there are; returns the number of
-    problems."""
+    """Print the first lines of both kinds, and how many there are; the number of problems."""
     for title, lines in (("notes", remarks), ("problems", problems)):
         if lines:
             print(f"\n{title}:")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from datasets import table
-from settings import CommandLine, Parser, Settings
+from settings import CommandLine, Parser, Settings, catalogue
 from settings.convert import number
 from settings.ranges import POSITIVE_COUNT
 from settings.resolve import unchecked
@@ -32,17 +32,19 @@ class DatasetRequest:
 
 
 def dataset_parser(
-    prog: str, description: str, splits: tuple[str, ...] | None, more: Sequence[str] = ()
+    module: str, description: str, splits: tuple[str, ...] | None, more: Sequence[str] = ()
 ) -> Parser:
     """The flags that the listings of data sets read.
 
     splits: what no --split means, None for all that there are. more: names of sets that the program
     accepts besides those of images and label maps.
     """
-    parser = Parser(prog=prog, allow_abbrev=False, description=description)
+    parser = Parser(prog=f"python -m {module}", description=description, allow_abbrev=False)
     without = ",".join(splits) if splits else "all"
     add = parser.add_argument
-    add("--dataset", required=True, choices=sorted([*table.paired(), *more]))
+    helps = {name: catalogue()[name].declared.help for name in SETTINGS}
+    known = sorted([*table.paired(), *more])
+    add("--dataset", required=True, choices=known, help=helps["dataset"])
     add(
         "--split",
         type=_split_names,
@@ -51,10 +53,12 @@ def dataset_parser(
     )
     workers = number(int, POSITIVE_COUNT)
     add("--workers", type=workers, default=os.cpu_count() or 1, help="files at a time")
-    add("--cv", type=int, default=0, help="cross-validation fold")
-    add("--city_mode", choices=("train", "trainval"), default="train", help="trainval: on both")
-    add("--set_cityscapes_root", default="", metavar="DIR")
-    add("--set", action="append", metavar="KEY=VALUE", help="any configuration key")
+    add("--cv", type=int, default=0, help=helps["cv"])
+    modes = catalogue()["city_mode"].declared.choices
+    add("--city_mode", choices=modes, default=modes[0], help=helps["city_mode"])
+    root = helps["set_cityscapes_root"]
+    add("--set_cityscapes_root", default="", metavar="DIR", help=root)
+    add("--set", action="append", metavar="KEY=VALUE", help=helps["set"])
     return parser
 
 

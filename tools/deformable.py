@@ -26,9 +26,9 @@ from torch import Tensor, nn
 
 from assembly.inspection import (
     announce,
+    inspection_parser,
     load_network,
-    looking_parser,
-    read_picture,
+    read_input,
     read_request,
     read_weights,
     run_program,
@@ -67,8 +67,8 @@ class SamplingTap:
     def sampling(self, query: int) -> Sampling:
         """Of the query with that number in the first image."""
         queries, references, _, shapes = self.inputs
-        chosen = slice(query, query + 1)
-        places, weights = self.attention.sampling(queries[:1, chosen], references[chosen], shapes)
+        asked = slice(query, query + 1)
+        places, weights = self.attention.sampling(queries[:1, asked], references[asked], shapes)
         x, y = references[query].tolist()
         return Sampling(
             query=(x, y),
@@ -166,7 +166,7 @@ def make_page(
     title: str,
     threshold: float | None = 0.5,
 ) -> Path:
-    """Run the network on `image`, uint8 (H, W, 3) RGB, and write images and page into `out`.
+    """Run the network on `image`, uint8 (H, W, 3) RGB, and write pictures and page into `out`.
 
     `threshold`: probability from which a boundary is shown; None leaves boundaries out.
     """
@@ -177,12 +177,12 @@ def make_page(
     numbers = [query_of(point, canvas.size, columns) for point in points]
     with torch.inference_mode():
         outputs = net(to_tensor(image)[None].to(net.cls.weight.device), return_all=True)
-        looks = [[tap.sampling(number) for tap in taps] for number in numbers]
+        samplings = [[tap.sampling(number) for tap in taps] for number in numbers]
     queries = []
-    for (x, y), samplings in zip(points, looks, strict=True):
+    for (x, y), of_layers in zip(points, samplings, strict=True):
         pictures = [
             canvas.layer(f"query_{x}_{y}_layer{n}.png", f"decoder layer {n}", sampling)
-            for n, sampling in enumerate(samplings, 1)
+            for n, sampling in enumerate(of_layers, 1)
         ]
         queries.append({"title": f"Pixel x {x}, y {y}", "pictures": pictures})
     write_html(
@@ -199,7 +199,7 @@ def make_page(
 
 def command_line() -> Parser:
     """The flags of this program alone."""
-    parser = looking_parser(
+    parser = inspection_parser(
         "tools.deformable", "where UN-EPT looks, and the boundary directions it predicts"
     )
     parser.add_argument(
@@ -219,8 +219,8 @@ def command_line() -> Parser:
 
 
 def draw(own: Request, settings: Settings, log: RunLog) -> Path:
-    """Network, images and page; returns the page."""
-    image, run = read_picture(own.image, own.max_side), settings.run
+    """Network, pictures and page; returns the page."""
+    image, run = read_input(own.image, own.max_side), settings.run
     world = distributed.join(run.device, run.local_rank or 0, run.dist_timeout)
     net, settings, has_boundaries = load_unept(settings, log)
     place(settings, net, world, log)  # moves it in place

@@ -30,7 +30,7 @@ IMAGENET_CLASSES, CITYSCAPES_CLASSES = 1000, 19
 def stages(net: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
     """Names and modules of the parts that are listed, in order, none inside another.
 
-    Of the network inside a wrapper, of trunks and of what they say so of, the parts are listed.
+    A network inside a wrapper, a trunk, and what a trunk names in `listed_parts` are opened.
     """
     further = net.listed_parts if isinstance(net, Trunk) else ()
     for name, part in net.named_children():
@@ -48,7 +48,7 @@ def num_parameters(net: nn.Module) -> int:
 
 
 def table(net: nn.Module, size: tuple[int, int]) -> list[str]:
-    """Lines: one a stage that has parameters or does anything, and the sum."""
+    """Lines: one per stage that has parameters or does anything, and the sum."""
     parts = dict(stages(net))
     macs = count_macs(net, size, parts)
     counts = {name: num_parameters(part) for name, part in parts.items()}
@@ -96,7 +96,9 @@ def report(arch: str, size: str, num_classes: int | None, n_scales: str | None) 
 def main(arguments: list[str] | None = None) -> int:
     """Print the table; 0, or 2 when the input is wrong."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tools.summary",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("arch", metavar="ARCH", help="a name that --arch takes")
     parser.add_argument("--size", default="512,512", metavar="H,W", help="of the image")

@@ -262,7 +262,7 @@ def measure_of(runs: Sequence[Run]) -> str:
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
-    """FlagTexts that are not the same in all runs, in the order the flags were declared.
+    """Flags that are not the same in all runs, in the order the flags were declared.
 
     A run known by its command line alone says nothing about flags it left out, except that a
     switch it left out is off.

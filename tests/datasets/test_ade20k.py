@@ -13,8 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from assembly import data as build
-from assembly import sets
+from assembly import data, sets
 from config import UserError
 from datasets import ade20k
 from datasets.base import DataError, read_label
@@ -148,7 +147,7 @@ def without_void(ids: np.ndarray) -> np.ndarray:
 def test_a_few_images_may_be_labelled_everywhere(ade: Path, tmp_path: Path) -> None:
     rewrite(ade / "annotations", without_void)
     told = on(ade, tmp_path / "cache")
-    build.make_train_loader(told, 0, 1, 0)
+    data.make_train_loader(told, 0, 1, 0)
 
 
 @pytest.mark.parametrize(("change", "more"), [(shifted, 0), (without_void, 5)])
@@ -162,7 +161,7 @@ def test_labels_shifted_already_stop_training_with_one_line(
     rewrite(ade / "annotations", change)
     told = on(ade, tmp_path / "cache")
     with pytest.raises(UserError, match=r"seem to be shifted already; wanted") as error:
-        build.make_train_loader(told, 0, 1, 0)
+        data.make_train_loader(told, 0, 1, 0)
     assert "\n" not in str(error.value) and "ADE_train_00000001.png" in str(error.value)
 
 
@@ -171,9 +170,9 @@ def test_labels_shifted_already_stop_an_evaluation_too(ade: Path, tmp_path: Path
     told = on(ade, tmp_path / "cache", "--eval", "val")
     items = sets.eval_items(told)
     with pytest.raises(UserError, match="shifted already"):
-        build.make_eval_loader(told, ade20k.SPEC, 0, 1, items)
+        data.make_eval_loader(told, ade20k.SPEC, 0, 1, items)
     unscored = on(ade, tmp_path / "cache", "--eval", "val", "--no_metrics", "--dump_assets")
-    assert len(list(build.make_eval_loader(unscored, ade20k.SPEC, 0, 1, items))) == 2
+    assert len(list(data.make_eval_loader(unscored, ade20k.SPEC, 0, 1, items))) == 2
 
 
 def test_check_finds_shifted_labels(ade: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,7 +190,7 @@ def test_mmseg_batches_have_the_crop_size_and_exact_padding(
         ade20k_root, tmp_path, "--augmentation", "mmseg", "--img_scale", "80,40",
         "--crop_size", "64,64", "--bs_trn", "4",
     )  # fmt: skip
-    loader, _, spec = build.make_train_loader(told, 0, 1, 0)
+    loader, _, spec = data.make_train_loader(told, 0, 1, 0)
     batch = next(iter(loader))
     assert batch.images.shape == (4, 3, 64, 64) and batch.labels.shape == (4, 64, 64)
     values = torch.unique(batch.labels)
@@ -209,7 +208,7 @@ def test_class_uniform_draws_work_with_the_mmseg_pipeline(
         "--crop_size", "32,32", "--class_uniform_pct", "1", "--class_uniform_tile", "24",
     )  # fmt: skip
     told = replace(told, data=replace(told.data, bs_trn=1))
-    loader, sampler, _ = build.make_train_loader(told, 0, 1, 0)
+    loader, sampler, _ = data.make_train_loader(told, 0, 1, 0)
     sampler.set_epoch(0)
     assert len(list(loader)) == 4
 
@@ -221,7 +220,7 @@ def test_test_scale_leaves_labels_at_the_size_of_the_file(
         ade20k_root, tmp_path, "--eval", "val", "--test_scale", "400,96", "--size_divisor", "32"
     )
     items = sets.eval_items(told)
-    batches = list(build.make_eval_loader(told, ade20k.SPEC, 0, 1, items))
+    batches = list(data.make_eval_loader(told, ade20k.SPEC, 0, 1, items))
     assert [tuple(batch.images.shape[2:]) for batch in batches] == [(96, 128), (96, 160)]
     assert [batch.sizes for batch in batches] == [[(60, 72)], [(48, 72)]]
     assert [tuple(batch.labels.shape[1:]) for batch in batches] == [(60, 72), (48, 72)]

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from assembly import data as build
-from assembly import sets
+from assembly import data, sets
 from config import UserError
 from datasets import autolabel, cityscapes
 from datasets.base import read_item_label
@@ -51,7 +50,7 @@ def settings(root: Path, *argv: str, auto: bool = False) -> Settings:
 
 def make_sampler(root: Path, *argv: str, auto: bool = False) -> TrainSampler:
     told = settings(root, *argv, auto=auto)
-    loader, sampler, _ = build.make_train_loader(told, 0, 1, 0)
+    loader, sampler, _ = data.make_train_loader(told, 0, 1, 0)
     batch = next(iter(loader))
     assert batch.labels is not None
     return sampler

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from assembly import data as build
-from assembly import sets
+from assembly import data, sets
 from config import UserError
 from datasets import bdd100k, camvid, cityscapes, gtav, kitti
 from datasets.base import DataError, read_label
@@ -128,7 +127,7 @@ def test_default_tile_larger_than_the_images_gives_centroids_and_a_line(
     assert told.data.class_uniform_tile == 1024
     for _ in ("cold cache", "warm cache"):
         lines: list[str] = []
-        _, sampler, spec = build.make_train_loader(told, 0, 1, 0, lines.append)
+        _, sampler, spec = data.make_train_loader(told, 0, 1, 0, lines.append)
         assert len(sampler._plan.fine) >= spec.num_classes // 2
         clipped = [line for line in lines if "--class_uniform_tile 1024" in line]
         assert len(clipped) == 1 and "fine images" in clipped[0]
@@ -151,7 +150,7 @@ def test_max_skip_adds_the_frames_that_have_labels(cities: Path, tmp_path: Path)
     video = video_root(cities, tmp_path / "video", 3)
     more = ("--maxSkip", "3", "--max_cu_epoch", "1", "--class_uniform_pct", "1")
     told = on("cityscapes", cities, *more, "--set", f"DATASET.CITYSCAPES_VIDEO_DIR={video}")
-    loader, sampler, _ = build.make_train_loader(told, 0, 1, 0)
+    loader, sampler, _ = data.make_train_loader(told, 0, 1, 0)
     items = loader.dataset.dataset.items
     assert [item.name for item in items[4:]] == ["alba/alba_000000_000022_leftImg8bit"]
     assert 4 in drawn_items(sampler, 0)
@@ -168,20 +167,20 @@ def drawn_items(sampler: TrainSampler, epoch: int) -> set[int]:
 def test_max_skip_without_frames_is_one_line(cities: Path, tmp_path: Path) -> None:
     told = on("cityscapes", cities, "--maxSkip", "3")
     with pytest.raises(UserError, match="CITYSCAPES_VIDEO_DIR is not set"):
-        build.make_train_loader(told, 0, 1, 0)
+        data.make_train_loader(told, 0, 1, 0)
     video = video_root(cities, tmp_path / "video", 5)
     argv = ("--maxSkip", "3", "--set", f"DATASET.CITYSCAPES_VIDEO_DIR={video}")
     told = on("cityscapes", cities, *argv)
     with pytest.raises(UserError, match="no frame 3 before or after"):
-        build.make_train_loader(told, 0, 1, 0)
+        data.make_train_loader(told, 0, 1, 0)
 
 
 def test_scf_doubles_images_of_kitti(kitti_root: Path) -> None:
     told = on("kitti", kitti_root, "--scf")
-    spec, items = build.dataset_spec(told), sets.val_items(told)
-    batch = next(iter(build.make_eval_loader(told, spec, 0, 1, items[:1])))
+    spec, items = data.dataset_spec(told), sets.val_items(told)
+    batch = next(iter(data.make_eval_loader(told, spec, 0, 1, items[:1])))
     assert batch.images.shape[2:] == batch.labels.shape[1:] == (32, 96)
-    crop = build.train_transform(told, spec).transforms[0]
+    crop = data.train_transform(told, spec).transforms[0]
     assert (crop.scale.scale_min, crop.scale.scale_max) == (1.0, 4.0)
 
 

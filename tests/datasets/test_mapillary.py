@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from assembly import data as build
-from assembly import sets
+from assembly import data, sets
 from assembly.dataset import dataset_spec
 from config import UserError
 from datasets import mapillary
@@ -71,7 +70,7 @@ def test_padding_and_void_of_training_batches_are_65(mapillary_root: Path, tmp_p
         mapillary_root, "--set", f"DATASET.CENTROID_ROOT={tmp_path}", "--pre_size", "96", "--gblur",
         "--crop_size", "128", "--scale_max", "1", "--class_uniform_tile", "16",
     )  # fmt: skip
-    loader, sampler, spec = build.make_train_loader(told, 0, 1, 0)
+    loader, sampler, spec = data.make_train_loader(told, 0, 1, 0)
     values = np.unique(np.concatenate([batch.labels.numpy().ravel() for batch in loader]))
     assert values.max() == 65
     assert spec.ignore_label == 65
@@ -90,7 +89,7 @@ def test_validation_size_follows_pre_size(
 ) -> None:
     told = on(mapillary_root, *argv)
     spec, items = dataset_spec(told), sets.val_items(told)
-    batches = list(build.make_eval_loader(told, spec, 0, 1, items))
+    batches = list(data.make_eval_loader(told, spec, 0, 1, items))
     assert [tuple(batch.images.shape[2:]) for batch in batches] == sizes
 
 
@@ -134,7 +133,7 @@ def test_label_above_65_stops_before_training(vistas: Path) -> None:
     Image.fromarray(ids).save(label)
     told = on(vistas, "--class_uniform_pct", "0")
     with pytest.raises(UserError, match=r"key0_x-Y.png: label id 66 \(6 pixels\) not in"):
-        build.make_train_loader(told, 0, 1, 0)
+        data.make_train_loader(told, 0, 1, 0)
 
 
 def test_image_without_label_is_named(vistas: Path) -> None:

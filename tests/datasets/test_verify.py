@@ -14,7 +14,7 @@ import pytest
 import tifffile
 import yaml
 
-from assembly import data as build
+from assembly import data
 from assembly.sets import Sets
 from config import UserError
 from datasets import verify
@@ -58,7 +58,7 @@ def start(root: Path, *argv: str) -> list[str]:
     """The lines of a start of a training, up to step 1."""
     lines: list[str] = []
     told = settings(root, *argv)
-    build.make_train_loader(told, 0, 1, 0, lines.append)
+    data.make_train_loader(told, 0, 1, 0, lines.append)
     return lines
 
 
@@ -173,7 +173,7 @@ def test_sizes_that_cannot_share_a_batch_are_known_before_step_1(pairs: Path) ->
     told = settings(pairs, "--eval", "val", "--bs_val", "2")
     sets = Sets(told)
     with pytest.raises(UserError, match="different sizes"):
-        build.make_eval_loader(told, build.dataset_spec(told), 0, 1, sets.evaluated)
+        data.make_eval_loader(told, data.dataset_spec(told), 0, 1, sets.evaluated)
 
 
 def test_sizes_of_whole_training_images_too(pairs: Path) -> None:
@@ -297,7 +297,7 @@ def test_check_counts_what_is_left_aside(pairs: Path, capsys: pytest.CaptureFixt
 def test_a_set_moved_elsewhere_has_the_same_fingerprint(pairs: Path) -> None:
     told = settings(pairs)
     items = Sets(told).train
-    spec = build.dataset_spec(told)
+    spec = data.dataset_spec(told)
     found = verify.fingerprint(items, spec)
     (pairs / "train").rename(pairs / "moved")
     text = (pairs / "set.yml").read_text().replace("train/", "moved/")

@@ -73,6 +73,19 @@ def test_wrong_flags_and_keys_are_named_or_mean_something(tmp_path: Path) -> Non
     assert refused > len(places) / 3
 
 
+def test_an_empty_run_is_none_and_an_empty_checkpoint_leaves_that_of_the_run(
+    tmp_path: Path,
+) -> None:
+    """Scripts pass variables that are not set."""
+    assert read_settings(["--from_run", ""]).network.from_run == ""
+    (tmp_path / "run.json").write_text(json.dumps(a_run()))
+    best = tmp_path / "best_checkpoint_ep3.pth"
+    best.touch()
+    for given in ([], ["--snapshot", ""]):
+        told = read_settings(["--from_run", str(tmp_path), *given], "eval.py", "val")
+        assert told.network.snapshot == str(best) and told.data.dataset == "camvid"
+
+
 def test_a_null_or_text_in_place_of_a_value_names_the_entry(tmp_path: Path) -> None:
     for section, name, wrong, words in (
         ("flags", "cv", "x", "flags.cv: x is not a whole number"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Flags and configuration to loaders: what arrives, and what is refused before a run."""
+"""Settings to loaders: what arrives, and what is refused before a run."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from assembly import data as build
-from assembly import sets
+from assembly import data, sets
 from assembly.dataset import dataset_spec
 from config import UserError
 from datasets import verify
@@ -39,7 +38,7 @@ def a_label(root: Path, split: str = "train") -> Path:
 @pytest.mark.parametrize("pct", ["0", "0.5"])
 def test_training_batches_have_the_crop_size(cities: Path, pct: str) -> None:
     told = on(cities, "--class_uniform_pct", pct)
-    loader, sampler, spec = build.make_train_loader(told, 0, 1, 0)
+    loader, sampler, spec = data.make_train_loader(told, 0, 1, 0)
     batches = list(loader)
     assert spec.name == "cityscapes"
     assert len(batches) * 2 == len(sampler) == 4
@@ -54,7 +53,7 @@ def test_class_uniform_draws_carry_centroids(cities: Path) -> None:
             for number in range(2, 10):
                 shutil.copy(path, path.with_name(path.name.replace("000000", f"{number:06d}")))
     told = on(cities, "--class_uniform_pct", "1")
-    _, sampler, _ = build.make_train_loader(told, 0, 1, 0)
+    _, sampler, _ = data.make_train_loader(told, 0, 1, 0)
     points = [draw.centroid for draw in sampler if draw.centroid is not None]
     assert points
     assert all(0 <= x < 32 and 0 <= y < 24 for x, y in points)
@@ -62,16 +61,16 @@ def test_class_uniform_draws_carry_centroids(cities: Path) -> None:
 
 def test_training_is_repeatable(cities: Path) -> None:
     told = on(cities)
-    first, second = (next(iter(build.make_train_loader(told, 0, 1, 5)[0])) for _ in range(2))
+    first, second = (next(iter(data.make_train_loader(told, 0, 1, 5)[0])) for _ in range(2))
     assert torch.equal(first.images, second.images)
-    other = next(iter(build.make_train_loader(told, 0, 1, 6)[0]))
+    other = next(iter(data.make_train_loader(told, 0, 1, 6)[0]))
     assert not torch.equal(first.images, other.images)
 
 
 def test_ranks_share_the_epoch(cities: Path) -> None:
     told = on(cities, "--class_uniform_pct", "0", "--bs_trn", "1")
     indices = [
-        [draw.index for draw in build.make_train_loader(told, rank, 2, 0)[1]] for rank in (0, 1)
+        [draw.index for draw in data.make_train_loader(told, rank, 2, 0)[1]] for rank in (0, 1)
     ]
     assert sorted(sum(indices, [])) == [0, 1, 2, 3]
 
@@ -81,7 +80,7 @@ def test_validation_sees_every_image_whole_and_once(cities: Path) -> None:
     spec, items = dataset_spec(told), sets.val_items(told)
     names = []
     for rank in (0, 1):
-        for batch in build.make_eval_loader(told, spec, rank, 2, items):
+        for batch in data.make_eval_loader(told, spec, rank, 2, items):
             assert batch.images.shape == (1, 3, 24, 32)
             names += batch.names
     assert sorted(names) == [item.name for item in items]
@@ -101,7 +100,7 @@ def test_folder_evaluation_reports_a_broken_file(tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes(b"torn")
     told = settings("--eval", "folder", "--eval_folder", str(tmp_path))
     spec, items = dataset_spec(told), sets.eval_items(told)
-    batches = list(build.make_eval_loader(told, spec, 0, 1, items))
+    batches = list(data.make_eval_loader(told, spec, 0, 1, items))
     assert [batch.names for batch in batches] == [["a"], []]
     assert batches[1].failed[0][0] == "b"
 
@@ -139,7 +138,7 @@ def test_unknown_id_stops_before_training(cities: Path) -> None:
         for pct in ("0", "0.5"):
             told = on(cities, "--class_uniform_pct", pct)
             with pytest.raises(UserError, match=rf"{label.name}: label id 99 \(9 pixels\)"):
-                build.make_train_loader(told, 0, 1, 0)
+                data.make_train_loader(told, 0, 1, 0)
         label.write_bytes(good)
 
 
@@ -147,14 +146,14 @@ def test_label_of_another_size_stops_before_training(cities: Path) -> None:
     save(a_label(cities), np.full((10, 12), 7, np.uint8))
     told = on(cities)
     with pytest.raises(UserError, match="is 32x24, but its label .* is 12x10"):
-        build.make_train_loader(told, 0, 1, 0)
+        data.make_train_loader(told, 0, 1, 0)
 
 
 def test_checked_set_is_not_read_again_until_it_changes(
     cities: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = on(cities, "--class_uniform_pct", "0")
-    build.make_train_loader(told, 0, 1, 0)
+    data.make_train_loader(told, 0, 1, 0)
     read: list[Path] = []
     read_ids = verify.read_ids
 
@@ -163,10 +162,10 @@ def test_checked_set_is_not_read_again_until_it_changes(
         return read_ids(path, spec)
 
     monkeypatch.setattr(verify, "read_ids", counted)
-    build.make_train_loader(told, 0, 1, 0)
+    data.make_train_loader(told, 0, 1, 0)
     assert read == []
     save(a_label(cities), np.full((24, 32), 7, np.uint8))
-    build.make_train_loader(told, 0, 1, 0)
+    data.make_train_loader(told, 0, 1, 0)
     assert len(read) == 4  # those of train; val stayed as it is
 
 
@@ -179,9 +178,9 @@ def test_a_folder_is_no_data_set_to_train_on() -> None:
 def test_nullloader_needs_no_files() -> None:
     told = settings("--dataset", "nullloader", "--crop_size", "32,64")
     with pytest.raises(UserError, match="--class_uniform_pct 0"):
-        build.make_train_loader(told, 0, 1, 0)
+        data.make_train_loader(told, 0, 1, 0)
     told = replace(told, data=replace(told.data, class_uniform_pct=0.0))
-    loader, sampler, _ = build.make_train_loader(told, 0, 1, 0)
+    loader, sampler, _ = data.make_train_loader(told, 0, 1, 0)
     batch = next(iter(loader))
     assert len(sampler) == 3000
     assert batch.images.shape == (2, 3, 32, 64)
@@ -201,6 +200,6 @@ def test_fingerprint_changes_with_the_files(cities: Path) -> None:
 
 def test_augmented_images_are_written_to_look_at(cities: Path, tmp_path: Path) -> None:
     told = on(cities)
-    assert build.dump_augmentations(told, tmp_path / "out") == 4
+    assert data.dump_augmentations(told, tmp_path / "out") == 4
     assert len(list((tmp_path / "out").glob("*_image.png"))) == 4
     assert len(list((tmp_path / "out").glob("*_label.png"))) == 4

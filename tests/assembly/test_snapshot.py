@@ -10,9 +10,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from assembly import inference as procedure
-from assembly import network as build
-from assembly import snapshot
+from assembly import inference, snapshot
+from assembly.network import checkpoint_header
 from assembly.optimiser import build_optimizer
 from assembly.snapshot import Snapshot
 from config import ModelConfig, UserError
@@ -45,9 +44,9 @@ def test_only_networks_with_row_positions_are_marked_as_trained_without() -> Non
     from datasets.camvid import SPEC
 
     plain = resolved("--no_pos_dataset")
-    assert build.checkpoint_header(plain, SPEC)["positions"]
+    assert checkpoint_header(plain, SPEC)["positions"]
     blocks = dataclasses.replace(plain, MODEL=ModelConfig(hanet=(1, 1, 1, 1, 0)))
-    assert not build.checkpoint_header(blocks, SPEC)["positions"]
+    assert not checkpoint_header(blocks, SPEC)["positions"]
 
 
 @pytest.mark.parametrize(
@@ -63,13 +62,13 @@ def test_the_default_scale_is_evaluated_with_and_without_others(
     argv: list[str], scales: tuple[float, ...]
 ) -> None:
     told = resolved("--eval", "val", *argv)
-    assert procedure.input_scales(told) == scales
-    assert procedure.protocol_of(told)["averaged_scales"] == (scales or None)
+    assert inference.input_scales(told) == scales
+    assert inference.protocol_of(told)["averaged_scales"] == (scales or None)
     net = build_net("segformer.B0", 3, stage_depths=(1, 1, 1, 1)).eval()
     image = torch.rand(1, 3, 50, 70)
     sizes = [(round(50 * scale), round(70 * scale)) for scale in scales or (1.0,)]
     with torch.inference_mode():
-        got = procedure.build_infer(told, net, return_all=False)(image, None)["pred"]
+        got = inference.build_infer(told, net, return_all=False)(image, None)["pred"]
         want = torch.zeros(1, 3, 50, 70)
         for size in sizes:
             resized = F.interpolate(image, size, mode="bilinear", align_corners=False)

@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 from scipy.io import loadmat, savemat
 
-from assembly import data as build
+from assembly import data
 from assembly.dataset import dataset_spec, split_items
 from datasets import ade20k, custom, registry, table
 from datasets import boundary_files as dt_offset
@@ -123,7 +123,7 @@ def test_files_of_every_data_set_are_written_and_fit_training(
     assert written == len(list((tmp_path / "out").rglob("*.mat"))) > 0
     told = read_settings([*argv, "--dt_offset_wt", "1", "--dt_offset_source", "files"])
     spec, items = dataset_spec(told), split_items(told, "train")
-    source = build.boundary_source(told, spec, items)
+    source = data.boundary_source(told, spec, items)
     label = read_item_label(items[0], spec)
     wanted = dt_offset.computed_maps(spec)(items[0], label)
     for key, values in source(items[0], label).items():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m reports.attention`: files, page, stage sets and one line for wrong input."""
+"""`python -m tools.attention`: files, page, stage sets and one line for wrong input."""
 
 from __future__ import annotations
 

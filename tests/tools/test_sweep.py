@@ -276,7 +276,7 @@ def test_the_table_is_printed_where_output_is_ascii(tmp_path: Path) -> None:
     (tmp_path / "\u00e9t\u00e9").mkdir()
     (tmp_path / "\u00e9t\u00e9" / "status.json").write_text('{"status": "done"}')
     result = subprocess.run(
-        [sys.executable, "-m", "reports.sweep", str(tmp_path)],
+        [sys.executable, "-m", "tools.sweep", str(tmp_path)],
         env={**environment(), "PYTHONIOENCODING": "ascii"}, cwd=ROOT, capture_output=True,
         text=True, check=False,
     )  # fmt: skip

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m datasets.check`: every problem is found, and the exit code says so."""
+"""`python -m tools.check`: every problem is found, and the exit code says so."""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ from settings.ranges import POSITIVE_COUNT
 from settings.resolve import unchecked
 
 SPLITS = ("train", "val", "test")
-SETTINGS = ("dataset", "cv", "city_mode", "set_cityscapes_root", "set")  # flags that are settings
+ROOT_FLAGS = tuple(root.flag for root in table.roots() if root.flag)
+SETTINGS = ("dataset", "cv", "city_mode", "set")  # flags that are settings, besides the roots
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ def dataset_parser(
 def read_request(parser: Parser, argv: Sequence[str] | None) -> DatasetRequest:
     """What `argv` asks for. UserError for a wrong key or value."""
     found = vars(parser.parse_args(argv))
-    values = {name: found.pop(name) for name in SETTINGS}
+    values = {name: found.pop(name) for name in (*SETTINGS, *(flag[2:] for flag in ROOT_FLAGS))}
     values["set"] = tuple(values["set"] or ())
     typed = {name: value for name, value in values.items() if value}
     return DatasetRequest(

@@ -53,6 +53,7 @@ def optimizer_steps(case: Record, count: int) -> np.ndarray:
         case["optimizer"],
         lr=case["lr"],
         weight_decay=case["weight_decay"],
+        **({"momentum": 0.9} if case["optimizer"] == "sgd" else {}),
         **({"amsgrad": True} if case.get("amsgrad") else {}),
     )
     seen = []

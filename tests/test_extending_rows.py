@@ -68,7 +68,7 @@ def test_the_schedule_is_followed_by_epoch_and_by_iteration(
     extended: tuple[Path, dict[str, list[str]]],
 ) -> None:
     result = run_in(extended[0], "-c", RATES)
-    assert result.stdout.splitlines() == ["[1.0, 0.75, 0.25, 1.0, 0]"] * 2, result.stderr
+    assert result.stdout.splitlines() == ["[1.0, 0.75, 0.25, 1.0, 0.0]"] * 2, result.stderr
 
 
 def test_settings_of_other_rows_are_refused(extended: tuple[Path, dict[str, list[str]]]) -> None:
@@ -83,8 +83,9 @@ def test_settings_of_other_rows_are_refused(extended: tuple[Path, dict[str, list
 def test_the_new_optimiser_schedule_and_loss_train(trained: Path) -> None:
     log = (trained / "logging.log").read_text(encoding="utf-8")
     assert re.search(r" entropy \d\.\d+", log)
-    with (trained / "metrics.csv").open(encoding="utf-8", newline="") as file:
-        assert "entropy" in file.read()
+    rows = (trained / "metrics.csv").read_text(encoding="utf-8").splitlines()
+    rates = [re.findall(r",lr,([^,]+),", row) for row in rows if row.startswith("val,")]
+    assert rates == [["0.001"], ["0.0005"]]  # of two epochs, in one fall
     flags = json.loads((trained / "run.json").read_text(encoding="utf-8"))["flags"]
     assert (flags["optimizer"], flags["lr_schedule"], flags["entropy_wt"]) == (
         "rmsprop", "triangle", 0.5,

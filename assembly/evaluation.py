@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
@@ -14,11 +14,12 @@ from assembly.data import make_eval_loader
 from assembly.dataset import dataset_spec
 from assembly.dump_key import evaluation_key
 from assembly.inference import build_infer, prepared, protocol_of, with_gates
+from assembly.metrics import METRICS, open_metrics
 from assembly.network import build_network, check_arch, place
 from assembly.objective import build_val_loss
 from assembly.run import Run, open_run, write_run_facts
 from assembly.sets import Sets
-from assembly.sinks import PICTURES, Dumps, open_dumps, wants_maps
+from assembly.sinks import PICTURES, open_sinks
 from assembly.snapshot import adopted, classes_of, read_snapshot
 from assembly.validation import TEST_MODE_IMAGES, evaluate_images
 from datasets.spec import DatasetSpec, Item
@@ -26,15 +27,14 @@ from engine.class_tables import note_classes
 from engine.classify import ClassSummary
 from engine.evaluate import EvalRules, EvalSummary
 from metrics.bands import bands_table
-from metrics.boundary_scores import BoundaryScores
-from metrics.result import score_values
+from metrics.result import Measured, score_values
 from reports.page import write_page
 from reports.results import write_results
-from reports.worst import PAGE as WORST_PAGE
+from reports.sinks import ReportingSink
 from runtime import distributed, runlog
 from runtime.errors import UserError
 from runtime.outcome import DONE, FAILED, Outcome
-from settings import Settings, with_task
+from settings import Settings, catalogue, with_task
 
 
 def evaluate(settings: Settings, outcome: Outcome) -> int:
@@ -112,14 +112,8 @@ class Evaluation:
 
     def _refuse_scores(self) -> None:
         """UserError for what compares with labels, of which there are none."""
-        outputs = self.settings.outputs
-        wanted = {
-            "dump_topn": outputs.dump_topn,
-            "eval_f1": outputs.eval_f1,
-            "mod_f1": outputs.mod_f1,
-            "eval_distance_crop": outputs.eval_distance_crop,
-        }
-        for flag in (flag for flag, is_on in wanted.items() if is_on):
+        comparing = ("dump_topn", *METRICS, "eval_distance_crop")
+        for flag in (flag for flag in comparing if catalogue()[flag].of(self.settings)):
             raise UserError(
                 f"--{flag} compares with labels, and --eval {self.settings.inference.eval} has none"
             )
@@ -130,9 +124,11 @@ class Evaluation:
         protocol = protocol_of(settings)
         key = evaluation_key(settings, protocol, self.spec, run.precision.name)
         protocol = {**protocol, "images": self.slice}
-        dumps = open_dumps(run, self.spec, self.items, key=key)
-        infer = build_infer(settings, net, return_all=wants_maps(settings))
-        if settings.outputs.dump_attention:
+        sinks = open_sinks(run, self.spec, self.items, key=key)
+        metrics = open_metrics(settings, self.spec)
+        needs = frozenset[str]().union(*(sink.needs for sink in sinks))
+        infer = build_infer(settings, net, return_all="assets" in needs)
+        if "gates" in needs:
             infer = with_gates(settings, net, infer)
         summary = evaluate_images(
             run,
@@ -145,42 +141,43 @@ class Evaluation:
                 crop=settings.outputs.eval_distance_crop,
                 skip_refused=settings.inference.eval == "folder",
             ),
-            sinks=dumps.sinks,
+            sinks=[*sinks, *metrics],
         )
         if run.world.is_main:
-            self._report(summary, protocol, dumps)
+            self._report(summary, protocol, sinks, [metric.scores for metric in metrics])
         distributed.barrier()
         return summary
 
-    def _report(self, summary: EvalSummary, protocol: dict[str, Any], dumps: Dumps) -> None:
+    def _report(
+        self,
+        summary: EvalSummary,
+        protocol: dict[str, Any],
+        sinks: Sequence[ReportingSink],
+        measured: Sequence[Measured],
+    ) -> None:
         """Tables, results.json, pages and zip, on rank 0."""
         directory, log = self.run.directory, self.run.log
-        outlines = [sink.scores for sink in (dumps.boundary, dumps.modified) if sink is not None]
-        self._log_scores(summary, outlines)
+        self._log_scores(summary, measured)
         speed = summary.num_images / max(summary.seconds, 1e-9)
         log.msg(f"{summary.num_images} images in {summary.seconds:.1f} s ({speed:.2f}/s)")
-        results = write_results(directory / "results.json", summary, self.spec, protocol, outlines)
-        if dumps.pictures is not None or dumps.worst is not None:
+        results = write_results(directory / "results.json", summary, self.spec, protocol, measured)
+        parts = [part for part in (sink.page_part() for sink in sinks) if part is not None]
+        if parts:
             page = directory / PICTURES / "index.html"
             write_page(
                 page,
                 title=f"{protocol['arch']} on {self.spec.name}",
                 spec=self.spec,
                 summary=results,
-                rows=dumps.pictures.rows if dumps.pictures is not None else [],
+                rows=[row for part in parts for row in part.rows],
                 run={**protocol, **runlog.versions()},
-                links={} if dumps.worst is None else {"Worst images of each class": WORST_PAGE},
+                links={text: file for part in parts for text, file in part.links.items()},
             )
             log.msg(f"report: {page}")
-        if dumps.worst is not None:
-            log.msg(f"worst images: {directory / PICTURES / WORST_PAGE}")
-        if dumps.submission is not None:
-            log.msg(f"submission: {dumps.submission.finish()}")
-        if dumps.auto is not None:
-            page = dumps.auto.finish(self.settings.data.custom_coarse_prob, protocol)
-            log.msg(f"auto labels: {page}")
+        for line in filter(None, (sink.report(protocol) for sink in sinks)):
+            log.msg(line)
 
-    def _log_scores(self, summary: EvalSummary, outlines: list[BoundaryScores]) -> None:
+    def _log_scores(self, summary: EvalSummary, measured: Sequence[Measured]) -> None:
         """Tables on stdout, the val row, and with --log_msinf_to_tb scalars of their own."""
         scores, log = summary.scores, self.run.log
         if scores is None:
@@ -190,7 +187,7 @@ class Evaluation:
             log.msg(bands_table(summary.bands))
         log.msg(f"Mean: {100 * scores.mean_iu:.2f}")
         log.msg(scores.summary())
-        for each in outlines:
+        for each in measured:
             log.msg(each.table(self.spec.class_names))
         values = score_values(summary)
         log.metric("val", {**values, "loss": summary.loss or 0.0}, 0)

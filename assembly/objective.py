@@ -3,11 +3,21 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 from loss.boundary import BoundaryLoss
 from loss.cross_entropy import CrossEntropy, HardPixels, ImageWeightedCrossEntropy
-from loss.objective import AuxRules, BoundarySupervision, Criterion, LossWeights, Objective
+from loss.height import supervised_rows
+from loss.objective import (
+    AuxRules,
+    BoundarySupervision,
+    Criterion,
+    LossWeights,
+    Objective,
+    Term,
+    TermLoss,
+)
 from loss.relaxed import RelaxedCrossEntropy
 from loss.rmi import RMILoss
 from runtime.errors import UserError
@@ -46,7 +56,7 @@ def build_objective(settings: Settings, spec: LabelSet) -> Objective:
         weights=LossWeights(
             ocr_alpha=weights.OCR_ALPHA,
             supervised_mscale_wt=weights.SUPERVISED_MSCALE_WT,
-            row_wt=settings.hanet.attention_loss,
+            further=further_terms(settings),
         ),
         aux=AuxRules(rmi=weights.OCR_AUX_RMI, small=build_cross_entropy(settings, spec)),
         boundary=_boundary(settings, spec),
@@ -64,47 +74,68 @@ def _boundary(settings: Settings, spec: LabelSet) -> BoundarySupervision | None:
     return BoundarySupervision(loss=loss, weight=weight, parts=weights.BOUNDARY_WEIGHTS)
 
 
+def further_terms(settings: Settings) -> tuple[Term, ...]:
+    """Those of TERMS whose weight is not 0."""
+    weights = {name: row.weight(settings) for name, row in TERMS.items()}
+    return tuple(
+        Term(name=name, loss=TERMS[name].loss, weight=weight)
+        for name, weight in weights.items()
+        if weight != 0
+    )
+
+
 def build_criterion(settings: Settings, spec: LabelSet) -> Criterion:
-    """RMI before image-weighted before relaxed before plain cross entropy, as published."""
+    """The first of CRITERIA that is asked for, else plain cross entropy."""
+    build = next((row.build for row in CRITERIA if row.wanted(settings)), build_cross_entropy)
+    return build(settings, spec)
+
+
+def build_rmi(settings: Settings, spec: LabelSet) -> RMILoss:
+    """Region mutual information."""
+    return RMILoss(spec.num_classes)
+
+
+def build_image_weighted(settings: Settings, spec: LabelSet) -> ImageWeightedCrossEntropy:
+    """Class weights of each batch or image; UserError for a histogram that counts nothing more."""
     loss, weights = settings.loss, settings.LOSS
-    if loss.rmi_loss:
-        return RMILoss(spec.num_classes)
-    if loss.img_wt_loss:
-        # in HMSA --batch_weighting changes nothing: its weights are the batch's either way
-        per_image = weights.HANET_WEIGHTS and not loss.batch_weighting
-        official = weights.HISTOGRAM_OFFICIAL
-        if official and spec.ignore_label != spec.num_classes:
-            raise UserError(
-                "LOSS.HISTOGRAM_OFFICIAL has no effect here: it counts an ignore label that equals "
-                f"the class count, this set has {spec.num_classes} classes and ignores "
-                f"{spec.ignore_label}; leave it out"
-            )
-        return ImageWeightedCrossEntropy(
-            spec.ignore_label,
-            loss.wt_bound,
-            per_image,
-            mean_of_images=weights.IMAGE_MEAN,
-            official_histogram=official,
+    # in HMSA --batch_weighting changes nothing: its weights are the batch's either way
+    per_image = weights.HANET_WEIGHTS and not loss.batch_weighting
+    official = weights.HISTOGRAM_OFFICIAL
+    if official and spec.ignore_label != spec.num_classes:
+        raise UserError(
+            "LOSS.HISTOGRAM_OFFICIAL has no effect here: it counts an ignore label that equals "
+            f"the class count, this set has {spec.num_classes} classes and ignores "
+            f"{spec.ignore_label}; leave it out"
         )
-    if loss.jointwtborder:
-        strict = tuple(loss.strict_bdr_cls or ())
-        unknown = [k for k in strict if not 0 <= k < spec.num_classes]
-        if unknown:
-            raise UserError(
-                f"--strict_bdr_cls {','.join(map(str, strict))}: there is no class {unknown[0]}; "
-                f"the data set has 0..{spec.num_classes - 1}"
-            )
-        return RelaxedCrossEntropy(
-            spec.ignore_label,
-            loss.wt_bound,
-            strict,
-            loss.rlx_off_epoch,
-            batch_border_weights=weights.BATCH_BORDER_WEIGHTS,
-            rlx_off_iter=loss.rlx_off_iter,
-            batch_weighting=weights.HANET_WEIGHTS and loss.batch_weighting,
-            mean_of_images=weights.HANET_WEIGHTS,
+    return ImageWeightedCrossEntropy(
+        spec.ignore_label,
+        loss.wt_bound,
+        per_image,
+        mean_of_images=weights.IMAGE_MEAN,
+        official_histogram=official,
+    )
+
+
+def build_relaxed(settings: Settings, spec: LabelSet) -> RelaxedCrossEntropy:
+    """Labels relaxed at boundaries; UserError for a strict class that the data set has not."""
+    loss, weights = settings.loss, settings.LOSS
+    strict = tuple(loss.strict_bdr_cls or ())
+    unknown = [k for k in strict if not 0 <= k < spec.num_classes]
+    if unknown:
+        raise UserError(
+            f"--strict_bdr_cls {','.join(map(str, strict))}: there is no class {unknown[0]}; "
+            f"the data set has 0..{spec.num_classes - 1}"
         )
-    return build_cross_entropy(settings, spec)
+    return RelaxedCrossEntropy(
+        spec.ignore_label,
+        loss.wt_bound,
+        strict,
+        loss.rlx_off_epoch,
+        batch_border_weights=weights.BATCH_BORDER_WEIGHTS,
+        rlx_off_iter=loss.rlx_off_iter,
+        batch_weighting=weights.HANET_WEIGHTS and loss.batch_weighting,
+        mean_of_images=weights.HANET_WEIGHTS,
+    )
 
 
 def build_cross_entropy(settings: Settings, spec: LabelSet) -> CrossEntropy:
@@ -128,3 +159,28 @@ def build_cross_entropy(settings: Settings, spec: LabelSet) -> CrossEntropy:
 def build_val_loss(spec: LabelSet) -> Criterion:
     """Validation is always measured by plain cross entropy."""
     return CrossEntropy(spec.ignore_label)
+
+
+class CriterionRow(NamedTuple):
+    """A criterion of the predictions: when it is `wanted`, and what builds it."""
+
+    wanted: Callable[[Settings], object]
+    build: Callable[[Settings, LabelSet], Criterion]
+
+
+class TermRow(NamedTuple):
+    """A further term of the loss, on wherever its weight is not 0."""
+
+    loss: TermLoss
+    weight: Callable[[Settings], float]
+
+
+CRITERIA: tuple[CriterionRow, ...] = (  # the first one that is wanted, in the published order
+    CriterionRow(lambda s: s.loss.rmi_loss, build_rmi),
+    CriterionRow(lambda s: s.loss.img_wt_loss, build_image_weighted),
+    CriterionRow(lambda s: s.loss.jointwtborder, build_relaxed),
+)
+
+TERMS: dict[str, TermRow] = {  # by their name in the log
+    "rows": TermRow(supervised_rows, weight=lambda s: s.hanet.attention_loss),
+}

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from assembly.maker import maker
 from assembly.network import has_own_rates, param_rules
 from assembly.rates import learning_rate
 from assembly.resume import resume_rules
@@ -19,7 +21,10 @@ from engine.hanet_groups import hanet_groups
 from engine.param_groups import ParamRule, check_rules, describe, make_groups
 from engine.state import Progress, TrainState
 from runtime.errors import UserError
-from settings import Settings
+from settings import Settings, catalogue
+from settings.kinds import OPTIMISERS
+
+Parameters = Iterable[Tensor] | Iterable[dict[str, Any]]
 
 
 def build_state(
@@ -57,15 +62,13 @@ def build_optimizer(
     chosen = settings.optimiser
     _freeze(settings, net)
     groups = _groups(settings, net, rate)
-    optimizer = optim.make_optimizer(
+    reads = OPTIMISERS[chosen.optimizer].reads
+    optimizer = make_optimizer(
         groups,
         chosen.optimizer,
         lr=rate,
         weight_decay=chosen.weight_decay,
-        momentum=chosen.momentum,
-        amsgrad=chosen.amsgrad,
-        betas=chosen.betas,
-        eps=chosen.adam_eps,
+        **{option: catalogue()[name].of(settings) for option, name in reads.items()},
     )
     if settings.network.restore_optimizer:
         own = [{k: v for k, v in group.items() if k != "params"} for group in groups]
@@ -73,6 +76,22 @@ def build_optimizer(
         for group, values in zip(optimizer.param_groups, own, strict=True):
             group.update(values)
     return optimizer
+
+
+def make_optimizer(
+    params: Parameters, name: str, *, lr: float, weight_decay: float = 0.0, **options: object
+) -> torch.optim.Optimizer:
+    """The optimiser `name` over `params` (tensors or torch's parameter groups).
+
+    `options` are those that its row says it reads. ValueError for another name.
+    """
+    kind = OPTIMISERS.get(name)
+    if kind is None:
+        raise ValueError(f"--optimizer {name} is unknown; there are {', '.join(OPTIMISERS)}")
+    made: torch.optim.Optimizer = maker(kind.made_by)(
+        params, lr=lr, weight_decay=weight_decay, **kind.fixed, **options
+    )
+    return made
 
 
 def _freeze(settings: Settings, net: nn.Module) -> None:

@@ -6,19 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from assembly.maker import maker
 from engine.hanet_groups import SCHEDULE as HANET_SCHEDULE
-from engine.schedule import (
-    Restart,
-    Schedule,
-    Stair,
-    cosine,
-    make_schedule,
-    poly_iter,
-    step_down,
-    with_warmup,
-)
+from engine.schedule import Schedule
 from runtime.errors import UserError
-from settings import Settings
+from settings import Settings, catalogue
+from settings.kinds import BASE_RATE, LENGTH, Curve, schedule_of, schedule_reads
 from settings.schedule import ScheduleSettings
 
 Rate = Callable[[int, int, float], float]  # (optimiser step, epoch, base rate of a group)
@@ -31,8 +24,7 @@ def learning_rate(settings: Settings, world_size: int) -> float:
         return optimiser.lr
     step = settings.data.bs_trn * world_size * optimiser.accum_steps
     rate = optimiser.lr * step / optimiser.lr_batch
-    falls_to_it = schedule.lr_schedule == "cosine" or schedule.lr_by == "iter"
-    if falls_to_it and schedule.min_lr > rate:
+    if schedule_reads(schedule, "min_lr") and schedule.min_lr > rate:
         raise UserError(
             f"--min_lr {schedule.min_lr:g} is above the rate of this run, --lr {optimiser.lr:g} x "
             f"{step}/{optimiser.lr_batch} = {rate:.2g} (--lr_batch); give a smaller --min_lr"
@@ -43,34 +35,36 @@ def learning_rate(settings: Settings, world_size: int) -> float:
 def build_schedule(settings: Settings, steps_per_epoch: int) -> Rate:
     """Learning rate from (optimiser step, epoch, base rate of a parameter group)."""
     schedule = settings.schedule
-    if schedule.lr_schedule == "cosine":
-        return lambda iteration, epoch, base: base * cosine_of(schedule, base)(epoch)
-    updates = -(-steps_per_epoch // settings.optimiser.accum_steps)
+    kind, updates = schedule_of(schedule), -(-steps_per_epoch // settings.optimiser.accum_steps)
     if schedule.lr_by == "iter":
         total = schedule.max_iter or schedule.max_epoch * updates
-        return lambda iteration, epoch, base: base * by_iteration(settings, total, base)(iteration)
-    by_epoch = make_schedule(
-        schedule.lr_schedule,
-        lr=settings.optimiser.lr,
-        max_epoch=schedule.max_epoch if schedule.max_iter is None else schedule.max_iter / updates,
-        poly_exp=schedule.poly_exp,
-        poly_step=schedule.poly_step,
-        restart=_restart(schedule, settings.loss.rlx_off_epoch),
-        stair=_stair(schedule),
-    )
-    return lambda iteration, epoch, base: base * by_epoch(epoch)
+        by_iteration = _curve(settings, kind.curve("iter"), total)
+        return lambda iteration, epoch, base: base * by_iteration(base)(iteration)
+    length = schedule.max_epoch if schedule.max_iter is None else schedule.max_iter / updates
+    by_epoch = _curve(settings, kind.by_epoch, length)
+    return lambda iteration, epoch, base: base * by_epoch(base)(epoch)
 
 
-def _restart(schedule: ScheduleSettings, start: int) -> Restart:
-    """Where scl-poly begins anew; `start`: its epoch or iteration."""
-    return Restart(epoch=start, rescale=schedule.rescale, power=schedule.repoly)
+def _curve(settings: Settings, curve: Curve, length: float) -> Callable[[float], Schedule]:
+    """From a base rate to the factor of `curve`, which few curves need it for."""
+    if settings.run.test_mode:  # a warm-up is longer than those few steps
+        settings = replace(settings, schedule=replace(settings.schedule, warmup_iters=0))
+    make, takes = maker(curve.made_by), curve.takes
+    rates = [name for name, what in takes.items() if what == BASE_RATE]
+    values = {
+        name: length if what == LENGTH else catalogue()[what].of(settings)
+        for name, what in takes.items()
+        if name not in rates
+    }
 
+    def made(base: float) -> Schedule:
+        found: Schedule = make(**values, **dict.fromkeys(rates, base))
+        return found
 
-def _stair(schedule: ScheduleSettings) -> Stair | None:
-    """The steps of `--lr_schedule step`."""
-    if schedule.lr_step is None:
-        return None
-    return Stair(step=schedule.lr_step, gamma=schedule.lr_gamma)
+    if rates:
+        return made
+    fixed = made(0.0)
+    return lambda base: fixed
 
 
 def group_schedules(settings: Settings, steps_per_epoch: int) -> dict[str, Rate]:
@@ -82,52 +76,9 @@ def group_schedules(settings: Settings, steps_per_epoch: int) -> dict[str, Rate]
     return {HANET_SCHEDULE: build_schedule(own, steps_per_epoch)}
 
 
-def by_iteration(settings: Settings, total: int, base: float) -> Schedule:
-    """The factor of `--lr_by iter` for a base rate: `--min_lr` is an absolute rate."""
-    schedule = settings.schedule
-    warmup = 0 if settings.run.test_mode else schedule.warmup_iters  # longer than those few steps
-    if schedule.lr_schedule == "step":
-        assert schedule.lr_step is not None, "the rules let no step schedule pass without a step"
-        stair = step_down(schedule.lr_step, schedule.lr_gamma)
-        return with_warmup(stair, warmup, schedule.warmup_ratio)
-    if schedule.lr_schedule == "scl-poly":
-        return _scl_poly(settings, total)
-    lowest = schedule.min_lr / base
-    return poly_iter(total, schedule.poly_exp, warmup, schedule.warmup_ratio, lowest)
-
-
-def _scl_poly(settings: Settings, total: int) -> Schedule:
-    """Poly that starts again at iteration `--rlx_off_iter`."""
-    schedule, start = settings.schedule, settings.loss.rlx_off_iter
-    if not 0 <= start < total:
-        raise UserError(f"--rlx_off_iter {start} is outside 0..{total - 1} (max_iter)")
-    return make_schedule(
-        "scl-poly",
-        lr=settings.optimiser.lr,
-        max_epoch=total,
-        poly_exp=schedule.poly_exp,
-        restart=_restart(schedule, start),
-    )
-
-
-def cosine_epochs(schedule: ScheduleSettings) -> tuple[int, int]:
-    """Epochs of warm-up, and at the lowest rate after --max_epoch, of the cosine schedule.
-
-    Where the user says nothing they are a 15th and a 30th of --max_epoch: 20 and 10 of 300.
-    """
-    warmup, cooldown = schedule.warmup_epochs, schedule.cooldown_epochs
-    return (
-        schedule.max_epoch // 15 if warmup is None else warmup,
-        schedule.max_epoch // 30 if cooldown is None else cooldown,
-    )
-
-
-def cosine_of(schedule: ScheduleSettings, base: float) -> Schedule:
-    """The factor of the cosine schedule for a base rate: its ends are absolute rates."""
-    return cosine(
-        base,
-        schedule.max_epoch,
-        warmup_epochs=cosine_epochs(schedule)[0],
-        warmup_lr=schedule.warmup_lr,
-        min_lr=schedule.min_lr,
-    )
+def cooldown_epochs(schedule: ScheduleSettings) -> int:
+    """Epochs at the lowest rate after --max_epoch; where the user says nothing a 30th of it."""
+    if not schedule_reads(schedule, "cooldown_epochs"):
+        return 0
+    given = schedule.cooldown_epochs
+    return schedule.max_epoch // 30 if given is None else given

@@ -10,7 +10,7 @@ from torch import nn
 
 from assembly.network import build_network, check_arch, place
 from assembly.optimiser import build_state
-from assembly.rates import build_schedule, cosine_epochs, group_schedules
+from assembly.rates import build_schedule, cooldown_epochs, group_schedules
 from assembly.resume import kept_settings
 from assembly.run import open_run, read_resumed, resume, write_run_facts
 from assembly.snapshot import read_snapshot
@@ -68,11 +68,9 @@ def train(settings: Settings, outcome: Outcome) -> int:
 def loop_options(settings: Settings, best_by: str = "mean_iu") -> LoopOptions:
     """The lengths and switches of the loop; `best_by`: the score of the best checkpoint."""
     schedule, run = settings.schedule, settings.run
-    max_epoch = sys.maxsize if schedule.max_iter is not None else schedule.max_epoch
-    if schedule.lr_schedule == "cosine":
-        max_epoch += cosine_epochs(schedule)[1]
+    epochs = schedule.max_epoch + cooldown_epochs(schedule)
     return LoopOptions(
-        max_epoch=max_epoch,
+        max_epoch=sys.maxsize if schedule.max_iter is not None else epochs,
         max_steps=TEST_MODE_STEPS if run.test_mode else None,
         max_iter=schedule.max_iter,
         val_freq=run.val_freq,

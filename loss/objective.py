@@ -3,6 +3,7 @@
 
     total = criterion(pred) + ocr_alpha * criterion(aux)
           + supervised_mscale_wt * sum over scales of criterion(pred at that scale)
+          + sum of weight * loss(outputs, labels) over further terms
 
 With boundary supervision and its weights (s, m, d, r), the first term is s * criterion(pred), and
 
@@ -15,7 +16,7 @@ Networks know nothing about labels, criteria nothing about output keys; both mee
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -24,8 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from loss.boundary import BoundaryLoss, depth_and_angle, enlarged, moved_scores
-from loss.height import row_loss
-from network.outputs import AUX, PRED, ROW_LOGITS, SCALE_PREFIX
+from network.outputs import AUX, PRED, SCALE_PREFIX
 from runtime.errors import UserError
 
 
@@ -68,8 +68,8 @@ class LossTerms:
     """`total` to differentiate; `terms` are detached scalars, unweighted, for the log.
 
     Terms: `main` (of `pred`), its parts `bce` and `rmi` where the criterion has them, `aux`,
-    `scale_05x` ... of single scales, `mask`, `direction`, `moved` of boundary supervision,
-    `rows` of the fifth HANet block, and `acc`, which is not a loss: see `pixel_accuracy`.
+    `scale_05x` ... of single scales, `mask`, `direction`, `moved` of boundary supervision, every
+    further `Term` by its name, and `acc`, which is not a loss: see `pixel_accuracy`.
     """
 
     total: Tensor
@@ -82,17 +82,30 @@ def pixel_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
     return 100.0 * (logits.argmax(1) == labels).sum() / max(labels.numel(), 1)
 
 
+# outputs of a training forward, labels (B, H, W), ignore label -> scalar with a gradient
+TermLoss = Callable[[dict[str, Tensor], Tensor, int], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """A further term of the loss, in the log under its `name`."""
+
+    name: str
+    loss: TermLoss
+    weight: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class LossWeights:
-    """Weights of the outputs besides `pred`; 0 switches one off.
+    """What is added to the loss of `pred`; a weight of 0 switches an output off.
 
-    `ocr_alpha` is that of `aux` of any network, `supervised_mscale_wt` of every `pred_*`, `row_wt`
-    of `row_logits`.
+    `ocr_alpha` is that of `aux` of any network, `supervised_mscale_wt` of every `pred_*`.
+    `further` terms bring their own.
     """
 
     ocr_alpha: float = 0.4
     supervised_mscale_wt: float = 0.0
-    row_wt: float = 0.0
+    further: tuple[Term, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,8 +164,8 @@ class Objective:
         """Loss of the outputs of a training forward (network/outputs.py) for labels (B, H, W).
 
         extras: maps (B, H, W) besides the labels, which boundary supervision needs. Raises
-        ValueError for another class count, UserError if single scales or rows are to be supervised
-        but the network has no such output.
+        ValueError for another class count, UserError if single scales are to be supervised but the
+        network has no such output, and what a further term raises.
         """
         pred = outputs[PRED]
         if pred.shape[1] != self.num_classes:
@@ -176,15 +189,10 @@ class Objective:
             value = self._extra(name, logits, labels, do_rmi)
             terms[name] = value.detach()
             total = total + weight * value
-        if self.weights.row_wt > 0:
-            if ROW_LOGITS not in outputs:
-                raise UserError(
-                    "--attention_loss supervises the fifth HANet block, which the network lacks; "
-                    "add --hanet 1,1,1,1,1 or leave it out"
-                )
-            value = row_loss(outputs[ROW_LOGITS], labels, self.ignore_label)
-            terms["rows"] = value.detach()
-            total = total + self.weights.row_wt * value
+        for term in self.weights.further:
+            value = term.loss(outputs, labels, self.ignore_label)
+            terms[term.name] = value.detach()
+            total = total + term.weight * value
         return LossTerms(total, terms)
 
     def _boundary(

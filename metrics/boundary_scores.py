@@ -81,6 +81,29 @@ class BoundaryScores:
         """Plain mean over the classes, NaN left out."""
         return known_mean(self.f_score(number))
 
+    @property
+    def name(self) -> str:
+        """ "boundary", or "modified": the key in results.json."""
+        return "modified" if self.modified else "boundary"
+
+    def values(self) -> dict[str, float]:
+        """Mean F at the first tolerance."""
+        return {f"{self.name}_f": self.mean_f()}
+
+    def of_classes(self) -> dict[str, list[float]]:
+        """F of each class at the first tolerance; the modified score has no classes."""
+        return {} if self.modified else {f"{self.name}_f": self.f_score().tolist()}
+
+    def totals(self) -> dict[str, object]:
+        """Sums and counts at every tolerance."""
+        return {
+            "thresholds": self.thresholds,
+            "mean_f": [self.mean_f(number) for number in range(len(self.thresholds))],
+            "sums": self.sums,
+            "counted": self.counted,
+            "images": self.num_images,
+        }
+
     def table(self, class_names: Sequence[str]) -> str:
         """One line per class and one for the mean, in %: F, precision and recall, or with several
         tolerances F at each."""

@@ -7,7 +7,7 @@ Processes that write files for a sink import this module, so that it must not lo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -117,3 +117,34 @@ class Sink(Protocol):
         `gather` returns the argument of every rank on every rank, in rank order. A sink that goes
         on writing after `add` has returned gives the images that could not be stored, and why.
         """
+
+
+class Measured(Protocol):
+    """The scores of a metric besides those of the confusion matrix, for the log and results.json.
+
+    Numbers are shares in 0..1, NaN where there is nothing to divide by.
+    """
+
+    @property
+    def name(self) -> str:
+        """The key of `totals` in results.json."""
+
+    def values(self) -> Mapping[str, float]:
+        """Entries of "metrics"."""
+
+    def of_classes(self) -> Mapping[str, Sequence[float]]:
+        """Entries of each class, in their order; none of a score without classes."""
+
+    def totals(self) -> Mapping[str, object]:
+        """What it was computed from, so that parts of a set add up."""
+
+    def table(self, class_names: Sequence[str]) -> str:
+        """Lines for the log."""
+
+
+class MetricSink(Sink, Protocol):
+    """A sink that counts instead of writing files."""
+
+    @property
+    def scores(self) -> Measured:
+        """After `close`: those of all ranks, the same on each."""

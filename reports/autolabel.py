@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -74,7 +74,7 @@ class AutoLabelSink(ResumableSink):
     """Writes ids and confidences of every image under `out_dir`, at the size of its file.
 
     `items` are the images of the data set. `workers` processes encode and write while the network
-    goes on; with 0 this process does.
+    goes on; with 0 this process does. The page tells what the labels keep at `threshold`.
     """
 
     needs = frozenset({"prob"})
@@ -87,8 +87,10 @@ class AutoLabelSink(ResumableSink):
         identity: DumpIdentity = NEW_DUMP,
         *,
         workers: int = 0,
+        threshold: float | None = None,
     ) -> None:
         super().__init__(out_dir, spec, "autolabel", identity)
+        self.threshold = threshold
         self.images = {item.name: item for item in items}
         spec.inverse_lut()  # fails at once if ids cannot be written
         self.workers = workers
@@ -147,6 +149,10 @@ class AutoLabelSink(ResumableSink):
             self._pool = None
         super().close(rank, world, gather)
         return self._failed
+
+    def report(self, protocol: Mapping[str, Any]) -> str:
+        """Write the page; where it is."""
+        return f"auto labels: {self.finish(self.threshold, dict(protocol))}"
 
     def finish(self, threshold: float | None, run: dict[str, Any]) -> Path:
         """Write the page about what the labels keep at `threshold`; returns its path."""

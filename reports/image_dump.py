@@ -21,7 +21,7 @@ from datasets.spec import Color, DatasetSpec
 from metrics.result import ImageResult
 from reports.files import colored, encode_map, encode_png, grey
 from reports.height_gates import CLASS_BLOCK, block_of, gate_facts, gate_picture
-from reports.sinks import NEW_DUMP, DumpIdentity, ResumableSink
+from reports.sinks import NEW_DUMP, DumpIdentity, PagePart, ResumableSink
 from reports.stored_images import ImageRow, score_image
 from runtime.files import write_atomic
 from runtime.names import printable
@@ -75,6 +75,10 @@ class DumpSink(ResumableSink):
             name=result.name, index=result.index, size=size, files=files, facts=facts, **scores
         )
         self.stored.add(row)
+
+    def page_part(self) -> PagePart:
+        """All images that were dumped."""
+        return PagePart(rows=self.rows)
 
     def _pictures(self, result: ImageResult) -> dict[str, bytes]:
         """Kind -> PNG, in the order of the page."""

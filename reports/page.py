@@ -59,6 +59,8 @@ CLASS_COLUMNS: tuple[Column, ...] = (  # key of results.json, heading, help, fac
     ("boundary_f", "Boundary F %", "agreement of the outlines, mean over the images", 100, 2),
     ("label_share", "Label %", "share of the labelled pixels", 100, 2),
 )
+NO_SCORES = ("loss",)  # of the metrics
+NO_COLUMNS = ("id", "name", "color", "absent", "cells")  # of a class
 RIGHT_COLOR, WRONG_COLOR = (16, 150, 142), (234, 88, 12)  # legible on light and dark ground
 MAX_LABELLED = 36  # classes with names beside the matrix
 MATRIX_WIDTH, MARGIN = 420, 108  # units of the drawing
@@ -170,9 +172,11 @@ def _subtitle(summary: Mapping[str, Any]) -> str:
 def _figures(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The numbers at the top of the page."""
     metrics, seconds = summary["metrics"], summary["seconds"]
+    known = dict(METRICS)
+    others = {key: key.replace("_", " ") for key in metrics if key not in (*known, *NO_SCORES)}
     figures: list[dict[str, Any]] = [
         {"label": label, "value": f"{100 * metrics[key]:.2f} %"}
-        for key, label in METRICS
+        for key, label in (known | others).items()
         if metrics[key] is not None
     ]
     if metrics["loss"] is not None:
@@ -253,9 +257,7 @@ def _class_section(spec: DatasetSpec, summary: Mapping[str, Any]) -> dict[str, A
         {**row, "color": _css(color)}
         for row, color in zip(summary["classes"], spec.palette, strict=True)
     ]
-    columns = [
-        column for column in CLASS_COLUMNS if any(row[column[0]] is not None for row in classes)
-    ]
+    columns = _columns(classes)
     confusion = np.asarray(summary["confusion"], np.float64)
     totals = confusion.sum(1, keepdims=True)
     shares = np.divide(confusion, totals, out=np.zeros_like(confusion), where=totals > 0)
@@ -276,6 +278,16 @@ def _class_section(spec: DatasetSpec, summary: Mapping[str, Any]) -> dict[str, A
         },
         "mistakes": _largest_mistakes(shares, classes),
     }
+
+
+def _columns(classes: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """What is known of the classes; a score that has no heading here stands under its name."""
+    known = [*(column[0] for column in CLASS_COLUMNS), *NO_COLUMNS]
+    others: list[Column] = [
+        (key, f"{key.replace('_', ' ')} %", "", 100, 2) for key in classes[0] if key not in known
+    ]
+    every = (*CLASS_COLUMNS, *others)
+    return [column for column in every if any(row[column[0]] is not None for row in classes)]
 
 
 def _cells(row: Mapping[str, Any], columns: Sequence[Column]) -> list[dict[str, str]]:

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 from datasets.spec import DatasetSpec
-from metrics.result import Gather
+from metrics.result import Gather, Sink
 from reports.stored_images import ImageRow, ImageStamps, StoredImages
 from runtime.names import is_cut, output
 from runtime.progress import Log
@@ -33,8 +34,37 @@ class DumpIdentity:
 NEW_DUMP = DumpIdentity()
 
 
+@dataclass(frozen=True, kw_only=True)
+class PagePart:
+    """What the report page shows of a sink: its images, and links, text -> file in the folder."""
+
+    rows: Sequence[ImageRow] = ()
+    links: Mapping[str, str] = field(default_factory=dict)
+
+
+class ReportingSink(Sink, Protocol):
+    """A sink of an evaluation that ends with a report; both are asked on rank 0, after `close`."""
+
+    def page_part(self) -> PagePart | None:
+        """Its part of the report page, which is written where a sink has one."""
+
+    def report(self, protocol: Mapping[str, Any]) -> str:
+        """Write what needs all images at once; a line for the log, or nothing.
+
+        `protocol` says how the predictions were obtained. Raises UserError for incomplete files.
+        """
+
+
 class EveryImageSink:
-    """Takes every image of the data set, in every evaluation anew."""
+    """Takes every image of the data set, in every evaluation anew, and reports nothing."""
+
+    def page_part(self) -> PagePart | None:
+        """Nothing on the report page."""
+        return None
+
+    def report(self, protocol: Mapping[str, Any]) -> str:
+        """No line for the log."""
+        return ""
 
     def wants(self, index: int) -> bool:
         """Every image of the data set."""

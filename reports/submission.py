@@ -11,9 +11,10 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -64,6 +65,10 @@ class SubmissionSink(ResumableSink):
         files = {"ids": self.file(relative(result.name).name, after=".png")}
         write_atomic(self.directory / files["ids"], encode_png(ids))
         self.stored.add(ImageRow(name=result.name, index=result.index, size=size, files=files))
+
+    def report(self, protocol: Mapping[str, Any]) -> str:
+        """Check and zip; where the archive is."""
+        return f"submission: {self.finish()}"
 
     def finish(self) -> Path:
         """Check every file and write submission.zip; call it on one rank, after `close`.

@@ -16,8 +16,10 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +28,7 @@ from metrics.result import Gather, ImageResult
 from reports.files import encode_map, encode_png, grey, href
 from reports.image_dump import error_mask
 from reports.render import write_html
-from reports.sinks import EveryImageSink
+from reports.sinks import EveryImageSink, PagePart
 from runtime.files import write_atomic
 from runtime.names import fitted, inside, output
 
@@ -128,6 +130,14 @@ class WorstSink(EveryImageSink):
             files = sorted(file for item in self.failures for file in item.files.values())
             write_atomic(self.out_dir / MANIFEST, json.dumps(files).encode())
             self._write_page()
+
+    def page_part(self) -> PagePart:
+        """A link to the page about them."""
+        return PagePart(links={"Worst images of each class": PAGE})
+
+    def report(self, protocol: Mapping[str, Any]) -> str:
+        """Where that page is."""
+        return f"worst images: {self.out_dir / PAGE}"
 
     def _write(self, result: ImageResult) -> None:
         """All pictures of one image, to the stage of this rank."""

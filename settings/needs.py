@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from datasets.table import TABLE, Row, names
 from settings.declare import Need
+from settings.kinds import schedule_reading
 
 if TYPE_CHECKING:
     from settings.tree import Settings
@@ -66,14 +67,11 @@ IMAGE_WEIGHTS = Need(
 PLAIN_LOSS = Need(
     has_plain_loss, "plain cross entropy: no --rmi_loss, --img_wt_loss or --jointwtborder"
 )
+STARTS_AGAIN = schedule_reading("rlx_off_epoch")
 RELAXES = Need(
-    lambda s: s.loss.jointwtborder or s.schedule.lr_schedule == "scl-poly",
-    "--jointwtborder or --lr_schedule scl-poly",
+    lambda s: s.loss.jointwtborder or STARTS_AGAIN.holds(s),
+    f"--jointwtborder or {STARTS_AGAIN.text}",
 )
-SCL_POLY = Need(lambda s: s.schedule.lr_schedule == "scl-poly", "--lr_schedule scl-poly")
-STEP = Need(lambda s: s.schedule.lr_schedule == "step", "--lr_schedule step")
-COSINE = Need(lambda s: s.schedule.lr_schedule == "cosine", "--lr_schedule cosine")
-ADAM = Need(lambda s: s.optimiser.optimizer != "sgd", "--optimizer adam, radam or adamw")
 OWN_RATE = Need(lambda s: s.hanet.hanet_lr > 0, "--hanet_lr above 0")
 WINDOWS = Need(lambda s: s.inference.slide_crop, "--slide_crop N")
 AVERAGES = Need(

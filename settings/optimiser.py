@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from settings.convert import betas, param_rules
-from settings.declare import BETWEEN_EPOCHS, BOTH, IN_FILE, REFUSED, Bounds, Group, Need, setting
-from settings.needs import ADAM
+from settings.declare import BETWEEN_EPOCHS, BOTH, IN_FILE, REFUSED, Bounds, Group, setting
+from settings.kinds import OPTIMISERS, optimiser_reading
 from settings.ranges import (
     BATCH,
     FRACTION,
@@ -18,8 +18,6 @@ from settings.ranges import (
     RATE,
     SHARE,
 )
-
-OPTIMISERS = ("sgd", "adam", "radam", "adamw")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +32,7 @@ class OptimiserSettings:
     optimizer: str = setting(
         "sgd",
         "--optimizer",
-        choices=OPTIMISERS,
+        choices=tuple(OPTIMISERS),
         help="rule that changes the weights",
         classify="adamw",
         resume=REFUSED,
@@ -45,14 +43,14 @@ class OptimiserSettings:
         "--betas",
         parse=betas,
         help="decays of the two averages of adam and its kin",
-        needs=ADAM,
+        needs=optimiser_reading("betas"),
     )
     adam_eps: float = setting(
         1e-08,
         "--adam_eps",
         bounds=SHARE,
         help="number added to the root by which adam and its kin divide",
-        needs=ADAM,
+        needs=optimiser_reading("adam_eps"),
     )
     weight_decay: float = setting(
         0.0001, "--weight_decay", bounds=RATE, help="weight decay of the parameters", classify=0.05
@@ -69,9 +67,7 @@ class OptimiserSettings:
         False,
         "--amsgrad",
         help="AMSGrad variant of adam and adamw",
-        needs=Need(
-            lambda s: s.optimiser.optimizer in ("adam", "adamw"), "--optimizer adam or adamw"
-        ),
+        needs=optimiser_reading("amsgrad"),
         resume=REFUSED,
     )
     accum_steps: int = setting(

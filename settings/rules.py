@@ -10,6 +10,7 @@ from datasets.table import BLACK, TABLE
 from runtime.errors import UserError
 from settings.catalogue import Setting, catalogue
 from settings.declare import SEGMENT
+from settings.kinds import SCHEDULES, listed, schedule_of
 from settings.needs import AVERAGES
 from settings.published import SPLITS
 from settings.tree import Settings
@@ -69,8 +70,11 @@ def check_keys(settings: Settings) -> None:
 
 def can_go_by_iteration(settings: Settings) -> bool:
     """Whether `--lr_schedule` is defined for iterations."""
-    is_defined = settings.schedule.lr_schedule in ("poly", "step")
-    return is_defined or settings.loss.rlx_off_iter >= 0
+    kind = schedule_of(settings.schedule)
+    if kind.by_iteration is None or not kind.since:
+        return kind.by_iteration is not None
+    since = catalogue()[kind.since].of(settings)
+    return isinstance(since, int) and since >= 0
 
 
 def _check_images(settings: Settings) -> None:
@@ -93,6 +97,7 @@ def _check_images(settings: Settings) -> None:
 
 def _check_schedule(settings: Settings) -> None:
     schedule, name = settings.schedule, settings.schedule.lr_schedule
+    kind = schedule_of(schedule)
     goes_on = settings.inference.eval or settings.run.resume or schedule.max_iter
     if not goes_on and schedule.start_epoch >= schedule.max_epoch:
         raise UserError(
@@ -100,12 +105,15 @@ def _check_schedule(settings: Settings) -> None:
             f"{schedule.max_epoch - 1} (--max_epoch {schedule.max_epoch})"
         )
     if schedule.lr_by == "iter" and not can_go_by_iteration(settings):
-        raise UserError(f"--lr_schedule {name} goes by epoch; --lr_by iter takes poly or step")
-    if schedule.max_iter is not None and name == "cosine":
-        raise UserError("--max_iter: --lr_schedule cosine goes by epoch, its length is --max_epoch")
-    if name == "step" and schedule.lr_step is None:
+        others = [key for key, each in SCHEDULES.items() if each.by_iteration and not each.since]
+        raise UserError(f"--lr_schedule {name} goes by epoch; --lr_by iter takes {listed(others)}")
+    if schedule.max_iter is not None and kind.whole_epochs:
         raise UserError(
-            f"--lr_schedule step needs --lr_step N, in the unit of --lr_by {schedule.lr_by}"
+            f"--max_iter: --lr_schedule {name} goes by epoch, its length is --max_epoch"
+        )
+    for missing in (key for key in kind.requires if catalogue()[key].of(settings) is None):
+        raise UserError(
+            f"--lr_schedule {name} needs --{missing} N, in the unit of --lr_by {schedule.lr_by}"
         )
     if schedule.min_lr > settings.optimiser.lr:
         raise UserError(f"--min_lr {schedule.min_lr:g} is above --lr {settings.optimiser.lr:g}")
@@ -152,17 +160,9 @@ def _check_evaluation(settings: Settings) -> None:
     inference, outputs = settings.inference, settings.outputs
     if inference.eval == "folder" and not inference.eval_folder:
         raise UserError("--eval folder needs --eval_folder DIR, an image, or a list of images")
-    if inference.no_metrics and inference.eval in ("val", "trn"):
-        dumps = (
-            outputs.dump_assets,
-            outputs.dump_all_images,
-            outputs.dump_images,
-            outputs.dump_for_submission,
-            outputs.dump_for_auto_labelling,
-            outputs.dump_attention,
-        )
-        if not any(dumps):
-            raise UserError("--no_metrics without any --dump_... flag would do nothing")
+    dumps = any(value for name, value in vars(outputs).items() if name.startswith("dump_"))
+    if inference.no_metrics and inference.eval in ("val", "trn") and not dumps:
+        raise UserError("--no_metrics without any --dump_... flag would do nothing")
     if outputs.eval_f1_start < 0:
         return
     if outputs.dump_for_submission:

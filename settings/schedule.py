@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from settings.declare import BOTH, UNRELATED, Bounds, Group, Need, setting
-from settings.needs import COSINE, SCL_POLY, STEP
+from settings.kinds import SCHEDULES, schedule_reading
 from settings.ranges import COUNT, FRACTION, POSITIVE_COUNT, POSITIVE_EXPONENT, RATE
-
-SCHEDULES = ("poly", "poly2", "scl-poly", "step", "cosine")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +20,7 @@ class ScheduleSettings:
     lr_schedule: str = setting(
         "poly",
         "--lr_schedule",
-        choices=SCHEDULES,
+        choices=tuple(SCHEDULES),
         help="how the learning rate falls over time",
         classify="cosine",
     )
@@ -57,14 +55,14 @@ class ScheduleSettings:
         "--poly_step",
         bounds=POSITIVE_COUNT,
         help="poly2: epoch from which on the exponent is doubled",
-        needs=Need(lambda s: s.schedule.lr_schedule == "poly2", "--lr_schedule poly2"),
+        needs=schedule_reading("poly_step"),
     )
     rescale: float = setting(
         1.0,
         "--rescale",
         bounds=Bounds(0, 1e24, above=True),
         help="scl-poly: factor of the rate after --rlx_off_epoch",
-        needs=SCL_POLY,
+        needs=schedule_reading("rescale"),
         idle=True,
     )
     repoly: float = setting(
@@ -72,7 +70,7 @@ class ScheduleSettings:
         "--repoly",
         bounds=POSITIVE_EXPONENT,
         help="scl-poly: exponent after --rlx_off_epoch",
-        needs=SCL_POLY,
+        needs=schedule_reading("repoly"),
         idle=True,
     )
     lr_step: int | None = setting(
@@ -80,27 +78,21 @@ class ScheduleSettings:
         "--lr_step",
         bounds=POSITIVE_COUNT,
         help="step: epochs (or iterations) of one rate",
-        needs=STEP,
+        needs=schedule_reading("lr_step"),
     )
     lr_gamma: float = setting(
         0.1,
         "--lr_gamma",
         bounds=FRACTION,
         help="step: factor from one rate to the next",
-        needs=STEP,
+        needs=schedule_reading("lr_gamma"),
     )
     min_lr: float = setting(
         0.0,
         "--min_lr",
         bounds=RATE,
         help="last learning rate of cosine, and of poly by iteration",
-        needs=Need(
-            lambda s: (
-                s.schedule.lr_schedule == "cosine"
-                or (s.schedule.lr_by == "iter" and s.schedule.lr_schedule == "poly")
-            ),
-            "--lr_schedule cosine, or poly and --lr_by iter",
-        ),
+        needs=schedule_reading("min_lr"),
         classify=1e-05,
     )
     warmup_iters: int = setting(
@@ -122,19 +114,19 @@ class ScheduleSettings:
         "--warmup_epochs",
         bounds=COUNT,
         help="cosine: epochs of linear warm-up; none: --max_epoch / 15",
-        needs=COSINE,
+        needs=schedule_reading("warmup_epochs"),
     )
     warmup_lr: float = setting(
         1e-06,
         "--warmup_lr",
         bounds=RATE,
         help="cosine: learning rate of epoch 0, where there is a warm-up",
-        needs=COSINE,
+        needs=schedule_reading("warmup_lr"),
     )
     cooldown_epochs: int | None = setting(
         None,
         "--cooldown_epochs",
         bounds=COUNT,
         help="cosine: epochs at --min_lr after the schedule; none: --max_epoch / 30",
-        needs=COSINE,
+        needs=schedule_reading("cooldown_epochs"),
     )

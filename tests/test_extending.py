@@ -78,10 +78,14 @@ def test_the_sink_writes_the_predicted_classes_of_each_image(tmp_path: Path) -> 
 
 def test_the_metric_counts_images_in_which_a_class_is_found() -> None:
     names = names_of("metrics/presence.py")
-    label = torch.tensor([[0, 0, 1, 1]])
-    counts = sum(
-        names["presence_counts"](confusion_matrix(torch.tensor([pred]), label, 3))
+    label = np.array([[0, 0, 1, 1]], np.uint8)
+    matrices = [
+        confusion_matrix(torch.tensor([pred]), torch.from_numpy(label), 3).numpy()
         for pred in ([0, 1, 1, 1], [0, 0, 0, 2])
+    ]
+    counts = sum(
+        names["presence_counts"](make_result("x", label=label, confusion=matrix))
+        for matrix in matrices
     )
     assert counts.tolist() == [[2, 2], [2, 1], [0, 0]]
     scores = names["presence_scores"](counts).tolist()

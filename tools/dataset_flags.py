@@ -43,7 +43,7 @@ def dataset_parser(
     parser = Parser(prog=f"python -m {module}", description=description, allow_abbrev=False)
     without = ",".join(splits) if splits else "all"
     add = parser.add_argument
-    helps = {name: catalogue()[name].declared.help for name in SETTINGS}
+    helps = {name: each.declared.help for name, each in catalogue().items()}
     known = sorted([*table.paired(), *more])
     add("--dataset", required=True, choices=known, help=helps["dataset"])
     add(
@@ -57,8 +57,8 @@ def dataset_parser(
     add("--cv", type=int, default=0, help=helps["cv"])
     modes = catalogue()["city_mode"].declared.choices
     add("--city_mode", choices=modes, default=modes[0], help=helps["city_mode"])
-    root = helps["set_cityscapes_root"]
-    add("--set_cityscapes_root", default="", metavar="DIR", help=root)
+    for flag in ROOT_FLAGS:
+        add(flag, default="", metavar="DIR", help=helps[flag.removeprefix("--")])
     add("--set", action="append", metavar="KEY=VALUE", help=helps["set"])
     return parser
 

@@ -13,11 +13,10 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from assembly.network import param_rules
-from assembly.optimiser import build_optimizer
+from assembly.optimiser import build_optimizer, make_optimizer
 from assembly.resume import kept_settings, resume_rules
 from engine import state
 from engine.class_tables import class_difference
-from engine.optim import make_optimizer
 from engine.resume_rules import compare_settings, recorded
 from engine.state import Progress, TrainState
 from network.convert import schema

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from assembly.objective import CITYSCAPES_WEIGHTS
 from config import UserError
 from loss.cross_entropy import CrossEntropy
-from loss.height import row_loss, row_presence
-from loss.objective import AuxRules, LossWeights, Objective
+from loss.height import row_loss, row_presence, supervised_rows
+from loss.objective import AuxRules, LossWeights, Objective, Term
 from loss.relaxed import RelaxedCrossEntropy
 from network.outputs import AUX, PRED, ROW_LOGITS
 from tests.loss.cases import IGNORE, logits_and_labels
@@ -43,6 +43,9 @@ def test_loss_is_low_for_logits_that_know_the_rows() -> None:
     assert row_loss(right, labels, IGNORE) < 1e-3 < row_loss(-right, labels, IGNORE)
 
 
+ROWS_TERM = Term(name="rows", loss=supervised_rows, weight=0.5)
+
+
 def make(**options: object) -> Objective:
     return Objective(CrossEntropy(), num_classes=CLASSES, ignore_label=IGNORE, **options)
 
@@ -62,11 +65,11 @@ def test_small_aux_is_compared_at_its_own_size_with_the_nearest_labels() -> None
 def test_attention_loss_adds_the_rows_and_needs_the_fifth_block() -> None:
     pred, labels = logits_and_labels((2, CLASSES, 16, 16), 0)
     rows = torch.randn(2, CLASSES, ROWS, generator=torch.Generator().manual_seed(0))
-    terms = make(weights=LossWeights(row_wt=0.5))({PRED: pred, ROW_LOGITS: rows}, labels)
+    terms = make(weights=LossWeights(further=(ROWS_TERM,)))({PRED: pred, ROW_LOGITS: rows}, labels)
     want = row_loss(rows, labels, IGNORE)
     assert torch.allclose(terms.total, terms.terms["main"] + 0.5 * want)
     with pytest.raises(UserError, match="--attention_loss .* --hanet 1,1,1,1,1"):
-        make(weights=LossWeights(row_wt=0.5))({PRED: pred}, labels)
+        make(weights=LossWeights(further=(ROWS_TERM,)))({PRED: pred}, labels)
 
 
 def test_relaxation_ends_after_the_given_iteration() -> None:

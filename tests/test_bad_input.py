@@ -281,7 +281,7 @@ def test_recipe_with_unknown_flag_fails_in_one_line(tmp_path: Path, street_root:
     )
     for name in ("train.py", "eval.py", "config.py"):
         shutil.copy(ROOT / name, tmp_path)
-    for name in ("settings", "runtime"):
+    for name in ("settings", "runtime", "datasets"):
         shutil.copytree(ROOT / name, tmp_path / name)
     executable = Path(command("x")[0])
     result = subprocess.run(

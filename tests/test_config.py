@@ -14,6 +14,7 @@ import pytest
 
 from config import ModelConfig, UserError, parse_args
 from settings import Settings, catalogue, flag_values, read_settings, sources, tree, tree_of
+from settings.kinds import OPTIMISERS, SCHEDULES
 from settings.published import REPLACED
 from tests.program import ROOT, environment
 
@@ -139,6 +140,13 @@ def test_every_flag_is_read_somewhere() -> None:
     files += [ROOT / "settings" / f"{name}.py" for name in ("resolve", "spellings")]
     files += sorted((ROOT / "assembly").rglob("*.py"))
     read = set().union(*map(attributes_read, files))
+    # named by the rows of optimisers and schedules, whose makers are called with them
+    kinds = SCHEDULES.values()
+    curves = [curve for kind in kinds for curve in (kind.by_epoch, kind.by_iteration) if curve]
+    rows = [kind.reads.values() for kind in OPTIMISERS.values()]
+    rows += [curve.takes.values() for curve in curves] + [kind.also for kind in kinds]
+    rows += [kind.requires for kind in kinds]
+    read = read.union(*rows)
     # said by their help: the launcher's environment decides, loading weights is the default
     explained = {*REPLACED, "global_rank", "restore_net", "init_decoder"}
     explained |= {"set", "sgd"}  # read as text before there are settings; says the default

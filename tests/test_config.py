@@ -137,7 +137,7 @@ def attributes_read(path: Path) -> set[str]:
 def test_every_flag_is_read_somewhere() -> None:
     """A flag that no code looks at would promise what does not happen."""
     files = [ROOT / "train.py", ROOT / "eval.py", ROOT / "config.py"]
-    files += [ROOT / "settings" / f"{name}.py" for name in ("resolve", "spellings")]
+    files += [ROOT / "settings" / f"{name}.py" for name in ("kinds", "resolve", "spellings")]
     files += sorted((ROOT / "assembly").rglob("*.py"))
     read = set().union(*map(attributes_read, files))
     # named by the rows of optimisers and schedules, whose makers are called with them

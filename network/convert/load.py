@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from network.contract import Network, SeveralScales
-from network.convert import foreign, hanet, hila, hub, imagenet, timm
+from network.convert import foreign, hanet, hila, hub, imagenet, input_norm, timm
 from network.convert.adapt import adapt
 from network.convert.checkpoint import read_checkpoint, split_weights
 from network.convert.dead_entries import dead_names, is_dead
@@ -170,6 +170,7 @@ def load_official(
     state = strip_saved_prefix(state)
     if problem := not_a_weight(state):
         raise UserError(f"{title}: {problem}; the file is damaged or of another kind of program")
+    norm = input_norm.agreed(net, facts, title)
     state, other = _in_our_names(state, facts, title)
     layout = detect(state, facts) if other is None else other.layout
     state = _levelled(net, state) if other is not None or layout == "hiseg" else state
@@ -191,6 +192,7 @@ def load_official(
         raise UserError(f"{title}: {broken} holds NaN or infinite numbers; take another file")
     note = _hub_note(facts, about, class_names)
     _copy(net, found)
+    input_norm.take(net, norm)
     return replace(report, note=note)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from network.convert.names import STILL_WINDOWS, Rule, Translated, renamed
 from runtime.errors import UserError
+from runtime.normalisation import NAMED, Normalisation
 
 LAYOUT, TORCHVISION = "timm", "torchvision"
 TF_FORM = "tf_form"  # entry of an EfficientNet that was trained in TensorFlow's way
@@ -93,6 +94,14 @@ _EFFICIENTNET: tuple[Rule, ...] = (
     (r"^conv_head\.", "features.8.0."),
     (r"^bn2\.", "features.8.1."),
 )
+
+
+def norm_of_name(name: str) -> Normalisation | None:
+    """What timm's name of an EfficientNet, at the beginning of a file's name, says of its inputs.
+
+    Those of AdvProp were trained on -1..1, all others of that shape on ImageNet's numbers.
+    """
+    return NAMED["half"] if re.match(r"tf_efficientnet_b\d(_ap-|\.ap_)", name) else None
 
 
 def respelled(state: Mapping[str, Tensor], name: str, title: str) -> dict[str, Tensor]:

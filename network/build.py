@@ -42,6 +42,7 @@ ARCH_MODULES = (
     "segformer",
     "hila",
     "swin",
+    "efficientnet",
 )
 
 MSCALE_SUFFIX = "_Mscale"

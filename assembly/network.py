@@ -15,7 +15,7 @@ from assembly.snapshot import Snapshot
 from datasets.spec import DatasetSpec
 from engine.refinement import run_trained_heads
 from network.build import arch_help, build_net, is_classifier, list_classifiers, resolve_arch
-from network.convert import load_official, read_checkpoint
+from network.convert import input_norm, load_official, read_checkpoint
 from network.convert.adapt import adapt
 from network.convert.checkpoint import split_weights
 from network.convert.hanet import AUXILIARY
@@ -23,6 +23,7 @@ from network.convert.position_tables import load_position_tables
 from network.height_gates import attention_blocks
 from runtime.distributed import World
 from runtime.errors import UserError, near
+from runtime.normalisation import IMAGENET
 from runtime.outcome import DONE
 from runtime.runlog import RunLog
 from settings import Settings
@@ -77,13 +78,17 @@ def build_network(
         raise UserError("an evaluation needs weights: --snapshot FILE or --from_run DIR")
     elif resumed:  # of another architecture: refused when its state is read
         if resumed.content.get("arch") == resolve_arch(arch):
-            adapt(net, split_weights(resumed.content)[0], f"--resume {resumed.path}")
+            title = f"--resume {resumed.path}"
+            input_norm.take(net, input_norm.agreed(net, resumed.facts, title))
+            adapt(net, split_weights(resumed.content)[0], title)
     elif model.pretrained:
         log.msg(f"{model.pretrained}: {net.trunk_report}")
     elif model.hila_reuse_bottom:
         raise UserError("MODEL.hila_reuse_bottom copies weights of a file: it needs --pretrained")
     else:
         log.msg("network starts from random weights (--pretrained or --snapshot give others)")
+    if net.input_norm != IMAGENET:
+        log.msg(f"{arch} changes its inputs to {net.input_norm}, as its weights want them")
     return net
 
 

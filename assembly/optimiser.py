@@ -20,6 +20,7 @@ from engine import optim
 from engine.hanet_groups import hanet_groups
 from engine.param_groups import ParamRule, check_rules, describe, make_groups
 from engine.state import Progress, TrainState
+from network.convert.input_norm import input_facts
 from runtime.errors import UserError
 from settings import Settings, catalogue
 from settings.kinds import OPTIMISERS
@@ -45,7 +46,7 @@ def build_state(
         scaler=run.precision.scaler(),
         ema=ema,
         progress=Progress(epoch=settings.schedule.start_epoch),
-        facts=header,
+        facts={**header, **input_facts(net)},
         world_size=run.world.size,
         rules=resume_rules(),
     )

@@ -25,6 +25,7 @@ from network.convert import load_trunk
 from network.heads.boundary import BoundaryHeads
 from network.multiscale import MSCALE_OPTIONS, hierarchical
 from runtime.errors import UserError, near
+from runtime.normalisation import parsed, text_problem
 from settings.model import ModelConfig, check_scales
 
 ARCH_MODULES = (
@@ -41,9 +42,11 @@ ARCH_MODULES = (
     "segformer",
     "hila",
     "swin",
+    "efficientnet",
 )
 
 MSCALE_SUFFIX = "_Mscale"
+EVERY_NETWORK = frozenset({"boundary_heads", "input_norm"})  # options of all of them
 
 
 def _archs(module: str) -> Mapping[str, Arch]:
@@ -165,6 +168,8 @@ def _model_config(options: dict[str, Any]) -> ModelConfig:
     values: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     model = ModelConfig(**values)
     check_scales(model.n_scales)
+    if problem := text_problem(model.input_norm):
+        raise UserError(f"--input_norm {model.input_norm}: {problem}")
     return model
 
 
@@ -208,11 +213,13 @@ def build_net(arch: str, num_classes: int, **options: Any) -> Network:
     if num_classes < 1:
         raise UserError(f"num_classes {num_classes}: at least one class wanted")
     model = _model_config(options)
-    _refuse_useless(name, model, used_options(name) | {"boundary_heads"})
+    _refuse_useless(name, model, used_options(name) | EVERY_NETWORK)
     net = _build(name, num_classes, model)
     if model.boundary_heads:
         _add_boundary_heads(net, name)
     net.arch, net.num_classes, net.model_options = name, num_classes, dataclasses.asdict(model)
+    if model.input_norm:
+        net.take_input_norm(parsed(model.input_norm))
     if model.pretrained:
         net.trunk_report = load_trunk(net, model.pretrained)
     return net

@@ -15,11 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from network.backbones.trunk import Trunk
 from network.ops.part import Part
 from network.outputs import Maps, single_scale_outputs
+from runtime.normalisation import IMAGENET, Normalisation
 
 if TYPE_CHECKING:
     from network.convert.report import LoadReport
@@ -32,6 +34,10 @@ class Network(Part, abc.ABC):
     says whether there is an output `aux` in training at all; left out, there is one if it has such
     parts. With neither, the training forward is followed to see.
 
+    Images come normalised with ImageNet's mean and deviation, whatever the network. One whose
+    weights want others changes them at its entry by `own_inputs`, once in each pass; a subclass
+    that is no `OneScale` calls it in its `forward`.
+
     `build_net` adds what the network was made of: `arch`, `num_classes`, `model_options`, and
     in `trunk_report` what became of an ImageNet file.
     """
@@ -42,6 +48,46 @@ class Network(Part, abc.ABC):
     num_classes: int | None = None
     model_options: Mapping[str, Any] | None = None
     trunk_report: LoadReport | None = None
+    input_scale: Tensor | None
+    input_shift: Tensor | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._norm = IMAGENET
+        self.register_buffer("input_scale", None, persistent=False)
+        self.register_buffer("input_shift", None, persistent=False)
+
+    @property
+    def input_norm(self) -> Normalisation:
+        """How the weights want images of values 0..1 normalised."""
+        return self._norm
+
+    def take_input_norm(self, norm: Normalisation) -> None:
+        """Serve weights that want `norm` from now on."""
+        self._norm = norm
+        if self.trunk is not None:
+            self.trunk.mean, self.trunk.std = norm
+        self.input_scale = self.input_shift = None
+        if norm == IMAGENET:
+            return
+        device = next((item.device for item in self.parameters()), None)
+        mean, std, own_mean, own_std = (
+            torch.tensor(values, dtype=torch.float64, device=device).view(3, 1, 1)
+            for values in (*IMAGENET, *norm)
+        )
+        self.input_scale = (std / own_std).float()
+        self.input_shift = ((mean - own_mean) / own_std).float()
+
+    def own_inputs(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) as the weights want them; `images` itself if that is ImageNet's way.
+
+        What the loader, a crop or a window pads with is zero in ImageNet's numbers, its mean
+        colour: a colour like any other, which stays the same colour here. What layers pad with
+        behind this entry is zero in the numbers of the weights, as it was when they were trained.
+        """
+        if self.input_scale is None or self.input_shift is None:
+            return images
+        return torch.addcmul(self.input_shift, images, self.input_scale)
 
     @property
     def trunk(self) -> Trunk | None:
@@ -85,6 +131,8 @@ class OneScale(Network):
         self.features_read = self.boundary_in_eval = False
         self.backbone = trunk
         self.boundary: nn.Module | None = None
+        if trunk is not None:
+            self.take_input_norm(trunk.norm)
 
     @property
     def trunk(self) -> Trunk | None:
@@ -100,7 +148,7 @@ class OneScale(Network):
     def one_pass(
         self, images: Tensor, rows: Tensor | None = None, *, features: bool = True
     ) -> Maps:
-        """The maps of the network alone.
+        """The maps of the network alone, of images that `own_inputs` gave.
 
         Without `features`, `feats` may be any tensor: nobody reads it.
         """
@@ -108,7 +156,8 @@ class OneScale(Network):
     def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
         """One pass, with what boundary heads say where they run; `features` as in `one_pass`."""
         wanted = features or (self.boundary is not None and self.runs_boundary)
-        return self.with_boundary(self.one_pass(images, rows, features=wanted))
+        own = self.own_inputs(images)
+        return self.with_boundary(self.one_pass(own, rows, features=wanted))
 
     def with_boundary(self, maps: Maps) -> Maps:
         """`maps` and the mask and direction of boundary heads that were added, where they run."""
@@ -151,6 +200,15 @@ class SeveralScales(Network):
     def trunk(self) -> Trunk | None:
         """That of the network inside."""
         return self.net.trunk
+
+    @property
+    def input_norm(self) -> Normalisation:
+        """That of the network inside, which changes the images itself."""
+        return self.net.input_norm
+
+    def take_input_norm(self, norm: Normalisation) -> None:
+        """Tell the network inside."""
+        self.net.take_input_norm(norm)
 
     @property
     def one_scale(self) -> OneScale:

@@ -16,7 +16,7 @@ from network.arch import Arch
 from network.backbones.deeplab_trunks import make_trunk
 from network.backbones.three_maps import ThreeMaps
 from network.contract import OneScale
-from network.heads.aspp import ASPP
+from network.heads.aspp import ASPP, STRIDE_8_RATES
 from network.heads.hanet import HANET_OPTIONS
 from network.heads.segmentation import segmentation_head
 from network.height_gates import HeightGated
@@ -35,7 +35,7 @@ class DeepV3Plus(HeightGated):
     """ASPP on the final map of `backbone`, joined with its low map: scores at its stride.
 
     `hanet` says which height gates it has; that of the final map is computed from the second
-    map of the trunk.
+    map of the trunk. `rates` are the dilations of ASPP.
     """
 
     backbone: ThreeMaps
@@ -49,6 +49,7 @@ class DeepV3Plus(HeightGated):
         align_corners: bool = False,
         kaiming_all: bool = False,
         hanet: ModelConfig | None = None,
+        rates: tuple[int, int, int] = STRIDE_8_RATES,
     ) -> None:
         super().__init__(
             backbone,
@@ -56,7 +57,7 @@ class DeepV3Plus(HeightGated):
             align_corners=align_corners,
         )
         low, second, final = backbone.channels
-        self.aspp = ASPP(final, align_corners=align_corners)
+        self.aspp = ASPP(final, rates=rates, align_corners=align_corners)
         context = self.aspp.out_channels
         self.bot_fine = conv(low, FINE_CHANNELS, 1)
         self.bot_aspp = conv(context, ASPP_CHANNELS, 1)
@@ -76,7 +77,7 @@ class DeepV3Plus(HeightGated):
         )
 
     def encode(self, images: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The low map (B, C, h, w) and the ASPP map (B, 1280, h', w') at stride 8."""
+        """The low map (B, C, h, w) and the ASPP map (B, 1280, h', w') of the final map."""
         low, second, final = self.backbone(images)
         final = self.gate(0, second, final, rows)
         del second  # large, and of no more use

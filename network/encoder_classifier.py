@@ -28,6 +28,7 @@ class EncoderClassifier(Network):
         self.norm = nn.LayerNorm(channels) if norm else nn.Identity()
         self.head = nn.Linear(channels, num_classes)
         init_transformer(self.head)
+        self.take_input_norm(backbone.norm)
 
     @property
     def trunk(self) -> Trunk:
@@ -38,5 +39,5 @@ class EncoderClassifier(Network):
         self, images: Tensor, rows: Tensor | None = None, return_all: bool = False
     ) -> dict[str, Tensor]:
         """`pred` (B, K); `rows` and `return_all` add nothing."""
-        tokens = self.backbone(images)[-1].flatten(2).transpose(1, 2)
+        tokens = self.backbone(self.own_inputs(images))[-1].flatten(2).transpose(1, 2)
         return {PRED: self.head(self.norm(tokens).mean(dim=1))}

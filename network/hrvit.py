@@ -58,7 +58,7 @@ class HRViTClassifier(HRViTBody, Network):
         self, images: Tensor, rows: Tensor | None = None, return_all: bool = False
     ) -> dict[str, Tensor]:
         """`pred`; `return_all` adds nothing."""
-        return {PRED: self.head(self.encode(images))}
+        return {PRED: self.head(self.encode(self.own_inputs(images)))}
 
 
 def _rate(model: ModelConfig, published: float) -> float:

@@ -51,7 +51,7 @@ class FusedContext(MultiScale):
             size, image = self.scaled(images, scale)
             own_rows = scaled_rows(rows, size[0])
             with at_scale(scale):
-                low, context = net.encode(image, own_rows)
+                low, context = net.encode(net.own_inputs(image), own_rows)
             if trust is not None and lower is not None:
                 context = self._blend(trust, passes[-1].size, lower, context)
             maps = net.with_boundary(net.decode(low, context, own_rows))

@@ -142,7 +142,7 @@ class UNEPT(OneScale):
     ) -> dict[str, Tensor]:
         """`pred`; in training and with `return_all` also `mask` and `dir`, at stride 8."""
         height, width = size_of(images)
-        whole = self.padded(images)
+        whole = self.padded(self.own_inputs(images))
         maps = self.cell_maps(whole, boundary=return_all)
         outputs = single_scale_outputs(
             maps, whole, training=self.training, align_corners=self.align_corners

@@ -17,6 +17,17 @@ def exact(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:g}"
 
 
+def checked_text(check: Callable[[str], str | None]) -> Callable[[str], str]:
+    """A converter of text in which `check` finds nothing wrong."""
+
+    def convert(text: str) -> str:
+        if problem := check(text):
+            raise argparse.ArgumentTypeError(f"{brief(text)}: {problem}")
+        return text
+
+    return convert
+
+
 def number(kind: type, bounds: Bounds) -> Callable[[str], float]:
     """A converter to `kind`, int or float, of text that stands for a number in `bounds`."""
     low, high, above = bounds

@@ -80,11 +80,12 @@ class Declaration:
     flags: spellings on the command line, the first is the name that users know; none: a key alone.
     help: what it does. bounds: of a number, or of each in a tuple. choices: all values there are.
     parse: text of the command line to value, where type and bounds do not say it; raises
-    `argparse.ArgumentTypeError`. words: several words may follow the flag. counts: how many values
-    a tuple of no fixed length may have. empty: an empty list may be given. repeated: the flag may
-    stand several times. path: a file or folder. folder: one that a relative path of `paths.yml`
-    counts from the project. some_above_zero: not all of them 0. metavar: what help calls the value;
-    several: so many words follow the flag, one per value.
+    `argparse.ArgumentTypeError`. check: value to what is wrong with it, whatever its source; None:
+    nothing. words: several words may follow the flag. counts: how many values a tuple of no fixed
+    length may have. empty: an empty list may be given. repeated: the flag may stand several times.
+    path: a file or folder. folder: one that a relative path of `paths.yml` counts from the project.
+    some_above_zero: not all of them 0. metavar: what help calls the value; several: so many words
+    follow the flag, one per value.
     needs: without it the setting has no effect. excludes: flags that contradict it. idle: the
     default, spelled out, counts as left out (True), or such a value. classify: the default with
     `--task classify`. inherited: an evaluation takes it over from the run of `--from_run`.
@@ -96,6 +97,7 @@ class Declaration:
     bounds: Bounds | None = None
     choices: tuple[str, ...] = ()
     parse: Callable[[str], object] | None = None
+    check: Callable[[Any], str | None] | None = None
     words: bool = False
     counts: tuple[int, ...] = ()
     empty: bool = False

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from runtime.errors import UserError
+from runtime.normalisation import text_problem
 from settings.declare import APPLIED, BOTH, IN_FILE, UNRELATED, Bounds, Group, setting
 from settings.hanet import HanetOptions
 from settings.hila import HilaOptions
@@ -134,6 +135,14 @@ class ModelConfig(HilaOptions, HanetOptions, QueryOptions, HRNetOptions, Attenti
         "--grad_ckpt",
         help="less memory: recompute the trunk in the backward pass",
         resume=APPLIED,
+    )
+    input_norm: str | None = setting(
+        None,
+        "--input_norm",
+        check=text_problem,
+        help="mean and deviation of the inputs that the weights want, where their file does not "
+        "say: imagenet, half, unit, clip or M,M,M/S,S,S",
+        metavar="NORM",
     )
     pretrained: str = setting(
         "",

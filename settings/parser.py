@@ -13,7 +13,7 @@ from runtime import streams
 from runtime.errors import UserError, near
 from runtime.limits import brief
 from settings.catalogue import Setting, catalogue
-from settings.convert import file_name, listed, number
+from settings.convert import checked_text, file_name, listed, number
 from settings.declare import Bounds
 from settings.published import WITHOUT_EFFECT
 
@@ -101,6 +101,8 @@ def converter(setting: Setting) -> Callable[[str], object]:
     declared = setting.declared
     if declared.parse is not None:
         return declared.parse
+    if declared.check is not None:
+        return checked_text(declared.check)
     if declared.path:
         return file_name
     if declared.bounds is None:

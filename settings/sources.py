@@ -78,6 +78,8 @@ def value_problem(setting: Setting, value: object) -> str | None:
                 return f"{brief(part)} is outside {low:g}..{high:g}"
     if declared.some_above_zero and value is not None and not any(parts):
         return "all are 0; at least one above 0 wanted"
+    if declared.check is not None and (problem := declared.check(value)):
+        return f"{brief(value)}: {problem}"
     if declared.path and isinstance(value, str):
         problem = name_problem(value)
         return problem and f"{brief(value)}: {problem}"

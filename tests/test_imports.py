@@ -20,13 +20,14 @@ PACKAGES = (
 OWN = {*PACKAGES, "config", "train", "eval", "tests"}
 
 # Anyone may import these, which need the standard library alone: errors, files whole or not at
-# all, file names from data, ranges of values, what memory and cores there are.
+# all, file names from data, ranges of values, how images are normalised, memory and cores.
 LEAVES = (
     "runtime.errors",
     "runtime.files",
     "runtime.limits",
     "runtime.memory",
     "runtime.names",
+    "runtime.normalisation",
     "runtime.parallel",
     "runtime.progress",
     "runtime.streams",

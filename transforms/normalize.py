@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 import torch
 
-MEAN = (0.485, 0.456, 0.406)  # of ImageNet, RGB, for values 0..1
-STD = (0.229, 0.224, 0.225)
+from runtime.normalisation import IMAGENET
+
+MEAN, STD = IMAGENET  # RGB, for values 0..1
 
 _SCALE = np.array([1 / (255 * std) for std in STD], np.float32)
 _SHIFT = np.array([-mean / std for mean, std in zip(MEAN, STD, strict=True)], np.float32)

@@ -12,10 +12,7 @@ from network.ops.part import Part
 from network.ops.recompute import recomputed
 from network.ops.resize import size_of
 from runtime.errors import UserError
-
-Color = tuple[float, float, float]
-IMAGENET_MEAN: Color = (0.485, 0.456, 0.406)
-IMAGENET_STD: Color = (0.229, 0.224, 0.225)
+from runtime.normalisation import IMAGENET, Color, Normalisation
 
 
 class Trunk(Part):
@@ -29,7 +26,8 @@ class Trunk(Part):
     * `fresh_groups`: beginnings of names that such a file need not have, all names of a group or
       none; they keep their initial values.
     * `smallest`: the least side of an image in pixels.
-    * `mean`, `std`: by which images with values 0..1 are normalised, red, green, blue.
+    * `mean`, `std`: by which its weights want images of values 0..1 normalised, red, green, blue.
+      It gets them so: the network around it sees to that, see `Network.own_inputs`.
     * `listed_parts`: parts whose parts a summary of the network lists one by one.
 
     With `grad_ckpt` gradient checkpointing cuts where `run` is called: what goes through it is
@@ -41,13 +39,18 @@ class Trunk(Part):
     file_names: Mapping[str, str | None] = {}
     fresh_groups: tuple[tuple[str, ...], ...] = ()
     smallest: int = 1
-    mean: Color = IMAGENET_MEAN
-    std: Color = IMAGENET_STD
+    mean: Color = IMAGENET.mean
+    std: Color = IMAGENET.std
     listed_parts: tuple[str, ...] = ()
 
     def __init__(self, grad_ckpt: bool = False) -> None:
         super().__init__()
         self.grad_ckpt = grad_ckpt
+
+    @property
+    def norm(self) -> Normalisation:
+        """`mean` and `std` together."""
+        return Normalisation(self.mean, self.std)
 
     def run(self, part: Any, *inputs: Any) -> Any:
         """`part(*inputs)`, rebuilt in the backward pass where `grad_ckpt` says so."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from network.backbones.trunk import Trunk
 from network.contract import Network
-from network.convert import foreign, hila, hub, timm
+from network.convert import foreign, hila, hub, input_norm, timm
 from network.convert.adapt import adapt
 from network.convert.checkpoint import read_checkpoint, split_weights
 from network.convert.dead_entries import dead_names, is_dead
@@ -119,6 +119,7 @@ def load_trunk(net: nn.Module, path: str) -> LoadReport:
     if trunk is None:
         raise UserError(f"--pretrained {path}: this architecture has no trunk to load it into")
     state, facts = split_weights(read_checkpoint(path))
+    norm = input_norm.agreed(net, facts, f"--pretrained {path}")
     state = strip_saved_prefix(state)
     layout, found, dropped = _trunk_state(trunk, state, facts, f"--pretrained {path}")
     found = adapt(trunk, found, f"--pretrained {path}")
@@ -141,6 +142,7 @@ def load_trunk(net: nn.Module, path: str) -> LoadReport:
         raise UserError(f"--pretrained {path}: {broken} holds NaN or infinite numbers")
     for key, value in found.items():
         own[key].copy_(value)
+    input_norm.take(net, norm)
     filled = tuple(trunk.after_pretraining(found))
     return LoadReport(
         layout=layout,

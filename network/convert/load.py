@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from network.contract import Network, SeveralScales
-from network.convert import foreign, hanet, hila, hub, imagenet, timm
+from network.convert import foreign, hanet, hila, hub, imagenet, input_norm, timm
 from network.convert.adapt import adapt
 from network.convert.checkpoint import read_checkpoint, split_weights
 from network.convert.dead_entries import dead_names, is_dead
@@ -164,6 +164,7 @@ def load_official(
     if isinstance(source, str | Path):
         title, source = str(source), read_checkpoint(source)
     state, facts = _weights_of(source, title)
+    norm = input_norm.agreed(net, facts, title)
     state, other = _in_our_names(state, facts, title)
     layout = detect(state, facts) if other is None else other.layout
     state = _levelled(net, state) if other is not None or layout == "hiseg" else state
@@ -185,6 +186,7 @@ def load_official(
         raise UserError(f"{title}: {broken} holds NaN or infinite numbers; take another file")
     note = _hub_note(facts, about, class_names)
     _copy(net, found)
+    input_norm.take(net, norm)
     return replace(report, note=note)
 
 

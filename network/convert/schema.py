@@ -35,6 +35,7 @@ from network.convert.value_checks import (
     whole,
 )
 from runtime.errors import UserError
+from runtime.normalisation import MEAN_RANGE, STD_RANGE
 from settings.catalogue import keys
 from settings.model import ModelConfig
 from settings.sources import value_problem
@@ -200,6 +201,8 @@ HEADER: dict[str, Check] = {
     "img_size": whole(1, 65536),
     "crop_pct": real(0.001, 1),
     "interpolation": text,
+    "input_mean": many(real(*MEAN_RANGE), 3),
+    "input_std": many(real(*STD_RANGE), 3),
     "state_dict": weights,
 }
 TRAINING: dict[str, Check] = {
@@ -243,6 +246,8 @@ def check_own(content: Mapping[Any, Any], title: str, *, training: bool = True) 
     if "format" in content:
         required = ALWAYS if content.get("task") == "classify" else (*ALWAYS, *MAPS)
     problem = _first_problem(content, known, required)
+    if problem is None and ("input_mean" in content) != ("input_std" in content):
+        problem = "input_mean and input_std belong together, one is missing"
     if problem is not None:
         raise UserError(f"{title} is damaged: {problem}")
     for name in ("state_dict", "live_state_dict"):

@@ -73,7 +73,8 @@ BESIDES: dict[str, dict[str, Any]] = {
     "hila_stages": {"hila_stages": (3,), "stage_depths": (1, 2, 4, 4)},
 }
 ON_LOADING = {"pretrained", "hila_reuse_bottom"}  # change no network, only what a file gives it
-BY_BUILD = {"boundary_heads"}  # read by `build_net` itself, for every network with maps
+# Read by `build_net` itself: the first for every network with maps, the other for all.
+BY_BUILD = {"boundary_heads", "input_norm"}
 NOT_RUN = {  # changes that a small run cannot show
     "grad_ckpt",  # memory alone
     "fixed_aspp_pool",  # a different mean from 105 map pixels on

@@ -45,8 +45,8 @@ def evaluate(settings: Settings, outcome: Outcome) -> int:
     """
     if settings.run.resume:
         raise UserError("--resume goes on with a training run; an evaluation takes --snapshot")
-    run = open_run(settings, outcome)
-    snapshot = read_snapshot(settings.network.snapshot)
+    run = open_run(settings, outcome).fetched()
+    snapshot = read_snapshot(run.local_settings.network.snapshot)
     facts = classes_of(snapshot)
     run = run.with_settings(adopted(with_task(run.settings, facts.get("task")), snapshot))
     check_arch(run.settings)
@@ -55,7 +55,9 @@ def evaluate(settings: Settings, outcome: Outcome) -> int:
     spec, log = evaluation.spec, run.log
     note_classes(snapshot, spec.class_names, log.msg)
     write_run_facts(run, evaluation.fingerprint)
-    net = build_network(run.settings, spec.num_classes, log, snapshot, class_names=spec.class_names)
+    net = build_network(
+        run.local_settings, spec.num_classes, log, snapshot, class_names=spec.class_names
+    )
     del snapshot
     net = place(run.settings, net, run.world, log)
     summary: EvalSummary | ClassSummary = evaluation.score(prepared(run.settings, net))
@@ -122,7 +124,7 @@ class Evaluation:
         """Evaluate, print the table, write results.json, dumps and the report page."""
         settings, run = self.settings, self.run
         protocol = protocol_of(settings)
-        key = evaluation_key(settings, protocol, self.spec, run.precision.name)
+        key = evaluation_key(run.local_settings, protocol, self.spec, run.precision.name)
         protocol = {**protocol, "images": self.slice}
         sinks = open_sinks(run, self.spec, self.items, key=key)
         metrics = open_metrics(settings, self.spec)

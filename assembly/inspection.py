@@ -18,6 +18,7 @@ from assembly.snapshot import Snapshot, adopted, read_snapshot
 from datasets.base import read_image
 from network.convert import foreign
 from network.convert.checkpoint import split_weights
+from network.fetch import fetch
 from network.unept import QUERIES
 from reports.token_hierarchy import Picture
 from runtime import streams
@@ -72,9 +73,11 @@ def read_input(path: Path, max_side: int | None) -> Picture:
 
 def read_weights(settings: Settings) -> Snapshot:
     """The file of --snapshot; UserError without one: pictures of random weights mean nothing."""
-    snapshot = read_snapshot(settings.network.snapshot)
-    if snapshot is None:
+    name = settings.network.snapshot
+    if not name:
         raise UserError("pictures need weights: --snapshot FILE")
+    snapshot = read_snapshot(fetch(name, print).path)
+    assert snapshot is not None
     return snapshot
 
 

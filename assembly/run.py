@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from assembly.snapshot import Snapshot
+from assembly.weights import Weights, fetch_weights
 from engine.compute import Compute, Watch
 from engine.state import TrainState
 from network.convert import read_checkpoint
@@ -27,12 +28,13 @@ from settings import PROJECT_ROOT, Settings, flag_values, tree_of
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """An open run: its settings, its ranks, its arithmetic, its log."""
+    """An open run: its settings, its ranks, its arithmetic, its log, its weights' origin."""
 
     settings: Settings
     world: World
     precision: Precision
     log: RunLog
+    weights: Weights = Weights()
 
     @property
     def directory(self) -> Path:
@@ -57,6 +59,16 @@ class Run:
     def with_settings(self, settings: Settings) -> Run:
         """The same run with what a checkpoint knows better."""
         return replace(self, settings=settings)
+
+    def fetched(self, resumed: Snapshot | None = None) -> Run:
+        """The same run with the weights that its settings name on this machine; collective."""
+        weights = fetch_weights(self.settings, self.world, self.log.msg, resumed)
+        return replace(self, weights=weights)
+
+    @property
+    def local_settings(self) -> Settings:
+        """The settings with files of this machine in place of remote names; for reading only."""
+        return self.weights.localised(self.settings)
 
 
 def open_run(settings: Settings, outcome: Outcome) -> Run:
@@ -110,6 +122,7 @@ def write_run_facts(run: Run, fingerprint: Callable[[], dict[str, object]]) -> N
         "git": runlog.git_revision(PROJECT_ROOT),
         "world_size": run.world.size,
         "data": fingerprint(),
+        **run.weights.facts,
     }
     runlog.write_json(run.directory / "run.json", content)
 

@@ -34,16 +34,22 @@ def train(settings: Settings, outcome: Outcome) -> int:
     if settings.augmentation.dump_augmentation_images:
         return _dump_augmentations(task, run.directory / "augmented", run.log)
     loader, sampler = task.train_loader()
-    snapshot = read_snapshot(settings.network.snapshot)
     resumed = read_resumed(run)
+    run = run.fetched(resumed)
+    snapshot = read_snapshot(run.local_settings.network.snapshot)
     note_classes(snapshot, task.class_names, run.log.msg)
     net = build_network(
-        run.settings, task.num_classes, run.log, snapshot, resumed, class_names=task.class_names
+        run.local_settings,
+        task.num_classes,
+        run.log,
+        snapshot,
+        resumed,
+        class_names=task.class_names,
     )
     if settings.run.summary:
         return _summarise(net, run.log)
     net = place(run.settings, net, run.world, run.log)
-    state = build_state(run, net, task.header(), snapshot)
+    state = build_state(run, net, {**task.header(), **run.weights.facts}, snapshot)
     del snapshot
     trainer = Trainer(
         state=state,

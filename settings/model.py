@@ -148,7 +148,8 @@ class ModelConfig(HilaOptions, HanetOptions, QueryOptions, HRNetOptions, Attenti
         "",
         "--pretrained",
         path=True,
-        help="ImageNet weights of the trunk, a file or folder; empty: random start",
+        help="ImageNet weights of the trunk: a file, a folder or a name to fetch, as for "
+        "--snapshot; empty: random start",
         metavar="FILE",
         resume=UNRELATED,
     )

@@ -27,7 +27,8 @@ class NetworkSettings:
         None,
         "--snapshot",
         path=True,
-        help="load the weights of a file or folder, any known layout",
+        help="load the weights of a file or folder, any known layout, or of a name to fetch: "
+        "hf:REPO[@REV], timm:NAME, torchvision:NAME, https://...",
         metavar="FILE",
     )
     snapshot_pe: str | None = setting(

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from runtime.remote import is_remote
 from settings.catalogue import keys, with_values
 from settings.from_run import read_run
 from settings.model import check_scales
@@ -89,10 +90,10 @@ def _with_boundary_heads(settings: Settings) -> Settings:
 
 
 def _with_paths(settings: Settings) -> Settings:
-    """Paths with ASSETS_PATH and ~ replaced, the run directory absolute."""
+    """Paths with ASSETS_PATH and ~ replaced, the run directory absolute; remote names stay."""
 
     def expanded(path: Any) -> Any:
-        return settings.expand(path) if path else path
+        return settings.expand(path) if path and not is_remote(path) else path
 
     network, run = settings.network, settings.run
     result_dir = os.path.abspath(settings.expand(run.result_dir))

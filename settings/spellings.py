@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from runtime.errors import UserError
+from runtime.remote import is_remote
 from settings.convert import number
 from settings.needs import SLIDING, WHOLE, reads_extras
 from settings.outputs import HILA_THRESHOLD
@@ -103,7 +104,8 @@ def _folder(settings: Settings) -> Settings:
     if not eval_mode:
         place = Path(old.ckpt, old.date, old.exp)
     else:
-        parents = Path(settings.network.snapshot or "").absolute().parents
+        file = settings.network.snapshot or ""
+        parents = Path("" if is_remote(file) else file).absolute().parents
         root = old.ckpt_path or str(parents[min(2, len(parents) - 1)])
         name = old.exp_name or parents[min(1, len(parents) - 1)].name
         place = Path(root, name, old.split or eval_mode)

@@ -30,6 +30,7 @@ LEAVES = (
     "runtime.normalisation",
     "runtime.parallel",
     "runtime.progress",
+    "runtime.remote",
     "runtime.streams",
     "runtime.threads",
 )
@@ -41,6 +42,7 @@ OLD_NAMES = {  # of programs that moved: `python -m reports.sweep` still works
     "datasets/check.py": "tools.check",
     "datasets/dt_offset.py": "tools.dt_offset",
     "network/summary.py": "tools.summary",
+    "network/weights.py": "tools.weights",
     "reports/attention.py": "tools.attention",
     "reports/deformable.py": "tools.deformable",
     "reports/sweep.py": "tools.sweep",
@@ -121,6 +123,7 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
             *OPTIONS,
         ),
     ),
+    ("network/fetch/*", ("network.convert.hub", "network.fetch", "runtime.download")),
     ("network/*", ("network", *OPTIONS)),
     ("loss/*", ("loss", "network.outputs", "transforms.boundary")),
     ("metrics/*", ("metrics",)),

@@ -108,17 +108,17 @@ def _trunk_of(net: nn.Module) -> Trunk | None:
     return net if isinstance(net, Trunk) else None
 
 
-def load_trunk(net: nn.Module, path: str) -> LoadReport:
+def load_trunk(net: nn.Module, path: str, content: dict[str, Any] | None = None) -> LoadReport:
     """Load the ImageNet file `path` into the trunk of `net`, or into `net` if it is a trunk.
 
     A classifier may be its own trunk, with a head among its `fresh_groups`. Keys of the classifier
     are dropped and reported; anything else must fit, up to what the trunk says that such files
-    may lack. Raises UserError.
+    may lack. `content` is what is in the file, for callers that have read it. Raises UserError.
     """
     trunk = _trunk_of(net)
     if trunk is None:
         raise UserError(f"--pretrained {path}: this architecture has no trunk to load it into")
-    state, facts = split_weights(read_checkpoint(path))
+    state, facts = split_weights(read_checkpoint(path) if content is None else content)
     norm = input_norm.agreed(net, facts, f"--pretrained {path}")
     state = strip_saved_prefix(state)
     layout, found, dropped = _trunk_state(trunk, state, facts, f"--pretrained {path}")

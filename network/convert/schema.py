@@ -181,6 +181,11 @@ def progress(value: object, where: str) -> str | None:
     return entries(PROGRESS, required=("epoch", "step", "iteration"))(value, where)
 
 
+def _origin(value: object, where: str) -> str | None:
+    """Typed name and revision of weights that were fetched."""
+    return entries({"name": text, "revision": text}, required=("name", "revision"))(value, where)
+
+
 HEADER: dict[str, Check] = {
     "format": one_of(FORMAT),
     "arch": text,
@@ -195,6 +200,7 @@ HEADER: dict[str, Check] = {
     "positions": flag,
     "seed": whole(0, 2**64),
     "command": any_text,
+    "fetched": entries(dict.fromkeys(("snapshot", "pretrained"), _origin)),
     "settings": lambda value, where: _settings(value, where),
     "task": one_of("segment", "classify"),
     "best_by": text,

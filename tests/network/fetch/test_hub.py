@@ -69,8 +69,8 @@ def test_a_repository_becomes_a_folder_in_the_cache_of_the_hub_and_stays_usable_
         "config.json", "model.safetensors", "preprocessor_config.json"
     ]  # fmt: skip
     assert (folder / "model.safetensors").read_bytes() == b"weights"
-    assert fetched(None, tmp_path, f"hf:{REPO}") == lines
-    assert fetched(None, tmp_path, f"hf:{REPO}@{COMMIT}", HF_HUB_OFFLINE="1") == lines
+    names = (f"hf:{REPO}", f"hf:{REPO}@{COMMIT}")
+    assert fetched(None, tmp_path, *names, HF_HUB_OFFLINE="1") == lines * 2
 
 
 def test_what_a_name_can_ask_for(site: Site, tmp_path: Path) -> None:
@@ -96,10 +96,18 @@ def test_what_a_name_can_ask_for(site: Site, tmp_path: Path) -> None:
 
 
 def test_without_network_one_line_says_where_it_would_be_and_how_to_get_it(tmp_path: Path) -> None:
-    (line,) = fetched(None, tmp_path, f"hf:{REPO}@v1")
+    (line,) = fetched(None, tmp_path, f"hf:{REPO}@v1", HF_HUB_OFFLINE="1")
     assert line.startswith(f"error: hf:{REPO}@v1 is not in the cache and cannot be downloaded")
     assert f"it was looked for at {tmp_path}/hub/models--owner--net" in line
     assert f"`hf download {REPO} --revision v1` brings it there" in line
+
+
+@pytest.mark.slow
+def test_a_hub_that_does_not_answer_is_no_network(site: Site, tmp_path: Path) -> None:
+    (line,) = fetched(site, tmp_path, f"hf:{REPO}")
+    again, other = fetched(None, tmp_path, f"hf:{REPO}", "hf:owner/other")
+    assert again == line
+    assert "hf:owner/other is not in the cache and cannot be downloaded" in other
 
 
 def test_weights_of_another_hash_than_the_hub_says_are_removed(site: Site, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from network.convert.nvidia import (
 from network.convert.refusal import (
     Source,
     another_trunk,
+    bare_trunk,
     net_title,
     only_trunk,
     other_classes,
@@ -170,6 +171,8 @@ def load_official(
     state = strip_saved_prefix(state)
     if problem := not_a_weight(state):
         raise UserError(f"{title}: {problem}; the file is damaged or of another kind of program")
+    if text := bare_trunk(net, state, facts, title, offer_partial):
+        raise UserError(text)
     state, other = _in_our_names(state, facts, title)
     layout = detect(state, facts) if other is None else other.layout
     state = _levelled(net, state) if other is not None or layout == "hiseg" else state

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 STRIDES = (4, 8, 16, 32)
+PYRAMID = "pyramid"  # name of this part in a trunk
 
 
 class ChannelNorm(nn.LayerNorm):

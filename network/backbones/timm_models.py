@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from network.backbones.pyramid import STRIDES
+from network.backbones.pyramid import PYRAMID, STRIDES
 from network.ops.resize import Size, size_of
 from runtime.errors import UserError, near
 
@@ -231,7 +231,10 @@ def _probe(grid: Size, tiled: bool, size: Size, shadow: Any, call: Call) -> Prob
 
     def stride_of(rows: int) -> int:
         seen = size[0] / rows
-        nearest = min(stated, key=lambda each: abs(each - seen))
+        fitting = [each for each in stated if -(-size[0] // each) == rows]
+        nearest = min(fitting or stated, key=lambda each: abs(each - seen))
+        if fitting and not tiled:
+            return nearest
         return nearest if not tiled and abs(nearest - seen) < NEAR * seen else round(seen)
 
     found = tuple((x.shape[1], stride_of(x.shape[2])) for x in maps)
@@ -284,13 +287,15 @@ def converted(state: Mapping[str, Tensor], model: nn.Module, name: str) -> dict[
 
 
 def layers_of(model: Any) -> dict[str, int]:
-    """Parameter -> number of its layer, 0 for the stem; {} where timm knows no layers."""
+    """Parameter -> number of its layer, 0 for the stem; {} where timm knows no layers.
+
+    What follows the last block has the next number, but for its norm, which timm counts to it.
+    """
     from timm.models import group_parameters
 
     if not hasattr(model, "group_matcher"):
         return {}
     found = group_parameters(model, model.group_matcher(coarse=False), reverse=True)
-    inner = [layer for name, layer in found.items() if not name.startswith(("norm", "pyramid"))]
-    top = 1 + max(inner)
-    own = {name: min(layer, top) for name, layer in found.items()}
-    return own | {name: top for name in own if name.startswith("pyramid")}
+    own = {name: layer for name, layer in found.items() if not name.startswith(PYRAMID)}
+    top = 1 + max(own.values())
+    return {name: own.get(name, top) for name in found}

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from network.backbones import timm_models
-from network.backbones.pyramid import STRIDES, SimplePyramid
+from network.backbones.pyramid import PYRAMID, STRIDES, SimplePyramid
 from network.backbones.trunk import Trunk
 from network.ops.recompute import recomputing, run_again
 from network.ops.resize import Size, resize, size_of
@@ -28,7 +28,6 @@ from network.ops.tiles import joined, tiles
 DEFAULT = "resnet50"  # of an architecture that is not told its trunk
 LEAST = 32  # images are padded to at least so many pixels
 SHARED = ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set")
-PYRAMID = "pyramid"
 
 
 class TimmTrunk(Trunk):
@@ -114,10 +113,14 @@ class TimmTrunk(Trunk):
         count their statistics twice.
         """
         parts = dict(self.model.named_modules())
-        self.by_itself = not any(isinstance(part, _BatchNorm) for part in parts.values())
-        if self.by_itself:
-            if self.grad_ckpt:
+        has_norms = any(isinstance(part, _BatchNorm) for part in parts.values())
+        self.by_itself = not has_norms
+        if not has_norms and self.grad_ckpt:
+            try:
                 self.model.set_grad_checkpointing(True)
+            except AssertionError:  # it cannot
+                self.by_itself = False
+        if not has_norms:
             return []
         names = dict.fromkeys(info["module"] for info in self.model.feature_info)
         found = [parts[name] for name in names if name in parts]
@@ -175,7 +178,7 @@ class TimmTrunk(Trunk):
         return fits, [key for key in state if key in other]
 
     def layer_numbers(self) -> Mapping[str, int]:
-        """From the stem, 0, through the blocks; what comes after them has the next number."""
+        """From the stem, 0, through the blocks to the pyramid, where there is one."""
         return timm_models.layers_of(self.model)
 
 

@@ -72,10 +72,11 @@ class TimmOCR(OneScale):
 
 
 def _trunk(model: ModelConfig, three: bool = False) -> TimmTrunk:
-    """The trunk that `model` wants."""
+    """The trunk that `model` wants; the second of three maps is for the first HANet block alone."""
     return TimmTrunk(
         model.trunk,
         three=three,
+        second=bool(model.hanet[0]),
         output_stride=model.output_stride,
         size=model.trunk_size,
         drop_path=model.drop_path,

@@ -96,7 +96,7 @@ class TrunkOptions:
         "",
         "--trunk",
         help="timm.* architectures: a model of timm, e.g. convnext_tiny; empty: resnet50",
-        metavar="NAME",
+        metavar="MODEL",
     )
     output_stride: int | None = setting(
         None,

@@ -135,7 +135,17 @@ def levels_of(name: str, model: nn.Module, three: bool = False) -> Levels:
     )
 
 
-Call = Callable[[nn.Module, Tensor], list[Tensor]]
+@dataclass(frozen=True)
+class Asked:
+    """What `probe` is told: `call` gives the maps `levels` of a model and images.
+
+    native: the size of its training. without_second: nobody reads the second map.
+    """
+
+    call: Callable[[nn.Module, Tensor], list[Tensor]]
+    levels: Levels
+    native: Size
+    without_second: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +153,7 @@ class Probe:
     """How a model takes images: sides are padded to multiples of `grid`.
 
     With `tiled` it takes the size `grid` alone, and images are cut into such tiles. `maps` are
-    channels and strides; no map depends on the parameters `unused`.
+    channels and strides; no map that is read depends on the parameters `unused`.
     """
 
     grid: Size
@@ -152,14 +162,14 @@ class Probe:
     unused: tuple[str, ...]
 
 
-def probe(name: str, model: nn.Module, call: Call, levels: Levels, native: Size) -> Probe:
-    """Find out with shapes alone how `model` takes images; `native` is the size of its training.
+def probe(name: str, model: nn.Module, asked: Asked) -> Probe:
+    """Find out with shapes alone how `model` takes images.
 
     From the best to the worst: any size as it is, with maps whose sizes are rounded up; multiples
-    of its strides; multiples of the native size; the native size alone.
+    of its strides; multiples of the native size; the native size alone. UserError for a model
+    that gives no maps.
     """
-    shadow = _shadow(model, call, native)
-    patch = levels.patch
+    shadow, native, patch = _shadow(model, asked), asked.native, asked.levels.patch
     large = tuple(patch * -(-LARGE * side // patch) for side in native)
     tries = [] if _module(name) in FIXED else [(1, 1), (patch, patch), native]
     for grid in tries:
@@ -167,18 +177,18 @@ def probe(name: str, model: nn.Module, call: Call, levels: Levels, native: Size)
             (1, 1): (ODD, (large[0] + 1, large[1] + 3)),
             native: (native, (native[0], 2 * native[1])),
         }.get(grid, ((2 * patch, 3 * patch), (large[0], large[1] + patch)))
-        found = [_shapes(shadow, call, size) for size in sizes]
+        found = [_shapes(shadow, asked, size) for size in sizes]
         if any(each is None for each in found):
             continue
-        if grid == (1, 1) and not _rounded_up(found[0], ODD, shadow, levels):
+        if grid == (1, 1) and not _rounded_up(found[0], ODD, shadow, asked.levels):
             continue
-        return _probe(grid, False, sizes[0], shadow, call)
-    if _shapes(shadow, call, native) is None:
+        return _probe(grid, False, sizes[0], shadow, asked)
+    if _shapes(shadow, asked, native) is None:
         raise UserError(
             f"--trunk {name}: timm gives no feature maps of this model for images of "
             f"{native[0]}x{native[1]} pixels, the size it is made for, so it cannot be a trunk"
         )
-    return _probe(native, True, native, shadow, call)
+    return _probe(native, True, native, shadow, asked)
 
 
 def _module(name: str) -> str:
@@ -188,11 +198,11 @@ def _module(name: str) -> str:
     return str(timm.model_entrypoint(name.partition(".")[0]).__module__.rpartition(".")[2])
 
 
-def _shadow(model: nn.Module, call: Call, native: Size) -> nn.Module:
+def _shadow(model: nn.Module, asked: Asked) -> nn.Module:
     """A copy without numbers, where the model can do without; one that looks at values cannot."""
     shadow = copy.deepcopy(model).to("meta").eval()
     try:
-        _run(shadow, call, native)
+        _run(shadow, asked, asked.native)
     except RuntimeError as error:
         if "meta tensors" in str(error):
             return copy.deepcopy(model).eval()
@@ -201,16 +211,16 @@ def _shadow(model: nn.Module, call: Call, native: Size) -> nn.Module:
     return shadow
 
 
-def _run(shadow: nn.Module, call: Call, size: Size) -> list[Tensor]:
+def _run(shadow: nn.Module, asked: Asked, size: Size) -> list[Tensor]:
     device = next(shadow.parameters()).device
     with torch.enable_grad():
-        return call(shadow, torch.zeros(1, 3, *size, device=device))
+        return asked.call(shadow, torch.zeros(1, 3, *size, device=device))
 
 
-def _shapes(shadow: nn.Module, call: Call, size: Size) -> list[Size] | None:
+def _shapes(shadow: nn.Module, asked: Asked, size: Size) -> list[Size] | None:
     """Sizes of the maps of an image, None if the model cannot take it."""
     try:
-        return [size_of(x) for x in _run(shadow, call, size)]
+        return [size_of(x) for x in _run(shadow, asked, size)]
     except (AssertionError, RuntimeError, ValueError, IndexError):
         return None
 
@@ -223,9 +233,9 @@ def _rounded_up(found: list[Size] | None, size: Size, shadow: Any, levels: Level
     return found is not None and all(each in sizes for each in found)
 
 
-def _probe(grid: Size, tiled: bool, size: Size, shadow: Any, call: Call) -> Probe:
-    maps = _run(shadow, call, size)
-    reached = _reached(maps)
+def _probe(grid: Size, tiled: bool, size: Size, shadow: Any, asked: Asked) -> Probe:
+    maps = _run(shadow, asked, size)
+    reached = _reached([maps[0], *maps[2:]] if asked.without_second else maps)
     unused = [key for key, value in shadow.named_parameters() if id(value) not in reached]
     stated = sorted({int(info["reduction"]) for info in shadow.feature_info})
 

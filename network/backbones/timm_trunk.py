@@ -34,7 +34,7 @@ class TimmTrunk(Trunk):
     """(B, 3, H, W) of any size -> up to four maps, sizes rounded up.
 
     With `three`, only the finest, the last but one and the last map, as DeepLab's decoders read
-    them. `output_stride` makes the last stages dilated where timm can; `size` is that for which a
+    them, and without `second` nobody reads the one between. `output_stride` makes the last stages dilated where timm can; `size` is that for which a
     model of a fixed size is built. `tiles` of that size are computed by themselves.
 
     The parts of the model are those of the trunk, which so has its names; the model itself is no
@@ -50,6 +50,7 @@ class TimmTrunk(Trunk):
         name: str = DEFAULT,
         *,
         three: bool = False,
+        second: bool = True,
         output_stride: int | None = None,
         size: Size | None = None,
         drop_path: float | None = None,
@@ -71,16 +72,17 @@ class TimmTrunk(Trunk):
         self._held = (model,)
         for each in SHARED:
             setattr(self, each, getattr(model, each))
-        self._learn(size or tuple(config["input_size"][1:]))
+        self._learn(size or tuple(config["input_size"][1:]), three and not second)
 
     @property
     def model(self) -> Any:
         """timm's model, whose parts are those of the trunk."""
         return self._held[0]
 
-    def _learn(self, native: Size) -> None:
+    def _learn(self, native: Size, without_second: bool) -> None:
         """Ask the model what it gives, and freeze what no map depends on."""
-        found = timm_models.probe(self.name, self.model, self._call, self.levels, native)
+        asked = timm_models.Asked(self._call, self.levels, native, without_second)
+        found = timm_models.probe(self.name, self.model, asked)
         self.grid, self.tiled = found.grid, found.tiled
         self.cuts = self._stages()
         for key, value in self.model.named_parameters():
@@ -113,18 +115,21 @@ class TimmTrunk(Trunk):
         count their statistics twice.
         """
         parts = dict(self.model.named_modules())
-        has_norms = any(isinstance(part, _BatchNorm) for part in parts.values())
-        self.by_itself = not has_norms
-        if not has_norms and self.grad_ckpt:
-            try:
-                self.model.set_grad_checkpointing(True)
-            except AssertionError:  # it cannot
-                self.by_itself = False
-        if not has_norms:
+        self.by_itself = False
+        if not any(isinstance(part, _BatchNorm) for part in parts.values()):
+            self.by_itself = self.grad_ckpt and self._told_to_checkpoint()
             return []
         names = dict.fromkeys(info["module"] for info in self.model.feature_info)
         found = [parts[name] for name in names if name in parts]
         return [part for part in found if any(True for _ in part.parameters())]
+
+    def _told_to_checkpoint(self) -> bool:
+        """Tell the model to checkpoint by itself; whether it can."""
+        try:
+            self.model.set_grad_checkpointing(True)
+        except AssertionError:
+            return False
+        return True
 
     def train(self, mode: bool = True) -> TimmTrunk:
         """Also the model, which is no part of the trunk."""

@@ -34,8 +34,9 @@ class TimmTrunk(Trunk):
     """(B, 3, H, W) of any size -> up to four maps, sizes rounded up.
 
     With `three`, only the finest, the last but one and the last map, as DeepLab's decoders read
-    them, and without `second` nobody reads the one between. `output_stride` makes the last stages dilated where timm can; `size` is that for which a
-    model of a fixed size is built. `tiles` of that size are computed by themselves.
+    them; without `second` nobody reads the one between. `output_stride` makes the last stages
+    dilated where timm can. A model that is tied to one size is built for `size`; an image is then
+    cut into tiles of it that are computed by themselves.
 
     The parts of the model are those of the trunk, which so has its names; the model itself is no
     part, but only what calls them.

@@ -17,6 +17,7 @@ from network.build import build_net, used_options
 from network.contract import Network
 from network.heads.hanet import HANET_OPTIONS
 from network.height_gates import attention_blocks
+from network.inference import prepare_for_inference
 from tests.network.tiny import picture
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -128,6 +129,26 @@ def test_a_trunk_that_cannot_be_is_one_line(trunk: str, options: dict[str, Any],
 def test_a_trunk_for_an_architecture_that_has_one_is_refused() -> None:
     with pytest.raises(UserError, match=r"--trunk resnet18: ocrnet\.HRNet has a trunk of its own"):
         build_net("ocrnet.HRNet", 3, trunk="resnet18")
+
+
+@pytest.mark.parametrize(
+    "trunk", ["resnet18", "mobilenetv3_small_050", "tf_efficientnet_lite0", "resnetv2_18"]
+)
+def test_the_form_for_inference_answers_the_same(trunk: str) -> None:
+    net = enliven_norms(net_on(trunk)).eval()
+    fast, image = prepare_for_inference(net), picture(65, 97)
+    with torch.inference_mode():
+        wanted, got = net(image)["pred"], fast(image)["pred"]
+    assert float((wanted - got).abs().max()) < 1e-3 * float(wanted.abs().max())
+
+
+def enliven_norms(net: nn.Module) -> nn.Module:
+    for part in net.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.uniform_(part.weight, 0.5, 1.5)
+            nn.init.normal_(part.bias, std=0.2)
+            nn.init.normal_(part.running_mean, std=0.2)
+    return net
 
 
 LIST = """

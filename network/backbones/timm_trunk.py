@@ -95,6 +95,8 @@ class TimmTrunk(Trunk):
             self.strides = tuple(STRIDES[place] for place in self.levels.places)
             pyramid = SimplePyramid(self.channels[0], self.levels.patch, self.strides)
             self.channels = pyramid.channels
+            if without_second:
+                pyramid[1].requires_grad_(False)
             self.add_module(PYRAMID, pyramid)
 
     def _call(self, model: Any, images: Tensor) -> list[Tensor]:

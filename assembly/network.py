@@ -148,7 +148,9 @@ def param_rules(settings: Settings) -> list[list[Any]]:
     own = settings.hanet
     if has_own_rates(settings):
         return [["hanet_lr", own.hanet_lr > 0], ["backbone_lr", own.backbone_lr > 0]]
-    return [list(rule) for rule in settings.optimiser.param_rules or ()]
+    rules: list[list[Any]] = [list(rule) for rule in settings.optimiser.param_rules or ()]
+    decay = settings.optimiser.layer_decay
+    return rules if decay is None else [*rules, ["layer_decay", decay]]
 
 
 def network_header(settings: Settings, num_classes: int) -> dict[str, Any]:

@@ -18,8 +18,9 @@ from assembly.run import Run
 from assembly.snapshot import Snapshot
 from engine import optim
 from engine.hanet_groups import hanet_groups
-from engine.param_groups import ParamRule, check_rules, describe, make_groups
+from engine.param_groups import ParamRule, check_rules, describe, layer_factors, make_groups
 from engine.state import Progress, TrainState
+from network.contract import Network
 from network.convert.input_norm import input_facts
 from runtime.errors import UserError
 from settings import Settings, catalogue
@@ -129,7 +130,25 @@ def _groups(settings: Settings, net: nn.Module, rate: float) -> list[dict[str, A
         lr=rate,
         weight_decay=decay,
         decay_vectors=settings.classification.task == "segment",
+        factors=_layer_factors(settings, net),
     )
+
+
+def _layer_factors(settings: Settings, net: nn.Module) -> dict[str, float]:
+    """Factors of the rate by parameter of `net`, as `--layer_decay` wants them."""
+    decay = settings.optimiser.layer_decay
+    if decay is None:
+        return {}
+    trunk = net.trunk if isinstance(net, Network) else None
+    layers = {} if trunk is None else trunk.layer_numbers()
+    if trunk is None or not layers:
+        raise UserError(
+            f"--layer_decay {decay:g} has no effect on {settings.network.arch}, whose trunk states "
+            "no layers; leave it out"
+        )
+    own = {id(trunk.get_parameter(name)): layer for name, layer in layers.items()}
+    named = {name: own[id(item)] for name, item in net.named_parameters() if id(item) in own}
+    return layer_factors(named, decay)
 
 
 def _saved_optimizer(settings: Settings, snapshot: Snapshot | None) -> dict[str, Any]:
@@ -141,8 +160,8 @@ def _saved_optimizer(settings: Settings, snapshot: Snapshot | None) -> dict[str,
         )
     if snapshot.facts.get("param_rules", []) != param_rules(settings):
         raise UserError(
-            "--restore_optimizer: --param_rules (--hanet_lr, --backbone_lr) must be those of the "
-            "run that wrote --snapshot"
+            "--restore_optimizer: --param_rules (--hanet_lr, --backbone_lr, --layer_decay) must be "
+            "those of the run that wrote --snapshot"
         )
     state: dict[str, Any] = snapshot.facts["optimizer"]
     return state

@@ -13,7 +13,7 @@ Source: recorded parameter groups of mmsegmentation 0.11 recipes (`custom_keys`)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,17 @@ def check_rules(names: Iterable[str], rules: Sequence[ParamRule]) -> None:
         raise UserError(f"--param_rules {rule.key}: {why}; correct the rule or leave it out")
 
 
+def layer_factors(layers: Mapping[str, int], decay: float) -> dict[str, float]:
+    """Factor of the rate of each parameter: 1 for the last layer, `decay` for the one before it.
+
+    What `layers` does not name, such as a head, has the rate of the last layer.
+
+    Source: Clark et al., "ELECTRA" (2020), appendix A; for segmentation Bao et al., "BEiT" (2021).
+    """
+    top = max(layers.values(), default=0)
+    return {name: decay ** (top - layer) for name, layer in layers.items()}
+
+
 def make_groups(
     named: Iterable[tuple[str, nn.Parameter]],
     rules: Sequence[ParamRule],
@@ -62,20 +73,23 @@ def make_groups(
     lr: float,
     weight_decay: float,
     decay_vectors: bool = True,
+    factors: Mapping[str, float] | None = None,
 ) -> list[dict[str, Any]]:
     """torch's parameter groups, one per pair of multipliers.
 
     Each has `lr`, `initial_lr` and `weight_decay` after its multipliers, which it keeps as
     `lr_mult` and `decay_mult`. The group without multipliers comes first: its rate is the one
     in the log. Inside a group parameters stand in the order of `named`. Without `decay_vectors`
-    biases and tensors of one dimension are never decayed, as in ImageNet recipes.
+    biases and tensors of one dimension are never decayed, as in ImageNet recipes. `factors` of
+    single parameters multiply their rates further.
     """
     members: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in named:
         rule = rule_of(name, rules)
         is_vector = parameter.ndim <= 1 or name.endswith(".bias")
         decay = rule.decay if decay_vectors or not is_vector else 0.0
-        members.setdefault((rule.lr, decay), []).append(parameter)
+        rate = rule.lr * (1.0 if factors is None else factors.get(name, 1.0))
+        members.setdefault((rate, decay), []).append(parameter)
     order = sorted(members, key=lambda pair: pair != (1.0, 1.0))
     return [
         {

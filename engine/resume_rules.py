@@ -122,7 +122,9 @@ def compare_facts(content: Mapping[str, Any], own: Mapping[str, Any], world: int
         if difference and len(content["class_names"]) == len(own["class_names"]):
             found.append(f"other classes ({difference})")
     if content.get("param_rules", []) != own.get("param_rules", []):
-        found.append("--param_rules, --hanet_lr or --backbone_lr (give those of the file)")
+        found.append(
+            "--param_rules, --hanet_lr, --backbone_lr or --layer_decay (give those of the file)"
+        )
     positions = own.get("positions")
     if content.get("positions", positions) != positions:
         trained, way = ("without", "add") if positions else ("with", "leave out")

@@ -43,6 +43,7 @@ ARCH_MODULES = (
     "hila",
     "swin",
     "efficientnet",
+    "timm",
 )
 
 MSCALE_SUFFIX = "_Mscale"
@@ -177,6 +178,11 @@ def _refuse_useless(arch: str, model: ModelConfig, used: frozenset[str]) -> None
     for item in dataclasses.fields(ModelConfig):
         if item.name not in used and getattr(model, item.name) != item.default:
             value = getattr(model, item.name)
+            if item.name == "trunk":
+                raise UserError(
+                    f"--trunk {value}: {arch} has a trunk of its own; leave it out, or take an "
+                    "architecture timm.*"
+                )
             raise UserError(f"{item.name}={value} has no effect on {arch}; leave it out")
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from network.arch import Arch
 from network.backbones.deeplab_trunks import make_trunk
 from network.backbones.three_maps import ThreeMaps
+from network.backbones.trunk import Trunk
 from network.contract import OneScale
 from network.heads.aspp import ASPP, STRIDE_8_RATES
 from network.heads.hanet import HANET_OPTIONS
@@ -34,22 +35,22 @@ FINE_CHANNELS, ASPP_CHANNELS = 48, 256
 class DeepV3Plus(HeightGated):
     """ASPP on the final map of `backbone`, joined with its low map: scores at its stride.
 
-    `hanet` says which height gates it has; that of the final map is computed from the second
-    map of the trunk. `rates` are the dilations of ASPP.
+    `rates` are the dilations of the ASPP. `hanet` says which height gates it has; that of the
+    final map is computed from the second map of the trunk, which has three.
     """
 
-    backbone: ThreeMaps
+    backbone: Trunk
 
     def __init__(
         self,
-        backbone: ThreeMaps,
+        backbone: Trunk,
         num_classes: int,
         *,
         width: int = 256,
         align_corners: bool = False,
         kaiming_all: bool = False,
-        hanet: ModelConfig | None = None,
         rates: tuple[int, int, int] = STRIDE_8_RATES,
+        hanet: ModelConfig | None = None,
     ) -> None:
         super().__init__(
             backbone,

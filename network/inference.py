@@ -25,6 +25,16 @@ def _probe(net: nn.Module) -> Tensor:
     return image.to(parameter.device, parameter.dtype)
 
 
+def _is_plain_conv(module: nn.Module) -> bool:
+    """Whether this is a convolution whose weights are used as they are.
+
+    Those of other libraries may standardise them first, as their batch norms may end in an
+    activation.
+    """
+    own = type(module).__module__.startswith(("torch.", f"{__package__}."))
+    return own and isinstance(module, nn.Conv2d)
+
+
 def _conv_bn_pairs(net: nn.Module, probe: Tensor) -> dict[str, str]:
     """Names of batch norms, each with the convolution whose output it always gets."""
     names = {module: name for name, module in net.named_modules()}
@@ -38,8 +48,8 @@ def _conv_bn_pairs(net: nn.Module, probe: Tensor) -> dict[str, str]:
         _, conv = sources.get(id(inputs[0]), (None, None))
         feeders.setdefault(names[module], set()).add("" if conv is None else names[conv])
 
-    hooks = [m.register_forward_hook(saw_conv) for m in names if isinstance(m, nn.Conv2d)]
-    hooks += [m.register_forward_hook(saw_norm) for m in names if isinstance(m, nn.BatchNorm2d)]
+    hooks = [m.register_forward_hook(saw_conv) for m in names if _is_plain_conv(m)]
+    hooks += [m.register_forward_hook(saw_norm) for m in names if type(m) is nn.BatchNorm2d]
     try:
         net(probe)
     finally:

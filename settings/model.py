@@ -94,7 +94,34 @@ class QueryOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig(HilaOptions, HanetOptions, QueryOptions, HRNetOptions, AttentionOptions):
+class TrunkOptions:
+    """The trunk of an architecture that takes any model of timm."""
+
+    GROUP: ClassVar[Group] = Group(title="network options", task=BOTH, resume=IN_FILE)
+
+    trunk: str = setting(
+        "",
+        "--trunk",
+        help="timm.* architectures: a model of timm, e.g. convnext_tiny; empty: resnet50",
+        metavar="MODEL",
+    )
+    output_stride: int | None = setting(
+        None,
+        "--output_stride",
+        bounds=Bounds(8, 32),
+        help="timm.* architectures: stride of the last map, 8, 16 or 32; none: that of the model",
+    )
+    trunk_size: tuple[int, int] | None = setting(
+        None,
+        bounds=Bounds(32, 4096),
+        help="height and width for which a timm model of a fixed size is built; none: its own",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(
+    TrunkOptions, HilaOptions, HanetOptions, QueryOptions, HRNetOptions, AttentionOptions
+):
     """Options of the networks; the keyword arguments of `network.build.build_net`.
 
     Each network reads some of them and refuses the rest where they are set. The fields of the last

@@ -9,6 +9,7 @@ from typing import ClassVar
 from settings.convert import betas, param_rules
 from settings.declare import BETWEEN_EPOCHS, BOTH, IN_FILE, REFUSED, Bounds, Group, setting
 from settings.kinds import OPTIMISERS, optimiser_reading
+from settings.needs import TRAINS
 from settings.ranges import (
     BATCH,
     FRACTION,
@@ -61,6 +62,15 @@ class OptimiserSettings:
         parse=param_rules,
         help="factors for parameters whose name contains KEY, e.g. head:lr=10,norm:decay=0",
         metavar="KEY:lr=F,KEY:decay=F",
+        resume=IN_FILE,
+    )
+    layer_decay: float | None = setting(
+        None,
+        "--layer_decay",
+        bounds=Bounds(0, 1, above=True),
+        help="factor of the rate from each layer of the trunk to the one below it, e.g. 0.75",
+        needs=TRAINS,
+        excludes=("hanet_lr", "backbone_lr"),
         resume=IN_FILE,
     )
     amsgrad: bool = setting(

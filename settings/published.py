@@ -17,7 +17,6 @@ WITHOUT_EFFECT = {
     "dataset_inst": "--dataset",
     "freeze_trunk": "a smaller --lr",
     "hardnm": "--img_wt_loss",
-    "trunk": "--arch, whose name says the trunk",
     "brt_aug": "--color_aug",
     "dataset_cls": "--dataset",
     "dataset_dir": "DATASET keys, see docs/datasets.md",
@@ -33,6 +32,8 @@ WITHOUT_EFFECT = {
     "three_scale": "--n_scales 0.5,1.0,2.0",
     "alt_two_scale": "--n_scales 0.5,1.0",
 }
+# Values of `--trunk` in published command lines, where it never had an effect.
+PUBLISHED_TRUNKS = ("resnet101", "resnet50", "hrnetv2", "wrn38", "mobilenetv2", "shufflenetv2")
 # Machinery that is gone: what native torch does instead.
 REPLACED = {
     "dist_url": "the launcher's address is used",

@@ -13,11 +13,12 @@ from runtime.remote import is_remote
 from settings.convert import number
 from settings.needs import SLIDING, WHOLE, reads_extras
 from settings.outputs import HILA_THRESHOLD
-from settings.published import REPLACED, SPLITS, WITHOUT_EFFECT
+from settings.published import PUBLISHED_TRUNKS, REPLACED, SPLITS, WITHOUT_EFFECT
 from settings.ranges import PROCESS
 from settings.rules import can_go_by_iteration
 from settings.tree import Settings
 
+TAKES_TRUNKS = "timm."  # begins the architectures that --trunk names the trunk of
 OWN_PROCEDURE = ("scales", "single_scale", "no_flip", "sliding_overlap", "sliding_official")
 TRAIN_FOLDERS, EVAL_FOLDERS = ("ckpt", "date", "exp"), ("ckpt_path", "exp_name")
 
@@ -36,10 +37,10 @@ def notes_of(given: frozenset[str]) -> tuple[str, ...]:
 def meant(settings: Settings) -> Settings:
     """`settings` with old spellings mapped and open choices made; `notes` say what can surprise.
 
-    UserError for a LOCAL_RANK that no launcher sets.
+    UserError for a LOCAL_RANK that no launcher sets, and for a trunk where there is one.
     """
     settings = replace(settings, notes=(*settings.notes, *notes_of(settings.given)))
-    for step in (_precision, _blur, _slice, _hanet, _folder, _rank, _rate, _test_mode, _windows):
+    for step in STEPS:
         settings = step(settings)
     return settings
 
@@ -55,6 +56,34 @@ def _precision(settings: Settings) -> Settings:
     if not (old.fp16 or half):
         return settings
     return replace(settings, run=replace(settings.run, precision="fp16"))
+
+
+def _trunk(settings: Settings) -> Settings:
+    """`--trunk` of published command lines, with an architecture that has a trunk of its own.
+
+    UserError for a model of timm, which such an architecture cannot take.
+    """
+    name, arch = settings.MODEL.trunk, settings.network.arch
+    is_told = "arch" in settings.given or not settings.network.snapshot  # else the file says it
+    if not name or not is_told or arch.removeprefix("network.").startswith(TAKES_TRUNKS):
+        return settings
+    if name not in PUBLISHED_TRUNKS and _is_in_timm(name):
+        raise UserError(
+            f"--trunk {name}: --arch {arch} has a trunk of its own; --arch timm.OCR and the other "
+            "timm.* architectures take models of timm"
+        )
+    settings = replace(settings, MODEL=replace(settings.MODEL, trunk=""))
+    return _noted(
+        settings,
+        f"--trunk {name} never had an effect on --arch {arch}, whose name says the trunk, and is "
+        "ignored",
+    )
+
+
+def _is_in_timm(name: str) -> bool:
+    import timm  # takes a second, and is only asked about names that are not published
+
+    return bool(timm.is_model(name.partition(".")[0]))
 
 
 def _blur(settings: Settings) -> Settings:
@@ -151,6 +180,11 @@ def _windows(settings: Settings) -> Settings:
         return settings
     note = "--slide_crop: attention and single-scale maps are not dumped, windows differ"
     return _noted(settings, note)
+
+
+STEPS = (
+    _precision, _trunk, _blur, _slice, _hanet, _folder, _rank, _rate, _test_mode, _windows,
+)  # fmt: skip
 
 
 def without_idle(settings: Settings) -> Settings:

@@ -3,6 +3,7 @@
 
     python -m tools.summary hrvit.b1_SegFormer --size 512,512 --num_classes 150
     python -m tools.summary ocrnet.HRNet_Mscale --size 1024,2048 --n_scales 0.5,1,2
+    python -m tools.summary timm.UPerNet --trunk swin_tiny_patch4_window7_224
 
 Takes every name that `--arch` takes. Nothing is computed, so any size is quick. `GMACs` are the
 multiply-adds of one image as they are done here, in 10^9; `published` counts as papers do, where
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from torch import nn
 
@@ -82,15 +84,18 @@ def _scales(text: str) -> tuple[float, ...]:
         raise UserError(f"--n_scales {text}: numbers wanted, such as 0.5,1.0,2.0") from None
 
 
-def report(arch: str, size: str, num_classes: int | None, n_scales: str | None) -> list[str]:
-    """What to print; UserError for an unknown network, size, scale or number of classes."""
+def report(
+    arch: str, size: str, num_classes: int | None, n_scales: str | None, trunk: str = ""
+) -> list[str]:
+    """What to print; UserError for an unknown network, size, scale, trunk or number of classes."""
     arch, sides = resolve_arch(arch), _size(size)
     classes = num_classes
     if classes is None:
         classes = IMAGENET_CLASSES if is_classifier(arch) else CITYSCAPES_CLASSES
-    options = {} if n_scales is None else {"n_scales": _scales(n_scales)}
-    net = build_net(arch, classes, **options)
-    return [f"{arch}, {classes} classes, {sides[0]}x{sides[1]}", *table(net, sides)]
+    options: dict[str, Any] = {} if n_scales is None else {"n_scales": _scales(n_scales)}
+    net = build_net(arch, classes, trunk=trunk, **options)
+    title = f"{arch} on {trunk}" if trunk else arch
+    return [f"{title}, {classes} classes, {sides[0]}x{sides[1]}", *table(net, sides)]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -103,11 +108,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("arch", metavar="ARCH", help="a name that --arch takes")
     parser.add_argument("--size", default="512,512", metavar="H,W", help="of the image")
     parser.add_argument("--num_classes", type=int, help="default 19, of a classifier 1000")
+    parser.add_argument("--trunk", default="", metavar="NAME", help="a model of timm, for timm.*")
     parser.add_argument("--n_scales", metavar="S,...", help="scales of a network that has them")
     args = parser.parse_args(arguments)
     streams.tolerate()
     try:
-        print("\n".join(report(args.arch, args.size, args.num_classes, args.n_scales)))
+        print("\n".join(report(args.arch, args.size, args.num_classes, args.n_scales, args.trunk)))
     except UserError as error:
         return wrong_input(error)
     return 0

@@ -25,6 +25,8 @@ class Trunk(Part):
       None for what is dropped on purpose. What no entry names is spelt as here.
     * `fresh_groups`: beginnings of names that such a file need not have, all names of a group or
       none; they keep their initial values.
+    * `own_layout`: the program whose files `from_file` reads, where neither `file_names` nor the
+      known layouts are asked.
     * `smallest`: the least side of an image in pixels.
     * `mean`, `std`: by which its weights want images of values 0..1 normalised, red, green, blue.
       It gets them so: the network around it sees to that, see `Network.own_inputs`.
@@ -38,6 +40,7 @@ class Trunk(Part):
     strides: tuple[int, ...]
     file_names: Mapping[str, str | None] = {}
     fresh_groups: tuple[tuple[str, ...], ...] = ()
+    own_layout: str = ""
     smallest: int = 1
     mean: Color = IMAGENET.mean
     std: Color = IMAGENET.std
@@ -71,6 +74,19 @@ class Trunk(Part):
             name.startswith(group) and not any(each.startswith(group) for each in found)
             for group in self.fresh_groups
         )
+
+    def from_file(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+        """Weights of a file in `own_layout` by the names here, and the names dropped on purpose.
+
+        Raises UserError for a file of another network.
+        """
+        raise NotImplementedError
+
+    def layer_numbers(self) -> Mapping[str, int]:
+        """Parameter -> number of its layer, 0 next to the image, for rates that fall from layer to
+        layer; {}: the trunk states none.
+        """
+        return {}
 
     def after_pretraining(self, found: Collection[str]) -> Iterable[str]:
         """Fill what the file, whose names are `found`, lacked; the names that were filled."""

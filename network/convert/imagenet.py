@@ -83,13 +83,16 @@ def _trunk_state(
     trunk: Trunk, state: Mapping[str, Tensor], facts: Mapping[str, Any], title: str
 ) -> tuple[str, dict[str, Tensor], list[str]]:
     """Layout of a file, its weights by the trunk's own names, and what is dropped on purpose."""
-    other = None if "model_options" in facts else foreign.translate(state)
+    ours = "model_options" in facts
+    if trunk.own_layout and not ours:
+        return trunk.own_layout, *_from_file(trunk, state, title)
+    other = None if ours else foreign.translate(state)
     dropped: list[str] = []
     if other is not None:
         layout = other.layout
         found, dropped = foreign.trunk_of(other)
     else:
-        if "model_options" in facts:
+        if ours:
             layout, renamed = "hiseg", {key: hiseg_trunk_name(key, state) for key in state}
         else:
             own = timm.respelled(state, hub.model_name(facts, title), title)
@@ -100,6 +103,16 @@ def _trunk_state(
     dead = dead_names(trunk)
     useless = [name for name in found if is_dead(name, dead)]
     return layout, {k: v for k, v in found.items() if k not in useless}, [*dropped, *useless]
+
+
+def _from_file(
+    trunk: Trunk, state: Mapping[str, Tensor], title: str
+) -> tuple[dict[str, Tensor], list[str]]:
+    """What `trunk` makes of a file in its own layout; errors begin with `title`."""
+    try:
+        return trunk.from_file(state)
+    except UserError as error:
+        raise UserError(f"{title}: {error}") from error
 
 
 def _trunk_of(net: nn.Module) -> Trunk | None:

@@ -26,6 +26,7 @@ from network.convert.nvidia import (
 from network.convert.refusal import (
     Source,
     another_trunk,
+    bare_trunk,
     net_title,
     only_trunk,
     other_classes,
@@ -164,6 +165,8 @@ def load_official(
     if isinstance(source, str | Path):
         title, source = str(source), read_checkpoint(source)
     state, facts = _weights_of(source, title)
+    if text := bare_trunk(net, state, facts, title, offer_partial):
+        raise UserError(text)
     norm = input_norm.agreed(net, facts, title)
     state, other = _in_our_names(state, facts, title)
     layout = detect(state, facts) if other is None else other.layout

@@ -83,6 +83,10 @@ def only_trunk(net: nn.Module, report: LoadReport, source: Source) -> str:
     alike = [*report.loaded, *(text.partition(" ")[0] for text in report.mismatched)]
     if not heads or "head.weight" in heads or not alike or not all(map(_is_trunk, alike)):
         return ""
+    return _only_trunk_text(net, source)
+
+
+def _only_trunk_text(net: nn.Module, source: Source) -> str:
     text = (
         f"{source.named()} holds a trunk, as classifiers of whole images do, and no head of "
         f"{net_title(net)}"
@@ -90,6 +94,27 @@ def only_trunk(net: nn.Module, report: LoadReport, source: Source) -> str:
     if source.offer_partial:
         return f"{text}; --pretrained {source.title} starts from its trunk"
     return f"{text}; an evaluation needs the whole network"
+
+
+def bare_trunk(
+    net: nn.Module,
+    state: Mapping[str, Tensor],
+    facts: Mapping[str, Any],
+    title: str,
+    offer_partial: bool,
+) -> str:
+    """One line if a file holds most of the trunk of `net` under its own names, else nothing.
+
+    This is for trunks with a layout of their own: elsewhere such names stand for other things.
+    """
+    trunk = net.trunk if isinstance(net, Network) else None
+    if trunk is None or not trunk.own_layout or "model_options" in facts:
+        return ""
+    own = trunk.state_dict().keys()
+    if 2 * sum(key in own for key in state) <= len(own):
+        return ""
+    source = Source(title=title, facts=facts, layout=trunk.own_layout, offer_partial=offer_partial)
+    return _only_trunk_text(net, source)
 
 
 def other_classes(

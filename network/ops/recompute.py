@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -50,4 +51,29 @@ def recomputed(module: nn.Module, *inputs: Any, recompute: bool = True) -> Any:
         *inputs,
         use_reentrant=False,
         context_fn=lambda: (contextlib.nullcontext(), frozen_statistics(module)),
+    )
+
+
+@contextlib.contextmanager
+def recomputing(parts: Sequence[nn.Module]) -> Iterator[None]:
+    """Inside, the inner results of `parts` are rebuilt in the backward pass, whoever calls them."""
+    for part in parts:
+        forward = part.forward
+        part.__dict__["forward"] = partial(run_again, part, forward)
+    try:
+        yield
+    finally:
+        for part in parts:
+            del part.__dict__["forward"]
+
+
+def run_again(part: nn.Module, forward: Callable[..., Any], *inputs: Any) -> Any:
+    """`forward(*inputs)`, which calls `part`, and once more in the backward pass."""
+    if not torch.is_grad_enabled():
+        return forward(*inputs)
+    return checkpoint(
+        forward,
+        *inputs,
+        use_reentrant=False,
+        context_fn=lambda: (contextlib.nullcontext(), frozen_statistics(part)),
     )

@@ -66,11 +66,15 @@ CHANGED: dict[str, Any] = {
     "hila_legacy_shift": True,
     "hila_raw_levels": True,
     "grad_ckpt": True,
+    "trunk": "resnet18",
+    "output_stride": 16,
+    "trunk_size": (64, 96),
 }
 # What other options must be for these to matter at all: blocks, or several exchanges of a stage.
 BESIDES: dict[str, dict[str, Any]] = {
     "hanet": {"hanet": (1, 1, 1, 1, 0)},
     "hila_stages": {"hila_stages": (3,), "stage_depths": (1, 2, 4, 4)},
+    "trunk_size": {"trunk": "botnet26t_256"},  # that takes a size and a stride
 }
 ON_LOADING = {"pretrained", "hila_reuse_bottom"}  # change no network, only what a file gives it
 # Read by `build_net` itself: the first for every network with maps, the other for all.

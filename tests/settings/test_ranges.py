@@ -29,7 +29,17 @@ MEANT = {
 }
 LONG_NAME = "n" * 256
 # Text whose meaning is another than a number or a file.
-TEXTS = {"help", "allow_partial", "param_rules", "set", "arch", "train_only", "aa", "dist_url"}
+TEXTS = {
+    "help",
+    "allow_partial",
+    "param_rules",
+    "set",
+    "arch",
+    "train_only",
+    "aa",
+    "dist_url",
+    "trunk",
+}
 
 
 def shown() -> list[argparse.Action]:

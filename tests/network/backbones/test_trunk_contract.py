@@ -18,7 +18,7 @@ ONE_OF_EACH = (  # class of trunk
     "basic.HRNet", "deepv3.DeepV3PlusEffB4", "hanet.DeepMNASNet05V3PlusD_HANet",
     "hanet.DeepMobileNetV3PlusD_HANet_OS8", "hanet.DeepR50V3PlusD_HANet",
     "hanet.DeepShuffleNetV3PlusD_HANet_OS32", "hila.B0_S34", "hila.SwinT_S234",
-    "hrvit.b1_SegFormer", "segformer.B0", "swin.T_UPerNet", "unept.R50",
+    "hrvit.b1_SegFormer", "segformer.B0", "swin.T_UPerNet", "timm.UPerNet", "unept.R50",
 )  # fmt: skip
 
 

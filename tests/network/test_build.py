@@ -97,15 +97,12 @@ except UserError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "problem"),
     [
         ("def f(:\n", "SyntaxError: invalid syntax (network/hrvit.py, line 1)"),
-        pytest.param(
-            "import os\n\nos.gone\n",
-            "no attribute 'gone' (network/hrvit.py, line 3)",
-            marks=pytest.mark.slow,
-        ),
+        ("import os\n\nos.gone\n", "no attribute 'gone' (network/hrvit.py, line 3)"),
     ],
 )
 def test_a_broken_file_breaks_its_own_family(code: str, problem: str, tmp_path: Path) -> None:

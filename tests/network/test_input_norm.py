@@ -65,7 +65,13 @@ WHOLE = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("arch", [*TINY, *WHOLE])
+LIGHT = ("ocrnet.HRNet", "ocrnet.HRNet_Mscale", "segformer.B0", "hila.B0_S34", "segformer.B0_224")
+EVERY = [
+    pytest.param(arch, marks=() if arch in LIGHT else pytest.mark.slow) for arch in (*TINY, *WHOLE)
+]
+
+
+@pytest.mark.parametrize("arch", EVERY)
 @torch.no_grad()
 def test_every_kind_of_network_changes_its_inputs_once(arch: str) -> None:
     if arch in TINY:
@@ -122,6 +128,7 @@ def test_padding_of_the_data_stays_the_colour_that_it_was() -> None:
     assert torch.allclose(colour, torch.tensor(IMAGENET.mean), atol=1e-6)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_weights_folded_by_hand_and_weights_that_say_it_give_the_same_logits(
     tmp_path: Path,

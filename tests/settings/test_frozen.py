@@ -122,6 +122,7 @@ def written(settings: Settings) -> None:
 """
 
 
+@pytest.mark.slow  # mypy without a cache
 def test_a_misspelt_a_misplaced_and_a_written_setting_are_errors_of_types(tmp_path: Path) -> None:
     path = tmp_path / "program.py"
     path.write_text(PROGRAM)

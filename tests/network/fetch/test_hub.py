@@ -59,6 +59,7 @@ def fetched(site: Site | None, home: Path, *names: str, **environment: str) -> l
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_a_repository_becomes_a_folder_in_the_cache_of_the_hub_and_stays_usable_without_network(
     site: Site, tmp_path: Path
 ) -> None:
@@ -73,6 +74,7 @@ def test_a_repository_becomes_a_folder_in_the_cache_of_the_hub_and_stays_usable_
     assert fetched(None, tmp_path, *names, HF_HUB_OFFLINE="1") == lines * 2
 
 
+@pytest.mark.slow
 def test_what_a_name_can_ask_for(site: Site, tmp_path: Path) -> None:
     site.put("owner/old", "config.json", CONFIG, OTHER_COMMIT)
     site.put("owner/old", "pytorch_model.bin", b"pickle", OTHER_COMMIT)
@@ -110,6 +112,7 @@ def test_a_hub_that_does_not_answer_is_no_network(site: Site, tmp_path: Path) ->
     assert "hf:owner/other is not in the cache and cannot be downloaded" in other
 
 
+@pytest.mark.slow
 def test_weights_of_another_hash_than_the_hub_says_are_removed(site: Site, tmp_path: Path) -> None:
     site.headers["ETag"] = '"' + "0" * 64 + '"'
     (line,) = fetched(site, tmp_path, f"hf:{REPO}/model.safetensors")
@@ -119,6 +122,7 @@ def test_weights_of_another_hash_than_the_hub_says_are_removed(site: Site, tmp_p
     assert not [path for path in files if path.name == "0" * 64]
 
 
+@pytest.mark.slow
 def test_a_library_that_is_not_installed_is_named_with_the_command(tmp_path: Path) -> None:
     hidden = tmp_path / "huggingface_hub"
     hidden.mkdir()

@@ -115,15 +115,8 @@ def make_train_loader(
         dataset = nullloader.NullDataset(items, settings.augmentation.crop_size)
     else:
         found = _checked_centroids(settings, spec, sets, rank, world, log)
-        if (
-            settings.loss.dt_offset_wt
-            and settings.loss.dt_offset_source == "files"
-            and (video or coarse)
-        ):
-            raise UserError(
-                "--dt_offset_source files: there are no boundary files of coarse images and video "
-                "frames; leave it out, the maps are then computed from the labels"
-            )
+        if video or coarse:
+            _check_boundary_source(settings)
         every = [*items, *video, *coarse]
         extra_maps = boundary_source(settings, spec, every, log)
         transform = train_transform(settings, spec)
@@ -146,6 +139,15 @@ def make_train_loader(
     room.check_training(settings, items, len(sampler))
     loader = make_loader(dataset, sampler, data.bs_trn, data.num_workers)
     return loader, sampler, spec
+
+
+def _check_boundary_source(settings: Settings) -> None:
+    """Raise UserError where boundary files are wanted of coarse images or video frames."""
+    if settings.loss.dt_offset_wt and settings.loss.dt_offset_source == "files":
+        raise UserError(
+            "--dt_offset_source files: there are no boundary files of coarse images and video "
+            "frames; leave it out, the maps are then computed from the labels"
+        )
 
 
 def _checked_centroids(

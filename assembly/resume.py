@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from engine.resume_rules import STEPS, Kept, ResumeRules, plain
 from settings import Settings, catalogue
 from settings.declare import APPLIED, BETWEEN_EPOCHS, REFUSED, Resume
+from settings.model import ModelConfig
 
 KEPT = (APPLIED, BETWEEN_EPOCHS, REFUSED)
 
@@ -16,7 +19,10 @@ def resume_rules() -> ResumeRules:
     def named(rule: Resume) -> frozenset[str]:
         return frozenset(name for name, each in catalogue().items() if each.resume is rule)
 
-    return ResumeRules(refused=named(REFUSED), between_epochs=named(BETWEEN_EPOCHS))
+    defaults = {name: plain(value) for name, value in dataclasses.asdict(ModelConfig()).items()}
+    return ResumeRules(
+        refused=named(REFUSED), between_epochs=named(BETWEEN_EPOCHS), option_defaults=defaults
+    )
 
 
 def kept_settings(settings: Settings, steps_per_epoch: int) -> Kept:

@@ -28,10 +28,15 @@ IS_OFF: dict[str, Callable[[Any], bool]] = {  # between these and the others the
 
 @dataclass(frozen=True, kw_only=True)
 class ResumeRules:
-    """Names of settings that may not differ: never, or not inside an epoch. Others are applied."""
+    """Names of settings that may not differ: never, or not inside an epoch. Others are applied.
+
+    option_defaults: options of the network, as plain values. A file that lacks one was written
+    before there was such an option, by a network like that of its default.
+    """
 
     refused: frozenset[str] = frozenset()
     between_epochs: frozenset[str] = frozenset()
+    option_defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 def plain(value: Any) -> Any:
@@ -106,7 +111,12 @@ def compare_settings(
     return found
 
 
-def compare_facts(content: Mapping[str, Any], own: Mapping[str, Any], world: int) -> list[str]:
+def compare_facts(
+    content: Mapping[str, Any],
+    own: Mapping[str, Any],
+    world: int,
+    option_defaults: Mapping[str, Any],
+) -> list[str]:
     """What makes a file belong to another run: one text for each entry, empty if nothing does."""
     found = [
         f"{name} {content[name]} (this run {own[name]})"
@@ -114,7 +124,10 @@ def compare_facts(content: Mapping[str, Any], own: Mapping[str, Any], world: int
         if name in content and name in own and content[name] != own[name]
     ]
     if "arch" in own and content.get("arch") == own["arch"]:
-        options = different_options(content["model_options"], own["model_options"])
+        options = different_options(
+            {**option_defaults, **content["model_options"]},
+            {**option_defaults, **own["model_options"]},
+        )
         way = "; boundary_heads follows --dt_offset_wt"
         found += [text + (way if text.startswith("boundary_heads") else "") for text in options]
     if "class_names" in content and "class_names" in own:

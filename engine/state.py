@@ -119,7 +119,8 @@ class TrainState:
             found = compare_settings(
                 recorded(content), own, self.rules, progress.epoch, progress.step
             )
-        refused = compare_facts(content, self.facts, self.world_size) + found.refused
+        defaults = self.rules.option_defaults
+        refused = compare_facts(content, self.facts, self.world_size, defaults) + found.refused
         if ("live_state_dict" in content) != (self.ema is not None) and not any(
             text.startswith("--ema") for text in refused
         ):

@@ -88,6 +88,7 @@ class QueryOptions:
     )
     batch_attention: str = setting(
         "never",
+        choices=("never", "training", "always"),
         help="UN-EPT: images of a batch attend to each other: never, training (as published) or "
         "always",
     )

@@ -76,6 +76,8 @@ def value_problem(setting: Setting, value: object) -> str | None:
                 continue
             if not (low < part <= high if above else low <= part <= high):
                 return f"{brief(part)} is outside {low:g}..{high:g}"
+    if declared.choices and value is not None and value not in declared.choices:
+        return f"{brief(value)}: there are {', '.join(declared.choices)}"
     if declared.some_above_zero and value is not None and not any(parts):
         return "all are 0; at least one above 0 wanted"
     if declared.check is not None and (problem := declared.check(value)):
@@ -166,7 +168,7 @@ def _from_entries(entries: Iterable[str]) -> dict[str, object]:
     found = {}
     for entry in entries:
         name, separator, value = entry.partition("=")
-        if not separator:
+        if not separator or not name.strip():
             raise UserError(f"--set {entry}: KEY=VALUE wanted")
         key = find_key(name.strip(), "--set")
         found[key] = checked(key, value.strip(), "--set")

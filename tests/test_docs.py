@@ -27,6 +27,7 @@ FOREIGN_FLAGS |= {
 }  # of torchrun and of programs in tests/
 FOREIGN_MODULES = {"torch.distributed.launch", "torch.distributed.run", "runx.runx", "runx.sumx"}
 FOREIGN_MODULES |= {"pip", "venv", "pytest", "http.server"}
+FILES_TO_MAKE = {"network/plain.py", "tests/network/test_plain.py"}  # by readers of a recipe
 
 
 @pytest.fixture(params=NAMES)
@@ -45,6 +46,14 @@ def test_pages_are_there() -> None:
     wanted |= {"cluster", "adding_an_arch", "architecture", "extending", "running"}
     assert {f"docs/{name}.md" for name in wanted} <= set(NAMES)
     assert {"README.md", "CONTRIBUTING.md", "CHANGELOG.md"} <= set(NAMES)
+
+
+def test_named_source_files_exist(page: tuple[Path, str]) -> None:
+    path, text = page
+    if path.name == "CHANGELOG.md":  # tells of files that were
+        return
+    named = set(re.findall(r"`([a-z_]+/[\w/]+\.py)`", text)) - FILES_TO_MAKE
+    assert sorted(name for name in named if not (ROOT / name).exists()) == []
 
 
 def test_flag_page_is_up_to_date() -> None:

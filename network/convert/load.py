@@ -184,8 +184,7 @@ def load_official(
     names = [*report.missing, *misfits]
     if report.unexpected or not all(_allowed(name, partial) for name in names):
         raise UserError(_reason(net, state, about, report, misfits))
-    broken = not_finite(found)
-    if broken is not None:
+    if (broken := not_finite(found)) is not None:
         raise UserError(f"{title}: {broken} holds NaN or infinite numbers; take another file")
     note = _hub_note(facts, about, class_names)
     _copy(net, found)

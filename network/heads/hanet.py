@@ -199,6 +199,8 @@ def hanet_settings(model: ModelConfig) -> HANetSettings:
             f"pos_rfactor {model.pos_rfactor}: HANet blocks need 1..{STEPS}, "
             "8 for the published 16 rows"
         )
+    if model.hanet_pooling not in ("mean", "max"):
+        raise UserError(f"hanet_pooling={model.hanet_pooling} is unknown; there are mean, max")
     return HANetSettings(
         kernel=kernel,
         reduction=reduction,
@@ -206,7 +208,7 @@ def hanet_settings(model: ModelConfig) -> HANetSettings:
         injection=injection,
         sinusoid=code == 1,
         row_steps=model.pos_rfactor,
-        max_pooling=model.hanet_pooling != "mean",
+        max_pooling=model.hanet_pooling == "max",
         dropout=model.hanet_dropout,
         noise=model.pos_noise,
     )

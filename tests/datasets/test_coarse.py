@@ -89,6 +89,13 @@ def test_whole_image_draws_stay_with_the_fine_images(extra_root: Path) -> None:
         assert all(draw.centroid is not None for draw in sampler if draw.index >= NUM_FINE)
 
 
+def test_boundary_files_of_coarse_images_are_not_asked_for(extra_root: Path) -> None:
+    argv = ("--only_coarse", "--class_uniform_pct", "1", "--dt_offset_wt", "1")
+    with pytest.raises(UserError, match="no boundary files of coarse images"):
+        make_sampler(extra_root, *argv, "--dt_offset_source", "files")
+    make_sampler(extra_root, *argv)
+
+
 def test_only_coarse_draws_no_class_from_fine_images(extra_root: Path) -> None:
     sampler = make_sampler(extra_root, "--only_coarse", "--class_uniform_pct", "1")
     with_class = [draw.index for draw in sampler if draw.centroid is not None]

@@ -17,12 +17,13 @@ from assembly.optimiser import build_optimizer, make_optimizer
 from assembly.resume import kept_settings, resume_rules
 from engine import state
 from engine.class_tables import class_difference
-from engine.resume_rules import compare_settings, recorded
+from engine.resume_rules import compare_settings, plain, recorded
 from engine.state import Progress, TrainState
 from network.convert import schema
 from network.convert.schema import check_own, check_resumable
 from settings import catalogue
 from settings.declare import BETWEEN_EPOCHS, IN_FILE, REFUSED, UNRELATED
+from settings.model import ModelConfig
 from tests.settings.test_classification import resolved
 
 
@@ -239,6 +240,19 @@ def test_another_set_or_network_is_refused(change: dict[str, Any], words: str) -
         resumed(written(), header={**HEADER, **change})
     same = {**HEADER, "class_names": ["Quay", "BOAT", "s-e-a"]}
     assert resumed(written(), header=same)[1] == []
+
+
+def test_a_file_of_a_version_without_an_option_has_its_default() -> None:
+    options = dataclasses.asdict(ModelConfig(hrnet_width=4))
+    every = {key: plain(value) for key, value in options.items()}
+    for name in every.keys() - {"hrnet_width"}:
+        older = {key: value for key, value in every.items() if key != name}
+        content = written(header={**HEADER, "model_options": older})
+        assert resumed(content, header={**HEADER, "model_options": every})[1] == [], name
+    del every["trunk"]
+    content = written(header={**HEADER, "model_options": every})
+    with pytest.raises(ValueError, match=r"trunk none \(this run resnet18\)"):
+        resumed(content, header={**HEADER, "model_options": {**every, "trunk": "resnet18"}})
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adam", "radam", "adamw"])

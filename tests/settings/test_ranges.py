@@ -127,6 +127,9 @@ def test_every_number_of_the_tree_has_a_finite_range(key: str) -> None:
         (f"DATASET.CUSTOM_YAML=/{LONG_NAME}/set.yml", "a name of 256 bytes"),
         (f"ASSETS_PATH={LONG_NAME}", "a name of 256 bytes"),
         (f"MODEL.pretrained={LONG_NAME}", "a name of 256 bytes"),
+        ("MODEL.hanet_pooling=median", "median: there are mean, max"),
+        ("MODEL.batch_attention=often", "often: there are never, training, always"),
+        ("=3", "KEY=VALUE wanted"),
     ],
 )
 def test_keys_without_sense_are_named(entry: str, words: str) -> None:

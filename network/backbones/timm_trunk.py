@@ -24,6 +24,8 @@ from network.backbones.trunk import Trunk
 from network.ops.recompute import recomputing, run_again
 from network.ops.resize import Size, resize, size_of
 from network.ops.tiles import joined, tiles
+from runtime.errors import UserError
+from runtime.normalisation import Normalisation
 
 DEFAULT = "resnet50"  # of an architecture that is not told its trunk
 LEAST = 32  # images are padded to at least so many pixels
@@ -64,7 +66,8 @@ class TimmTrunk(Trunk):
         }  # fmt: skip
         model = timm_models.create(self.name, **self.options)
         config: Any = model.pretrained_cfg
-        self.mean, self.std = tuple(config["mean"]), tuple(config["std"])
+        self._native = Normalisation(tuple(config["mean"]), tuple(config["std"]))
+        self.mean, self.std = self._native
         self.levels = timm_models.levels_of(self.name, model, three)
         self.is_plain, self.indices = self.levels.is_plain, list(self.levels.indices)
         model.prune_intermediate_layers(  # type: ignore[operator]
@@ -80,6 +83,11 @@ class TimmTrunk(Trunk):
         """timm's model, whose parts are those of the trunk."""
         return self._held[0]
 
+    @property
+    def native_norm(self) -> Normalisation:
+        """By the entry of the model, or of its tag, in timm's table."""
+        return self._native
+
     def _learn(self, native: Size, without_second: bool) -> None:
         """Ask the model what it gives, and freeze what no map depends on."""
         asked = timm_models.Asked(self._call, self.levels, native, without_second)
@@ -91,6 +99,12 @@ class TimmTrunk(Trunk):
                 value.requires_grad_(False)
         self.channels = tuple(channels for channels, _ in found.maps)
         self.strides = tuple(stride for _, stride in found.maps)
+        stride = self.options["output_stride"]
+        if stride is not None and self.strides[-1] != stride:
+            raise UserError(
+                f"--output_stride {stride} has no effect on --trunk {self.name}, whose last map "
+                f"has stride {self.strides[-1]}; leave it out"
+            )
         if self.is_plain:
             self.strides = tuple(STRIDES[place] for place in self.levels.places)
             pyramid = SimplePyramid(self.channels[0], self.levels.patch, self.strides)

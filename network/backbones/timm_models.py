@@ -106,7 +106,7 @@ def _shown(value: object) -> str:
 
 
 def _line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split()) or "timm's model refuses it"
     return "timm's model has no such option" if "unexpected keyword" in text else text[:160]
 
 

@@ -24,7 +24,6 @@ from network.backbones.trunk import Trunk
 from network.ops.recompute import recomputing, run_again
 from network.ops.resize import Size, resize, size_of
 from network.ops.tiles import joined, tiles
-from runtime.errors import UserError
 from runtime.normalisation import Normalisation
 
 DEFAULT = "resnet50"  # of an architecture that is not told its trunk
@@ -99,12 +98,6 @@ class TimmTrunk(Trunk):
                 value.requires_grad_(False)
         self.channels = tuple(channels for channels, _ in found.maps)
         self.strides = tuple(stride for _, stride in found.maps)
-        stride = self.options["output_stride"]
-        if stride is not None and self.strides[-1] != stride:
-            raise UserError(
-                f"--output_stride {stride} has no effect on --trunk {self.name}, whose last map "
-                f"has stride {self.strides[-1]}; leave it out"
-            )
         if self.is_plain:
             self.strides = tuple(STRIDES[place] for place in self.levels.places)
             pyramid = SimplePyramid(self.channels[0], self.levels.patch, self.strides)

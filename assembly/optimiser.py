@@ -146,7 +146,8 @@ def _layer_factors(settings: Settings, net: nn.Module) -> dict[str, float]:
             f"--layer_decay {decay:g} has no effect on {settings.network.arch}, whose trunk states "
             "no layers; leave it out"
         )
-    own = {id(trunk.get_parameter(name)): layer for name, layer in layers.items()}
+    parts = dict(trunk.named_parameters())  # `norm` of a trunk may be a part and a property
+    own = {id(parts[name]): layer for name, layer in layers.items()}
     named = {name: own[id(item)] for name, item in net.named_parameters() if id(item) in own}
     return layer_factors(named, decay)
 

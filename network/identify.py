@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from network.backbones import timm_models
 from network.build import build_net, is_classifier, list_archs
 from network.contract import Network
 from network.convert import load_official, load_trunk, read_checkpoint
 from network.convert.checkpoint import split_weights
 from network.convert.foreign import translate
-from network.convert.hub import KEY, HubFacts
+from network.convert.hub import KEY, HubFacts, model_name
 from network.convert.load import detect
 from network.convert.schema import check_named, is_own
 from network.hub_arch import arch_of
@@ -67,22 +68,25 @@ def identify(path: str) -> Identity:
         )
     hub = facts.get(KEY)
     hub = hub if isinstance(hub, HubFacts) else None
+    timm_name = timm_models.named(model_name(facts, path))
     snapshot = list(_takers(path, content, hub, counts))
     told = snapshot[0][1] if snapshot else counts[0] if len(counts) == 1 else None
     return Identity(
-        kind=_kind(state, hub),
+        kind=_kind(state, hub, timm_name),
         classes=told,
         class_names=hub.class_names if hub else (),
         snapshot=tuple(dict.fromkeys(arch for arch, _ in snapshot)),
-        pretrained=tuple(_trunk_takers(path, content)),
+        pretrained=tuple(_trunk_takers(path, content, timm_name)),
         tensors=len(state),
         numbers=numbers,
     )
 
 
-def _kind(state: Mapping[str, Tensor], hub: HubFacts | None) -> str:
+def _kind(state: Mapping[str, Tensor], hub: HubFacts | None, timm_name: str) -> str:
     """The layout and, in a folder, the name of the architecture."""
     other = translate(state)
+    if hub and other is None and timm_name:
+        return f"{hub.architecture} in the layout timm"
     layout = f"in the layout {other.layout if other else detect(state, {})}"
     return f"{hub.architecture} {layout}" if hub else f"weights {layout}"
 
@@ -127,15 +131,16 @@ def _takes_all(
     return True
 
 
-def _trunk_takers(path: str, content: dict[str, Any]) -> Iterator[str]:
-    """Architectures whose trunk loads the file."""
+def _trunk_takers(path: str, content: dict[str, Any], timm_name: str) -> Iterator[str]:
+    """Architectures whose trunk loads the file; of timm.*, with the trunk `timm_name` if given."""
     for arch in list_archs():
+        options = {"trunk": timm_name} if timm_name and arch.startswith("timm.") else {}
         try:
-            load_trunk(_empty(arch, 2, {}), path, content)
+            load_trunk(_empty(arch, 2, options), path, content)
         except UserError:
             continue
         if not is_classifier(arch):
-            yield arch
+            yield f"{arch} --trunk {timm_name}" if options else arch
 
 
 def _empty(arch: str, classes: int, options: Mapping[str, Any]) -> Network:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from runtime.errors import UserError
-from runtime.remote import is_remote
+from runtime.remote import TIMM, is_remote
 from settings.convert import number
 from settings.needs import SLIDING, WHOLE, reads_extras
 from settings.outputs import HILA_THRESHOLD
@@ -61,11 +61,17 @@ def _precision(settings: Settings) -> Settings:
 def _trunk(settings: Settings) -> Settings:
     """`--trunk` of published command lines, with an architecture that has a trunk of its own.
 
+    An architecture that takes any trunk has that of `--pretrained timm:NAME` if none is named.
     UserError for a model of timm, which such an architecture cannot take.
     """
     name, arch = settings.MODEL.trunk, settings.network.arch
     is_told = "arch" in settings.given or not settings.network.snapshot  # else the file says it
-    if not name or not is_told or arch.removeprefix("network.").startswith(TAKES_TRUNKS):
+    weights = settings.MODEL.pretrained
+    if is_told and arch.removeprefix("network.").startswith(TAKES_TRUNKS):
+        if name or not weights.startswith(TIMM):
+            return settings
+        return replace(settings, MODEL=replace(settings.MODEL, trunk=weights.removeprefix(TIMM)))
+    if not name or not is_told:
         return settings
     if name not in PUBLISHED_TRUNKS and _is_in_timm(name):
         raise UserError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from network.backbones.pyramid import PYRAMID, STRIDES
 from network.ops.resize import Size, size_of
 from runtime.errors import UserError, near
 
+LEADING = re.compile(r"[a-z0-9_]+")  # a model without its tag
 FINEST, MOST = 4, len(STRIDES)  # stride of the finest map that is taken, number of maps
 ODD = (101, 135)  # a size that no stride divides
 NEAR = 0.2  # maps of convolutions without padding are smaller than their strides say
@@ -35,6 +37,15 @@ def known(name: str) -> bool:
     import timm
 
     return bool(timm.is_model(name.partition(".")[0]))
+
+
+def named(text: str) -> str:
+    """The model of timm with which `text`, the name of a model or a file, begins; "": none.
+
+    What follows it begins with a sign that no such name holds, as in "resnet50.a1_in1k.pth".
+    """
+    found = LEADING.match(text)
+    return found[0] if found and known(found[0]) else ""
 
 
 def check_name(name: str) -> None:
@@ -61,6 +72,11 @@ def create(name: str, **options: Any) -> nn.Module:
     import timm
 
     check_name(name)
+    stride = options.get("output_stride")
+    if stride not in OUTPUT_STRIDES:
+        raise UserError(
+            f"--trunk {name} cannot be built with --output_stride {stride}: 8, 16 or 32 wanted"
+        )
     given = {key: value for key, value in options.items() if value is not None}
     try:
         model: nn.Module = timm.create_model(name, num_classes=0, dynamic_img_size=True, **given)
@@ -77,6 +93,7 @@ def create(name: str, **options: Any) -> nn.Module:
     return model
 
 
+OUTPUT_STRIDES = (None, 8, 16, 32)
 FLAGS = {
     "output_stride": "--output_stride",
     "drop_path_rate": "--drop_path",
@@ -89,7 +106,8 @@ def _shown(value: object) -> str:
 
 
 def _line(error: BaseException) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:160]
+    text = " ".join(str(error).split()) or "timm's model refuses it"
+    return "timm's model has no such option" if "unexpected keyword" in text else text[:160]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ from network.backbones.trunk import Trunk
 from network.ops.recompute import recomputing, run_again
 from network.ops.resize import Size, resize, size_of
 from network.ops.tiles import joined, tiles
+from runtime.normalisation import Normalisation
 
 DEFAULT = "resnet50"  # of an architecture that is not told its trunk
 LEAST = 32  # images are padded to at least so many pixels
@@ -64,7 +65,8 @@ class TimmTrunk(Trunk):
         }  # fmt: skip
         model = timm_models.create(self.name, **self.options)
         config: Any = model.pretrained_cfg
-        self.mean, self.std = tuple(config["mean"]), tuple(config["std"])
+        self._native = Normalisation(tuple(config["mean"]), tuple(config["std"]))
+        self.mean, self.std = self._native
         self.levels = timm_models.levels_of(self.name, model, three)
         self.is_plain, self.indices = self.levels.is_plain, list(self.levels.indices)
         model.prune_intermediate_layers(  # type: ignore[operator]
@@ -79,6 +81,11 @@ class TimmTrunk(Trunk):
     def model(self) -> Any:
         """timm's model, whose parts are those of the trunk."""
         return self._held[0]
+
+    @property
+    def native_norm(self) -> Normalisation:
+        """By the entry of the model, or of its tag, in timm's table."""
+        return self._native
 
     def _learn(self, native: Size, without_second: bool) -> None:
         """Ask the model what it gives, and freeze what no map depends on."""

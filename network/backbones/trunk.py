@@ -55,6 +55,11 @@ class Trunk(Part):
         """`mean` and `std` together."""
         return Normalisation(self.mean, self.std)
 
+    @property
+    def native_norm(self) -> Normalisation:
+        """What the trunk states by itself, whatever weights it has taken since."""
+        return Normalisation(type(self).mean, type(self).std)
+
     def run(self, part: Any, *inputs: Any) -> Any:
         """`part(*inputs)`, rebuilt in the backward pass where `grad_ckpt` says so."""
         return recomputed(part, *inputs, recompute=self.grad_ckpt and self.training)

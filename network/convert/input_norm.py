@@ -24,10 +24,11 @@ def input_facts(net: nn.Module) -> dict[str, list[float]]:
     return {MEAN: list(norm.mean), STD: list(norm.std)}
 
 
-def stated(facts: Mapping[str, Any], title: str) -> Normalisation | None:
+def stated(net: nn.Module, facts: Mapping[str, Any], title: str) -> Normalisation | None:
     """What a file says by its entries besides the weights, or by its name; None: nothing.
 
-    Files of this program that lack the entries are of versions that knew ImageNet's alone.
+    Files of this program that lack the entries were written when nothing but the trunk of `net`
+    could say it: what it states by itself, ImageNet's for most.
     """
     folder = facts.get(hub.KEY)
     if isinstance(folder, hub.HubFacts):
@@ -35,7 +36,8 @@ def stated(facts: Mapping[str, Any], title: str) -> Normalisation | None:
     if "model_options" not in facts:
         return timm.norm_of_name(Path(title).name)
     if MEAN not in facts:
-        return IMAGENET
+        trunk = net.trunk if isinstance(net, Network) else net
+        return trunk.native_norm if isinstance(trunk, Trunk) else IMAGENET
     red, green, blue = facts[MEAN]
     dark, middle, light = facts[STD]
     return Normalisation((red, green, blue), (dark, middle, light))
@@ -43,7 +45,7 @@ def stated(facts: Mapping[str, Any], title: str) -> Normalisation | None:
 
 def agreed(net: nn.Module, facts: Mapping[str, Any], title: str) -> Normalisation | None:
     """What the file says; UserError if the option `input_norm` of `net` says something else."""
-    norm = stated(facts, title)
+    norm = stated(net, facts, title)
     options = net.model_options if isinstance(net, Network) else None
     wanted = (options or {}).get("input_norm")
     if norm is not None and wanted and parsed(wanted) != norm:

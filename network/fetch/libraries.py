@@ -20,7 +20,7 @@ from runtime.errors import UserError, near
 from runtime.names import part
 from runtime.remote import TIMM, TORCHVISION
 
-TIMM_EXTRA = "timm>=1.0.15,<2"
+TIMM_EXTRA = "timm>=1.0.31,<2"
 
 
 def fetch_timm(name: str, tell: Tell) -> Fetched:

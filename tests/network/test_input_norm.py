@@ -210,6 +210,20 @@ def test_checkpoints_keep_it_and_older_ones_are_imagenets(tmp_path: Path) -> Non
     assert again.input_norm == HALF
 
 
+def test_older_checkpoints_mean_what_the_trunk_states_by_itself(tmp_path: Path) -> None:
+    options = {"trunk": "test_vit", "segattn_bot_ch": 8}
+    net = build_net("timm.SegFormer_Mscale", 3, **options)
+    facts = {"arch": "timm.SegFormer_Mscale", "num_classes": 3, "model_options": options}
+    torch.save({**facts, "state_dict": net.state_dict()}, tmp_path / "old.pth")
+    again = build_net("timm.SegFormer_Mscale", 3, **options)
+    again.take_input_norm(IMAGENET)
+    load_official(again, tmp_path / "old.pth")
+    assert again.input_norm == net.input_norm == again.trunk.norm == HALF
+    again.take_input_norm(IMAGENET)
+    load_trunk(again, str(tmp_path / "old.pth"))
+    assert again.input_norm == HALF
+
+
 @pytest.mark.parametrize(
     ("entries", "message"),
     [

@@ -116,7 +116,9 @@ def test_height_attention_joins_deeplab_alone() -> None:
             {"output_stride": 8},
             "--trunk swin_tiny_patch4_window7_224 cannot be built with --output_stride 8",
         ),
-        ("resnet18", {"output_stride": 12}, "cannot be built with --output_stride 12"),
+        ("resnet18", {"output_stride": 12}, "cannot be built with --output_stride 12: 8, 16 or 32"),
+        ("vgg11", {"output_stride": 16}, "--output_stride 16: timm's model refuses it"),
+        ("test_vit", {"output_stride": 16}, "--output_stride 16: timm's model has no such option"),
         ("hf-hub:somebody/net", {}, "is no model of timm"),
     ],
 )

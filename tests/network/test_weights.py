@@ -7,6 +7,7 @@ import importlib
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import timm
 import torch
 import torchvision
@@ -19,6 +20,7 @@ from network.fetch.web import HEX
 from network.identify import identify
 from network.known import Known, find, matching, read_table
 from runtime.errors import UserError
+from settings import read_settings
 from tools import weights
 
 TABLE = read_table()
@@ -39,6 +41,16 @@ def test_every_row_names_an_architecture_a_flag_and_a_licence() -> None:
             assert row.where.removeprefix("timm:").split(".")[0] == flags[-1], row
         else:
             assert not is_classifier(resolve_arch(arch)), row
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.where)
+def test_the_command_of_every_row_names_a_network_and_its_trunk(row: Known) -> None:
+    _, program, *flags, dots = row.lines()[-1].split()[1:]
+    assert (program, dots) == ("eval.py" if row.use == "snapshot" else "train.py", "...")
+    told = read_settings([*flags, "--eval", "val"] if row.use == "snapshot" else flags)
+    assert told.network.arch == resolve_arch(told.network.arch)
+    assert row.where == (told.network.snapshot or told.MODEL.pretrained)
+    assert not told.MODEL.trunk or timm.is_model(told.MODEL.trunk)
 
 
 def test_a_score_has_a_protocol_and_a_source() -> None:
@@ -164,3 +176,18 @@ def test_check_knows_a_classifier_and_weights_of_nobody(few_archs: None, tmp_pat
     torch.save({"x.weight": torch.ones(2, 2)}, path)
     found = identify(str(path))
     assert (found.classes, found.snapshot, found.pretrained) == (None, (), ())
+
+
+def test_check_names_the_trunk_of_timm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(module, "list_archs", lambda: ["segformer.B0", "timm.OCR"])
+    net = timm.create_model("test_vit")
+    torch.save(net.state_dict(), tmp_path / "test_vit.r160_in1k.pth")
+    found = identify(str(tmp_path / "test_vit.r160_in1k.pth"))
+    assert (found.snapshot, found.pretrained) == ((), ("timm.OCR --trunk test_vit",))
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    safetensors.torch.save_file(net.state_dict(), folder / "model.safetensors")
+    (folder / "config.json").write_text('{"architecture": "test_vit", "num_classes": 1000}')
+    found = identify(str(folder))
+    assert (found.kind, found.classes) == ("test_vit in the layout timm", 1000)
+    assert found.pretrained == ("timm.OCR --trunk test_vit",)

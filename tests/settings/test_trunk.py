@@ -36,3 +36,13 @@ def test_a_model_of_timm_is_refused_where_there_is_a_trunk(arch: list[str]) -> N
 def test_where_a_file_names_the_architecture_nothing_is_decided() -> None:
     told = read_settings(["--eval", "val", "--snapshot", "net.pth", "--trunk", "resnet18"])
     assert told.MODEL.trunk == "resnet18"
+
+
+@pytest.mark.parametrize("name", ["resnet18", "convnext_tiny.fb_in22k"])
+def test_weights_by_the_name_of_a_model_name_the_trunk(name: str) -> None:
+    told = read_settings(["--arch", "timm.OCR", "--pretrained", f"timm:{name}"])
+    assert told.MODEL.trunk == name and told.MODEL.pretrained == f"timm:{name}"
+    both = ["--trunk", "resnet18", "--pretrained", f"timm:{name}"]
+    assert read_settings(["--arch", "timm.OCR", *both]).MODEL.trunk == "resnet18"
+    assert read_settings(["--arch", HANET, "--pretrained", f"timm:{name}"]).MODEL.trunk == ""
+    assert read_settings(["--arch", "timm.OCR", "--pretrained", "resnet18.pth"]).MODEL.trunk == ""

@@ -1,4 +1,4 @@
-# One verb a target. `make demo` and `make test` create the environment themselves.
+# One verb per target. `make demo` and `make test` create the environment themselves.
 #   make PYTHON=python3.12 VENV=/somewhere/env PIP_ARGS="--index-url ..." test
 
 SHELL := /bin/sh
@@ -13,13 +13,14 @@ STAMP := $(ENVIRONMENT)/.installed
 DEMO_DATA := data/synthetic
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format lint type test slow parity docs check demo clean
+.PHONY: help setup format lint type test slow parity docs recipes check demo clean
 
 help:
 	@echo "make demo    tiny data set, training, evaluation, report (no GPU needed)"
 	@echo "make test    the fast tests;  make slow  the long ones"
 	@echo "make check   lint, types, fast tests;  make parity  recorded reference numbers"
-	@echo "make setup   environment only;  make format  make docs  make clean"
+	@echo "make setup   environment only;  make format  make clean"
+	@echo "make docs    docs/flags.md from settings/;  make recipes  scripts/*.yml from scripts/recipes/"
 
 setup: $(STAMP)
 
@@ -51,6 +52,9 @@ parity: $(STAMP)
 
 docs: $(STAMP)
 	$(PY) -m scripts.make_flag_docs docs/flags.md
+
+recipes: $(STAMP)
+	$(PY) -m scripts.make_recipes
 
 check: lint type test
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boundary F-score of 1024x2048 images with 19 classes, one thread: time an image while streaming.
+"""Boundary F-score of 1024x2048 images with 19 classes, one thread: time per image while streaming.
 
 python -m benchmarks.boundary            # against scikit-image's dilation, about a minute
 python -m benchmarks.boundary --quick    # without that comparison
@@ -23,7 +23,7 @@ from metrics.boundary_scores import HMSA_THRESHOLD, BoundaryScores
 
 SIZE, NUM_CLASSES = (1024, 2048), 19
 HILA_THRESHOLDS = (0.00088, 0.001875, 0.00375, 0.005)  # 3, 5, 9 and 12 px
-LIMIT = 0.2  # seconds an image on two cores
+LIMIT = 0.2  # seconds per image on two cores
 Bytes = NDArray[np.uint8]
 
 
@@ -69,7 +69,7 @@ def compare(pred: Bytes, label: Bytes, threshold: float) -> None:
 
 
 def stream(name: str, pred: Bytes, label: Bytes) -> None:
-    """Seconds an image of all ways to score outlines."""
+    """Seconds per image of all ways to score outlines."""
     ways = {
         "HILA's 3 px": BoundaryScores(NUM_CLASSES, HILA_THRESHOLDS[:1]),
         "3, 5, 9 and 12 px": BoundaryScores(NUM_CLASSES, HILA_THRESHOLDS),
@@ -83,18 +83,18 @@ def stream(name: str, pred: Bytes, label: Bytes) -> None:
     share = outline(label).mean()
     print(f"streaming, {name}: {100 * share:.1f} % of the pixels on outlines (limit {LIMIT:g} s)")
     for way, value in seconds.items():
-        print(f"  {way:32} {1e3 * value:9.2f} ms an image")
+        print(f"  {way:32} {1e3 * value:9.2f} ms per image")
 
 
 def main(argv: Sequence[str]) -> None:
     """Compare, measure, print."""
     cv2.setNumThreads(1)
-    pictures = streets()
-    for name, pair in pictures.items():
+    images = streets()
+    for name, pair in images.items():
         stream(name, *pair)
     if "--quick" not in argv:
         for threshold in (HILA_THRESHOLDS[0], HMSA_THRESHOLD):
-            compare(*pictures["blocks"], threshold)
+            compare(*images["blocks"], threshold)
 
 
 if __name__ == "__main__":

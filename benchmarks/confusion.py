@@ -24,7 +24,7 @@ AGREEMENT = 0.9  # share of the pixels whose prediction is copied from the label
 def masked_bincount(
     pred: NDArray[np.int64], label: NDArray[np.int64], num_classes: int
 ) -> NDArray[np.int64]:
-    """The published procedure: keep labelled pixels, one index a pair, count."""
+    """The published procedure: keep labelled pixels, one index per pair, count."""
     known = (label >= 0) & (label < num_classes)
     pairs = num_classes * label[known].astype(np.int64) + pred[known]
     counts = np.bincount(pairs, minlength=num_classes**2)

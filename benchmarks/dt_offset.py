@@ -3,7 +3,7 @@
 
     python -m benchmarks.dt_offset
 
-Baseline: SciPy's distance transform and correlation of every class over the whole picture.
+Baseline: SciPy's distance transform and correlation of every class over the whole image.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def draw() -> Map:
     return np.argmax(np.stack(large), axis=0).astype(np.uint8)
 
 
-def whole_picture_maps(label: Map, num_classes: int) -> tuple[Map, Map]:
-    """The published procedure: each class by itself over the whole picture."""
+def whole_image_maps(label: Map, num_classes: int) -> tuple[Map, Map]:
+    """The published procedure: each class by itself over the whole image."""
     depth = np.zeros(label.shape, np.float32)
     rows, columns = np.zeros_like(depth), np.zeros_like(depth)
     for class_id in range(num_classes):
@@ -56,7 +56,7 @@ def main() -> None:
     cv2.setNumThreads(0)
     label = draw()
     sides = {
-        "whole picture a class": partial(whole_picture_maps, label, NUM_CLASSES),
+        "whole image a class": partial(whole_image_maps, label, NUM_CLASSES),
         "ours": partial(boundary_maps, label, NUM_CLASSES),
     }
     published, ours = (side() for side in sides.values())

@@ -12,7 +12,6 @@ Promised: at most 1 % of the forward time, in that second way of measuring.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import time
 from collections.abc import Callable
@@ -22,15 +21,16 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.measure import print_table, time_in_turn
+from benchmarks.program import make_parser
 from network.build import build_net
-from network.heads.hanet_places import HANetPlaces, attention_blocks
+from network.height_gates import HeightGated, attention_blocks
 from network.inference import prepare_for_inference
 
 ARCHS = {"full": "hanet.DeepR101V3PlusD_HANet_OS8", "quick": "hanet.DeepMobileNetV3PlusD_HANet"}
 NUM_CLASSES, LIMIT = 19, 0.01
 
 
-def build(arch: str, reduction: int) -> HANetPlaces:
+def build(arch: str, reduction: int) -> HeightGated:
     """The network with four blocks, prepared as for evaluation."""
     torch.manual_seed(0)
     net = build_net(arch, NUM_CLASSES, hanet=(1, 1, 1, 1, 0), hanet_set=(3, reduction, 3))
@@ -38,11 +38,11 @@ def build(arch: str, reduction: int) -> HANetPlaces:
         if isinstance(layer, nn.Conv2d):
             nn.init.normal_(layer.weight, std=0.5 * layer.weight[0].numel() ** -0.5)
     prepared = prepare_for_inference(net)
-    assert isinstance(prepared, HANetPlaces)
+    assert isinstance(prepared, HeightGated)
     return prepared
 
 
-def without_blocks(net: HANetPlaces) -> HANetPlaces:
+def without_blocks(net: HeightGated) -> HeightGated:
     """The same network, weights shared, with its blocks left out."""
     plain = copy.copy(net)
     kept = {name: part for name, part in net._modules.items() if not name.startswith("hanet")}
@@ -53,7 +53,7 @@ def without_blocks(net: HANetPlaces) -> HANetPlaces:
 class Timed:
     """Seconds spent in the gates of a network: pooling, block, and the multiplication."""
 
-    def __init__(self, net: HANetPlaces, now: Callable[[], float]) -> None:
+    def __init__(self, net: HeightGated, now: Callable[[], float]) -> None:
         self.seconds = 0.0
         self._gate, self._now = net.gate, now
         vars(net)["gate"] = self
@@ -77,7 +77,7 @@ def _clock(device: torch.device) -> Callable[[], float]:
     return synchronised
 
 
-def shares(net: HANetPlaces, call: Callable[[], object], rounds: int) -> tuple[float, float]:
+def shares(net: HeightGated, call: Callable[[], object], rounds: int) -> tuple[float, float]:
     """Smallest seconds inside the gates and of the whole forward, over `rounds` calls."""
     now = _clock(next(net.parameters()).device)
     timed = Timed(net, now)
@@ -90,7 +90,7 @@ def shares(net: HANetPlaces, call: Callable[[], object], rounds: int) -> tuple[f
     return inside, whole
 
 
-def measure(net: HANetPlaces, size: tuple[int, int], rounds: int) -> dict[str, float]:
+def measure(net: HeightGated, size: tuple[int, int], rounds: int) -> dict[str, float]:
     """Forward with and without blocks, and the time inside the gates."""
     device = next(net.parameters()).device
     image = torch.randn(1, 3, *size, device=device).contiguous(memory_format=torch.channels_last)
@@ -111,12 +111,9 @@ def measure(net: HANetPlaces, size: tuple[int, int], rounds: int) -> dict[str, f
 
 def main() -> None:
     """Parse, measure, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--size", default="512,1024", help="H,W of the picture")
+    parser = make_parser(__doc__, rounds=2)
+    parser.add_argument("--size", default="512,1024", help="H,W of the image")
     parser.add_argument("--reduction", type=int, default=64, help="of the blocks")
-    parser.add_argument("--rounds", type=int, default=2, help="calls of each side")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where")
     parser.add_argument("--quick", action="store_true", help="MobileNetV2, 128x256")
     args = parser.parse_args()

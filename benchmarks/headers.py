@@ -41,9 +41,9 @@ def write_files(root: Path) -> dict[str, Path]:
 
 def size_by_pillow(path: Path) -> tuple[int, int]:
     """(H, W) as Pillow says, turned."""
-    with Image.open(path) as picture:
-        width, height = picture.size
-        turned = picture.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+    with Image.open(path) as image:
+        width, height = image.size
+        turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
     return (width, height) if turned else (height, width)
 
 

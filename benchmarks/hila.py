@@ -13,7 +13,6 @@ published HILA needs about 2.25), with no more memory.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -22,11 +21,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.measure import measure, print_table
+from benchmarks.program import largest_share, make_parser
 from network.build import build_net
 from network.heads.segformer import SegFormerHead
+from network.ops.init import init_transformer
 from network.ops.inter_level import BottomUpAttention, TopDownAttention
 from network.ops.resize import concat_resized
-from network.ops.start import start_transformer
 
 NUM_CLASSES = 19
 SIDES = {  # name -> arch, whether in the published form
@@ -109,7 +109,7 @@ def build(name: str) -> nn.Module:
     torch.manual_seed(0)
     arch, as_published = SIDES[name]
     net = build_net(arch, NUM_CLASSES)
-    start_transformer(net)
+    init_transformer(net)
     for module in list(net.modules()):
         if as_published and type(module) in FORMS:
             module.__class__ = FORMS[type(module)]
@@ -117,7 +117,7 @@ def build(name: str) -> nn.Module:
 
 
 def draw(side: int) -> Tensor:
-    """A picture (1, 3, side, side)."""
+    """An image (1, 3, side, side)."""
     return torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
@@ -129,7 +129,7 @@ def forward(net: nn.Module, image: Tensor) -> Tensor:
 
 
 def make_side(name: str, side: int) -> Callable[[], Tensor]:
-    """One side ready to be called; a small picture has been through it already."""
+    """One side ready to be called; a small image has been through it already."""
     net = build(name)
     forward(net, draw(64))
     return partial(forward, net, draw(side))
@@ -138,16 +138,13 @@ def make_side(name: str, side: int) -> Callable[[], Tensor]:
 def compare(side: int = 64) -> float:
     """Largest difference of the two forms of HILA, as a share of the largest score."""
     want, got = (forward(build(f"HILA, {form}"), draw(side)) for form in ("as published", "ours"))
-    return float((got - want).abs().max() / want.abs().max())
+    return largest_share(want, got)
 
 
 def main() -> None:
     """Parse, compare, measure, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--side", type=int, default=512, help="side of the square picture")
-    parser.add_argument("--rounds", type=int, default=5, help="calls of each side")
+    parser = make_parser(__doc__, rounds=5)
+    parser.add_argument("--side", type=int, default=512, help="side of the square image")
     parser.add_argument("--quick", action="store_true", help="128x128")
     args = parser.parse_args()
     side = 128 if args.quick else args.side

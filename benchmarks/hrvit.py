@@ -15,7 +15,6 @@ GELU and softmax nothing, so the gain grows with the head: `--bfloat16_of b1_UPe
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.measure import measure, print_table, time_in_turn
+from benchmarks.program import make_parser, print_difference
 from network.backbones.hrvit import Fusion, HRViT, Stage
 from network.backbones.hrvit_block import Block, CrossShapedAttention, DiversityShortcut
 from network.build import build_net
@@ -53,7 +53,7 @@ def build(size: str, num_classes: int) -> EncoderDecoder:
 
 
 def draw(size: Size) -> Tensor:
-    """A smooth picture, (1, 3, H, W)."""
+    """A smooth image, (1, 3, H, W)."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randn(1, 3, 24, 24, generator=generator)
     return F.interpolate(coarse, size=size, mode="bicubic", align_corners=False)
@@ -174,7 +174,7 @@ def ours(net: nn.Module, bfloat16: bool, image: Tensor) -> Tensor:
 
 
 def make_side(name: str, arch: str, size: Size, num_classes: int) -> Callable[[], Tensor]:
-    """One side ready to be called; a small picture has been through it already."""
+    """One side ready to be called; a small image has been through it already."""
     torch.set_num_threads(1)
     net = build(arch, num_classes)
     if name == REFERENCE:
@@ -183,15 +183,6 @@ def make_side(name: str, arch: str, size: Size, num_classes: int) -> Callable[[]
         side = partial(ours, prepare_for_inference(net), name == OURS_BF16)
     side(draw((64, 64)))
     return partial(side, draw(size))
-
-
-def compare(reference: Tensor, got: Tensor) -> None:
-    """Print how far two score maps are apart, and where their classes differ."""
-    difference = float((reference - got).abs().max() / reference.abs().max())
-    differ = int((reference.argmax(1) != got.argmax(1)).sum())
-    total = reference[:, 0].numel()
-    print(f"largest difference {difference:.1e} of the largest score; ", end="")
-    print(f"another class in {differ} of {total} pixels")
 
 
 def multiplies_bfloat16() -> bool:
@@ -204,7 +195,7 @@ def multiplies_bfloat16() -> bool:
 def measure_cpu(arch: str, size: Size, num_classes: int, rounds: int) -> None:
     """The table of one network on one thread."""
     names = [REFERENCE, OURS, *([OURS_BF16] if multiplies_bfloat16() else [])]
-    compare(*(make_side(name, arch, size, num_classes)() for name in (REFERENCE, OURS)))
+    print_difference(*(make_side(name, arch, size, num_classes)() for name in (REFERENCE, OURS)))
     rows = measure(make_side, names, arch, size, num_classes, rounds=rounds)
     title = f"hrvit.{arch}_SegFormer, {num_classes} classes, {size[0]}x{size[1]}, one thread"
     print_table(title + " (limits 1 and 0.8)", rows)
@@ -230,7 +221,7 @@ def measure_bfloat16(arch: str, size: Size, num_classes: int, rounds: int) -> No
 
 
 def measure_gpu(arch: str, size: Size, num_classes: int, rounds: int) -> None:
-    """Seconds a picture on a CUDA device, float32 without TF32 against bfloat16."""
+    """Seconds per image on a CUDA device, float32 without TF32 against bfloat16."""
     net = prepare_for_inference(build(arch, num_classes).cuda())
     image = draw(size).cuda().repeat(8, 1, 1, 1)
 
@@ -246,13 +237,10 @@ def measure_gpu(arch: str, size: Size, num_classes: int, rounds: int) -> None:
 
 def main() -> None:
     """Parse, compare, measure, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__, rounds=5)
     parser.add_argument("--sizes", default="b1,b2", help="of the network")
-    parser.add_argument("--size", default="512,512", help="H,W of the picture")
+    parser.add_argument("--size", default="512,512", help="H,W of the image")
     parser.add_argument("--num_classes", type=int, default=19)
-    parser.add_argument("--rounds", type=int, default=5, help="calls of each side")
     parser.add_argument("--quick", action="store_true", help="b1 at 128x128")
     parser.add_argument("--bfloat16_of", metavar="NAME", help="only this network, both precisions")
     args = parser.parse_args()

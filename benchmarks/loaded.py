@@ -16,8 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from config import PROJECT_ROOT
-from datasets.synthetic import write_synthetic
+from datasets.synthetic import ScenePlan, write_synthetic
+from settings import PROJECT_ROOT
 
 LIMIT = 4.0
 BUSY = "while True: pass"
@@ -67,7 +67,7 @@ def main() -> int:
     """Print both times; exit code 1 above the limit."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        write_synthetic(root / "set", size=(64, 128), train=48, val=8, test=1, seed=0)
+        write_synthetic(root / "set", ScenePlan(size=(64, 128), train=48, val=8, test=1, seed=0))
         quiet = seconds(root, "quiet")
         cores = range(os.cpu_count() or 1)
         busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in cores]

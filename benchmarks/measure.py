@@ -103,7 +103,7 @@ def measure(
 def print_table(
     title: str, rows: Mapping[str, Measured | float], limit: float | None = None
 ) -> None:
-    """One line a side, seconds or `Measured`; ratios are to the first, `limit` is the promise."""
+    """One line per side, seconds or `Measured`; ratios are to the first, `limit` is the promise."""
     sides = {
         n: row if isinstance(row, Measured) else Measured(seconds=row) for n, row in rows.items()
     }

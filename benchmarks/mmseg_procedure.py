@@ -2,7 +2,7 @@
 """The mmsegmentation training pipeline step by step, as its description reads, on BGR arrays.
 
 The other side of `benchmarks.pipeline --augmentation mmseg`: OpenCV and NumPy, one pass over the
-pixels a step, float32 arithmetic a pixel.
+pixels per step, float32 arithmetic.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ thread, and the same classes.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from functools import partial
 
@@ -22,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.measure import measure, print_table
+from benchmarks.program import make_parser, print_difference
 from network.build import build_net
 from network.inference import prepare_for_inference
 from network.multiscale import MultiScale
@@ -49,7 +49,7 @@ def build(width: int) -> MultiScale:
 
 
 def draw(size: tuple[int, int]) -> Tensor:
-    """A smooth picture, (1, 3, H, W)."""
+    """A smooth image, (1, 3, H, W)."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randn(1, 3, 24, 48, generator=generator)
     return F.interpolate(coarse, size=size, mode="bicubic", align_corners=False)
@@ -101,7 +101,7 @@ def ours(net: nn.Module, image: Tensor) -> Tensor:
 
 
 def make_side(name: str, width: int, size: tuple[int, int]) -> Callable[[], Tensor]:
-    """One side ready to be called; a small picture has been through it already."""
+    """One side ready to be called; a small image has been through it already."""
     torch.set_num_threads(1)
     net = build(width)
     if name == REFERENCE:
@@ -112,30 +112,18 @@ def make_side(name: str, width: int, size: tuple[int, int]) -> Callable[[], Tens
     return partial(side, draw(size))
 
 
-def compare(reference: Tensor, got: Tensor) -> None:
-    """Print how far two score maps are apart, and where their classes differ."""
-    difference = float((reference - got).abs().max() / reference.abs().max())
-    differ = int((reference.argmax(1) != got.argmax(1)).sum())
-    total = reference[:, 0].numel()
-    print(f"largest difference {difference:.1e} of the largest score; ", end="")
-    print(f"another class in {differ} of {total} pixels")
-
-
 def main() -> None:
     """Parse, compare, measure, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--size", default="512,1024", help="H,W of the picture")
+    parser = make_parser(__doc__, rounds=2)
+    parser.add_argument("--size", default="512,1024", help="H,W of the image")
     parser.add_argument("--width", type=int, default=48, help="HRNet width")
-    parser.add_argument("--rounds", type=int, default=2, help="calls of each side")
     parser.add_argument("--quick", action="store_true", help="width 18, 128x256")
     args = parser.parse_args()
     if args.quick:
         args.size, args.width = "128,256", 18
     height, width = (int(side) for side in args.size.split(","))
     size = (height, width)
-    compare(*(make_side(name, args.width, size)() for name in (REFERENCE, OURS)))
+    print_difference(*(make_side(name, args.width, size)() for name in (REFERENCE, OURS)))
     rows = measure(make_side, (REFERENCE, OURS), args.width, size, rounds=args.rounds)
     # Weights and what importing costs are there before; all that a prediction needs is counted.
     title = f"HRNet_Mscale W{args.width}, {height}x{width}, scales 0.5, 1, 2, one thread"

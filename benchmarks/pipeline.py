@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training pipeline, images a second on one core: the published PIL procedure against ours.
+"""Training pipeline, images per second on one core: the published PIL procedure against ours.
 
     python -m benchmarks.pipeline                                # generated JPEGs of 360 x 480
-    python -m benchmarks.pipeline --root ../shared/data/camvid   # real frames, CamVid layout
+    python -m benchmarks.pipeline --root /data/camvid            # real frames, CamVid layout
     python -m benchmarks.pipeline --augmentation mmseg           # the pipeline of ADE20K, 512 x 512
 
 Both sides read the same files from disk, decode image and label, scale by 0.5..2, crop 360 x 480,
@@ -39,16 +39,16 @@ VOID = 11
 
 
 def write_frames(root: Path, count: int) -> list[Item]:
-    """`count` smooth pictures with noise (JPEG, quality 92) and blocky labels (PNG)."""
+    """`count` smooth images with noise (JPEG, quality 92) and blocky labels (PNG)."""
     rng = np.random.default_rng(0)
     items = []
     for index in range(count):
         coarse = rng.uniform(0, 255, (9, 12, 3)).astype(np.float32)
         smooth = cv2.resize(coarse, (CROP[1], CROP[0]), interpolation=cv2.INTER_CUBIC)
-        picture = np.asarray(smooth) + rng.normal(0, 12, smooth.shape)
+        image = np.asarray(smooth) + rng.normal(0, 12, smooth.shape)
         label = np.kron(rng.integers(0, VOID + 1, (12, 16)), np.ones((30, 30))).astype(np.uint8)
         image_path, label_path = root / f"{index}.jpg", root / f"{index}.png"
-        Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(image_path, quality=92)
+        Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(image_path, quality=92)
         Image.fromarray(label).save(label_path)
         items.append(Item(name=str(index), image=image_path, label=label_path))
     return items
@@ -64,7 +64,7 @@ def listed_frames(root: Path, count: int) -> list[Item]:
 def published_crop(
     image: Image.Image, mask: Image.Image, rng: random.Random
 ) -> tuple[Image.Image, Image.Image]:
-    """Resize the whole picture, pad where it is short, cut the crop."""
+    """Resize the whole image, pad where it is short, cut the crop."""
     scale = rng.uniform(0.5, 2.0)
     size = int(image.width * scale), int(image.height * scale)
     image = image.resize(size, Image.Resampling.BICUBIC)
@@ -98,10 +98,10 @@ def published_sample(item: Item, rng: random.Random) -> tuple[torch.Tensor, torc
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         mask = mask.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     steps: list[Callable[[Image.Image], Image.Image]] = [
-        lambda picture: ImageEnhance.Brightness(picture).enhance(rng.uniform(0.75, 1.25)),
-        lambda picture: ImageEnhance.Contrast(picture).enhance(rng.uniform(0.75, 1.25)),
-        lambda picture: ImageEnhance.Color(picture).enhance(rng.uniform(0.75, 1.25)),
-        lambda picture: published_hue(picture, rng.uniform(-0.25, 0.25)),
+        lambda image: ImageEnhance.Brightness(image).enhance(rng.uniform(0.75, 1.25)),
+        lambda image: ImageEnhance.Contrast(image).enhance(rng.uniform(0.75, 1.25)),
+        lambda image: ImageEnhance.Color(image).enhance(rng.uniform(0.75, 1.25)),
+        lambda image: published_hue(image, rng.uniform(-0.25, 0.25)),
     ]
     rng.shuffle(steps)
     for step in steps:
@@ -161,7 +161,7 @@ def our_round(dataset: SegmentationDataset) -> None:
 
 
 def measure(items: Sequence[Item], rounds: int, augmentation: str) -> dict[str, float]:
-    """CPU seconds a picture of both sides."""
+    """CPU seconds per image of both sides."""
     published = {
         "hmsa": ("published, PIL", partial(published_round, items)),
         "mmseg": ("published, step by step", partial(mmseg_round, items)),
@@ -175,9 +175,9 @@ def measure(items: Sequence[Item], rounds: int, augmentation: str) -> dict[str, 
 
 def main() -> None:
     """Parse, measure, print."""
-    parser = argparse.ArgumentParser(description="images a second of the training pipeline")
+    parser = argparse.ArgumentParser(description="images per second of the training pipeline")
     parser.add_argument("--root", type=Path, help="folder in CamVid layout; default: generated")
-    parser.add_argument("--images", type=int, default=100, help="pictures a round")
+    parser.add_argument("--images", type=int, default=100, help="images per round")
     parser.add_argument("--rounds", type=int, default=4, help="rounds of each side")
     parser.add_argument("--augmentation", choices=("hmsa", "mmseg"), default="hmsa")
     args = parser.parse_args()
@@ -190,7 +190,7 @@ def main() -> None:
             items = listed_frames(args.root, args.images)
         seconds = measure(items, args.rounds, args.augmentation)
     limit = 1 / 3.5 if args.augmentation == "hmsa" else None
-    print_table(f"training pipeline {args.augmentation}, a picture", seconds, limit=limit)
+    print_table(f"training pipeline {args.augmentation}, an image", seconds, limit=limit)
     for name, spent in seconds.items():
         print(f"  {name:32} {1 / spent:9.0f} images/s")
 

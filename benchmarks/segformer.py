@@ -4,14 +4,13 @@
     python -m benchmarks.segformer --quick           # 128x128
     python -m benchmarks.segformer                   # 512x512, about two minutes
 
-Needs `pip install ".[dev]"`. One thread. Ours ends with the scores at the size of the picture,
+Needs `pip install ".[dev]"`. One thread. Ours ends with the scores at the size of the image,
 the other side with those at a quarter of it. Promised: at most 0.9 of the time of a forward pass
 at 512 x 512, and no more than the whole of a training step.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -21,9 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.measure import measure, print_table
+from benchmarks.program import largest_share, make_parser
 from network.backbones.mit import HEADS, REDUCTIONS, SIZES
 from network.build import build_net
-from network.outputs import OneScale
+from network.contract import OneScale
 
 NUM_CLASSES = 19
 REFERENCE, OURS = "transformers", "ours"
@@ -98,7 +98,7 @@ def build(name: str, size: str) -> nn.Module:
 
 
 def draw(side: int) -> tuple[Tensor, Tensor]:
-    """A picture (1, 3, side, side) and a label (1, side, side)."""
+    """An image (1, 3, side, side) and a label (1, side, side)."""
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(1, 3, side, side, generator=generator)
     return image, torch.randint(0, NUM_CLASSES, (1, side, side), generator=generator)
@@ -123,7 +123,7 @@ def step(name: str, net: nn.Module, optimizer: Any, image: Tensor, label: Tensor
 
 
 def make_forward(name: str, size: str, side: int) -> Callable[[], object]:
-    """One side ready to be called; a small picture has been through it already."""
+    """One side ready to be called; a small image has been through it already."""
     net = build(name, size).eval()
     forward(name, net, draw(64)[0])
     return partial(forward, name, net, draw(side)[0])
@@ -146,17 +146,14 @@ def compare(size: str) -> float:
     with torch.inference_mode():
         want = reference(image).logits
         got = ours.maps(image).logits
-    return float((got - want).abs().max() / want.abs().max())
+    return largest_share(want, got)
 
 
 def main() -> None:
     """Parse, compare, measure, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__, rounds=5)
     parser.add_argument("--size", default="B1", choices=SIZES, help="size of the network")
-    parser.add_argument("--side", type=int, default=512, help="side of the square picture")
-    parser.add_argument("--rounds", type=int, default=5, help="calls of each side")
+    parser.add_argument("--side", type=int, default=512, help="side of the square image")
     parser.add_argument("--quick", action="store_true", help="128x128")
     args = parser.parse_args()
     side = 128 if args.quick else args.side

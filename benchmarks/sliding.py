@@ -26,7 +26,7 @@ from transforms.sample import row_positions
 
 ARCH = "hanet.DeepShuffleNetV3PlusD_HANet"
 BATCH, LIMIT = 16, 0.7
-CPU_CASE, GPU_CASE = ((192, 384), 64), ((1024, 2048), 256)  # picture (H, W), window side
+CPU_CASE, GPU_CASE = ((192, 384), 64), ((1024, 2048), 256)  # image (H, W), window side
 
 
 def build() -> nn.Module:
@@ -37,10 +37,10 @@ def build() -> nn.Module:
 
 
 def draw(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """A random 8-bit picture as network input (1, 3, H, W), and its row positions (1, H)."""
+    """A random 8-bit image as network input (1, 3, H, W), and its row positions (1, H)."""
     levels = torch.randint(0, 256, (*size, 3), generator=torch.Generator().manual_seed(0))
-    picture = to_tensor(levels.to(torch.uint8).numpy())[None]
-    return picture, torch.from_numpy(row_positions(size[0]))[None]
+    image = to_tensor(levels.to(torch.uint8).numpy())[None]
+    return image, torch.from_numpy(row_positions(size[0]))[None]
 
 
 def procedure(net: nn.Module, side: int, batch_windows: int) -> Infer:

@@ -19,12 +19,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-import flags
-from config import Config
-from datasets import build
+from assembly import data
+from assembly.sets import Sets
 from datasets.base import read_label
 from datasets.custom import list_items, make_spec
-from datasets.sets import Sets
+from settings import read_settings
 
 SIZE = (24, 32)
 CLASSES = 3
@@ -55,15 +54,13 @@ def write_set(root: Path, images: int) -> Path:
 
 def start(path: Path) -> None:
     """All that a training does with its data before step 1."""
-    cfg = Config()
-    args, given = flags.read_flags([
+    settings = read_settings([
         "--dataset", "custom", "--set", f"DATASET.CUSTOM_YAML={path}", "--num_workers", "1",
         "--set", f"DATASET.CENTROID_ROOT={path.parent}/.centroids", "--crop_size", "32,32",
         "--class_uniform_tile", "32",
     ])  # fmt: skip
-    flags.resolve(args, given, cfg)
-    sets = Sets(args, cfg)
-    build.make_train_loader(args, cfg, 0, 1, 0, lambda text: None, sets)
+    sets = Sets(settings)
+    data.make_train_loader(settings, 0, 1, 0, lambda text: None, sets)
     sets.fingerprint()
 
 

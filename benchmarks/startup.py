@@ -36,7 +36,7 @@ def fastest(arguments: list[str]) -> float:
 
 
 def main() -> None:
-    """Print one line a command."""
+    """Print one line per command."""
     print(f"{'command':<28}{'seconds':>9}   limit")
     for name, arguments in COMMANDS.items():
         limit = "" if name.startswith("baseline") else f"{LIMIT_SECONDS:.1f}"

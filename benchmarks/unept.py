@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Deformable attention and `unept.R50`, against the direct formulation with grid sampling.
 
-    python -m benchmarks.unept --quick          # levels of 12x12, a picture of 96x96: seconds
+    python -m benchmarks.unept --quick          # levels of 12x12, an image of 96x96: seconds
     python -m benchmarks.unept                  # three levels of 60x60, 480x480: a minute
 
 The direct formulation samples every level with `grid_sample`, stacks the samples of all levels
@@ -12,7 +12,6 @@ time of the same network built on it. Training (`--backward`) is measured too, w
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from unittest import mock
@@ -22,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.measure import measure, print_table
+from benchmarks.program import make_parser
 from network.build import build_net
 from network.heads import deformable
 from network.ops.deform_attn import deformable_attention
@@ -100,7 +100,7 @@ def build(size: int) -> nn.Module:
 
 
 def network_side(name: str, size: int) -> Callable[[], Tensor]:
-    """A forward pass of a picture of `size` x `size`."""
+    """A forward pass of an image of `size` x `size`."""
     torch.set_num_threads(1)
     net = build(size)
     image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
@@ -125,13 +125,10 @@ def report(
 
 def main() -> None:
     """Parse, compare, measure, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--size", type=int, default=480, help="side of the picture, pixels")
-    parser.add_argument("--rounds", type=int, default=3, help="calls of each side")
+    parser = make_parser(__doc__, rounds=3)
+    parser.add_argument("--size", type=int, default=480, help="side of the image, pixels")
     parser.add_argument("--backward", action="store_true", help="training of the operator too")
-    parser.add_argument("--quick", action="store_true", help="a picture of 96x96")
+    parser.add_argument("--quick", action="store_true", help="an image of 96x96")
     args = parser.parse_args()
     size = 96 if args.quick else args.size
     side = size // 8

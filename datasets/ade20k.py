@@ -5,8 +5,8 @@
     ROOT/annotations/{training,validation}/*.png     0 unlabelled, 1..150 classes
     ROOT/images/testing/*.jpg                        no labels; or release_test/testing
 
-ROOT is the folder ADEChallengeData2016, or the one that holds it. Pictures in sub-folders count.
-Two classes share a colour (road and skyscraper), so colours can not be turned into classes.
+ROOT is the folder ADEChallengeData2016, or the one that holds it. Images in sub-folders count.
+Two classes share a colour (road and skyscraper), so colours cannot be turned into classes.
 
 Source: Zhou et al., "Scene Parsing through ADE20K Dataset", CVPR 2017.
 """
@@ -33,9 +33,9 @@ TEST_FOLDERS = ("images/testing", "images/test", "release_test/testing", "../rel
 
 
 def list_items(root: Path, split: str) -> Items:
-    """The pictures of "train", "val" or "test" by name; the test split has no labels.
+    """The images of "train", "val" or "test" by name; the test split has no labels.
 
-    Raises DataError for a missing folder, an empty split, and an image without label.
+    Raises DataError for a missing folder, an empty split, and an image without a label.
     """
     root = root / ARCHIVE if (root / ARCHIVE).is_dir() else root
     if split == "test":
@@ -48,4 +48,4 @@ def _test_folder(root: Path) -> Path:
     for name in TEST_FOLDERS:
         if (root / name).is_dir():
             return root / name
-    raise DataError(f"{root}: no test pictures there, in {' or '.join(TEST_FOLDERS)}")
+    raise DataError(f"{root}: no test images there, in {' or '.join(TEST_FOLDERS)}")

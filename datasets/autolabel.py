@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Labels that a network made: ids, its confidence, and the rules that turn them into targets.
+"""Labels made by a network: ids, its confidence, and the rules that turn them into targets.
 
-Which rules hold is said by the item (`spec.AutoLabel`), never by the name of a folder.
+The item (`spec.AutoLabel`) says which rules apply, never the name of a folder.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _WON = -1  # in place of an id that the annotators overruled
 def train_ids(
     ids: Picture, prob: Picture | None, coarse: Picture | None, spec: DatasetSpec, rules: AutoLabel
 ) -> Picture:
-    """The target of an auto-labelled picture, (H, W) uint8 train ids.
+    """The target of an auto-labelled image, (H, W) uint8 train ids.
 
     ids, coarse: (H, W) raw ids of the network and of the annotators, all known to `spec`; prob:
     (H, W) confidence times 255. In this order: with `mask_out` the border of `ids` becomes void;
@@ -50,9 +50,9 @@ def _unite(
 ) -> None:
     """Give `target` the pixels that the annotators gave `classes`, in place.
 
-    The ids are visited in table order. One of a listed class wins every pixel that `coarse`
-    gives it, whatever the network says there, if the network's label still holds it: pixels that
-    an earlier id won are gone from that label.
+    The ids are visited in table order. An id of a listed class wins every pixel that `coarse` gives
+    it, whatever the network says there, provided that the network's label still contains the id:
+    pixels won by an earlier id have left that label.
     """
     left = ids.astype(np.int16)
     for raw, train_id in spec.id_to_train_id.items():

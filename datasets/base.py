@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Items as samples, the same for every data set; reading lies in `headers`, `decode` and `ids`.
+"""Items as samples, the same for every data set; they are read in `headers`, `decode` and `ids`.
 
 Whatever is wrong with a file is a `DataError`: one line that names the file and what to do.
 """

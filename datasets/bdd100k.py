@@ -7,7 +7,7 @@
     ROOT/images/{train,val,test}/X.jpg              as downloaded before, or ROOT/seg/images
     ROOT/labels/{train,val}/X_train_id.png
 
-Which of the two it is, is seen from the folders. ROOT may also be the folder around bdd100k.
+The folders tell which of the two it is. ROOT may also be the folder that contains bdd100k.
 The benchmark server takes train ids too, so raw ids are train ids here.
 
 Source: Yu et al., "BDD100K: A Diverse Driving Dataset", CVPR 2020.
@@ -39,7 +39,7 @@ SPEC = dataclasses.replace(
 def list_items(root: Path, split: str) -> Items:
     """The frames of "train", "val" or "test" by name; the test split has no labels.
 
-    Raises DataError for an unknown split, a missing folder, an empty split, and an image without
+    Raises DataError for an unknown split, a missing folder, an empty split, and an image without a
     label.
     """
     if split not in SPLITS:
@@ -64,6 +64,6 @@ def _folder(root: Path, names: tuple[str, ...], split: str) -> Path:
 
 
 def _label_end(labels: Path) -> str:
-    """How label files are called in this layout."""
+    """The names of label files in this layout."""
     old = f"{LABEL_END}.png"
     return old if images_in(labels, old) else ".png"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """CamVid in the SegNet split: 11 classes and void, 360 x 480 frames.
 
-    ROOT/{train,val,test}.txt            an image and its label a line
+    ROOT/{train,val,test}.txt            one image and its label per line
     ROOT/{train,val,test}/*              images
     ROOT/{train,val,test}annot/*.png     labels, ids 0..10 and 11 for void
 
@@ -17,8 +17,8 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from datasets.base import DataError
+from datasets.list_files import read_lines, split_pair
 from datasets.listing import Items, Pairing, images_in, unused_notes
-from datasets.lists import read_lines, split_pair
 from datasets.spec import LABELS_DIR, read_spec_csv
 
 SPEC = read_spec_csv(LABELS_DIR / "camvid.csv", "camvid")
@@ -53,7 +53,9 @@ def _listed_pairs(root: Path, listing: Path) -> list[tuple[Path, Path]]:
     for number, line in read_lines(listing):
         words = split_pair(line, fits)
         if words is None:
-            raise DataError(f"{listing}: line {number} is no pair of an image and a label: {line}")
+            raise DataError(
+                f"{listing}: line {number} is not a pair of an image and a label: {line}"
+            )
         pairs.append((_locate(root, words[0]), _locate(root, words[1])))
     return pairs
 
@@ -65,7 +67,7 @@ def _locate(root: Path, text: str) -> Path:
 
 
 def _folder_pairs(root: Path, part: str, pairing: Pairing) -> list[tuple[Path, Path]]:
-    """Images and labels of equal stem; labels without image are noted."""
+    """Images and labels of equal stem; labels without an image are noted."""
     images, labels = root / part, root / f"{part}annot"
     for folder in (images, labels):
         if not folder.is_dir():

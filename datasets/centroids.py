@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where each class lies: one point per class and tile of every training label.
 
-`datasets.uniform` draws crops around these points. Finding them means reading every label, so
-they are cached in a file whose name is a hash of all that they depend on; a file that is torn or
+`datasets.uniform` draws crops around these points. Finding them means reading every label, so they
+are cached in a file whose name is a hash of all that they depend on; a file that is incomplete or
 belongs to other inputs is never used.
 """
 
@@ -11,40 +11,35 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from datasets.base import DataError, ids_in_use, label_size, read_item_label
+from datasets.base import ids_in_use, label_size, read_item_label
 from datasets.spec import DatasetSpec, Item
+from datasets.stamps import StampOf, stamp
 from runtime.files import write_atomic
 from runtime.names import fitted, part
+from runtime.parallel import in_threads
+from runtime.progress import Log, Progress
 
 VERSION = 1  # of the computation and of the file; a new one makes all caches stale
 
 Points = dict[int, list[tuple[int, int]]]  # class -> (x, y)
 Centroids = dict[int, list[tuple[int, int, int]]]  # class -> (item, x, y)
-Progress = Callable[[int, int], None]  # labels done, labels in all
-Log = Callable[[str], None]
 
 
-def label_centroids(
-    label: np.ndarray, num_classes: int, tile: int, clip_tile: bool = True
-) -> Points:
+def label_centroids(label: np.ndarray, num_classes: int, tile: int) -> Points:
     """The centre of mass of every class in every whole tile, as (x, y) of the whole image.
 
     label: (H, W) uint8 train ids. Centres are cut to whole pixels inside the tile; tiles are
-    visited row by row, remainders at the right and at the bottom are not. A tile larger than the
-    image is clipped to it; without clip_tile such an image has no tile and gives nothing.
-    Classes absent from every tile have no key.
+    visited row by row, what remains at the right and at the bottom is left out. A tile larger than
+    the image is clipped to it. Classes absent from every tile have no key.
     """
-    height, width = (min(tile, side) if clip_tile else tile for side in label.shape)
+    height, width = (min(tile, side) for side in label.shape)
     num_rows, num_cols = label.shape[0] // height, label.shape[1] // width
-    if not num_rows * num_cols:
-        return {}
     label = np.ascontiguousarray(label[: num_rows * height, : num_cols * width])
     corner_y = np.arange(num_rows)[:, None] * height
     corner_x = np.arange(num_cols)[None] * width
@@ -73,31 +68,52 @@ def _band_sums(mask: np.ndarray, thickness: int, axis: int) -> np.ndarray:
     return np.stack(sums).astype(np.int64)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Known:
+    """What is already known about a set.
+
+    stamps: sizes and times of its files. points: those of every item, if they have just been read.
+    """
+
+    stamps: StampOf = stamp
+    points: Sequence[Points] | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Remarks:
+    """What `log` is told about a set, which `title` names.
+
+    There is a line if the labels are smaller than the tile, and with `absent` one that names the
+    classes without a pixel.
+    """
+
+    log: Log = print
+    title: str = "images"
+    absent: bool = True
+
+
+NOTHING_KNOWN, REMARKS = Known(), Remarks()
+
+
 def load_or_build(
     items: Sequence[Item],
     spec: DatasetSpec,
     tile: int,
     cache_dir: Path,
     workers: int,
-    progress: Progress | None = None,
-    log: Log = print,
-    title: str = "images",
     *,
-    stamps: Callable[[Path], tuple[int, int]] | None = None,
-    ready: Sequence[Points] | None = None,
-    report_absent: bool = True,
+    known: Known = NOTHING_KNOWN,
+    remarks: Remarks = REMARKS,
+    progress: Progress | None = None,
 ) -> Centroids:
     """Centroids of all labels of `items` as (index of the item, x, y) per class, cached.
 
-    `log` gets a line, with `title` for the set, where the labels are smaller than the tile and
-    where classes have no pixel (unless that is reported elsewhere). stamps: sizes and times
-    of files that are known already. ready: the points of every item, where they were read just now.
-
-    Items without a label give nothing. With several ranks, call it on one rank first: the
-    others then read the file. A cache directory that can not be written costs one log line and
-    the time of the next start. Raises DataError for a label that can not be read.
+    Items without a label yield nothing. With several ranks, call it on one rank first: the
+    others then read the file. A cache directory that cannot be written costs one log line and
+    the time of the next start. Raises DataError for a label that cannot be read.
     """
-    key = cache_key(items, spec, tile, stamps)
+    key = cache_key(items, spec, tile, known.stamps)
+    log, title, ready = remarks.log, remarks.title, known.points
     path = cache_dir / fitted(part(spec.name), after=f"_tile{tile}_{key[:16]}.json")
     centroids = _load(path, key, len(items), spec.num_classes, log)
     if centroids is None:
@@ -106,13 +122,13 @@ def load_or_build(
         _save(path, key, centroids, log)
     _report_clipped(items, tile, log, title)
     absent = [name for index, name in enumerate(spec.class_names) if index not in centroids]
-    if absent and report_absent:
+    if absent and remarks.absent:
         log(f"class-uniform sampling, {title}: no pixel of {', '.join(absent)} in the labels")
     return centroids
 
 
 def reading_rules(spec: DatasetSpec) -> str:
-    """All of a spec that decides how label files are read, for hashes."""
+    """Everything in a spec that decides how label files are read, for hashes."""
     values = {
         each.name: getattr(spec, each.name)
         for each in dataclasses.fields(spec)
@@ -129,14 +145,13 @@ def cache_key(
     items: Sequence[Item],
     spec: DatasetSpec,
     tile: int,
-    stamps: Callable[[Path], tuple[int, int]] | None = None,
+    stamps: StampOf = stamp,
 ) -> str:
     """Hash of all that the centroids depend on: files, label map, tile, version.
 
-    Files count by item name, label name, size and modification time, not by their folder: a set
-    that is moved keeps its cache. Raises DataError for a missing label.
+    A file is identified by item name, label name, size and modification time, not by its folder: a
+    set that is moved keeps its cache. Raises DataError for a missing label.
     """
-    stamps = stamps or _stamp
     digest = hashlib.sha256(f"{VERSION} {tile} {reading_rules(spec)}".encode())
     for item in items:
         parts: list[object] = [item.name]
@@ -145,14 +160,6 @@ def cache_key(
             parts.append(item.auto.rules())
         digest.update(repr(parts).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
-
-
-def _stamp(label: Path) -> tuple[int, int]:
-    try:
-        stat = label.stat()
-    except OSError as error:
-        raise DataError(f"{label}: label can not be read: {error.strerror}") from error
-    return stat.st_size, stat.st_mtime_ns
 
 
 def _read(
@@ -166,15 +173,10 @@ def _read(
         return label_centroids(read_item_label(item, spec), spec.num_classes, tile)
 
     found: list[Points] = []
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
-        try:
-            for points in pool.map(points_of, items):
-                found.append(points)
-                if progress is not None:
-                    progress(len(found), len(items))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    for points in in_threads(points_of, items, workers):
+        found.append(points)
+        if progress is not None:
+            progress(len(found), len(items))
     return found
 
 
@@ -220,7 +222,7 @@ def _load(path: Path, key: str, num_items: int, num_classes: int, log: Log) -> C
 
 
 def _is_sound(record: object, key: str, num_items: int, num_classes: int) -> bool:
-    """Whether a record is of this key and its numbers are those that were written."""
+    """Whether a record has this key and its numbers are those that were written."""
     if not isinstance(record, Mapping) or record.get("key") != key:
         return False
     centroids = record.get("centroids")
@@ -237,7 +239,7 @@ def _checksum(centroids: Mapping[str, object]) -> str:
 
 
 def _save(path: Path, key: str, centroids: Centroids, log: Log) -> None:
-    """Write the cache, whole or not at all; `log` says so where that fails."""
+    """Write the cache, whole or not at all; a failure is one line of `log`."""
     texts: dict[str, object] = {str(class_id): points for class_id, points in centroids.items()}
     record = {"key": key, "sum": _checksum(texts), "centroids": texts}
     try:

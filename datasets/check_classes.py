@@ -1,32 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`datasets.check` of class folders: pictures a class, files that can not be read, missing labels.
+"""`tools.check` of class folders: images per class, files that cannot be read, missing labels.
 
-Classes are those of train/, or of the split itself where train/ is not asked for, as in training
-and evaluation.
+Classes are those of train/, or of the split itself if train/ is not checked, as in training and
+evaluation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from config import UserError
 from datasets.base import DataError, read_image
-from datasets.imagenet import PictureList, list_classes, scan_split
+from datasets.imagenet import ImageList, list_classes, scan_split
 from datasets.skip import SkipList
+from runtime.errors import UserError
+from runtime.parallel import in_threads
 
 SPLITS = ("train", "val")
-AT_ONCE = 4096  # pictures that wait for a thread, of the million there may be
+AT_ONCE = 4096  # images queued for the threads; a set may have a million
 
 
 @dataclass
 class ClassReport:
-    """One split: pictures of every class (K,), and one line for each thing that is wrong."""
+    """One split: images of every class (K,), and one line for each thing that is wrong."""
 
     name: str
     counts: npt.NDArray[np.int64]
@@ -34,12 +34,12 @@ class ClassReport:
 
     def line(self) -> str:
         """Totals."""
-        text = f"{self.name}: {self.counts.sum()} pictures, {len(self.counts)} classes"
-        return f"{text} of {self.counts.min()} to {self.counts.max()} pictures"
+        text = f"{self.name}: {self.counts.sum()} images, {len(self.counts)} classes"
+        return f"{text} of {self.counts.min()} to {self.counts.max()} images"
 
 
 def _problem(path: Path) -> str:
-    """Why a picture can not be read; empty if it can."""
+    """Why an image cannot be read; empty if it can."""
     try:
         read_image(path)
     except DataError as error:
@@ -47,26 +47,26 @@ def _problem(path: Path) -> str:
     return ""
 
 
-def _unreadable(pictures: PictureList, workers: int) -> Iterator[str]:
-    """One line for every picture that can not be read, in order."""
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
-        for first in range(0, len(pictures), AT_ONCE):
-            numbers = range(first, min(first + AT_ONCE, len(pictures)))
-            yield from filter(None, pool.map(_problem, map(pictures.path, numbers)))
+def _unreadable(images: ImageList, workers: int) -> Iterator[str]:
+    """One line for every image that cannot be read, in order."""
+    for first in range(0, len(images), AT_ONCE):
+        numbers = range(first, min(first + AT_ONCE, len(images)))
+        paths = [images.path(number) for number in numbers]
+        yield from filter(None, in_threads(_problem, paths, workers))
 
 
 def check_split(
     root: Path, split: str, classes: tuple[str, ...], workers: int, skip: SkipList | None = None
 ) -> ClassReport:
-    """Read all pictures of `split`, but for those of `skip`, in `workers` threads."""
+    """Read all images of `split`, except for those of `skip`, in `workers` threads."""
     try:
-        pictures, problems = scan_split(root, split, classes)
+        images, problems = scan_split(root, split, classes)
     except UserError as error:
         return ClassReport(split, np.zeros(len(classes), np.int64), [str(error)])
     if skip is not None:
-        pictures = pictures.without(skip)
-    counts = np.bincount(pictures.targets, minlength=len(classes)).astype(np.int64)
-    return ClassReport(split, counts, [*problems, *_unreadable(pictures, workers)])
+        images = images.without(skip)
+    counts = np.bincount(images.targets, minlength=len(classes)).astype(np.int64)
+    return ClassReport(split, counts, [*problems, *_unreadable(images, workers)])
 
 
 def check_class_folders(
@@ -74,8 +74,8 @@ def check_class_folders(
 ) -> tuple[list[ClassReport], tuple[str, ...]]:
     """Reports of `splits`, by default of both, and the names of the classes.
 
-    Raises UserError for a split that such a set has not, and where the class folders that the
-    others are compared with can not be listed.
+    Raises UserError for a split that such a set does not have, and if the class folders that the
+    others are compared with cannot be listed.
     """
     wanted = tuple(splits or SPLITS)
     unknown = [split for split in wanted if split not in SPLITS]
@@ -86,7 +86,7 @@ def check_class_folders(
 
 
 def count_table(reports: Sequence[ClassReport], classes: Sequence[str]) -> str:
-    """Pictures of every class, a class a row."""
+    """Images of every class, one class per row."""
     lines = [f"{'id':>4}  {'class':<22}" + "".join(f"{report.name:>9}" for report in reports)]
     for number, name in enumerate(classes):
         cells = "".join(f"{report.counts[number]:>9}" for report in reports)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`datasets.check` of how files are stored: orientation, bits of images and of labels."""
+"""How files are stored, for `tools.check`: orientation, bits of images and of labels."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ DARK = 64  # an image that stays below after scaling uses at most 14 of 16 bits
 
 @dataclass(frozen=True)
 class ImageForm:
-    """Orientation 1..8 of an image; its largest value, where 16 bits were scaled by their type."""
+    """Orientation 1..8 of an image; its largest value, if 16 bits were scaled by their type."""
 
     orientation: int
     brightest: int | None
 
 
 class Found(Protocol):
-    """What is needed of a finding."""
+    """What these checks read of a finding."""
 
     item: Item
     form: ImageForm | None
@@ -39,7 +39,7 @@ def image_form(item: Item, image: Picture) -> ImageForm:
 
 
 def format_notes(name: str, findings: Sequence[Found]) -> list[str]:
-    """What the files of the split `name` carry that decides how they are read."""
+    """What decides how the files of the split `name` are read."""
     lines = []
     turned = [found.item for found in findings if found.form and found.form.orientation != 1]
     if turned:
@@ -61,21 +61,21 @@ def format_notes(name: str, findings: Sequence[Found]) -> list[str]:
 
 
 def _dark_note(name: str, findings: Sequence[Found]) -> list[str]:
-    """One line where no image of 16 bit uses the upper two of them."""
+    """One line if no image of 16 bits uses the upper two of them."""
     values = [found.form.brightest for found in findings if found.form]
     deep = [value for value in values if value is not None]
     if not deep or max(deep) >= DARK:
         return []
     most = 256 * (1 << max(deep).bit_length()) - 1
     return [
-        f"{name}: {len(deep)} images have 16 bit but no value above {most}, so that they are "
+        f"{name}: {len(deep)} images have 16 bits but no value above {most}, so they are "
         f"nearly black; if that is the range of the sensor, say range: [0, {most}] in the YAML of "
         "a custom set"
     ]
 
 
 def mixed_labels(findings: Sequence[Found]) -> list[str]:
-    """One line where labels of few bits stand beside others, in whatever split."""
+    """One line if labels of few bits are mixed with others, in any split."""
     depths = Depths()
     for found in findings:
         if found.item.label is not None and found.label_bits is not None:

@@ -7,10 +7,10 @@
     ROOT/gtCoarse/gtCoarse/train_extra/CITY/*_gtCoarse_labelIds.png
     AUTO_ROOT/train_extra/CITY/*_leftImg8bit.png, *_leftImg8bit_prob.png
 
-The outer folders may be missing (ROOT/leftImg8bit, ROOT/gtFine), as the archives unpack.
-AUTO_ROOT is a folder of its own: ids and confidences that a network gave the extra images.
-Frames of the recordings around the labelled ones, with labels from wherever, may stand in a
-further root of the same layout.
+The outer folders may be missing (ROOT/leftImg8bit, ROOT/gtFine), as the archives unpack. AUTO_ROOT
+is a folder of its own: ids and confidences that a network gave the extra images. Frames of the
+recordings around the labelled ones, with labels from any source, may lie in another root of the
+same layout.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def list_items(
 
     cv: fold of the city cross-validation for "train" and "val", see `city_split`.
     test_labels: the labels of "test" hold nothing in the real set and are left out unless asked.
-    Raises DataError for a folder that is not there and an image without a label.
+    Raises DataError for a missing folder and an image without a label.
     """
     if split not in SPLITS:
         raise DataError(f"cityscapes has no split {split}; one of {', '.join(SPLITS)} wanted")
@@ -63,9 +63,9 @@ def city_split(
 ) -> list[City]:
     """The cities of a split in fold `cv`, as (folder, city).
 
-    All cities, those of val first, stand in a list; val is as many of them as the published val
-    has, from position cv * len // cv_splits on, train the rest. Fold 0 is therefore the
-    published split. cv = cv_splits: every city is in both, as in "trainval".
+    All cities form a list, those of val first; val takes as many of them as the published val has,
+    from position cv * len // cv_splits on, and train the rest. Fold 0 is therefore the published
+    split. cv = cv_splits: every city is in both, as in "trainval".
     """
     if not 0 <= cv <= cv_splits:
         raise DataError(f"--cv {cv}: a fold 0..{cv_splits - 1} wanted, or {cv_splits} for all")
@@ -97,7 +97,7 @@ def list_extra(root: Path) -> list[Item]:
 def list_video(root: Path, items: list[Item], skip: int) -> list[Item]:
     """The frames `skip` before and after each of `items`, where image and label are in `root`.
 
-    Raises DataError when there is none at all.
+    Raises DataError when there are none.
     """
     images, labels = _top_folder(root, "leftImg8bit"), _top_folder(root, "gtFine")
     found = []
@@ -131,8 +131,8 @@ def list_coarse(root: Path) -> list[Item]:
 def list_auto(root: Path, auto_root: Path, rules: AutoLabel) -> list[Item]:
     """The extra training images with the labels that a network gave them, under `auto_root`.
 
-    rules: threshold, union classes and mask; the files that these need are filled in here.
-    Raises DataError for an image without label, or without one of these files.
+    rules: threshold, union classes and mask; the files that they need are filled in here.
+    Raises DataError for an image without a label, or without one of these files.
     """
     coarse = _top_folder(root, "gtCoarse", "gtCoarse") if rules.union_classes else None
     items = []

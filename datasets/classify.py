@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Labelled pictures for a classifier: reading, drawing, batching.
+"""Labelled images for a classifier: reading, drawing, batching.
 
-A picture that can not be read never ends a training of days: in training another one takes its
-place, in evaluation it is left out; both times it is named in `Batch.failed`.
+An image that cannot be read never ends a training that takes days: in training another one takes
+its place, in evaluation it is left out; in both cases `Batch.failed` names it.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datasets.base import DataError, read_image
-from datasets.imagenet import PictureList
-from datasets.loader import Batch, start_loader
+from datasets.imagenet import ImageList
+from datasets.loader import Batch, worker_loader
 from datasets.samplers import EvalSampler, check_batch
 from datasets.workers import Packing
-from transforms.imagenet import PictureTransform, drawing_from
+from transforms.imagenet import ImageTransform, drawing_from
 
-MAX_REPLACED = 50  # unreadable neighbours in a row, after which the set itself is wrong
+MAX_REPLACED = 50  # unreadable images in a row, after which the set itself is wrong
 _ORDER = 1 << 22  # stream of the order of an epoch
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureDraw:
+class ImageDraw:
     """One training draw; `seed` is (seed, epoch, place in the epoch), for the augmentation."""
 
     index: int
@@ -37,9 +37,9 @@ class PictureDraw:
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """One picture on its way from a worker.
+    """One image on its way from a worker.
 
-    image: (3, S, S) float32, None where the file could not be read. failed: (name, reason) of
+    image: (3, S, S) float32, None if the file could not be read. failed: (name, reason) of
     every file that could not be read on the way.
     """
 
@@ -50,41 +50,41 @@ class Labelled:
     failed: tuple[tuple[str, str], ...] = ()
 
 
-class PictureDataset(Dataset[Labelled]):
-    """The pictures of one split, transformed.
+class ImageDataset(Dataset[Labelled]):
+    """The images of one split, transformed.
 
-    A `PictureDraw` gives an augmented picture, a pure function of the draw and the files; a plain
-    index the picture as `transform` leaves it.
+    An `ImageDraw` gives an augmented image, a pure function of the draw and the files; a plain
+    index the image as `transform` leaves it.
     """
 
-    def __init__(self, pictures: PictureList, transform: PictureTransform) -> None:
-        self.pictures, self.transform = pictures, transform
+    def __init__(self, images: ImageList, transform: ImageTransform) -> None:
+        self.images, self.transform = images, transform
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def _read(self, index: int) -> Tensor:
-        # not turned by EXIF: the published scores are of the pictures as they are stored
-        return self.transform(read_image(self.pictures.path(index), turned=False))
+        # not turned by EXIF: the published scores were obtained on the images as stored
+        return self.transform(read_image(self.images.path(index), turned=False))
 
     def _labelled(
         self, index: int, image: Tensor | None, failed: list[tuple[str, str]]
     ) -> Labelled:
         return Labelled(
             index=index,
-            name=self.pictures.name(index),
+            name=self.images.name(index),
             image=image,
-            target=int(self.pictures.targets[index]),
+            target=int(self.images.targets[index]),
             failed=tuple(failed),
         )
 
-    def __getitem__(self, draw: int | PictureDraw) -> Labelled:
-        """The picture; DataError after `MAX_REPLACED` unreadable ones in a row of a draw."""
+    def __getitem__(self, draw: int | ImageDraw) -> Labelled:
+        """The image; DataError after `MAX_REPLACED` unreadable ones in a row of a draw."""
         if isinstance(draw, int):
             try:
                 return self._labelled(draw, self._read(draw), [])
             except DataError as error:
-                return self._labelled(draw, None, [(self.pictures.name(draw), str(error))])
+                return self._labelled(draw, None, [(self.images.name(draw), str(error))])
         failed: list[tuple[str, str]] = []
         for step in range(min(MAX_REPLACED, len(self))):
             index = (draw.index + step) % len(self)
@@ -92,29 +92,27 @@ class PictureDataset(Dataset[Labelled]):
                 with drawing_from(draw.seed):
                     return self._labelled(index, self._read(index), failed)
             except DataError as error:
-                failed.append((self.pictures.name(index), str(error)))
-        raise DataError(
-            f"{len(failed)} pictures in a row can not be read, the last: {failed[-1][1]}"
-        )
+                failed.append((self.images.name(index), str(error)))
+        raise DataError(f"{len(failed)} images in a row cannot be read, the last: {failed[-1][1]}")
 
 
-class PictureSampler(Sampler[PictureDraw]):
+class ImageSampler(Sampler[ImageDraw]):
     """Draws of one rank, epoch after epoch, made while they are asked for.
 
-    Every epoch has as many draws as pictures, in an order drawn from (seed, epoch) and padded
-    from its beginning to whole batches on every rank. With `repeats` R every picture stands R
-    times in a row before the list is cut to that length: its R augmentations fall into the same
-    step on different ranks, and an epoch sees 1/R of the pictures.
+    Every epoch has as many draws as images, in an order drawn from (seed, epoch) and padded from
+    its beginning to whole batches on every rank. With `repeats` R every image occurs R times in a
+    row before the list is cut to that length: its R augmentations fall into the same step on
+    different ranks, and an epoch sees 1/R of the images.
     Source: Hoffer et al., "Augment Your Batch" (2020), as used by DeiT.
     """
 
     def __init__(
-        self, num_pictures: int, seed: int, rank: int, world: int, batch_size: int, repeats: int = 1
+        self, num_images: int, seed: int, rank: int, world: int, batch_size: int, repeats: int = 1
     ) -> None:
-        self._count, self._seed = num_pictures, seed
+        self._count, self._seed = num_images, seed
         self._rank, self._world, self._batch_size = rank, world, batch_size
         self._repeats = repeats
-        check_batch(num_pictures, batch_size, world)
+        check_batch(num_images, batch_size, world)
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int, start_step: int = 0) -> None:
@@ -124,10 +122,10 @@ class PictureSampler(Sampler[PictureDraw]):
         self._mine = np.resize(order, len(self) * self._world)[self._rank :: self._world]
         self._epoch, self._start = epoch, start_step * self._batch_size
 
-    def __iter__(self) -> Iterator[PictureDraw]:
+    def __iter__(self) -> Iterator[ImageDraw]:
         for step in range(self._start, len(self._mine)):
             place = self._rank + step * self._world
-            yield PictureDraw(index=int(self._mine[step]), seed=(self._seed, self._epoch, place))
+            yield ImageDraw(index=int(self._mine[step]), seed=(self._seed, self._epoch, place))
 
     def __len__(self) -> int:
         """Draws of this rank in a whole epoch, also while resuming inside one."""
@@ -135,7 +133,7 @@ class PictureSampler(Sampler[PictureDraw]):
 
 
 def collate(items: Sequence[Labelled]) -> Batch:
-    """images (B, 3, S, S), labels (B,) int64; B counts the pictures that could be read."""
+    """images (B, 3, S, S), labels (B,) int64; B counts the images that could be read."""
     good = [(item, item.image) for item in items if item.image is not None]
     images = [image for _, image in good]
     return Batch(
@@ -148,26 +146,26 @@ def collate(items: Sequence[Labelled]) -> Batch:
 
 
 def train_loader(
-    pictures: PictureList,
-    transform: PictureTransform,
-    sampler: PictureSampler,
+    images: ImageList,
+    transform: ImageTransform,
+    sampler: ImageSampler,
     batch_size: int,
     workers: int,
 ) -> DataLoader[Batch]:
     """Augmented batches in the order of `sampler`."""
-    dataset = PictureDataset(pictures, transform)
-    return start_loader(dataset, sampler, batch_size, workers, Packing(collate))
+    dataset = ImageDataset(images, transform)
+    return worker_loader(dataset, sampler, batch_size, workers, Packing(collate))
 
 
 def eval_loader(
-    pictures: PictureList,
-    transform: PictureTransform,
+    images: ImageList,
+    transform: ImageTransform,
     rank: int,
     world: int,
     batch_size: int,
     workers: int,
 ) -> DataLoader[Batch]:
-    """This rank's share, every picture on exactly one rank."""
-    sampler = EvalSampler(len(pictures), rank, world)
-    dataset = PictureDataset(pictures, transform)
-    return start_loader(dataset, sampler, batch_size, workers, Packing(collate))
+    """This rank's share, every image on exactly one rank."""
+    sampler = EvalSampler(len(images), rank, world)
+    dataset = ImageDataset(images, transform)
+    return worker_loader(dataset, sampler, batch_size, workers, Packing(collate))

@@ -4,7 +4,7 @@
     name: harbour                    # optional, the file's own name otherwise
     root: /data/harbour              # optional, the folder of this file otherwise
     names: [water, quay, ship]       # classes, train ids 0, 1, 2
-    palette: [[0, 80, 160], ...]     # optional, one colour a class
+    palette: [[0, 80, 160], ...]     # optional, one colour per class
     ids: {7: 0, 8: 1, 26: 2, 0: 255} # optional, value in the label files -> class or ignore
     ignore: 255                      # optional
     colors: {"#0050a0": water, ...}  # optional, and exif:, range:; see `custom_reading`
@@ -15,8 +15,8 @@
       val: {images: "val/*_rgb.jpg", labels: "val/*_mask.png"}   # or patterns; ** is allowed
       test: {images: test}           # without labels
 
-A split may also be a list, a text file with an image a line, and its label unless `labels` says
-where these are (stems as in VOC's ImageSets, or paths; relative to `root`, to the list, or
+A split may also be a list, a text file with one image per line, and its label unless `labels` says
+where the labels are (stems as in VOC's ImageSets, or paths; relative to `root`, to the list, or
 absolute):
 
       train: {list: ImageSets/train.txt, images: JPEGImages, labels: SegmentationClass}
@@ -35,12 +35,12 @@ from pathlib import Path
 
 import yaml
 
-from config import near
 from datasets.base import DataError
 from datasets.custom_files import SPLIT_KEYS, SplitEntry
 from datasets.custom_reading import color_map, is_turned, value_range
 from datasets.listing import Items
 from datasets.spec import IGNORE, NUM_RAW_IDS, RAW_IDS, Color, DatasetSpec
+from runtime.errors import near
 
 KEYS = (
     "name",
@@ -109,14 +109,14 @@ class Description:
         if len(names) >= NUM_RAW_IDS:
             raise self.error(
                 "names",
-                f"holds {len(names)} classes; at most 255 are possible, for train ids have 8 bit "
-                "and one of the 256 is the ignore label",
+                f"holds {len(names)} classes; at most 255 are possible, because train ids have 8 "
+                "bits and one of the 256 is the ignore label",
             )
         if len(names) == 1:
             raise self.error(
                 "names",
-                f"holds one class, {names[0]}: with nothing to tell it from there is nothing to "
-                "learn; give what is around it a class of its own, e.g. background",
+                f"holds one class, {names[0]}: with nothing to distinguish it from there is "
+                "nothing to learn; give what is around it a class of its own, e.g. background",
             )
         ignore = self._integer(self.tree.get("ignore", IGNORE), "ignore", len(names))
         ids = self._id_map(len(names), ignore)
@@ -159,7 +159,7 @@ class Description:
     def _palette(
         self, count: int, labels: Mapping[Color, int] | None, ids: Mapping[int, int]
     ) -> tuple[Color, ...]:
-        """One colour a class: its row, or the first that label files give it, or one of many."""
+        """One colour per class: its row, or the first that label files give it, or one of many."""
         rows = self.tree.get("palette")
         if rows is None and labels is not None:
             first = {ids[raw]: color for color, raw in reversed(list(labels.items()))}
@@ -167,7 +167,7 @@ class Description:
         if rows is None:
             return hues(count)
         if not isinstance(rows, list) or len(rows) != count:
-            raise self.error("palette", f"must be a list of {count} colours, one a class")
+            raise self.error("palette", f"must be a list of {count} colours, one per class")
         colors = []
         for number, row in enumerate(rows):
             if not isinstance(row, list) or len(row) != 3:
@@ -181,7 +181,7 @@ class Description:
         return self._mapping(self.tree["splits"], "splits")
 
     def items(self, split: str) -> Items:
-        """Images of a split, each paired with its label by the path or stem, or as listed."""
+        """Images of a split, each paired with its label by path, by stem or as listed."""
         splits = self.splits()
         if split not in splits:
             listed = ", ".join(str(name) for name in splits)
@@ -205,7 +205,7 @@ class Description:
 
 
 def hues(count: int) -> tuple[Color, ...]:
-    """As many colours, evenly around the circle of hues."""
+    """`count` colours, evenly spaced around the circle of hues."""
     return tuple(_hue(number / count) for number in range(count))
 
 
@@ -219,7 +219,7 @@ def _read(path: Path) -> object:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(
-            f"{path}: can not be read as YAML: {' '.join(str(error).split())}"
+            f"{path}: cannot be read as YAML: {' '.join(str(error).split())}"
         ) from error
 
 
@@ -239,5 +239,5 @@ def splits_of(path: Path) -> tuple[str, ...]:
 
 
 def list_items(path: Path, split: str) -> Items:
-    """The pictures of `split` that the YAML file `path` describes."""
+    """The images of `split` that the YAML file `path` describes."""
     return Description(path).items(split)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.base import DataError
+from datasets.list_files import Line, common_folder, faults_text, locate, read_lines, split_pair
 from datasets.listing import (
     Items,
     Pairing,
@@ -24,7 +25,6 @@ from datasets.listing import (
     unused_notes,
     walk,
 )
-from datasets.lists import Line, common_folder, faults_text, locate, read_lines, split_pair
 
 SPLIT_KEYS = ("images", "labels", "list")
 WILD = "*?["
@@ -44,8 +44,8 @@ class Files:
 class SplitEntry:
     """What a YAML file says about one split.
 
-    root: folder that places are relative to. tree: the entry, `where` its key. suffixes: ends of
-    the stems of images and labels. error: makes the one line about a key.
+    root: folder that places are relative to. tree: the entry, with `where` its key. suffixes: ends
+    of the stems of images and labels. error: makes the one line about a key.
     """
 
     root: Path
@@ -104,12 +104,12 @@ class SplitEntry:
                 raise self.error(where, f"is {place}: ** stands for folders, alone between slashes")
             found = glob(base, parts)
         elif folder.is_file():
-            raise self.error(where, f"is {folder}, a file; a list of images stands under list:")
+            raise self.error(where, f"is {folder}, a file; a list of images belongs under list:")
         else:
-            raise self.error(where, f"is {folder}, which is no folder")
+            raise self.error(where, f"is {folder}, which is not a folder")
         if not found:
             left = "".join(f"; {note}" for note in strange_notes(strange))
-            raise self.error(where, f"finds no pictures in {folder}{left}")
+            raise self.error(where, f"finds no images in {folder}{left}")
         stems: dict[str, Path] = {}
         for stem, path in zip(stems_below(found, base), found, strict=True):
             name = stem.removesuffix(suffix)
@@ -122,7 +122,7 @@ class SplitEntry:
         for folder in (self.root, self.yaml.parent):
             if (folder / place).is_file():
                 return folder / place
-        raise self.error(f"{self.where}: list", f"is {self.root / place}, which is no file")
+        raise self.error(f"{self.where}: list", f"is {self.root / place}, which is not a file")
 
     def _listed(self, path: Path, images: Files | None, labels: Files | None) -> Items:
         """The items that a list names: stems of images, or paths, or an image and its label."""
@@ -137,7 +137,7 @@ class SplitEntry:
                 faults.append((number, str(error.args[0])))
                 continue
             if image in lines:
-                faults.append((number, f"{text} stands in line {lines[image]} already"))
+                faults.append((number, f"{text} is already in line {lines[image]}"))
             lines[image] = number
             found.append((image, label))
         if faults:
@@ -149,7 +149,7 @@ class SplitEntry:
     def _named(
         self, found: list[tuple[Path, Path | None]], reader: _ListReader, labels: Files | None
     ) -> Items:
-        """Items of listed pairs; images of the folder are called by their stem."""
+        """Items of listed pairs; images of the folder are named by their stem."""
         pairing = Pairing()
         paths = [image for image, _ in found]
         names = distinct_names(paths, common_folder(paths))
@@ -207,7 +207,7 @@ class _ListReader:
 
 
 def split_pattern(root: Path, place: str) -> tuple[Path, list[str]]:
-    """The part of a pattern that is a folder, and the rest; a folder may be called [so]."""
+    """The folder part of a pattern, and the rest; a folder name may contain [brackets]."""
     base, parts = root, list(Path(place).parts)
     while len(parts) > 1:
         is_wild = any(letter in parts[0] for letter in WILD)
@@ -218,7 +218,7 @@ def split_pattern(root: Path, place: str) -> tuple[Path, list[str]]:
 
 
 def glob(base: Path, parts: list[str]) -> list[Path]:
-    """The images below `base` whose path matches; `**` is any folders, links are followed."""
+    """The images below `base` whose path matches; `**` matches any folders, links are followed."""
     folders = [str(base)] if base.is_dir() else []
     for part in parts[:-1]:
         if part == ANY_FOLDERS:

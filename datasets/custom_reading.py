@@ -3,11 +3,11 @@
 
     colors: {"#0050a0": water, "#8c8c8c": quay, "#000000": ignore}   # labels hold colours
     exif: ignore        # images as they are stored, whatever orientation they carry
-    range: [0, 4095]    # black and white of images deeper than 8 bit
+    range: [0, 4095]    # black and white of images deeper than 8 bits
 
 A colour is "#rrggbb" or "r, g, b" and stands for a class, by name or number (with `ids:` for a
 value of that map), or for `ignore`. `water: "#0050a0"` and `water: ["#0050a0", [0, 80, 161]]` say
-the same the other way round, and a list gives one colour a class.
+the same the other way round, and a list gives one colour per class.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from config import near
 from datasets.headers import DataError
 from datasets.spec import Color
+from runtime.errors import near
 
 IGNORED = "ignore"
 HEX_COLOR = re.compile(r"#([0-9a-fA-F]{6})")
@@ -47,8 +47,8 @@ def color_map(
 ) -> dict[Color, int]:
     """Colour -> raw id of `colors:`; `ids` maps raw ids to train ids.
 
-    Raises what `fail(key, text)` makes for entries that are no colour or no class, a colour that
-    stands twice, and a class without a colour.
+    Raises what `fail(key, text)` makes for entries that are not a colour or not a class, a colour
+    that occurs twice, and a class without a colour.
     """
     found: dict[Color, int] = {}
     for color, owner, where in _pairs(entry, names, fail):
@@ -71,7 +71,7 @@ def _pairs(entry: object, names: Sequence[str], fail: Fail) -> list[tuple[Color,
     pairs: list[tuple[Color, object, str]] = []
     if isinstance(entry, list):
         if len(entry) != len(names):
-            raise fail("colors", f"must be {len(names)} colours, one a class, or a mapping")
+            raise fail("colors", f"must be {len(names)} colours, one per class, or a mapping")
         entry = dict(zip(names, entry, strict=True))
     if not isinstance(entry, Mapping) or not entry:
         raise fail("colors", f"must map colours to classes, got {entry!r}")
@@ -102,7 +102,7 @@ def _raw_id(
         if owner == IGNORED and ignore in first:
             return first[ignore]
         known = (*names, IGNORED)
-        raise fail(where, f"is no class: {owner!r}{near(owner, known)}")
+        raise fail(where, f"is not a class: {owner!r}{near(owner, known)}")
     if isinstance(owner, bool) or not isinstance(owner, int) or owner not in ids:
         listed = ", ".join(str(raw) for raw in list(ids)[:10])
         raise fail(where, f"must be a class or one of the ids {listed}, got {owner!r}")
@@ -110,7 +110,7 @@ def _raw_id(
 
 
 def value_range(value: object, fail: Fail) -> tuple[float, float] | None:
-    """`range:` as (black, white); None where it is not given."""
+    """`range:` as (black, white); None if it is not given."""
     if value is None:
         return None
     numbers = value if isinstance(value, list) else []

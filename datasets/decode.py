@@ -3,7 +3,7 @@
 
 How values become 0..255 depends on the type of the samples, never on the values of one image: of
 16 bits the upper eight are kept, floating point means 0..1, and what has no such meaning is
-refused. `levels` declares another range for everything deeper than 8 bit.
+refused. `levels` declares another range for everything deeper than 8 bits.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ PILLOW_GREY = {
     ("int", 32),
     ("float", 32),
 }  # kinds and bits of grey samples that Pillow keeps as they are
-BACK = {6: 8, 8: 6}  # orientations that another one undoes; the rest undo themselves
+BACK = {6: 8, 8: 6}  # orientations undone by another one; the rest undo themselves
 
 
 def read_image(path: Path, *, turned: bool = True, levels: Levels | None = None) -> Picture:
     """An image as uint8 (H, W, 3) RGB.
 
-    `turned` as its header says, else as stored; grey is repeated, the colours under an alpha
-    channel are kept and the channel dropped, of an animation the first frame is taken. levels:
-    the values of deep samples that become 0 and 255.
+    `turned` as its header says, else as stored. Grey is repeated, the colours under an alpha
+    channel are kept and the channel is dropped, and the first frame of an animation is taken.
+    levels: the values of deep samples that become 0 and 255.
     Raises DataError for a missing, truncated or unreadable file, for samples of a type without
     a declared range, and for more bands than red, green, blue and alpha.
     """
@@ -63,7 +63,7 @@ def read_image(path: Path, *, turned: bool = True, levels: Levels | None = None)
     except DataError as error:
         raise DataError(f"{path}: image {error}") from error
     except FAILURES as error:
-        raise DataError(f"{path}: image can not be read: {reason(error, data[:16])}") from error
+        raise DataError(f"{path}: image cannot be read: {reason(error, data[:16])}") from error
     return turn(pixels, header.orientation) if turned else pixels
 
 
@@ -73,13 +73,13 @@ def read_item_image(item: Item) -> Picture:
 
 
 def read_bytes(path: Path, what: str) -> bytes:
-    """The content of a file, an "image" or a "label"; DataError where it can not be had."""
+    """The content of a file, an "image" or a "label"; DataError if it cannot be read."""
     try:
         with open_file(path) as stream:
             return stream.read()
     except OSError as error:
         text = error.strerror or type(error).__name__
-        raise DataError(f"{path}: {what} can not be read: {text}") from error
+        raise DataError(f"{path}: {what} cannot be read: {text}") from error
 
 
 def turn(pixels: Values, orientation: int) -> Values:
@@ -95,14 +95,14 @@ def turn(pixels: Values, orientation: int) -> Values:
     return np.ascontiguousarray(pixels)
 
 
-def as_stored(picture: Image.Image, mode: str = "") -> Values:
-    """The pixels of a picture that is not loaded yet, in `mode` or its own, as they are stored.
+def as_stored(image: Image.Image, mode: str = "") -> Values:
+    """The pixels of an image that is not loaded yet, in `mode` or its own, as they are stored.
 
     Pillow turns a TIFF while it loads it, and that is undone.
     """
-    applied = picture.getexif().get(ORIENTATION, 1) if picture.format == "TIFF" else 1
-    picture.load()
-    pixels = np.asarray(picture.convert(mode) if mode else picture)
+    applied = image.getexif().get(ORIENTATION, 1) if image.format == "TIFF" else 1
+    image.load()
+    pixels = np.asarray(image.convert(mode) if mode else image)
     return turn(pixels, BACK.get(applied, applied))
 
 
@@ -129,13 +129,13 @@ def _refused(header: Header, levels: Levels | None) -> str:
     name = {"uint": "unsigned integers", "int": "signed integers", "float": "floating point"}
     if header.kind not in name:
         return (
-            f"has samples of {header.bits} bit whose type is {header.kind}; convert it to 8 or 16 "
-            "bit whole numbers"
+            f"has samples of {header.bits} bits whose type is {header.kind}; convert it to 8 or 16 "
+            "bits, whole numbers"
         )
     return (
-        f"has samples of {header.bits} bit, {name[header.kind]}, and nothing tells which values "
-        "are black and white; convert it to 8 or 16 bit, or give range: [low, high] in the YAML of "
-        "the data set"
+        f"has samples of {header.bits} bits, {name[header.kind]}, and nothing tells which values "
+        "are black and white; convert it to 8 or 16 bits, or give range: [low, high] in the YAML "
+        "of the data set"
     )
 
 
@@ -154,17 +154,18 @@ def _decoded(data: bytes, header: Header, levels: Levels | None) -> Picture:
         return _shallow(values, header, levels)
     if is_deep and levels is not None:
         raise DataError(
-            f"is a {header.format} whose samples of {header.bits} bit are read by their upper half "
-            "alone, so that range: has no effect; store it as PNG, or as TIFF without compression"
+            f"is a {header.format} whose samples of {header.bits} bits are read by their "
+            "upper half alone, so that range: has no effect; store it as PNG, or as TIFF without "
+            "compression"
         )
-    with Image.open(io.BytesIO(data)) as picture:
-        return np.array(as_stored(picture, "RGB"), np.uint8)
+    with Image.open(io.BytesIO(data)) as image:
+        return np.array(as_stored(image, "RGB"), np.uint8)
 
 
 def _is_whole(data: bytes) -> bool:
     """Whether `data` is a JPEG or PNG with its end, and has no marker inside the last JPEG scan.
 
-    OpenCV fills up what is truncated or broken in silence; Pillow decides about all others.
+    OpenCV silently fills in what is truncated or broken; Pillow decides about all others.
     """
     if data.startswith(PNG_START):
         return PNG_END in data[-64:]
@@ -182,14 +183,14 @@ def _in_rgb_order(decoded: Values) -> Values:
 def _exact(data: bytes, header: Header, levels: Levels | None) -> Values | None:
     """Deep samples as they are stored, (H, W) or (H, W, 3), alpha dropped.
 
-    None where Pillow gives the upper eight bits of each, which is what is wanted, too.
+    None if Pillow gives the upper eight bits of each, which is what is wanted as well.
     """
     if header.photometric == CMYK:
         return None
     if header.format != "TIFF" or (header.kind, header.bits) in PILLOW_GREY and header.bands == 1:
-        with Image.open(io.BytesIO(data)) as picture:
-            if picture.mode[0] in "IF":
-                return _typed(as_stored(picture), header)
+        with Image.open(io.BytesIO(data)) as image:
+            if image.mode[0] in "IF":
+                return _typed(as_stored(image), header)
         return None
     is_raw_planar = header.is_planar and header.compression == UNCOMPRESSED
     if header.kind == "uint" and header.bits == 16 and levels is None and not is_raw_planar:
@@ -199,7 +200,7 @@ def _exact(data: bytes, header: Header, levels: Levels | None) -> Values | None:
 
 def _with_tifffile(data: bytes, header: Header) -> Values:
     """Deep samples of a TIFF that Pillow does not keep: of several bands or of other types."""
-    import tifffile  # a third of the time of a start, for files that few sets have
+    import tifffile  # importing it takes a third of the start-up time, for files that few sets have
 
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         page = tiff.pages.first
@@ -207,7 +208,7 @@ def _with_tifffile(data: bytes, header: Header) -> Values:
             values = page.asarray()
         except (ValueError, TypeError) as error:
             raise DataError(
-                f"is a TIFF of {header.bits} bit whose compression is not read at that depth "
+                f"is a TIFF of {header.bits} bits whose compression is not read at that depth "
                 f"({' '.join(str(error).split())}); store it uncompressed or with deflate"
             ) from error
     if header.is_planar:
@@ -218,12 +219,12 @@ def _with_tifffile(data: bytes, header: Header) -> Values:
 
 
 def _typed(values: Values, header: Header) -> Values:
-    """Pillow holds unsigned numbers of 32 bit as signed ones."""
+    """Pillow holds unsigned numbers of 32 bits as signed ones."""
     return values.view(np.uint32) if (header.kind, header.bits) == ("uint", 32) else values
 
 
 def _shallow(values: Values, header: Header, levels: Levels | None) -> Picture:
-    """Deep samples (H, W) or (H, W, 3) as uint8 (H, W, 3); DataError where 0..1 is exceeded."""
+    """Deep samples (H, W) or (H, W, 3) as uint8 (H, W, 3); DataError if values exceed 0..1."""
     if header.photometric == MIN_IS_WHITE and header.kind == "uint":
         values = (1 << header.bits) - 1 - values.astype(np.uint32)
     if header.kind == "uint" and levels is None:
@@ -232,11 +233,11 @@ def _shallow(values: Values, header: Header, levels: Levels | None) -> Picture:
         low, high = levels or (0.0, 1.0)
         fractions = (values.astype(np.float64) - low) / (high - low)
         if np.isnan(fractions).any():
-            raise DataError("holds values that are no numbers (NaN)")
+            raise DataError("holds values that are not numbers (NaN)")
         if levels is None and (fractions.min() < 0 or fractions.max() > 1):
             raise DataError(
                 f"has floating point samples from {values.min():g} to {values.max():g}; 0..1 is "
-                "read without a range; convert it to 8 or 16 bit, or give range: [low, high] in "
+                "read without a range; convert it to 8 or 16 bits, or give range: [low, high] in "
                 "the YAML of the data set"
             )
         small = (fractions.clip(0, 1) * 255 + 0.5).astype(np.uint8)

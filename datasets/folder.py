@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from datasets import lists
+from datasets import list_files
 from datasets.base import DataError
 from datasets.listing import (
     IMAGE_ENDINGS,
@@ -27,13 +27,13 @@ OUTPUT_FOLDERS = ("best_images", "submit")
 
 
 def list_items(place: Path, split: str = "all", results: Path | None = None) -> Items:
-    """The images of `place`, without labels; `split` is not looked at.
+    """The images of `place`, without labels; `split` is ignored.
 
-    A folder stands for all images below it, a text file for those that it lists, a line each. Names
-    are the paths below the folder without ending; where two files differ in nothing but the ending
-    (a.jpg, a.png) it stays part of the name (a_jpg, a_png). What a run of this program wrote is
+    A folder stands for all images below it, a text file for those that it lists, one per line.
+    Names are the paths below the folder without the ending; if two files differ only in the ending
+    (a.jpg, a.png), it stays part of the name (a_jpg, a_png). What a run of this program wrote is
     left out: run directories below the folder, and `results`, the one of this run.
-    Raises DataError when there is nothing, or no image in it.
+    Raises DataError if `place` does not exist or contains no image.
     """
     del split
     if place.is_dir():
@@ -41,7 +41,7 @@ def list_items(place: Path, split: str = "all", results: Path | None = None) -> 
     if not place.exists():
         raise DataError(f"--eval_folder {place}: no such folder, image or list of images")
     if place.suffix.lower() in LIST_ENDINGS:
-        return lists.image_list(place)
+        return list_files.image_list(place)
     return Items([Item(name=place.stem, image=place, label=None)])
 
 
@@ -51,13 +51,13 @@ def _below(root: Path, results: Path | None) -> Items:
     if not found.images:
         left = f"; {', '.join(found.notes())}" if found.strange else ""
         raise DataError(
-            f"--eval_folder {root}: holds no pictures ({', '.join(sorted(IMAGE_ENDINGS))}){left}"
+            f"--eval_folder {root}: holds no images ({', '.join(sorted(IMAGE_ENDINGS))}){left}"
         )
     names = distinct_names(found.images, root)
     notes = found.notes()
     if own:
         listed = ", ".join(sorted(own)[:3]) + (", ..." if len(own) > 3 else "")
-        notes.append(f"results of this program are no input and left out: {listed}")
+        notes.append(f"results of this program are not input and are left out: {listed}")
     return Items(
         [
             Item(name=name, image=path, label=None)
@@ -68,7 +68,7 @@ def _below(root: Path, results: Path | None) -> Items:
 
 
 def own_outputs(root: Path, results: Path | None) -> Collection[str]:
-    """Real paths of the folders below `root` that runs wrote, `results` first of all."""
+    """Real paths of the folders below `root` that runs wrote, `results` first."""
     own = set()
     top = os.path.realpath(root)
     if results is not None:
@@ -105,10 +105,10 @@ def paired_items(images: Path, labels: Path | None) -> Items:
     """The images below `images` by path, each with the PNG of its path below `labels`.
 
     Without `labels` the items have none. Raises DataError for a missing folder, one without
-    images, and images without label.
+    images, and images without a label.
     """
     found = find(images)
     pairing = Pairing()
     for name, image in zip(stems_below(found.images, images), found.images, strict=True):
         pairing.add(name, image, None if labels is None else Path(f"{labels}/{name}.png"))
-    return pairing.finish(f"{images}: no pictures there")
+    return pairing.finish(f"{images}: no images there")

@@ -4,7 +4,7 @@
     ROOT/images/{train,val}/FOLDER/X.png
     ROOT/labels/{train,val}/FOLDER/X.png     RGB or palette; other colours are ignored
 
-Folders are what cities are in Cityscapes: the folds of the cross-validation exchange them.
+Folders play the role of the cities of Cityscapes: the folds of the cross-validation exchange them.
 
 Source: Richter et al., "Playing for Data: Ground Truth from Computer Games", ECCV 2016.
 """
@@ -19,8 +19,9 @@ from datasets.base import DataError
 from datasets.cityscapes import city_split
 from datasets.listing import Items, Pairing, entries, images_in
 from datasets.spec import IGNORE
+from datasets.table import TABLE
 
-SPLITS = ("train", "val")
+SPLITS = TABLE["gtav"].splits
 SPEC = dataclasses.replace(
     cityscapes.SPEC,
     name="gtav",
@@ -34,7 +35,7 @@ def list_items(root: Path, split: str, *, cv: int = 0, cv_splits: int = 3) -> It
     """The frames of "train" or "val" in the order of their folders and names.
 
     cv: fold of the cross-validation over folders, see `cityscapes.city_split`.
-    Raises DataError for a folder that is not there, an empty split, and an image without label.
+    Raises DataError for a missing folder, an empty split, and an image without a label.
     """
     if split not in SPLITS:
         raise DataError(f"gtav has no split {split}; one of {', '.join(SPLITS)} wanted")

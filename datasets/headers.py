@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the header of an image file says: size, orientation, and what one sample is.
 
-Sizes before a run and pixels during it go by the one `Header` of a file, so that they can not
-disagree. Orientation is what EXIF data or the TIFF tag say, else the XMP packet.
+The sizes checked before a run and the pixels read during it follow the same `Header` of a file, so
+they cannot disagree. Orientation is what EXIF data or the TIFF tag say, else the XMP packet.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import IO, BinaryIO
 
 from PIL import Image
 
-from config import UserError
 from datasets import png_header
 from datasets.png_header import read_png_header
 from datasets.spec import Item
 from datasets.tiff_header import STARTS as TIFF_STARTS
 from datasets.tiff_header import exif_orientation, read_tiff_header, xmp_orientation
+from runtime.errors import UserError
 
-# The one limit for images and labels of every format. OpenCV has the same; Pillow's own is lower,
+# The one limit for images and labels of every format. OpenCV has the same; that of Pillow is lower,
 # and by it an orthophoto could be dumped but not read again.
 MAX_PIXELS = 1 << 30
 Image.MAX_IMAGE_PIXELS = None  # `_checked` decides, from the header and before anything is decoded
@@ -62,8 +62,8 @@ class Header:
     """A file's own description.
 
     format: Pillow's name of it. height, width: as stored. orientation: 1..8, 1 is upright.
-    bits, kind: of a sample, "uint", "int" or "float". bands: of a pixel, where the format says so,
-    with `extra` ones that are neither colours nor alpha. is_planar: bands are stored one by one.
+    bits, kind: of a sample; kind is "uint", "int" or "float". bands: of a pixel, if the format says
+    so, `extra` of them being neither colours nor alpha. is_planar: bands are stored one by one.
     is_palette: samples are indices. photometric, compression: of a TIFF, else -1.
     """
 
@@ -92,11 +92,11 @@ class Header:
 
 
 def open_file(path: Path) -> BinaryIO:
-    """A file to read; OSError for a pipe and the like, which would be waited for for ever."""
+    """A file to read; OSError for a pipe or the like, which would block forever."""
     stream = open(path, "rb", opener=_open_at_once)  # noqa: SIM115, the caller closes it
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
         stream.close()
-        raise OSError(errno.EINVAL, "a pipe or device, no file")
+        raise OSError(errno.EINVAL, "a pipe or device, not a file")
     return stream
 
 
@@ -105,7 +105,7 @@ def _open_at_once(path: str, flags: int) -> int:
 
 
 def read_header(path: Path, what: str) -> Header:
-    """The header of the file `path`, an "image" or a "label", read without the rest.
+    """The header of the file `path`, an "image" or a "label", read without the pixels.
 
     Raises DataError for a missing or unreadable file, and for more than MAX_PIXELS.
     """
@@ -114,7 +114,7 @@ def read_header(path: Path, what: str) -> Header:
             return _of_stream(stream, path, what)
     except OSError as error:
         text = error.strerror or type(error).__name__
-        raise DataError(f"{path}: {what} can not be read: {text}") from error
+        raise DataError(f"{path}: {what} cannot be read: {text}") from error
 
 
 def _of_stream(stream: IO[bytes], path: Path, what: str) -> Header:
@@ -127,7 +127,7 @@ def _of_stream(stream: IO[bytes], path: Path, what: str) -> Header:
 
 
 def header_of(data: bytes, path: Path, what: str) -> Header:
-    """The same of the bytes of a file."""
+    """The same for the bytes of a file."""
     is_png = data.startswith(png_header.START)
     source = data if is_png else io.BytesIO(data)
     return _checked(source, data[:16], len(data), path, what)
@@ -136,7 +136,7 @@ def header_of(data: bytes, path: Path, what: str) -> Header:
 def _checked(
     source: bytes | mmap.mmap | IO[bytes], start: bytes, size: int, path: Path, what: str
 ) -> Header:
-    """The header, with a size that may be read; DataError with the one line otherwise."""
+    """The header, if its size may be read; otherwise a DataError with one line."""
     try:
         if isinstance(source, (bytes, mmap.mmap)):
             header = _of_png(source)
@@ -147,10 +147,10 @@ def _checked(
             source.seek(0)
             header = _of_other(source)
     except BROKEN as error:
-        raise DataError(f"{path}: {what} can not be read: {reason(error, start)}") from error
+        raise DataError(f"{path}: {what} cannot be read: {reason(error, start)}") from error
     pixels = header.height * header.width
     if not pixels:
-        raise DataError(f"{path}: {what} can not be read: it has no pixels")
+        raise DataError(f"{path}: {what} cannot be read: it has no pixels")
     if pixels > MAX_PIXELS:
         raise DataError(
             f"{path}: {what} has {header.width}x{header.height} = {pixels / 1e6:.0f} million "
@@ -195,32 +195,32 @@ def _of_tiff(stream: IO[bytes], size: int) -> Header:
 
 
 def _of_other(stream: IO[bytes]) -> Header:
-    with Image.open(stream) as picture:
-        mode, form = picture.mode, picture.format or ""
+    with Image.open(stream) as image:
+        mode, form = image.mode, image.format or ""
         bits, kind = 8, "uint"
         if mode == "1":
             bits = 1
         elif mode.startswith("I;16") or (mode == SIGNED and form == "PPM"):
-            bits = 16  # Pillow scales every PGM of more than 8 bit to 16
+            bits = 16  # Pillow scales every PGM of more than 8 bits to 16
         elif mode in (SIGNED, FLOATING):
             bits, kind = 32, "int" if mode == SIGNED else "float"
         return Header(
             format=form,
-            height=picture.height,
-            width=picture.width,
-            orientation=_orientation(picture),
+            height=image.height,
+            width=image.width,
+            orientation=_orientation(image),
             bits=bits,
             kind=kind,
-            bands=len(picture.getbands()),
+            bands=len(image.getbands()),
             is_palette=mode in ("P", "PA"),
         )
 
 
-def _orientation(picture: Image.Image) -> int:
-    """1..8 of the EXIF data, else of the XMP packet; 1 where these are broken."""
-    found = exif_orientation(picture.info.get("exif", b""))
+def _orientation(image: Image.Image) -> int:
+    """1..8 of the EXIF data, else of the XMP packet; 1 if these are broken."""
+    found = exif_orientation(image.info.get("exif", b""))
     if found is None:
-        packet = picture.info.get("xmp", b"")
+        packet = image.info.get("xmp", b"")
         found = xmp_orientation(packet.encode() if isinstance(packet, str) else packet)
     return 1 if found is None else _valid(found)
 
@@ -230,7 +230,7 @@ def _valid(orientation: int) -> int:
 
 
 def reason(error: BaseException, start: bytes) -> str:
-    """Why a file that begins with `start` can not be read, in one line."""
+    """Why a file that begins with `start` cannot be read, in one line."""
     if not start:
         return "the file is empty"
     if isinstance(error, MemoryError) or "Insufficient memory" in str(error):
@@ -243,7 +243,7 @@ def reason(error: BaseException, start: bytes) -> str:
         known.append("WebP")
     if not known:
         return "no known image format"
-    return f"a {known[0]} file that is damaged, or of a kind that can not be decoded"
+    return f"a {known[0]} file that is damaged, or of a kind that cannot be decoded"
 
 
 def image_size(path: Path, *, turned: bool = True) -> tuple[int, int]:

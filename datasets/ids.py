@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Label files: raw ids as they are stored, and the train ids that a data set makes of them.
 
-A label is read as it is stored: an orientation in its header is never obeyed, in no format, for
-tools that write one copy it from the image and leave the pixels alone.
+A label is read as it is stored: an orientation in its header is never obeyed, in any format,
+because tools that write one copy it from the image and leave the pixels alone.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Ids = npt.NDArray[np.int64] | Picture
 
 ID_MODES = {"L", "P", "1", "I", "I;16", "I;16B", "I;16L", "I;16N"}
 NUM_LISTED = 5
-MAX_TABLE = 1 << 17  # a table of so many ids; wider maps are searched
+MAX_TABLE = 1 << 17  # size of the lookup table of ids; wider maps are searched
 JPEG2000_STARTS = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 CODING_STYLE, SAMPLE_DATA = b"\xff\x52", b"\xff\x90"  # markers of JPEG 2000: COD, SOT
 LOSSY_WAVELET = 0  # the 9-7 filter; 1 is the reversible one
@@ -57,11 +57,11 @@ def read_ids(path: Path, spec: DatasetSpec | None = None) -> Ids:
         )
     in_colors = spec is not None and spec.color_to_id is not None
     try:
-        with Image.open(io.BytesIO(data)) as picture:
-            mode = picture.mode
-            pixels = as_stored(picture, "RGB" if in_colors else "")
+        with Image.open(io.BytesIO(data)) as image:
+            mode = image.mode
+            pixels = as_stored(image, "RGB" if in_colors else "")
     except FAILURES as error:
-        raise DataError(f"{path}: label can not be read: {reason(error, data[:16])}") from error
+        raise DataError(f"{path}: label cannot be read: {reason(error, data[:16])}") from error
     if spec is not None and in_colors:
         return _ids_of_colors(path, pixels, header, spec)
     if mode not in ID_MODES:
@@ -71,17 +71,17 @@ def read_ids(path: Path, spec: DatasetSpec | None = None) -> Ids:
 
 
 def _not_ids(mode: str) -> str:
-    """Why a label of this mode of Pillow holds no ids."""
+    """Why a label of this Pillow mode holds no ids."""
     if mode == "F":
         return "holds floating point numbers, not class ids; store whole numbers"
     return (
-        f"is a picture with colours (mode {mode}), not class ids in one channel; convert the "
+        f"is an image with colours (mode {mode}), not class ids in one channel; convert the "
         "colours to ids first, or name them under colors: in the YAML of a custom set"
     )
 
 
 def _as_typed(values: npt.NDArray[Any], header: Header) -> npt.NDArray[Any]:
-    """The numbers of the file: Pillow scales grey of few bits, and takes signs for none."""
+    """The numbers of the file: Pillow scales grey of few bits and mixes up signed and unsigned."""
     if values.dtype == np.bool_:
         return values.astype(np.uint8)
     if header.is_low_grey:
@@ -112,7 +112,7 @@ def lossy_format(data: bytes, header: Header) -> str:
 
 
 def _chunk_names(data: bytes) -> set[bytes]:
-    """Names of the chunks of a WebP, those inside of frames included."""
+    """Names of the chunks of a WebP, those inside frames included."""
     names, at = set(), 12
     while at + 8 <= len(data):
         name, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
@@ -125,7 +125,7 @@ def _ids_of_colors(path: Path, pixels: Picture, header: Header, spec: DatasetSpe
     """Each pixel's colour looked up in `spec.color_to_id`; DataError for others if all count."""
     assert spec.color_to_id is not None
     if header.bits > 8:
-        raise DataError(f"{path}: label has {header.bits} bit, colours of 8 bit wanted")
+        raise DataError(f"{path}: label has {header.bits} bits, colours of 8 bits wanted")
     wide = pixels.astype(np.int32)
     packed = (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
     known = sorted(((r << 16) | (g << 8) | b, raw) for (r, g, b), raw in spec.color_to_id.items())
@@ -145,7 +145,7 @@ def _ids_of_colors(path: Path, pixels: Picture, header: Header, spec: DatasetSpe
 
 
 def _listed(what: str, found: list[tuple[str, int]]) -> str:
-    """Values and their pixels, the first few of them."""
+    """Values with their numbers of pixels, the first few of them."""
     listed = ", ".join(f"{value} ({count} pixels)" for value, count in found[:NUM_LISTED])
     more = f" and {len(found) - NUM_LISTED} more" if len(found) > NUM_LISTED else ""
     return f"{what}{'s' if len(found) > 1 else ''} {listed}{more}"
@@ -154,7 +154,7 @@ def _listed(what: str, found: list[tuple[str, int]]) -> str:
 def read_label(path: Path, spec: DatasetSpec) -> Picture:
     """A label as uint8 (H, W) train ids.
 
-    Raises DataError for a file that can not be read, and for ids that `spec` does not know,
+    Raises DataError for a file that cannot be read, and for ids that `spec` does not know,
     naming the file, each id and its number of pixels.
     """
     ids = read_ids(path, spec)
@@ -165,7 +165,7 @@ def read_label(path: Path, spec: DatasetSpec) -> Picture:
 
 
 def read_item_label(item: Item, spec: DatasetSpec) -> Picture:
-    """The label of `item` as uint8 (H, W) train ids; for auto labels, after their rules.
+    """The label of `item` as uint8 (H, W) train ids; of auto labels, after their rules.
 
     Raises DataError as `read_label`, and for files of one item that differ in size.
     """
@@ -184,12 +184,12 @@ def read_item_label(item: Item, spec: DatasetSpec) -> Picture:
 
 
 def _known_ids(path: Path, spec: DatasetSpec | None) -> Picture:
-    """A one-channel picture of 0..255; with `spec`, of ids that it knows."""
+    """A one-channel image of 0..255; with `spec`, of ids that it knows."""
     values = read_ids(path, spec)
     if spec is not None and map_ids(values, spec) is None:
         raise DataError(unknown_ids_text(path, values, spec))
     if values.dtype != np.uint8:
-        raise DataError(f"{path}: values 0..255 of 8 bit wanted, got {values.max(initial=0)}")
+        raise DataError(f"{path}: values 0..255 of 8 bits wanted, got {values.max(initial=0)}")
     return np.asarray(values, np.uint8)
 
 
@@ -221,7 +221,7 @@ def _map_wide(ids: npt.NDArray[np.int64], spec: DatasetSpec) -> Picture | None:
 
 
 def ids_in_use(ids: Ids) -> npt.NDArray[np.bool_]:
-    """Which of the values 0..255 occur, (256,) bool; others are not looked at."""
+    """Which of the values 0..255 occur, (256,) bool; others are ignored."""
     if ids.dtype != np.uint8:
         ids = ids[(ids >= 0) & (ids < NUM_RAW_IDS)].astype(np.uint8)
     counts = cv2.calcHist([ids], [0], None, [NUM_RAW_IDS], [0, NUM_RAW_IDS])
@@ -250,9 +250,9 @@ def is_binary(ids: Ids) -> bool:
 
 
 def low_bits(path: Path, spec: DatasetSpec) -> int:
-    """1, 2 or 4 for a label of grey with so few bits a pixel, else 0; from its header.
+    """1, 2 or 4 for a grey label with that many bits per pixel, else 0; from its header.
 
-    Files of colours give 0: what is black and white stays so, however it is stored.
+    Files of colours give 0: black and white stay what they are, however they are stored.
     """
     if spec.color_to_id is not None:
         return 0
@@ -275,13 +275,13 @@ class Depths:
 
     @classmethod
     def of(cls, label: Path, bits: int) -> Depths:
-        """Of one label."""
+        """The depth of one label."""
         if bits:
             return cls(low=1, bits=bits, low_label=str(label))
         return cls(full=1, full_label=str(label))
 
     def add(self, other: Depths) -> None:
-        """Take in those of the following labels."""
+        """Add the depths of the following labels."""
         if not self.low:
             self.bits, self.low_label = other.bits, other.low_label
         self.full_label = self.full_label or other.full_label
@@ -289,11 +289,11 @@ class Depths:
         self.full += other.full
 
     def mixed_text(self) -> str:
-        """Why the labels can not belong together, or an empty text."""
+        """Why the labels cannot belong together, or an empty text."""
         if not self.low or not self.full:
             return ""
         return (
-            f"{self.low_label}: label is grey of {self.bits} bit, as {self.low} of "
+            f"{self.low_label}: label is grey of {self.bits} bits, like {self.low} of "
             f"{self.low + self.full} labels, others are not ({self.full_label}); PNG optimisers "
-            "rescale values when they save bits, so that 255 becomes 1: store all labels with 8 bit"
+            "rescale values when they save bits, so that 255 becomes 1: store all with 8 bits"
         )

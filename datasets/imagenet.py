@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures in one folder a class, as ImageNet has them.
+"""Images in one folder per class, as in ImageNet.
 
     ROOT/train/n01440764/n01440764_10026.JPEG
     ROOT/val/n01440764/ILSVRC2012_val_00000293.JPEG
 
-The number of a class is the place of its folder in the sorted list, which for the thousand of
-ImageNet is the usual index.
+The number of a class is the place of its folder in the sorted list, which for the thousand classes
+of ImageNet is the usual index.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from config import UserError
 from datasets.skip import SkipList
+from runtime.errors import UserError
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
-LAYOUT = "ROOT/train and ROOT/val hold one folder a class (docs/imagenet.md)"
+LAYOUT = "ROOT/train and ROOT/val hold one folder per class (docs/imagenet.md)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +39,8 @@ class ClassSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureList:
-    """The pictures of one split, compact: ImageNet has 1.3 million.
+class ImageList:
+    """The images of one split, compact: ImageNet has 1.3 million.
 
     names: (N,) bytes, relative to `root`, the class folder first. targets: (N,) int32 classes.
     """
@@ -53,35 +53,35 @@ class PictureList:
         return len(self.names)
 
     def name(self, index: int) -> str:
-        """Relative path of a picture, with its suffix."""
+        """Relative path of an image, with its suffix."""
         return os.fsdecode(bytes(self.names[index]))
 
     def path(self, index: int) -> Path:
-        """The file of a picture."""
+        """The file of an image."""
         return self.root / self.name(index)
 
-    def first(self, count: int | None) -> PictureList:
-        """The first `count` pictures, all with None."""
-        return PictureList(root=self.root, names=self.names[:count], targets=self.targets[:count])
+    def first(self, count: int | None) -> ImageList:
+        """The first `count` images, all with None."""
+        return ImageList(root=self.root, names=self.names[:count], targets=self.targets[:count])
 
-    def without(self, skip: SkipList) -> PictureList:
-        """The pictures that the list of known bad ones leaves."""
+    def without(self, skip: SkipList) -> ImageList:
+        """The images that are not in the list of known bad ones."""
         kept = [
             number
             for number in range(len(self))
             if not skip.has(os.path.splitext(self.name(number))[0], self.path(number))
         ]
-        return PictureList(root=self.root, names=self.names[kept], targets=self.targets[kept])
+        return ImageList(root=self.root, names=self.names[kept], targets=self.targets[kept])
 
     def fingerprint(self) -> dict[str, object]:
-        """Number of pictures and a hash of their names, for run.json."""
+        """Number of images and a hash of their names, for run.json."""
         digest = hashlib.sha256(b"\n".join(self.names.tolist())).hexdigest()
         return {"images": len(self), "digest": digest}
 
 
-def _entries(folder: Path) -> tuple[list[str], list[str]]:
-    """Sorted names of the sub-folders and of the pictures directly in `folder`."""
-    folders, pictures = [], []
+def _folders_and_images(folder: Path) -> tuple[list[str], list[str]]:
+    """Sorted names of the sub-folders and of the images directly in `folder`."""
+    folders, images = [], []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -90,45 +90,45 @@ def _entries(folder: Path) -> tuple[list[str], list[str]]:
                 if entry.is_dir():
                     folders.append(entry.name)
                 elif entry.name.lower().endswith(SUFFIXES):
-                    pictures.append(entry.name)
+                    images.append(entry.name)
     except OSError as error:
-        raise UserError(f"{folder}: can not be read: {error.strerror}; {LAYOUT}") from error
-    return sorted(folders), sorted(pictures)
+        raise UserError(f"{folder}: cannot be read: {error.strerror}; {LAYOUT}") from error
+    return sorted(folders), sorted(images)
 
 
 def list_classes(root: Path, split: str) -> tuple[str, ...]:
     """Names of the class folders of `split`, sorted.
 
-    Raises UserError where there are none: pictures without class folders have no labels.
+    Raises UserError if there are none: images without class folders have no labels.
     """
     folder = root / split
-    folders, pictures = _entries(folder)
+    folders, images = _folders_and_images(folder)
     if folders:
         return tuple(folders)
-    if pictures:
+    if images:
         raise UserError(
-            f"{folder}: {len(pictures)} pictures without labels: they lie in no class folders; "
-            "sort them into one folder a class, named as in train/"
+            f"{folder}: {len(images)} images without labels: they lie in no class folders; "
+            "sort them into one folder per class, named as in train/"
         )
-    raise UserError(f"{folder}: no class folders there; {LAYOUT}")
+    raise UserError(f"{folder}: no class folders in it; {LAYOUT}")
 
 
-def list_split(root: Path, split: str, classes: tuple[str, ...]) -> PictureList:
-    """All pictures of `split`, class after class, sorted.
+def list_split(root: Path, split: str, classes: tuple[str, ...]) -> ImageList:
+    """All images of `split`, class after class, sorted.
 
     `classes` are the folders it must have. Raises UserError for an empty class folder, and for
     folders that are missing or not among the classes.
     """
-    pictures, problems = scan_split(root, split, classes)
+    images, problems = scan_split(root, split, classes)
     if problems:
         raise UserError(problems[0])
-    return pictures
+    return images
 
 
-def scan_split(root: Path, split: str, classes: tuple[str, ...]) -> tuple[PictureList, list[str]]:
-    """The pictures that `split` has of `classes`, and why these are not all, a line each.
+def scan_split(root: Path, split: str, classes: tuple[str, ...]) -> tuple[ImageList, list[str]]:
+    """The images that `split` has of `classes`, and why these are not all, one line per reason.
 
-    Raises UserError where it has no class folders.
+    Raises UserError if it has no class folders.
     """
     found = list_classes(root, split)
     problems = _other_folders(root / split, found, classes)
@@ -136,23 +136,23 @@ def scan_split(root: Path, split: str, classes: tuple[str, ...]) -> tuple[Pictur
     names: list[bytes] = []
     counts, empty = [], []
     for wnid in classes:
-        pictures = _entries(root / split / wnid)[1] if wnid in present else []
-        names += [os.fsencode(f"{wnid}/{picture}") for picture in pictures]
-        counts.append(len(pictures))
-        if not pictures and wnid in present:
+        images = _folders_and_images(root / split / wnid)[1] if wnid in present else []
+        names += [os.fsencode(f"{wnid}/{image}") for image in images]
+        counts.append(len(images))
+        if not images and wnid in present:
             empty.append(wnid)
     if empty:
         problems.append(
-            f"{root / split}: {_listed(empty)} hold{'s' if len(empty) == 1 else ''} no picture "
+            f"{root / split}: {_listed(empty)} hold{'s' if len(empty) == 1 else ''} no image "
             f"({', '.join(SUFFIXES)}); fill the folder, or remove it from train/ and val/"
         )
     targets = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
     listed = np.array(names, dtype=np.bytes_)
-    return PictureList(root=root / split, names=listed, targets=targets), problems
+    return ImageList(root=root / split, names=listed, targets=targets), problems
 
 
 def _other_folders(folder: Path, found: tuple[str, ...], wanted: tuple[str, ...]) -> list[str]:
-    """One line if the class folders are not the wanted ones."""
+    """One line if the class folders are not the expected ones."""
     missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
     parts = [f"{_listed(missing)} missing"] if missing else []
     parts += [f"{_listed(extra)} not among the {len(wanted)} classes"] if extra else []

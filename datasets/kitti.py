@@ -35,7 +35,7 @@ def list_items(root: Path, split: str, *, cv: int = 0) -> Items:
     """The frames of "train", "val", "trainval" (all 200) or "test" (no labels) by name.
 
     cv: fold 0..2 that "val" holds and "train" lacks. Raises DataError for an unknown split or
-    fold, a missing folder, an image without label, and a set that is not complete.
+    fold, a missing folder, an image without a label, and a set that is not complete.
     """
     if split not in SPLITS:
         raise DataError(f"kitti has no split {split}; one of {', '.join(SPLITS)} wanted")
@@ -53,7 +53,7 @@ def list_items(root: Path, split: str, *, cv: int = 0) -> Items:
         raise DataError(empty)
     if len(frames) != NUM_FRAMES:
         raise DataError(
-            f"{images}: {len(frames)} pictures, but the folds are numbers of {NUM_FRAMES} frames"
+            f"{images}: {len(frames)} images, but the folds are numbers of {NUM_FRAMES} frames"
         )
     held_out = set(VAL_FRAMES[cv])
     wanted = {"train": set(range(NUM_FRAMES)) - held_out, "val": held_out}

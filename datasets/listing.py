@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finding the files of a data set: what counts as an image, sub-folders, pairs, what is left over.
 
-Every listing goes through here, so that the same rules hold for all sets: hidden files do not
+Every listing goes through here, so the same rules hold for all sets: hidden files do not
 count, links to folders are followed, an image without its label is an error that names all of
 them, and files that nothing uses are counted and named.
 """
@@ -25,7 +25,7 @@ IMAGE_ENDINGS = frozenset((
     ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
     *((".avif",) if features.check("avif") else ()),
 ))  # fmt: skip
-# What lies beside images without being one: nobody misses it.
+# Files that often lie beside images: nobody misses them.
 SIDE_ENDINGS = frozenset((
     ".csv", ".db", ".geojson", ".gz", ".htm", ".html", ".ini", ".json", ".jsonl", ".lnk", ".log",
     ".mat", ".md", ".npy", ".npz", ".pdf", ".pgw", ".pkl", ".pth", ".py", ".rst", ".sh", ".tar",
@@ -35,7 +35,7 @@ NUM_NAMED = 3
 
 
 class Items(list[Item]):
-    """The items of a split, and a line for each thing that was left aside on the way."""
+    """The items of a split, and one line for each thing that was ignored on the way."""
 
     def __init__(self, items: Iterable[Item] = (), notes: Iterable[str] = ()) -> None:
         super().__init__(items)
@@ -43,7 +43,7 @@ class Items(list[Item]):
 
 
 class MissingFiles(DataError):
-    """Pairs of which a file is not there; `items` are all of the split, `faults` say what lacks."""
+    """Pairs with a missing file; `items` are all of the split, `faults` say what is missing."""
 
     def __init__(self, items: Items, faults: Mapping[Path, str]) -> None:
         self.items, self.faults = items, dict(faults)
@@ -51,7 +51,7 @@ class MissingFiles(DataError):
 
 
 def faults_text(faults: Mapping[Path, str]) -> str:
-    """One line about all images with something wrong: what it is with the first, which others."""
+    """One line about all images with a fault: what is wrong with the first, and which others."""
     first, *others = faults.items()
     text = first[1]
     if others:
@@ -61,13 +61,13 @@ def faults_text(faults: Mapping[Path, str]) -> str:
 
 
 def named(names: Collection[str], count: int = NUM_NAMED) -> str:
-    """The first names, and that there are more."""
+    """The first names, and whether there are more."""
     shown = ", ".join(sorted(names)[:count])
     return f"{shown}, ..." if len(names) > count else shown
 
 
 def notes_of(items: list[Item]) -> list[str]:
-    """What was left aside while `items` were listed."""
+    """What was ignored while `items` were listed."""
     return items.notes if isinstance(items, Items) else []
 
 
@@ -101,7 +101,7 @@ def entries(folder: Path | str) -> tuple[list[str], list[str]]:
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder or a link to one; a link in a circle, as a dead one, is none."""
+    """Whether an entry is a folder or a link to one; a circular link, like a dead one, is not."""
     try:
         return entry.is_dir()
     except OSError:
@@ -109,7 +109,7 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def images_in(folder: Path, end: str = "") -> list[Path]:
-    """The images directly in `folder` by name; with `end` those whose names end so.
+    """The images directly in `folder` by name; with `end` those whose names end in it.
 
     Raises DataError for a folder that cannot be read.
     """
@@ -119,7 +119,7 @@ def images_in(folder: Path, end: str = "") -> list[Path]:
 def walk(root: str, leave_out: Collection[str] = ()) -> Iterator[tuple[str, list[str]]]:
     """Every folder below `root` with its files, links followed, hidden folders left out.
 
-    A link to a folder that it lies in is not followed. leave_out: real paths of folders to pass.
+    A link to a folder that it lies in is not followed. leave_out: real paths of folders to skip.
     Raises DataError for a folder that cannot be read.
     """
     waiting = [(root, frozenset([os.path.realpath(root)]))]
@@ -147,18 +147,20 @@ class Found:
 
 
 def strange_notes(endings: Counter[str]) -> list[str]:
-    """One line about endings that are neither of images nor of what lies beside images."""
+    """One line about endings that belong neither to images nor to what often lies beside them."""
     if not endings:
         return []
     count = endings.total()
-    listed = ", ".join(f"{number} {name or 'without ending'}" for name, number in endings.items())
+    listed = ", ".join(
+        f"{number} {name or 'without an ending'}" for name, number in endings.items()
+    )
     if count == 1:
-        return [f"1 file is left aside, its ending is not known: {listed}"]
-    return [f"{count} files are left aside, their endings are not known: {listed}"]
+        return [f"1 file is ignored, its ending is not known: {listed}"]
+    return [f"{count} files are ignored, their endings are not known: {listed}"]
 
 
 def strange_ending(name: str) -> str | None:
-    """The ending of a file that may be an image which is not read; None for all others."""
+    """The ending of a file that may be an image of a kind that is not read, else None."""
     kind = ending(name)
     if kind in IMAGE_ENDINGS or kind in SIDE_ENDINGS or name in ("Thumbs.db", "desktop.ini"):
         return None
@@ -186,7 +188,7 @@ def stems_below(paths: Iterable[Path], base: Path) -> list[str]:
 
 
 def distinct_names(paths: list[Path], base: Path) -> list[str]:
-    """Names of items: paths below `base` without ending, kept where they differ in it alone."""
+    """Names of items: paths below `base`, without the ending unless only it tells two apart."""
     stems = stems_below(paths, base)
     counts = Counter(stems)
     return [
@@ -196,10 +198,10 @@ def distinct_names(paths: list[Path], base: Path) -> list[str]:
 
 
 class Pairing:
-    """Collects the images of one split with their labels, and tells what does not fit together.
+    """Collects the images of one split with their labels, and reports what does not fit together.
 
     label_end: how the names of the label files end. whole: every label of the folders should have
-    its image in this split; where folds share folders that is not so.
+    its image in this split, which is not the case when folds share folders.
     """
 
     def __init__(self, label_end: str = ".png", whole: bool = True) -> None:
@@ -210,11 +212,11 @@ class Pairing:
         self._used: dict[str, set[str]] = {}
 
     def put(self, name: str, image: Path, label: Path | None) -> None:
-        """One image whose files are known to be there."""
+        """Add an image whose files are known to exist."""
         self.items.append(Item(name=name, image=image, label=label))
 
     def add(self, name: str, image: Path, label: Path | None) -> None:
-        """One image; its label may turn out not to be there."""
+        """Add an image whose label may turn out to be missing."""
         self.put(name, image, label)
         if label is None:
             return
@@ -224,11 +226,11 @@ class Pairing:
             self.lacks(image, f"{image}: its label {label} is missing")
 
     def lacks(self, image: Path, text: str) -> None:
-        """Note that a file of the pair of `image` is not there."""
+        """Note that a file of the pair of `image` is missing."""
         self._missing.setdefault(image, text)
 
     def has(self, path: Path) -> bool:
-        """Whether a file is there; its folder is listed once."""
+        """Whether a file exists; its folder is listed once."""
         folder, file = os.path.split(path)
         if folder not in self._files:
             try:
@@ -238,7 +240,7 @@ class Pairing:
         return file in self._files[folder] or path.is_file()
 
     def paired(self, empty: str) -> Items:
-        """All items. Raises DataError with the text `empty` where there are none, MissingFiles."""
+        """All items. Raises DataError with the text `empty` if there are none, MissingFiles."""
         if not self.items:
             raise DataError(empty)
         if self._missing:
@@ -251,7 +253,7 @@ class Pairing:
         return self.paired(empty)
 
     def _leftovers(self) -> list[str]:
-        """Labels without image, and files of unknown kinds beside the images."""
+        """Labels without an image, and files of unknown kinds beside the images."""
         kinds: Counter[str] = Counter()
         for folder in sorted({os.path.dirname(item.image) for item in self.items}):
             kinds.update(

@@ -27,25 +27,25 @@ from transforms.sample import Sample
 
 GRACE_SECONDS = 30
 COPIES = 2  # of the float32 input at one time: images and batch, then batch and shared batch
-LARGE = 256 << 20  # bytes of images, below which nobody asks how much memory is left
+LARGE = 256 << 20  # bytes of images, below which free memory is not checked
 
 
 class MemoryShortage(DataError):
-    """The images of a batch are read, but as network input they need more than there is."""
+    """The images of a batch were read, but as network input they need more memory than there is."""
 
 
 @dataclass(kw_only=True)
 class Batch:
     """What networks and evaluation see.
 
-    images: (B, 3, H, W) float32, normalised. labels: (B, H, W) int64 train ids, None when an
-    image of the batch has none; of a classifier (B,) classes, or mixed (B, K). indices: numbers
-    of the items. rows: (B, H) float32 row positions. failed: (name, message) of files that could
-    not be read; they are in no other field, so a batch may hold no image at all (B = 0). sizes:
-    (H, W) that the predictions of each image are brought to, where labels have it too; that of
-    `images` when left out. extras: (B, H, W) maps by name that every sample of the batch has.
-    originals: uint8 (B, H, W, 3) at `sizes`, the pictures that `images` were resized from, None
-    where they were not; they stay on the host. files: the paths of the pictures, if known.
+    images: (B, 3, H, W) float32, normalised. labels: (B, H, W) int64 train ids, None when an image
+    of the batch has none; of a classifier (B,) classes, or mixed (B, K). indices: numbers of the
+    items. rows: (B, H) float32 row positions. failed: (name, message) of files that could not be
+    read; they are in no other field, so a batch may hold no image at all (B = 0). sizes: (H, W)
+    that the predictions of each image are brought to, which is also that of its label; the size of
+    `images` if left out. extras: (B, H, W) maps by name that every sample of the batch has.
+    originals: uint8 (B, H, W, 3) at `sizes`, the images that `images` were resized from, None if
+    they were not; they stay on the host. files: the paths of the images, if known.
     """
 
     images: Tensor
@@ -91,7 +91,7 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """One item on its way from a worker: a sample, or why there is none."""
+    """One item on its way from a worker: a sample, or the reason why there is none."""
 
     index: int
     name: str
@@ -101,7 +101,7 @@ class Loaded:
 
 
 class Source(Protocol):
-    """What `make_loader` reads from: items, and the sample of a number or draw."""
+    """What `make_loader` reads from: items, and the sample of an index or draw."""
 
     items: list[Item]
 
@@ -109,13 +109,13 @@ class Source(Protocol):
         """Number of items."""
 
     def __getitem__(self, draw: int | Draw) -> Sample:
-        """The sample; DataError when its files are broken."""
+        """The sample; DataError if its files are broken."""
 
 
 class _Numbered(Dataset[Loaded]):
     """Adds the item number to every sample; turns DataErrors into a note when asked to.
 
-    A file that memory does not suffice for is a DataError too.
+    A file too large for the memory is a DataError too.
     """
 
     def __init__(self, dataset: Source, report_unreadable: bool) -> None:
@@ -148,15 +148,15 @@ class _Numbered(Dataset[Loaded]):
 
 
 def _check_memory(path: Path) -> None:
-    """DataError for a picture that does not fit into memory even once, as its header says.
+    """DataError for an image that does not fit into memory even once, as its header says.
 
-    Where the system grants more than it has, reading it would end the whole program.
+    On a system that grants more memory than it has, reading it would end the whole program.
     """
     try:
         height, width = image_size(path)
-    except DataError:  # whoever reads the file says what is wrong with it
+    except DataError:  # the reader of the file says what is wrong with it
         return
-    needed = 2 * 3 * height * width  # decoded, and what the decoder reads from
+    needed = 2 * 3 * height * width  # the decoded pixels, and what the decoder reads from
     left = available() if needed > LARGE else None
     if left is not None and needed > left:
         raise DataError(
@@ -204,7 +204,7 @@ def check_sizes(samples: Sequence[Sample]) -> None:
             if size != another:
                 raise DataError(
                     f"{first.name} is {size_text(*size)} and {other.name} is "
-                    f"{size_text(*another)}: images of different sizes can not share a batch; "
+                    f"{size_text(*another)}: images of different sizes cannot share a batch; "
                     "use --bs_val 1 (or --bs_trn 1 with --full_crop_training)"
                 )
 
@@ -214,7 +214,7 @@ def _stack_labels(labels: Sequence[Any]) -> Tensor:
 
 
 def _collate_loaded(loaded: Sequence[Loaded]) -> Batch:
-    """The batch of all that could be read; MemoryShortage where memory does not suffice for it."""
+    """The batch of all that could be read; MemoryShortage if it does not fit into memory."""
     good = [item for item in loaded if item.sample is not None]
     samples = [item.sample for item in good if item.sample is not None]
     needed = sum(COPIES * 4 * sample.image.size for sample in samples)
@@ -239,7 +239,7 @@ def _collate_loaded(loaded: Sequence[Loaded]) -> Batch:
 
 
 def _collate_or_note(loaded: Sequence[Loaded]) -> Batch:
-    """As `_collate_loaded`; a batch that memory does not suffice for is noted as not read."""
+    """Like `_collate_loaded`; a batch that does not fit into memory is noted as not read."""
     try:
         return _collate_loaded(loaded)
     except MemoryShortage as error:
@@ -247,17 +247,17 @@ def _collate_or_note(loaded: Sequence[Loaded]) -> Batch:
 
 
 def _noted(loaded: Sequence[Loaded], reason: str) -> Batch:
-    """A batch without images that says why."""
+    """A batch without images, with the reason."""
     batch = collate([])
     batch.failed = [(item.name, item.error or reason) for item in loaded]
     return batch
 
 
-def _start_worker(worker: int) -> None:
-    """One thread a worker process, which outlives the signals that a whole run receives.
+def _set_up_worker(worker: int) -> None:
+    """Use one thread per worker process, which survives the signals that a whole run receives.
 
     Ctrl-C, Slurm and torchrun signal every process of a run: a worker that died of it would take
-    the run down before it has saved. So SIGINT is the main process's affair, and SIGTERM ends a
+    the run down before it has saved. So SIGINT is left to the main process, and SIGTERM ends a
     worker only `GRACE_SECONDS` later, unless the main process itself sent it.
     """
     del worker
@@ -269,7 +269,7 @@ def _start_worker(worker: int) -> None:
 
 
 def _await_end(main_process: int) -> None:
-    """Take every SIGTERM of a worker process; only here the kernel tells who sent it."""
+    """Take every SIGTERM of a worker process; only here does the kernel tell who sent it."""
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main_process:
         signal.alarm(GRACE_SECONDS)
     os._exit(0)
@@ -292,25 +292,25 @@ def make_loader(
 ) -> DataLoader[Batch]:
     """Batches of `dataset` in the order of `sampler`.
 
-    report_unreadable: files that can not be read arrive in `Batch.failed` and the rest goes on;
-    otherwise the first one raises its DataError (out of a worker process, torch wraps the
-    traceback around the message; `runtime.outcome.one_line` unwraps it).
+    report_unreadable: files that cannot be read arrive in `Batch.failed` and the others are
+    processed; otherwise the first one raises its DataError (out of a worker process, torch wraps
+    the traceback around the message; `runtime.outcome.one_line` unwraps it).
     """
     numbered = _Numbered(dataset, report_unreadable)
     packing = Packing(_collate_loaded)
     if report_unreadable:
         packing = Packing(_collate_or_note, _noted)
-    return start_loader(numbered, sampler, batch_size, workers, packing)
+    return worker_loader(numbered, sampler, batch_size, workers, packing)
 
 
-def start_loader(
+def worker_loader(
     dataset: Dataset[Any],
     sampler: Sampler[Any],
     batch_size: int,
     workers: int,
     packing: Packing,
 ) -> DataLoader[Batch]:
-    """A DataLoader whose workers stay, outlive signals and draw nothing from the global state."""
+    """A DataLoader whose workers stay, survive signals and draw nothing from the global state."""
     return WorkerLoader(
         dataset,
         batch_size=batch_size,
@@ -320,8 +320,8 @@ def start_loader(
         prefetch_factor=PREFETCH if workers else None,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
-        worker_init_fn=_start_worker,
+        worker_init_fn=_set_up_worker,
         # Iterators draw a seed for their workers: not from the global random state, which dropout
-        # uses and a checkpoint holds, so that a resumed run continues with the same numbers.
+        # uses and a checkpoint holds, so a resumed run continues with the same numbers.
         generator=torch.Generator().manual_seed(0),
     )

@@ -54,7 +54,7 @@ def _labels(path: Path) -> list[Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         text = " ".join(str(error).split())
-        raise DataError(f"{path}: can not be read as JSON: {text}") from error
+        raise DataError(f"{path}: cannot be read as JSON: {text}") from error
     labels = content.get("labels") if isinstance(content, Mapping) else None
     if not isinstance(labels, list):
         raise DataError(f'{path}: no list "labels" in it; is it the file of Mapillary Vistas?')
@@ -69,7 +69,7 @@ def _row(path: Path, number: int, entry: object) -> tuple[str, Color]:
             red, green, blue = color
             if all(_is_level(value) for value in color):
                 return name.replace(" ", "_"), (red, green, blue)
-    raise DataError(f'{path}: labels[{number}] needs "readable" and "color", three of 0..255')
+    raise DataError(f'{path}: labels[{number}] needs "readable" and "color", three numbers 0..255')
 
 
 def _is_level(value: object) -> bool:
@@ -79,7 +79,7 @@ def _is_level(value: object) -> bool:
 def list_items(root: Path, split: str) -> Items:
     """The images of "train", "val" or "test" by name; the test split has no labels.
 
-    Raises DataError for a missing folder, an empty split, and an image without label.
+    Raises DataError for a missing folder, an empty split, and an image without a label.
     """
     folder = root / SPLITS[split]
     images = folder / "images"

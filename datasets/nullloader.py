@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Black images of the crop size, made in memory: how fast is the network without any reading?"""
+"""Black images of the crop size, made in memory: how fast is the network when nothing is read?"""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import Dataset
 
+from datasets import cityscapes
 from datasets.samplers import Draw
 from datasets.spec import Item
 from transforms.sample import Sample
 
 NUM_IMAGES = 3000
+SPEC = cityscapes.SPEC
 
 
 def list_items(count: int = NUM_IMAGES) -> list[Item]:
-    """Items of no files; `NullDataset` needs only their names."""
+    """Items without files; `NullDataset` needs only their names."""
     return [Item(name=f"null_{number:04d}", image=Path(), label=None) for number in range(count)]
 
 
@@ -30,7 +32,7 @@ class NullDataset(Dataset[Sample]):
         return len(self.items)
 
     def __getitem__(self, draw: int | Draw) -> Sample:
-        """The black sample of this number."""
+        """The black sample with this index."""
         item = self.items[draw.index if isinstance(draw, Draw) else draw]
         image, label = np.zeros((*self.size, 3), np.uint8), np.zeros(self.size, np.uint8)
         return Sample(image=image, label=label, name=item.name)

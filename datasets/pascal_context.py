@@ -6,7 +6,7 @@
 
 `pascal_context` has 60 classes, 0 among them; nothing but 255 is ignored. `pascal_context_59` is
 the protocol of most papers: 0 is ignored, v is class v - 1. ROOT is the folder PASCAL_Context, or
-the one that holds it. There is no test split: papers score the 5105 pictures of val.
+the one that holds it. There is no test split: papers score the 5105 images of val.
 
 Source: Mottaghi et al., "The Role of Context for Object Detection and Semantic Segmentation in
 the Wild", CVPR 2014.
@@ -21,9 +21,10 @@ from datasets.base import DataError
 from datasets.folder import paired_items
 from datasets.listing import Items
 from datasets.spec import IGNORE, LABELS_DIR, DatasetSpec, read_spec_csv, zero_label_ids
+from datasets.table import TABLE
 
 ARCHIVE = "PASCAL_Context"
-SPLITS = ("train", "val")
+SPLITS = TABLE["pascal_context"].splits
 
 
 def _specs() -> tuple[DatasetSpec, DatasetSpec]:
@@ -48,12 +49,12 @@ SPEC, SPEC_59 = _specs()
 
 
 def list_items(root: Path, split: str) -> Items:
-    """The pictures of "train" or "val" by name.
+    """The images of "train" or "val" by name.
 
-    Raises DataError for the test split, a missing folder, an empty split, and an image without
+    Raises DataError for the test split, a missing folder, an empty split, and an image without a
     label.
     """
     if split not in SPLITS:
-        raise DataError(f"pascal_context has no split {split}; {' and '.join(SPLITS)} are there")
+        raise DataError(f"pascal_context has no split {split}; it has {' and '.join(SPLITS)}")
     root = root / ARCHIVE if (root / ARCHIVE).is_dir() else root
     return paired_items(root / split / "image", root / split / "label")

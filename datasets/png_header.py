@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The header of a PNG and what its chunks say about the orientation, without decoding pixels.
 
-Pillow decodes a PNG before it answers, since the orientation may stand behind the pixels; going
-from chunk to chunk takes a thousandth of that time.
+Pillow decodes a PNG before it answers, because the orientation may follow the pixels; going from
+chunk to chunk takes a thousandth of that time.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from datasets.tiff_header import exif_orientation, xmp_orientation
 START = b"\x89PNG\r\n\x1a\n"
 GREY, PALETTE = 0, 3  # colour types of IHDR
 XMP_KEYWORD, PROFILE_KEYWORD = b"XML:com.adobe.xmp", b"Raw profile type exif"
-PIXELS, TAIL = b"IDAT", 1 << 17  # bytes of the end in which a chunk of pixels is looked for
-MAX_TEXT = 1 << 20  # bytes of an unpacked text chunk that are looked at
+PIXELS, TAIL = b"IDAT", 1 << 17  # bytes at the end that are searched for a chunk of pixels
+MAX_TEXT = 1 << 20  # bytes of an unpacked text chunk that are read
 
 _CHUNK = struct.Struct(">I4s")
 _HEADER = struct.Struct(">IIBB")
@@ -27,8 +27,8 @@ _TOLD = frozenset((b"eXIf", b"tEXt", b"zTXt", b"iTXt"))
 
 @dataclass(frozen=True, kw_only=True)
 class PngHeader:
-    """Size as stored, bits of a sample, colour type, orientation 1..8 (or another number, where
-    the file is wrong), and whether the file ends inside of a chunk."""
+    """Size as stored, bits of a sample, colour type, orientation 1..8 (or another number, if the
+    file is wrong), and whether the file ends inside a chunk."""
 
     height: int
     width: int
@@ -70,8 +70,8 @@ def read_png_header(data: bytes | mmap) -> PngHeader:
 def _last_pixels(data: bytes | mmap, first: int) -> int:
     """Where one of the last chunks of pixels begins; the first of all if no short one is found.
 
-    libpng cuts pixels into hundreds of pieces. Only one whose checksum is right counts, so that
-    the walk goes on at a true beginning.
+    libpng cuts pixels into hundreds of pieces. Only one whose checksum is right counts, so the walk
+    continues at a true beginning.
     """
     at = data.find(PIXELS, max(first + 8, len(data) - TAIL))
     while at >= 0:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a training does with its data before step 1: check it, and find the class centroids.
 
-One process of a machine reads, the others wait and then read what it found from the cache.
+One process per machine reads, the others wait and then read its findings from the cache.
 """
 
 from __future__ import annotations
@@ -9,32 +9,31 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from config import UserError
-from datasets.centroids import Centroids, Log, Progress, load_or_build
+from datasets.centroids import Centroids, Known, Remarks, load_or_build
 from datasets.loader import check_sizes
 from datasets.samplers import EvalSampler
 from datasets.spec import DatasetSpec, Item
-from datasets.verify import Facts, Stamps, refuse_mixed, refuse_shifted, verify_items
+from datasets.stamps import Stamps
+from datasets.verify import Facts, refuse_mixed, refuse_shifted, verify_items
+from runtime.errors import UserError
+from runtime.progress import Log, counter
 from transforms.sample import Sample, Transform
 
 SET_TITLES = ("fine images", "video frames", "coarse images")
-PROGRESS_SECONDS = 5.0
 
 
 @dataclass(kw_only=True)
 class Checker:
-    """Checks splits and finds centroids; `log` gets lines on the first rank alone.
+    """Checks splits and finds centroids; `log` gets lines on the first rank only.
 
-    cache: folder of what was found before. tile: side of the tiles of centroids in pixels, None
-    where nothing is drawn by class.
+    cache: folder of what was found before. tile: side of the tiles of centroids in pixels, None if
+    nothing is drawn by class.
     """
 
     spec: DatasetSpec
@@ -46,11 +45,11 @@ class Checker:
     tile: int | None = None
 
     def check(self, items: Sequence[Item], title: str) -> Facts:
-        """What the labels of a split hold; with a tile, their points where they were read now.
+        """What the labels of a split hold; with a tile, their points if just read.
 
         Raises DataError for files that do not fit.
         """
-        progress = None if self.rank else _progress(f"checking {title}")
+        progress = None if self.rank else counter(f"checking {title}")
         return verify_items(
             items,
             self.spec,
@@ -71,16 +70,13 @@ class Checker:
             self.tile,
             self.cache,
             self.workers,
-            None if self.rank else _progress("centroids"),
-            self.say,
-            title,
-            stamps=self.stamps,
-            ready=facts.points,
-            report_absent=title != SET_TITLES[0],
+            known=Known(stamps=self.stamps, points=facts.points),
+            remarks=Remarks(log=self.say, title=title, absent=title != SET_TITLES[0]),
+            progress=None if self.rank else counter("centroids"),
         )
 
     def say(self, text: str) -> None:
-        """A line on the first rank."""
+        """Log a line on the first rank."""
         if self.rank == 0:
             self.log(text)
 
@@ -95,7 +91,7 @@ def checked_centroids(
     found: list[Centroids] = []
     with alone(checker.cache, checker.say):
         train = checker.check(sets[0], "train")
-        checker.tile, tile = None, checker.tile  # of val no point is drawn
+        checker.tile, tile = None, checker.tile  # no point of val is drawn
         held = checker.check(val, "val")
         checker.tile = tile
         refuse_shifted(checker.spec, (train, held), sets[0][0].label)
@@ -114,9 +110,9 @@ def checked_centroids(
 
 
 def odd_lines(name: str, facts: Facts, items: Sequence[Item], spec: DatasetSpec) -> list[str]:
-    """Warnings about the labels of the split `name` that are readable, yet teach little.
+    """Warn about labels of the split `name` that are readable but teach little.
 
-    Raises UserError for labels of which no pixel counts.
+    Raises UserError for labels in which no pixel counts.
     """
     classes = facts.counts[: spec.num_classes]
     if facts.labels and not classes.any():
@@ -131,7 +127,7 @@ def odd_lines(name: str, facts: Facts, items: Sequence[Item], spec: DatasetSpec)
     if len(present) == 1:
         lines.append(
             f"warning: {name}: every labelled pixel is {present[0]}, there is none of "
-            f"{', '.join(absent)}: a network that always says {present[0]} scores 100 %"
+            f"{', '.join(absent)}: a network that always answers {present[0]} scores 100 %"
         )
     elif absent:
         lines.append(f"warning: {name}: no pixel of {', '.join(absent)} in the labels")
@@ -181,7 +177,7 @@ def check_batches(
 
 @contextlib.contextmanager
 def alone(folder: Path, log: Log) -> Iterator[None]:
-    """Only one process of this machine at a time; without a lock where there is none to have."""
+    """Only one process of this machine at a time; without a lock if the system offers none."""
     stream = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -190,25 +186,9 @@ def alone(folder: Path, log: Log) -> Iterator[None]:
     except OSError as error:
         # A folder that cannot be written, or a file system without locks (NFS without its daemon,
         # some FUSE mounts): then several processes may read the same labels, which costs time.
-        log(f"{folder}: no lock there ({error.strerror}); going on without")
+        log(f"{folder}: cannot be locked ({error.strerror}); going on without a lock")
     try:
         yield
     finally:
         if stream is not None:
             stream.close()
-
-
-def _progress(title: str) -> Progress:
-    """A counter on one line of a terminal, else a line every few seconds."""
-    last = time.monotonic()
-
-    def report(done: int, total: int) -> None:
-        nonlocal last
-        is_terminal = sys.stdout.isatty()
-        if is_terminal:
-            print(f"\r{title}: {done}/{total}", end="\n" if done == total else "", flush=True)
-        elif time.monotonic() - last > PROGRESS_SECONDS:
-            last = time.monotonic()
-            print(f"{title}: {done}/{total}", flush=True)
-
-    return report

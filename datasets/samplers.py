@@ -20,7 +20,7 @@ from datasets.uniform import Entry
 T = TypeVar("T")
 Tail = Literal["pad", "drop", "keep"]
 
-MAX_REPEATS = 64  # of a picture in one step
+MAX_REPEATS = 64  # of an image in one step
 _SHUFFLE = 1 << 21  # stream of the shuffle, apart from those of `datasets.uniform`
 
 
@@ -48,14 +48,12 @@ def split_over_ranks(
     *,
     multiple: int = 1,
     tail: Tail = "pad",
-    consecutive: bool = False,
 ) -> list[T]:
     """The part of `order` that one rank handles.
 
     multiple: with "pad" and "drop" every rank gets a multiple of this many entries.
-    tail: what to do when the list does not divide: "pad" repeats it from its beginning, "drop"
-    cuts it, "keep" leaves the last ranks one entry short.
-    consecutive: contiguous blocks instead of every world-th entry ("pad" and "drop" only).
+    tail: what to do when the list does not divide evenly: "pad" repeats it from its beginning,
+    "drop" cuts it, "keep" leaves the last ranks one entry short.
     """
     assert 0 <= rank < world and multiple > 0, (rank, world, multiple)
     entries = list(order)
@@ -65,23 +63,19 @@ def split_over_ranks(
     elif tail == "pad" and entries:
         total = -(-len(entries) // unit) * unit
         entries = (entries * (-(-total // len(entries))))[:total]
-    if consecutive:
-        assert tail != "keep", "blocks need lists that divide"
-        share = len(entries) // world
-        return entries[rank * share : (rank + 1) * share]
     return entries[rank::world]
 
 
 def check_batch(count: int, batch_size: int, world: int) -> None:
-    """Raise ValueError when one step would show the `count` pictures of an epoch absurdly often.
+    """Raise ValueError if one step would show the `count` images of an epoch absurdly often.
 
-    A few times is fine: padding fills the batches of a small set with other augmentations of it.
+    A few times is fine: padding fills the batches of a small set with new augmentations of it.
     """
     step = batch_size * world
     if step > MAX_REPEATS * count:
         raise ValueError(
             f"--bs_trn {batch_size} x {world} processes: a step would show each of the {count} "
-            f"pictures of an epoch {step // count} times; at most {MAX_REPEATS} times work: "
+            f"images of an epoch {step // count} times; at most {MAX_REPEATS} times work: "
             f"--bs_trn {max(MAX_REPEATS * count // world, 1)} or less"
         )
 
@@ -92,7 +86,7 @@ class TrainSampler(Sampler[Draw]):
     plan: epoch -> list of (item, centroid), the same on all ranks (`datasets.uniform`). The list
     is shuffled by (seed, epoch) and padded from its beginning to whole batches on every rank.
     `len` is the number of draws of this rank in a whole epoch, also while resuming inside one.
-    Raises ValueError when a plan is empty, or small against the batch (`check_batch`).
+    Raises ValueError if a plan is empty, or too small for the batch (`check_batch`).
     """
 
     def __init__(

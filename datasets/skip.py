@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A list of known bad pairs that a data set does without (key DATASET.SKIP_LIST).
+"""A list of known bad pairs that are left out of a data set (key DATASET.SKIP_LIST).
 
-A text file, a line each: the name of an item, or the path of its image or label, with or without
-its ending, as much of the path as one likes: `im3`, `im3.png`, `train/images/im3.png`.
+A text file with one entry per line: the name of an item, or the path of its image or label, with or
+without the ending, and as much of the path as you like: `im3`, `im3.png`, `train/images/im3.png`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from datasets.base import DataError
+from datasets.list_files import read_lines
 from datasets.listing import Items, MissingFiles, named
-from datasets.lists import read_lines
 
 
 class SkipList:
-    """The entries of a list file; remembers which of them were met."""
+    """The entries of a list file; remembers which of them matched."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -30,7 +30,7 @@ class SkipList:
             self._by_last[plain.rpartition("/")[2]].append((plain, text))
 
     def has(self, name: str, *files: Path | None) -> bool:
-        """Whether an entry means the item called `name` with these files; remembers it."""
+        """Whether an entry means the item `name` with these files; remembers the entry."""
         spellings = [name]
         for path in files:
             if path is not None:

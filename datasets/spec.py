@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a data set is made of: classes, colours, raw ids, and one record a picture.
+"""What a data set is made of: classes, colours, raw ids, and one record per image.
 
-The class tables are `labels/*.csv` with the columns id, train_id, name, r, g, b. A raw id is
-the number stored in a label file, a train id (0..K-1, or the ignore label) what networks see.
+The class tables are `labels/*.csv` with the columns id, train_id, name, r, g, b. A raw id is the
+number stored in a label file, a train id (0..K-1, or the ignore label) is what networks see.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from config import UserError
+from runtime.errors import UserError
 
 LABELS_DIR = Path(__file__).resolve().parent / "labels"
 IGNORE = 255
@@ -30,7 +30,7 @@ Color = tuple[int, int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class AutoLabel:
-    """What belongs to a label that a network made, and how it becomes a target.
+    """What belongs to a label made by a network, and how it becomes a target.
 
     prob: its confidence times 255, needed with a threshold. coarse: the annotators' label, needed
     with union classes. threshold: confidence 0..1 below which pixels are ignored. union_classes:
@@ -50,13 +50,13 @@ class AutoLabel:
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One picture of a split.
+    """One image of a split.
 
-    name: relative, without suffix, unique in its split; sub-folders are kept and return in the
-    names of output files. label: None where there is no ground truth. auto: set where a network
-    made the label; `base.read_item_label` then applies its rules. turned: the image is turned as
-    its header says, False for its pixels as stored. levels: the values of samples deeper than 8
-    bit that are black and white, where their type does not say it.
+    name: relative, without suffix, unique in its split; sub-folders are kept, also in the names of
+    output files. label: None if there is no ground truth. auto: set if a network made the label;
+    `base.read_item_label` then applies its rules. turned: the image is turned as its header says,
+    False for its pixels as stored. levels: the values of samples deeper than 8 bits that are black
+    and white, if their type does not tell.
     """
 
     name: str
@@ -76,16 +76,15 @@ class Item:
 class DatasetSpec:
     """Classes of a data set.
 
-    palette: one (r, g, b) a class. id_to_train_id: raw id -> train id, void ids ->
-    ignore_label; an id that is missing here is an error in a label file. train_id_to_id: the
-    raw id of every class, as benchmark servers want it. Train ids are of 8 bit, so that there
-    are at most 255 classes beside the ignore label. zero_label: the files hold 0 for void
-    and 1..K for the classes, see `zero_label_ids`. color_to_id: set where label files hold
-    colours, the raw id of each; any other colour is `ignore_label`, or with `exact_colors` an
-    error. Without it two classes may
-    share a colour: colours are for viewing. boundary_void: classes that are no objects with
-    boundaries of their own, which boundary supervision takes for void. custom: described by a YAML
-    file; its name is free and means no built-in set.
+    palette: one (r, g, b) per class. id_to_train_id: raw id -> train id, void ids -> ignore_label;
+    an id that is missing here is an error in a label file. train_id_to_id: the raw id of every
+    class, as benchmark servers want it. Train ids have 8 bits, so there are at most 255 classes
+    besides the ignore label. zero_label: the files hold 0 for void and 1..K for the classes, see
+    `zero_label_ids`. color_to_id: the raw id of each colour, if label files hold colours; any other
+    colour is `ignore_label`, or with `exact_colors` an error. Without it two classes may share a
+    colour: colours are for viewing. boundary_void: classes that are not objects with boundaries of
+    their own, which boundary supervision treats as void. custom: described by a YAML file; its name
+    is free and refers to no built-in set.
     Raises ValueError when the parts do not fit together.
     """
 
@@ -106,7 +105,7 @@ class DatasetSpec:
         if not len(self.palette) == len(self.train_id_to_id) == count > 0:
             raise ValueError(
                 f"{self.name}: {count} class names, {len(self.palette)} colours and "
-                f"{len(self.train_id_to_id)} raw ids; one of each a class wanted"
+                f"{len(self.train_id_to_id)} raw ids; one of each per class wanted"
             )
         if not count <= self.ignore_label < NUM_RAW_IDS:
             raise ValueError(
@@ -148,7 +147,7 @@ class DatasetSpec:
         for name, raw in zip(self.class_names, self.train_id_to_id, strict=True):
             if raw not in WRITTEN_IDS:
                 raise UserError(
-                    f"{self.name}: class {name} has the id {raw}, which a file of ids can not "
+                    f"{self.name}: class {name} has the id {raw}, which a file of ids cannot "
                     f"hold ({WRITTEN_IDS[0]}..{WRITTEN_IDS[-1]}); give it another one under ids:"
                 )
         is_wide = max(self.train_id_to_id) >= NUM_RAW_IDS
@@ -168,16 +167,16 @@ def zero_label_ids(num_classes: int) -> dict[int, int]:
     return {0: IGNORE, **classes, IGNORE: IGNORE}
 
 
-FEW_LABELS = 10  # of so many files it may well be that every pixel is labelled
+FEW_LABELS = 10  # in so few files every pixel may well be labelled
 
 
 def shifted_labels_text(used: npt.NDArray[np.bool_], spec: DatasetSpec, files: int) -> str:
     """Why the label files of a whole set seem to be shifted already, or an empty text.
 
     used: (256,) which raw values occur in any of them; only a spec with `zero_label` is judged.
-    files: how many they are. Shifted once, void 0 is 255 and no file holds the last class any
-    more; void that was lost on the way leaves neither 0 nor 255, which a few files may also do
-    without being wrong.
+    files: how many there are. After a shift, void 0 is 255 and no file holds the last class any
+    more; void that was lost on the way leaves neither 0 nor 255, which can also be true of a few
+    files that are right.
     """
     if not spec.zero_label or not used.any():
         return ""

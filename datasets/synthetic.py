@@ -4,9 +4,9 @@
     python -m datasets.synthetic data/synthetic                        # 48 + 12 + 6 scenes
     python -m datasets.synthetic ROOT --size 512,1024 --train 500 --val 100 --seed 7 --coarse 50
 
-The same arguments give the same bytes. The folder appears complete or not at all, and a second
-run with the same arguments does nothing; `synthetic.json` in it records them. Unlike in the real
-set the labels of the test split are true ones. With `--coarse N`:
+The same arguments give the same bytes. The folder appears complete or not at all, and a second run
+with the same arguments does nothing; `synthetic.json` in it records them. Unlike in the real set,
+the labels of the test split are real. With `--coarse N`:
 
     ROOT/leftImg8bit_trainextra/leftImg8bit/train_extra/CITY/*_leftImg8bit.png
     ROOT/gtCoarse/gtCoarse/train_extra/CITY/*_gtCoarse_labelIds.png   shrunken regions, rest id 0
@@ -23,7 +23,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +31,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from config import UserError, wrong_input
 from datasets import cityscapes
 from datasets.spec import Item
 from datasets.synthetic_canvas import smooth_noise
+from runtime.errors import UserError, wrong_input
+from runtime.progress import Log
 
 SPEC = dataclasses.replace(cityscapes.SPEC, name="synthetic")
 MANIFEST = "synthetic.json"
@@ -49,24 +50,26 @@ CITIES = {
 }
 AUTO_ROOT = "autolabelled"
 
-Picture = npt.NDArray[np.uint8]
-Log = Callable[[str], None]
+Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a set consists of; the size is (H, W) in pixels, the rest numbers of scenes."""
+class ScenePlan:
+    """What a set consists of; the size is (H, W) in pixels, the others are numbers of scenes."""
 
-    size: tuple[int, int]
-    train: int
-    val: int
-    test: int
-    coarse: int
-    seed: int
+    size: tuple[int, int] = (128, 256)
+    train: int = 48
+    val: int = 12
+    test: int = 6
+    coarse: int = 0
+    seed: int = 0
 
     def manifest(self) -> dict[str, object]:
         """The content of synthetic.json."""
         return {"version": VERSION, **dataclasses.asdict(self), "size": list(self.size)}
+
+
+USUAL_SCENES = ScenePlan()
 
 
 def list_items(root: Path, split: str, *, cv: int = 0, cv_splits: int = 3) -> list[Item]:
@@ -75,23 +78,13 @@ def list_items(root: Path, split: str, *, cv: int = 0, cv_splits: int = 3) -> li
 
 
 def write_synthetic(
-    root: Path,
-    *,
-    size: tuple[int, int] = (128, 256),
-    train: int = 48,
-    val: int = 12,
-    test: int = 6,
-    coarse: int = 0,
-    seed: int = 0,
-    force: bool = False,
-    log: Log = print,
+    root: Path, plan: ScenePlan = USUAL_SCENES, *, force: bool = False, log: Log = print
 ) -> bool:
     """Write the set to `root`; False when it is there already.
 
-    size: (H, W) in pixels. `force` replaces a synthetic set made with other arguments.
-    Raises UserError for a folder that holds anything else, and for one that can not be written.
+    `force` replaces a synthetic set made with other arguments.
+    Raises UserError for a folder that holds anything else, and for one that cannot be written.
     """
-    plan = Plan(size=size, train=train, val=val, test=test, coarse=coarse, seed=seed)
     wanted = plan.manifest()
     if _is_done(root, wanted, force):
         log(f"{root}: is there already, with the same arguments")
@@ -106,7 +99,7 @@ def write_synthetic(
                 shutil.rmtree(root)
             os.replace(part, root)
     except OSError as error:
-        raise UserError(f"{root}: the synthetic set can not be written: {error}") from error
+        raise UserError(f"{root}: the synthetic set cannot be written: {error}") from error
     log(
         f"{root}: {plan.train} train, {plan.val} val, {plan.test} test, {plan.coarse} coarse scenes"
     )
@@ -135,7 +128,7 @@ def _is_done(root: Path, wanted: dict[str, object], force: bool) -> bool:
     return found == wanted
 
 
-def _write_scenes(root: Path, plan: Plan) -> None:
+def _write_scenes(root: Path, plan: ScenePlan) -> None:
     for split, count in (("train", plan.train), ("val", plan.val), ("test", plan.test)):
         images = root / "leftImg8bit_trainvaltest" / "leftImg8bit" / split
         labels = root / "gtFine_trainvaltest" / "gtFine" / split
@@ -157,7 +150,7 @@ def _write_scenes(root: Path, plan: Plan) -> None:
         _save(auto / f"{frame}_leftImg8bit_prob.png", prob)
 
 
-def _scenes(plan: Plan, split: str, count: int) -> Iterator[tuple[str, tuple[Picture, Picture]]]:
+def _scenes(plan: ScenePlan, split: str, count: int) -> Iterator[tuple[str, tuple[Pixels, Pixels]]]:
     """(CITY/CITY_SSSSSS_FFFFFF, (image, ids)) of every scene of a split."""
     from datasets.synthetic_scene import render
 
@@ -169,15 +162,15 @@ def _scenes(plan: Plan, split: str, count: int) -> Iterator[tuple[str, tuple[Pic
         yield frame, render((plan.seed, stream, index), *plan.size)
 
 
-def _save(path: Path, picture: Picture) -> None:
+def _save(path: Path, image: Pixels) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = picture[..., ::-1] if picture.ndim == 3 else picture
+    pixels = image[..., ::-1] if image.ndim == 3 else image
     is_encoded, data = cv2.imencode(".png", np.ascontiguousarray(pixels))
     assert is_encoded, path
     path.write_bytes(data.tobytes())
 
 
-def coarse_label(ids: Picture) -> Picture:
+def coarse_label(ids: Pixels) -> Pixels:
     """Coarse annotation of raw ids (H, W): a rough polygon inside every larger region, else 0."""
     margin = max(ids.shape[0] // 48, 1)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1, 2 * margin + 1))
@@ -192,8 +185,8 @@ def coarse_label(ids: Picture) -> Picture:
     return result
 
 
-def auto_label(ids: Picture, rng: np.random.Generator) -> tuple[Picture, Picture]:
-    """What a trained network might say about raw ids (H, W): ids, and probability * 255.
+def auto_label(ids: Pixels, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
+    """What a trained network might answer for raw ids (H, W): ids, and probability * 255.
 
     Void is filled from its surroundings, outlines are smoothed, some blobs are wrong; the
     probability falls towards outlines and is low where the answer is wrong.
@@ -236,15 +229,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; 0 done, 2 wrong input."""
     parser = argparse.ArgumentParser(prog="datasets.synthetic", description=__doc__.split("\n")[0])
     parser.add_argument("root", type=Path, help="folder to write, e.g. data/synthetic")
-    parser.add_argument("--size", type=_size, default=(128, 256), help="HEIGHT,WIDTH in pixels")
-    for name, default in (("train", 48), ("val", 12), ("test", 6), ("coarse", 0)):
+    usual = USUAL_SCENES
+    parser.add_argument("--size", type=_size, default=usual.size, help="HEIGHT,WIDTH in pixels")
+    for name in ("train", "val", "test", "coarse"):
+        default = getattr(usual, name)
         parser.add_argument(f"--{name}", type=_count, default=default, help="number of scenes")
-    parser.add_argument("--seed", type=_count, default=0, help="another seed, other scenes")
+    parser.add_argument(
+        "--seed", type=_count, default=usual.seed, help="another seed, other scenes"
+    )
     parser.add_argument("--force", action="store_true", help="replace an existing synthetic set")
     args = vars(parser.parse_args(argv))
+    root, force = args.pop("root"), args.pop("force")
     cv2.setNumThreads(1)
     try:
-        write_synthetic(**args)
+        write_synthetic(root, ScenePlan(**args), force=force)
     except UserError as error:
         return wrong_input(error)
     return 0

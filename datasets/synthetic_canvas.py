@@ -2,7 +2,7 @@
 """Camera, light and canvas of the synthetic streets: metres in, pixels and label ids out.
 
 World axes in metres: X to the right of the camera, Y up from the ground, Z ahead. Shapes are
-painted far to near, each into the picture and, with the same outline, into the label.
+painted far to near, each into the image and, with the same outline, into the label.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Light:
 
 
 class Canvas:
-    """A picture (H, W, 3) uint8 and its raw label ids (H, W) uint8, painted together."""
+    """An image (H, W, 3) uint8 and its raw label ids (H, W) uint8, painted together."""
 
     def __init__(self, height: int, width: int, camera: Camera, light: Light) -> None:
         self.camera, self.light = camera, light
@@ -84,7 +84,7 @@ class Canvas:
         return self.ids.shape[0], self.ids.shape[1]
 
     def polygon(self, pixels: Array, color: Color, label: int | None) -> None:
-        """Fill a polygon given in pixels (N, 2); label None changes the picture only."""
+        """Fill a polygon given in pixels (N, 2); label None changes the image only."""
         limit = 8.0 * max(self.size)
         corners = np.rint(np.clip(pixels, -limit, limit) * (1 << SHIFT)).astype(np.int32)
         cv2.fillPoly(self.image, [corners], color, lineType=cv2.LINE_8, shift=SHIFT)
@@ -135,12 +135,12 @@ class Canvas:
         self.polygon(np.stack([a - across, a + across, b + across, b - across]), color, label)
 
     def visible_pixels(self, corners: Sequence[Point]) -> float:
-        """Area in pixels of the part of a world quad's bounding box that is in the picture."""
+        """Area in pixels of the part of a world quad's bounding box that is in the image."""
         quad = self.camera.project(corners)
         low, high = np.maximum(quad.min(0), 0), np.minimum(quad.max(0), self.size[::-1])
         return float(np.prod(np.maximum(high - low, 0)))
 
-    def picture(
+    def lay_texture(
         self, corners: Sequence[Point], texture: Texture, label: int, brightness: float = 1.0
     ) -> None:
         """Map a texture (h, w, 3) onto a world quad: top left, top right, bottom right, left."""
@@ -150,7 +150,7 @@ class Canvas:
         high = np.minimum(np.ceil(quad.max(0)).astype(int) + 1, [width, height])
         if (high - low < 1).any():
             return
-        texture = _fit(texture, quad)
+        texture = _shrunk(texture, quad)
         rows, columns = texture.shape[:2]
         source = np.array([[0, 0], [columns, 0], [columns, rows], [0, rows]], np.float32)
         matrix = cv2.getPerspectiveTransform(source, (quad - low).astype(np.float32))
@@ -176,7 +176,7 @@ class Canvas:
         )
 
     def darken(self, points: Sequence[Point], factor: float, soft: float = 0.0) -> None:
-        """Multiply the picture inside a world polygon; `soft` metres of blurred edge."""
+        """Multiply the image inside a world polygon; `soft` metres of blurred edge."""
         height, width = self.size
         quad = self.camera.project(points)
         blur = self.camera.pixels(soft, float(np.mean([point[2] for point in points])))
@@ -194,7 +194,7 @@ class Canvas:
         region[:] = region * (1 - (1 - factor) * mask[..., None])
 
 
-def _fit(texture: Texture, quad: Array) -> Texture:
+def _shrunk(texture: Texture, quad: Array) -> Texture:
     """The texture averaged down to about its size in pixels, so that it does not flicker."""
     edges = np.hypot(*(np.roll(quad, -1, axis=0) - quad).T)
     width = int(np.clip(max(edges[0], edges[2]), 1, texture.shape[1]))

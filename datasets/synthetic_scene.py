@@ -19,7 +19,7 @@ from datasets.synthetic_canvas import Camera, Canvas, Color, Light
 from datasets.synthetic_street import FAR, House, Rng, Street, vary
 
 EGO_VEHICLE, RECTIFICATION_BORDER = 1, 2
-Picture = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8]
 
 
 # Layers from the sides to the middle. The camera stands in the middle, so whatever is nearer to
@@ -32,7 +32,7 @@ class Stage:
     """Things to paint, each with its layer and its depth in metres.
 
     Every thing draws from a generator of its own: how much detail one has, which depends on the
-    size of the picture, changes nothing about the others.
+    size of the image, changes nothing about the others.
     """
 
     seed: tuple[int, ...]
@@ -49,10 +49,10 @@ class Stage:
             paint(canvas)
 
 
-def render(seed: Sequence[int], height: int, width: int) -> tuple[Picture, Picture]:
+def render(seed: Sequence[int], height: int, width: int) -> tuple[Pixels, Pixels]:
     """A scene: image (H, W, 3) uint8 RGB and raw Cityscapes label ids (H, W) uint8."""
     rng = np.random.default_rng(list(seed))
-    factor = 2 if height * width <= 512 * 1024 else 1  # small pictures: smooth the stairs
+    factor = 2 if height * width <= 512 * 1024 else 1  # small images: smooth the stairs
     canvas = _canvas(rng, height * factor, width * factor)
     street = _street(rng)
     crossing = float(rng.uniform(18, 45)) if rng.random() < 0.45 else None
@@ -298,7 +298,7 @@ def _one_vehicle(stage: Stage, rng: Rng, x: float, depth: float, oncoming: bool)
     stage.add(STREET, depth, traffic.paint_box_vehicle, x, depth, label, oncoming)
 
 
-def _develop(canvas: Canvas, rng: Rng, height: int, width: int) -> tuple[Picture, Picture]:
+def _develop(canvas: Canvas, rng: Rng, height: int, width: int) -> tuple[Pixels, Pixels]:
     """From the canvas to the file: lens, bonnet, rectification border, sensor noise."""
     _bonnet(canvas, rng)
     small = cv2.resize(canvas.image, (width, height), interpolation=cv2.INTER_AREA)

@@ -180,7 +180,7 @@ def paint_front(
     canvas: Canvas, rng: Rng, corners: list[Point], metres: tuple[float, float], color: Color,
     brightness: float,
 ) -> None:  # fmt: skip
-    """A front of (width, height) metres: windows when it is large enough in the picture."""
+    """A front of (width, height) metres: windows when it is large enough in the image."""
     pixels = canvas.visible_pixels(corners)
     if pixels < 1:
         return
@@ -189,7 +189,7 @@ def paint_front(
         return
     storeys, bays = max(int(metres[1] / 3.1), 1), max(int(metres[0] / 2.8), 1)
     texture = facade(rng, color, storeys, bays, canvas.light.is_dusk)
-    canvas.picture(corners, texture, BUILDING, brightness)
+    canvas.lay_texture(corners, texture, BUILDING, brightness)
 
 
 def paint_house(canvas: Canvas, rng: Rng, house: House) -> None:
@@ -240,7 +240,7 @@ def paint_barrier(canvas: Canvas, rng: Rng, x: float, z0: float, z1: float, labe
     corners = [(x, height, z1), (x, height, z0), (x, 0.0, z0), (x, 0.0, z1)]
     side = 1 if x > 0 else -1
     lit = 1.05 if canvas.light.sun_side != side else 0.82
-    canvas.picture(corners, np.clip(texture, 0, 255).astype(np.uint8), label, lit)
+    canvas.lay_texture(corners, np.clip(texture, 0, 255).astype(np.uint8), label, lit)
 
 
 def paint_tree(canvas: Canvas, rng: Rng, x: float, z: float, height: float) -> None:
@@ -273,7 +273,7 @@ def paint_hedge(canvas: Canvas, rng: Rng, x: float, z0: float, z1: float, height
     texture[:5] *= 1.25
     z0 = max(z0, NEAR)
     corners = [(x, height, z1), (x, height, z0), (x, 0.0, z0), (x, 0.0, z1)]
-    canvas.picture(corners, np.clip(texture, 0, 255).astype(np.uint8), VEGETATION)
+    canvas.lay_texture(corners, np.clip(texture, 0, 255).astype(np.uint8), VEGETATION)
     for z in np.arange(z1, z0, -0.9):
         shaded = canvas.light.shade(vary(rng, color, 0.2), float(z), 1.1)
         px, py = canvas.camera.pixel(x, height, float(z))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -95,27 +96,37 @@ def paint_car(canvas: Canvas, rng: Rng, x: float, z: float, oncoming: bool) -> N
     deck, roof_z = (z + low[0] * length, z + low[1] * length), tuple(z + s * length for s in high)
     lid = [(x - half, belt, z), (x + half, belt, z), (x + half, belt, deck[0])]
     canvas.surface([*lid, (x - half, belt, deck[0])], paint, CAR, 1.15)
+    cabin = _Cabin(
+        x=x, half=half, height=(belt, roof), deck=deck, roof=(roof_z[0], roof_z[1]), lit=lit
+    )
     for shrink, color in ((0.0, paint), (0.1, GLASS)):
-        _cabin(canvas, x, half, (belt, roof), deck, (roof_z[0], roof_z[1]), shrink, color, lit)
+        _paint_cabin(canvas, cabin, shrink, color)
     _end_of_car(canvas, x, z, half, belt, paint, oncoming)
 
 
-def _cabin(
-    canvas: Canvas,
-    x: float,
-    half: float,
-    y: tuple[float, float],
-    deck: tuple[float, float],
-    roof: tuple[float, float],
-    shrink: float,
-    color: Color,
-    lit: float,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class _Cabin:
+    """Where the cabin of a car is: lateral centre and half width, all in metres.
+
+    height: of belt and roof. deck, roof: depths of the near and far end at these heights. lit:
+    brightness of its side.
+    """
+
+    x: float
+    half: float
+    height: tuple[float, float]
+    deck: tuple[float, float]
+    roof: tuple[float, float]
+    lit: float
+
+
+def _paint_cabin(canvas: Canvas, cabin: _Cabin, shrink: float, color: Color) -> None:
     """Side and near end of the cabin, from the belt line to the narrower roof.
 
-    y: heights of belt and roof. deck, roof: depths of the near and far end at these heights.
     shrink: share that is left free at every edge, for the panes inside their frames.
     """
+    x, half, y = cabin.x, cabin.half, cabin.height
+    deck, roof = cabin.deck, cabin.roof
     side = -1 if x > 0 else 1
     wide, narrow = half * 0.98, half * 0.76
     sunk = (y[1] - y[0]) * shrink
@@ -130,7 +141,7 @@ def _cabin(
             (x + side * narrow, top, roof[1] - slack),
             (x + side * narrow, top, roof[0] + slack),
         ]
-        canvas.surface(points, color, CAR, lit)
+        canvas.surface(points, color, CAR, cabin.lit)
     wide, narrow = wide * (1 - shrink), narrow * (1 - shrink)
     points = [(x - wide, base, deck[0]), (x + wide, base, deck[0])]
     points += [(x + narrow, top, roof[0]), (x - narrow, top, roof[0])]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tags of a TIFF that say what its samples are, also of files that Pillow does not open.
+"""The tags of a TIFF that say what its samples are, also for files that Pillow does not open.
 
-EXIF data are a TIFF without pixels, so that their orientation is found in the same way.
+EXIF data are a TIFF without pixels, so their orientation is found in the same way.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Tags = Mapping[int, tuple[int, ...]]
 class TiffHeader:
     """Size as stored and what one sample is.
 
-    bands: all of a pixel; extra: those beyond the declared colours that are no alpha channel.
+    bands: all of a pixel; extra: those beyond the declared colours that are not an alpha channel.
     is_planar: every band is stored by itself. compression, photometric: the numbers of the tags.
     """
 
@@ -58,7 +58,7 @@ class TiffHeader:
 def read_tags(stream: IO[bytes], wanted: Collection[int]) -> dict[int, tuple[int, ...]]:
     """The whole numbers (or bytes) of the `wanted` tags in the first directory of a TIFF.
 
-    Raises SyntaxError where there is no directory, struct.error where the file is cut off.
+    Raises SyntaxError if there is no directory, struct.error if the file is truncated.
     """
     start = stream.read(16)
     if start[:4] not in STARTS:
@@ -85,7 +85,7 @@ def read_tags(stream: IO[bytes], wanted: Collection[int]) -> dict[int, tuple[int
 def read_tiff_header(stream: IO[bytes], size: int) -> TiffHeader:
     """The first directory of a TIFF of `size` bytes.
 
-    Raises SyntaxError or struct.error where there is none or it says no size.
+    Raises SyntaxError or struct.error if there is none or it gives no size.
     """
     tags = read_tags(stream, WANTED)
     if not {WIDTH, HEIGHT} <= set(tags):
@@ -133,7 +133,7 @@ def _end(tags: Tags, offsets: int, counts: int) -> int:
 
 
 def exif_orientation(content: bytes) -> int | None:
-    """The orientation that EXIF data name; None where they do not, or can not be read."""
+    """The orientation named by EXIF data; None if they name none or cannot be read."""
     try:
         tags = read_tags(io.BytesIO(content.removeprefix(EXIF_START)), (ORIENTATION,))
     except (SyntaxError, OSError, ValueError, OverflowError, struct.error):
@@ -142,6 +142,6 @@ def exif_orientation(content: bytes) -> int | None:
 
 
 def xmp_orientation(text: bytes) -> int | None:
-    """The orientation that an XMP packet names; None where it does not."""
+    """The orientation named by an XMP packet, or None."""
     match = XMP_ORIENTATION.search(text)
     return None if match is None else int(match[1])

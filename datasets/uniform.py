@@ -31,9 +31,9 @@ def epoch_list(
     """The draws of one epoch as (item, centroid), a pure function of the arguments.
 
     First the whole-image draws (centroid None), then the classes in ascending order, each
-    `k = int(num_items * pct / num_classes)` times from a shuffled list that starts again when it
-    is used up. `bias` multiplies k per class. A class without centroids gives nothing, so the
-    epoch gets shorter by its k. `pool`: whole-image draws come from so many items instead.
+    `k = int(num_items * pct / num_classes)` times from a shuffled list that starts again when it is
+    used up. `bias` multiplies k per class. A class without centroids yields nothing, so the epoch
+    gets shorter by its k. `pool`: whole-image draws come from that many items instead.
 
     centroids: per class the (item, x, y) of its tiles, x and y in pixels of the whole image.
     Raises ValueError when `pct` is outside 0..1 or `bias` has another length than classes.
@@ -64,7 +64,7 @@ class EpochPlan:
     num_fine: number of fine images, which is the length of an epoch and what whole-image draws
     come from, together with num_video frames. fine, video, coarse: centroids; items of each
     count from the first image of its kind. boost: classes that are drawn from coarse images too.
-    only_coarse: class-uniform draws, of any class, come from coarse images alone. From epoch
+    only_coarse: class-uniform draws, of any class, come from coarse images only. From epoch
     max_cu_epoch on only fine images are drawn.
     """
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is checked before a long run: every image is whole, every label fits it and holds known ids.
 
-Images are known by their headers and ends, labels are read. What was found of a good set is kept
-in a file that is named after all that the answer depends on, so that the next start only looks at
-sizes and times of the files.
+Images are known by their headers and ends, labels are read. What was found of a good set is kept in
+a file that is named after all that the answer depends on, so the next start only looks at sizes and
+times of the files.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -34,48 +32,18 @@ from datasets.base import (
     unknown_ids_text,
 )
 from datasets.centroids import Points, label_centroids, reading_rules
+from datasets.completeness import check_whole
 from datasets.ids import Depths, low_bits
 from datasets.listing import faults_text
 from datasets.spec import NUM_RAW_IDS, DatasetSpec, Item, shifted_labels_text
-from datasets.whole import check_whole
-from runtime.files import write_atomic
+from datasets.stamps import StampOf, stamp
+from runtime.files import Stamp, write_atomic
 from runtime.names import fitted, part
+from runtime.parallel import in_threads
+from runtime.progress import Progress
 
-T = TypeVar("T")
-R = TypeVar("R")
-
-VERSION = 1  # of the check and of its file; a new one has every set checked again
+VERSION = 1  # of the check and of its file; a new version checks every set again
 AT_ONCE = 32  # items that one thread takes
-
-Stamp = tuple[int, int]  # size in bytes, time of the last change in ns
-Progress = Callable[[int, int], None]
-
-
-class Stamps:
-    """Sizes and times of files, each file asked once."""
-
-    def __init__(self) -> None:
-        self._known: dict[Path, Stamp] = {}
-
-    def __call__(self, path: Path) -> Stamp:
-        """Size and time of a file; DataError where it is not there."""
-        if path not in self._known:
-            self._known[path] = stamp(path)
-        return self._known[path]
-
-
-def stamp(path: Path) -> Stamp:
-    """Size in bytes and time of a file; DataError where it is not there."""
-    try:
-        stat = path.stat()
-    except OSError as error:
-        raise DataError(f"{path}: can not be read: {error.strerror}") from error
-    return stat.st_size, stat.st_mtime_ns
-
-
-def stamp_if_there(path: Path) -> Stamp | None:
-    """The same, None for a file that is not there: whoever reads it says so."""
-    return stamp(path) if path.exists() else None
 
 
 def fingerprint(
@@ -83,7 +51,7 @@ def fingerprint(
 ) -> str:
     """SHA-256 over names, sizes and times of all files, and over how labels are read.
 
-    Raises DataError for a file that is not there, unless `stamps` knows better.
+    Raises DataError for a missing file, unless `stamps` knows it.
     """
     digest = hashlib.sha256(f"{VERSION} {reading_rules(spec)}".encode())
     for item in items:
@@ -97,22 +65,12 @@ def fingerprint(
     return digest.hexdigest()
 
 
-def in_threads(work: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[R]:
-    """`work` of all items in their order, `workers` at a time; the first error ends the rest."""
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            yield from pool.map(work, items)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
 @dataclass(kw_only=True)
 class Facts:
     """What a whole set holds.
 
-    labels: how many there are. counts: pixels of every train id, (256,). used: raw ids that occur,
-    (256,); those of auto labels are not looked at. binary: every label is of 0 and 255 only. sizes:
+    labels: their number. counts: pixels of every train id, (256,). used: raw ids that occur,
+    (256,); those of auto labels are not recorded. binary: every label is of 0 and 255 only. sizes:
     (H, W) of the images in their order. points: of every label, with a tile, see `label_centroids`.
     depths: bits of the labels.
     """
@@ -127,7 +85,7 @@ class Facts:
     depths: Depths = field(default_factory=Depths)
 
     def add(self, other: Facts) -> None:
-        """Take in what the following items hold."""
+        """Add what the following items hold."""
         self.labels += other.labels
         self.counts += other.counts
         self.used |= other.used
@@ -143,7 +101,7 @@ class Facts:
         return [name for number, name in enumerate(spec.class_names) if not self.counts[number]]
 
     def record(self, key: str) -> dict[str, object]:
-        """As the file of a checked set holds it."""
+        """In the form that the file of a checked set holds."""
         sizes = sorted(set(self.sizes))
         number = {size: place for place, size in enumerate(sizes)}
         return {
@@ -182,7 +140,7 @@ def verify_items(
     cache_dir: Path,
     workers: int,
     *,
-    stamps: Callable[[Path], Stamp] = stamp,
+    stamps: StampOf = stamp,
     tile: int | None = None,
     progress: Progress | None = None,
 ) -> Facts:
@@ -200,7 +158,7 @@ def verify_items(
     if facts.faults:
         raise DataError(faults_text(facts.faults))
     refuse_mixed((facts,))
-    with contextlib.suppress(OSError):  # a read-only place costs only the next start's time
+    with contextlib.suppress(OSError):  # a read-only folder only costs time at the next start
         write_atomic(path, json.dumps(facts.record(key)).encode())
     return facts
 
@@ -229,7 +187,7 @@ def once(marker: Path, check: Callable[[], None]) -> None:
     if marker.is_file():
         return
     check()
-    with contextlib.suppress(OSError):  # a read-only place costs only the next start's time
+    with contextlib.suppress(OSError):  # a read-only folder only costs time at the next start
         marker.parent.mkdir(parents=True, exist_ok=True)
         marker.touch()
 

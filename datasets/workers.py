@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loader processes that cannot hang: what they need is there, or one line says what is missing.
 
-Batches come from the workers through shared memory. torch puts them there in a thread of the
-worker whose errors nobody hears: without space in /dev/shm or without file handles the batch is
-lost and the main process waits for it for ever. Here a batch is packed where it is made, so that
-the error takes the place of the batch; whatever is slow may be as slow as it likes.
+Batches come from the workers through shared memory. torch puts them there in a thread of the worker
+whose errors go unheard: without space in /dev/shm or without file handles the batch is lost and the
+main process waits for it forever. Here a batch is packed where it is made, so the error takes the
+place of the batch; nothing depends on a timeout.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from torch.utils.data import DataLoader, get_worker_info
 from datasets.base import DataError
 from runtime.memory import available, shared_free, size_text
 
-PREFETCH = 2  # batches of each worker that wait, at most
-WORKER_BYTES = 64 << 20  # that a process takes for itself, at least
-WORKER_HANDLES = 4  # queue and life line of a worker, which every later one inherits
+PREFETCH = 2  # batches that each worker keeps ready, at most
+WORKER_BYTES = 64 << 20  # that a process needs for itself, at least
+WORKER_HANDLES = 4  # queue and liveness pipe of a worker, which every later one inherits
 BATCH_HANDLES = 20  # of the batches that a process holds, and of handing them over
-SPARE_HANDLES = 12  # what the thread that hands over a batch needs, whose errors nobody hears
+SPARE_HANDLES = 12  # what the thread that hands over a batch needs, whose errors go unheard
 LESS = "use fewer --num_workers (0: none)"
 SHARED = "/dev/shm is full"
 HANDLES = "too many open files"
@@ -39,7 +39,7 @@ class Shareable(Protocol):
         """Move all tensors to shared memory."""
 
     def pin_memory(self) -> Any:
-        """As the DataLoader calls it."""
+        """Collate; called by the DataLoader."""
 
 
 class Packed:
@@ -47,11 +47,11 @@ class Packed:
 
     def __init__(self, batch: Shareable) -> None:
         _check_spare()
-        batch.share()  # a tensor that finds no room is freed again, one that is packed is not
+        batch.share()  # a tensor that does not fit is freed again, one that is packed is not
         self.content, self.worker = bytes(ForkingPickler.dumps(batch)), os.getpid()
 
     def unpack(self) -> Any:
-        """The batch. RuntimeError when its worker is gone, DataError without file handles."""
+        """The batch. RuntimeError if its worker is gone, DataError without file handles."""
         try:
             return pickle.loads(self.content)
         except (ConnectionError, EOFError, FileNotFoundError) as error:
@@ -82,8 +82,8 @@ def _check_spare() -> None:
 class Packing:
     """`collate` as a worker calls it.
 
-    `give_up(items, reason)` makes the batch that says why there is none; without it that is a
-    DataError.
+    `give_up(items, reason)` makes the batch that carries the reason; without it a DataError is
+    raised.
     """
 
     def __init__(
@@ -111,14 +111,16 @@ class Packing:
 def sharing_reason(error: Exception) -> str:
     """What to do about a batch that could not be shared; "" for any other error."""
     text = str(error)
-    if "Too many open files" in text or "ancdata" in text:  # of a handle that found no place
+    if (
+        "Too many open files" in text or "ancdata" in text
+    ):  # raised for a handle that could not be opened
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         return f"loader processes: {HANDLES} (ulimit -n is {limit}); raise it, or {LESS}"
     if "shared memory" in text or "No space left on device" in text:
         free = shared_free()
         left = "" if free is None else f" ({size_text(free)} free)"
         return (
-            f"loader processes: {SHARED}{left}, a batch finds no room; {LESS}, or raise it "
+            f"loader processes: {SHARED}{left}, a batch does not fit; {LESS}, or raise it "
             "(docker --shm-size=8g or --ipc=host)"
         )
     return ""
@@ -160,11 +162,11 @@ def check_room(
     flags: str = "--bs_trn or --crop_size",
     others: int = 0,
 ) -> None:
-    """DataError unless memory, shared memory and file handles suffice for a loader.
+    """Raise DataError unless memory, shared memory and file handles are enough for a loader.
 
-    batch_bytes: of the tensors of one batch, 0 where that is not known before; num_batches: that a
-    rank reads in all; flags: what makes a batch smaller; others: workers of another loader that
-    stay beside these.
+    batch_bytes: of the tensors of one batch, 0 if not known beforehand; num_batches: that a rank
+    reads in total; flags: what makes a batch smaller; others: workers of another loader that run
+    beside these.
     """
     ranks = _local_ranks()
     left = available()
@@ -175,7 +177,7 @@ def check_room(
         )
     if not workers:
         return
-    waiting = min(PREFETCH * workers, num_batches) + 1  # and the one that is worked on
+    waiting = min(PREFETCH * workers, num_batches) + 1  # and the one in progress
     needed = ranks * (workers * WORKER_BYTES + waiting * batch_bytes)
     if left is not None and needed > left:
         raise DataError(

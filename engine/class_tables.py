@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The classes of a checkpoint beside those of a data set: the same names in the same order?"""
+"""The classes of a checkpoint against those of a data set: the same names in the same order?"""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ MAX_SHOWN = 4  # differences that a line names
 
 
 def normal(name: str) -> str:
-    """A name without case and marks: `Traffic-Light`, `traffic light` and `traffic_light`."""
+    """A name without case and punctuation: `Traffic-Light`, `traffic light` and `traffic_light`."""
     letters = "".join(letter for letter in name.casefold() if letter.isalnum())
     return letters or name
 
 
 def class_difference(saved: Sequence[str], own: Sequence[str]) -> str:
-    """What differs between the classes of a file and of a set, on one line; empty: nothing.
+    """What differs between the classes of a file and of a set, on one line; empty if nothing does.
 
-    Names count as the same whatever their case and marks. A set with another number of classes
-    differs in its number.
+    Names count as equal whatever their case and punctuation. Of a set with another number of
+    classes only the numbers are compared.
     """
     if len(saved) != len(own):
         return f"{len(saved)} classes in the file, {len(own)} in this set"
@@ -36,7 +36,7 @@ def class_difference(saved: Sequence[str], own: Sequence[str]) -> str:
 
 
 class ClassFile(Protocol):
-    """A checkpoint with the entries that this program wrote, as `engine.build.Snapshot`."""
+    """A checkpoint with the entries that this program wrote, as `assembly.snapshot.Snapshot`."""
 
     path: str
     facts: dict[str, Any]
@@ -45,8 +45,8 @@ class ClassFile(Protocol):
 def note_classes(file: ClassFile | None, own: Sequence[str], log: Callable[[str], None]) -> None:
     """One line when a file was trained for classes of other names or another order.
 
-    No refusal: names of a set may have been corrected, and weights be a start for other classes.
-    Another number of classes is refused when the weights are loaded.
+    This is not an error: names of a set may have been corrected, and weights may be a start for
+    other classes. Another number of classes is refused when the weights are loaded.
     """
     saved = file.facts.get("class_names", ()) if file else ()
     difference = class_difference(saved, own) if len(saved) == len(own) else ""

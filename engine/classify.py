@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sized
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,19 +13,21 @@ import torch
 from torch import Tensor, nn
 
 from datasets.loader import Batch
+from engine.compute import UNWATCHED, Compute, Watch
 from engine.mixing import UnreadableLog
-from engine.result import Gather, refuse_unread
 from loss.soft_target import SoftTargetCrossEntropy
+from metrics.result import refuse_unread
 from metrics.topk import ClassScores, TopCounts
 from network.outputs import PRED
+from runtime.distributed import ALONE, Ranks
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassSummary:
     """What an evaluation found, the same on every rank.
 
-    `loss` is the mean cross entropy of all pictures. `unreadable` holds one line a file,
-    "name: reason"; these pictures are in no score. `not_finite` pictures had NaN or infinite
+    `loss` is the mean cross entropy of all images. `unreadable` holds one line per file,
+    "name: reason"; these images are in no score. `not_finite` images had NaN or infinite
     scores.
     """
 
@@ -38,14 +39,14 @@ class ClassSummary:
     not_finite: int = 0
 
     def values(self) -> dict[str, float]:
-        """The scores of a row of metrics.csv; NaN where the network's scores were not finite."""
+        """The scores of a row of metrics.csv; NaN if the network's scores were not finite."""
         values = {"top1": self.scores.top1, "top5": self.scores.top5}
         return dict.fromkeys(values, math.nan) if self.not_finite else values
 
     def line(self) -> str:
         """The scores in one line, in percent."""
         text = f"top-1 {100 * self.scores.top1:.2f}, top-5 {100 * self.scores.top5:.2f}, "
-        text += f"loss {self.loss:.4f}, {self.num_images} pictures"
+        text += f"loss {self.loss:.4f}, {self.num_images} images"
         text += f", {len(self.unreadable)} not read" if self.unreadable else ""
         return text + (f"; NaN or infinite scores in {self.not_finite}" if self.not_finite else "")
 
@@ -54,7 +55,7 @@ class ClassSummary:
         return {"top1": self.scores.top1, "top5": self.scores.top5}
 
     def as_dict(self, class_names: tuple[str, ...]) -> dict[str, Any]:
-        """The content of results.json; a class without pictures has recall None."""
+        """The content of results.json; a class without images has recall None."""
         recall = self.scores.recall.tolist()
         return {
             "top1": self.scores.top1,
@@ -71,36 +72,25 @@ class ClassSummary:
         }
 
 
-def _alone(value: Any) -> list[Any]:
-    return [value]
-
-
-def _itself(tensor: Tensor) -> Tensor:
-    return tensor
-
-
 def evaluate_classifier(
     net: nn.Module,
     loader: Iterable[Batch],
     num_classes: int,
-    device: torch.device,
+    compute: Compute,
     *,
-    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     channels_last: bool = False,
-    all_reduce: Callable[[Tensor], Tensor] = _itself,
-    gather: Gather = _alone,
-    log: Callable[[str], None] = print,
+    ranks: Ranks = ALONE,
+    watch: Watch = UNWATCHED,
     named: set[str] | None = None,
-    progress: Callable[[int, int | None], None] | None = None,
 ) -> ClassSummary:
-    """Score every picture of `loader` once; `net` is in eval mode.
+    """Score every image of `loader` once; `net` is in eval mode.
 
-    `all_reduce` sums a tensor over the ranks, `gather` collects objects. Files that can not be
-    read are logged unless `named` has them, listed and left out of the scores; UserError if that
-    leaves none.
+    Files that cannot be read are logged unless `named` has them, listed and left out of the
+    scores; UserError if none is left.
     """
-    start = time.monotonic()
-    counts, unreadable = TopCounts(num_classes, device), UnreadableLog(log, "left out", named)
+    start, device = time.monotonic(), compute.device
+    counts = TopCounts(num_classes, device)
+    unreadable = UnreadableLog(watch.log, "left out", named)
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
     not_finite = torch.zeros((), dtype=torch.int64, device=device)
     criterion = SoftTargetCrossEntropy()
@@ -110,37 +100,31 @@ def evaluate_classifier(
             unreadable.note(batch)
             if batch.names:
                 batch = batch.to(device)
-                logits = _logits(net, batch.images, autocast, channels_last)
-                assert batch.labels is not None, "pictures without classes"
+                logits = _logits(net, batch.images, compute, channels_last)
+                assert batch.labels is not None, "images without classes"
                 loss_sum += criterion(logits, batch.labels).double() * len(batch.names)
                 counts.update(logits, batch.labels)
                 not_finite += (~torch.isfinite(logits).all(dim=1)).sum()
-            if progress is not None:
-                progress(number, total)
-    summed = all_reduce(counts.counts)
+            watch.progress(number, total)
+    summed = ranks.add(counts.counts)
     images = int(summed[:, 0].sum())
     own = [f"{name}: {reason}" for name, reason in unreadable.lines.items()]
-    lines = sorted(line for part in gather(own) for line in part)
+    lines = sorted(line for part in ranks.gather(own) for line in part)
     refuse_unread(images, lines)
     return ClassSummary(
         scores=ClassScores.of(summed),
-        loss=float(all_reduce(loss_sum)) / max(images, 1),
+        loss=float(ranks.add(loss_sum)) / max(images, 1),
         num_images=images,
         seconds=time.monotonic() - start,
         unreadable=lines,
-        not_finite=int(all_reduce(not_finite)),
+        not_finite=int(ranks.add(not_finite)),
     )
 
 
-def _logits(
-    net: nn.Module,
-    images: Tensor,
-    autocast: Callable[[], AbstractContextManager[object]],
-    channels_last: bool,
-) -> Tensor:
+def _logits(net: nn.Module, images: Tensor, compute: Compute, channels_last: bool) -> Tensor:
     """Scores (B, K) float32."""
     if channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
-    with autocast():
+    with compute.autocast():
         outputs: dict[str, Tensor] = net(images)
     return outputs[PRED].float()

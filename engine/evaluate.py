@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluation: loader -> scores, loss and one Result an image for the sinks.
+"""Evaluation: loader -> scores, loss and one ImageResult per image for the sinks.
 
-    summary = evaluate(whole(net), loader, spec, device, sinks=[DumpSink(...)])
+    summary = evaluate(whole(net), loader, spec, Compute(device=device), sinks=[DumpSink(...)])
     print(summary.scores.table())
 
-Metrics come from the class ids; score maps are gone before the next batch is read.
+Metrics come from the class ids; score maps are freed before the next batch is read.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence, Sized
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -21,24 +20,26 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from config import UserError
 from datasets.loader import Batch
 from datasets.spec import DatasetSpec
-from engine.attempt import predict_batch, why
+from engine.compute import UNWATCHED, Compute, Watch
 from engine.predict import Infer
-from engine.result import EvalSummary, Gather, Result, Sink, refuse_unread
+from engine.predict_batch import predict_batch, why
 from metrics.bands import BANDS, band_confusion, band_scores
 from metrics.confusion import Scores
 from metrics.distance_crop import distance_window
+from metrics.result import EvalSummary, ImageResult, Sink, refuse_unread
 from network.outputs import GATE_PREFIX, PRED
+from runtime.distributed import ALONE, Ranks
+from runtime.errors import UserError
 from runtime.files import is_fatal
 from runtime.names import OutsideError
+from runtime.progress import Log
 from transforms.normalize import denormalize
 
 ValLoss = Callable[[Tensor, Tensor], Tensor]
-Log = Callable[[str], None]
 
-__all__ = ["EvalSummary", "evaluate"]
+__all__ = ["EvalRules", "EvalSummary", "evaluate"]
 
 
 @dataclass(kw_only=True)
@@ -54,82 +55,78 @@ class _Tally:
     not_finite: int = 0
     unreadable: list[str] = field(default_factory=list)
 
-    def note(self, what: str, name: str, reason: str, log: Log | None) -> None:
-        """List a picture that is `what`: not read, not predicted."""
+    def note(self, what: str, name: str, reason: str, log: Log) -> None:
+        """List an image that is `what`: not read, or not predicted."""
         line = f"{name}: {reason}"
         self.unreadable.append(line)
-        if log is not None:
-            log(f"{what}: {line}")
+        log(f"{what}: {line}")
 
 
-def identity_reduce(tensor: Tensor) -> Tensor:
-    """The sum over the ranks of a single process."""
-    return tensor
+@dataclass(frozen=True, kw_only=True)
+class EvalRules:
+    """What counts in an image, and what happens to one that cannot be predicted.
+
+    With `metrics` images that have a label are scored, and `val_loss(scores, labels)` sees float32
+    (B, K, H, W) and int64 (B, H, W). `crop` (H, W): only the `distance_window` is scored; loss and
+    sinks get the whole image. With `skip_refused` an image that the network refuses with a
+    UserError, for instance as too small, or that does not fit into memory, is logged and listed;
+    otherwise it is an error.
+    """
+
+    metrics: bool = True
+    val_loss: ValLoss | None = None
+    crop: tuple[int, int] | None = None
+    skip_refused: bool = False
 
 
-def gather_alone(value: Any) -> list[Any]:
-    """The gathering of a single process."""
-    return [value]
+DEFAULT_RULES = EvalRules()
 
 
 def evaluate(
     infer: Infer,
     loader: Iterable[Batch],
     spec: DatasetSpec,
-    device: torch.device,
+    compute: Compute,
     *,
     sinks: Sequence[Sink] = (),
-    val_loss: ValLoss | None = None,
-    metrics: bool = True,
-    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
-    all_reduce: Callable[[Tensor], Tensor] = identity_reduce,
-    gather: Gather = gather_alone,
-    crop: tuple[int, int] | None = None,
-    skip_refused: bool = False,
-    rank: int = 0,
-    world: int = 1,
-    log: Log | None = None,
-    progress: Callable[[int, int | None], None] | None = None,
+    rules: EvalRules = DEFAULT_RULES,
+    ranks: Ranks = ALONE,
+    watch: Watch = UNWATCHED,
 ) -> EvalSummary:
     """Evaluate every image of `loader` once; add each to the sinks and close them.
 
-    `loader` gives this rank's batches; images without a label are predicted but not scored.
-    `val_loss(scores, labels)` sees float32 (B, K, H, W) and int64 (B, H, W) outside of
-    `autocast`. `all_reduce` sums a tensor over the ranks, `gather` collects objects: the loop
-    is the same on one rank and on many, and collective on many. A file that could not be read
-    is logged and listed, UserError if none could be; so is one that a sink cannot store, unless the
-    disk is full. With `skip_refused` so is a picture that the network refuses with a UserError, as
-    too small, or that memory does not suffice for. `progress(batches done, batches or None)`
-    follows each batch. With `metrics=False` a sink is not given what it has already, and images
-    that all sinks have do not go through the network; with metrics all are stored anew.
-    `crop` (H, W): only the `distance_window` is scored; loss and sinks get the whole image.
+    `loader` gives this rank's batches; images without a label are predicted but not scored. The
+    loop is the same on one rank and on many, where it is collective. A file that cannot be read is
+    logged and listed, UserError if none can be read; an image that a sink cannot store is logged
+    and listed too, unless the disk is full. Without `rules.metrics` a sink is not given what it
+    already has, and images that all sinks have do not go through the network; with metrics all are
+    stored anew.
     """
     start = time.monotonic()
     counts = torch.zeros(len(BANDS), spec.num_classes, spec.num_classes, dtype=torch.int64)
-    tally = _Tally(bands=counts.to(device))
+    tally, log = _Tally(bands=counts.to(compute.device)), watch.log
     total = len(loader) if isinstance(loader, Sized) else None
     with torch.inference_mode():
         for number, batch in enumerate(loader, 1):
             for name, reason in batch.failed:
                 tally.note("not read", name, reason, log)
-            if not metrics:
+            if not rules.metrics:
                 batch = _pending(batch, sinks, tally)
-            count = partial(_count, batch, spec, tally, sinks, val_loss, metrics, crop, log)
-            refused = predict_batch(infer, batch, device, autocast, count)
+            count = partial(_count, batch, spec, tally, sinks, rules, log)
+            refused = predict_batch(infer, batch, compute, count)
             for name, reason in refused:
-                if not skip_refused:
+                if not rules.skip_refused:
                     raise UserError(reason)
                 tally.note("not predicted", name, reason, log)
-            if progress is not None:
-                progress(number, total)
+            watch.progress(number, total)
     for sink in sinks:
-        for name, error in sink.close(rank, world, gather) or ():
+        for name, error in sink.close(ranks.rank, ranks.size, ranks.gather) or ():
             tally.note("not written", name, why(error), log)
-    return _summarise(tally, spec, device, metrics, all_reduce, gather, start)
+    return _summarise(tally, spec, rules.metrics, ranks, start)
 
 
-def _store(result: Result, sinks: Sequence[Sink], tally: _Tally, log: Log | None) -> None:
-    """Give `result` to `sinks`; one that cannot write it costs a line, all others get it."""
+def _store(result: ImageResult, sinks: Sequence[Sink], tally: _Tally, log: Log) -> None:
+    """Give `result` to `sinks`; one that cannot write it costs a line, the others still get it."""
     for sink in sinks:
         try:
             sink.add(result)
@@ -163,7 +160,7 @@ def _pending(batch: Batch, sinks: Sequence[Sink], tally: _Tally) -> Batch:
     )
 
 
-def _picture(batch: Batch, position: int) -> npt.NDArray[np.uint8]:
+def _shown_image(batch: Batch, position: int) -> npt.NDArray[np.uint8]:
     """One image as uint8 (H, W, 3), of the size of its prediction."""
     if batch.originals is not None:
         return batch.originals[position].numpy()
@@ -175,20 +172,18 @@ def _count(
     spec: DatasetSpec,
     tally: _Tally,
     sinks: Sequence[Sink],
-    val_loss: ValLoss | None,
-    metrics: bool,
-    crop: tuple[int, int] | None,
-    log: Log | None,
+    rules: EvalRules,
+    log: Log,
     outputs: dict[str, Tensor],
 ) -> None:
     """Loss, confusion and results of one batch."""
-    scores = outputs.pop(PRED)
+    scores, metrics = outputs.pop(PRED), rules.metrics
     top, classes = scores.max(1)
     _note_not_finite(top, batch, tally, log)
     pred = classes.to(torch.uint8)
     labels = batch.labels.to(scores.device) if batch.labels is not None and metrics else None
-    if labels is not None and val_loss is not None:
-        _add_loss(scores, labels, spec.num_classes, val_loss, tally)
+    if labels is not None and rules.val_loss is not None:
+        _add_loss(scores, labels, spec.num_classes, rules.val_loss, tally)
     takers = [
         [sink for sink in sinks if sink.wants(index) and (metrics or not sink.done(name))]
         for name, index in zip(batch.names, batch.indices, strict=True)
@@ -198,28 +193,28 @@ def _count(
     del scores, top
     tally.images += len(batch.names)
     for position, taken in enumerate(takers):
-        scored = _cropped(pred, labels, crop)
+        scored = _cropped(pred, labels, rules.crop)
         own = _own_confusion(*scored, position, tally, spec.ignore_label)
         if not taken:
             continue
-        result = Result(
+        result = ImageResult(
             name=batch.names[position],
             index=batch.indices[position],
-            image=_picture(batch, position) if "image" in needs else None,
+            image=_shown_image(batch, position) if "image" in needs else None,
             label=_to_uint8(None if batch.labels is None else batch.labels[position]),
             pred=pred[position].cpu().numpy(),
             prob=None if prob is None else prob[position].cpu().numpy(),
-            assets=_pictures(outputs, position) if "assets" in needs else {},
+            assets=_extra_maps(outputs, position) if "assets" in needs else {},
             gates=_gates(outputs, position) if "gates" in needs else {},
             confusion=None if own is None else own.cpu().numpy(),
         )
         _store(result, taken, tally, log)
 
 
-def _note_not_finite(top: Tensor, batch: Batch, tally: _Tally, log: Log | None) -> None:
-    """Count pictures whose largest scores (B, H, W) are NaN or infinite; a line for the first."""
+def _note_not_finite(top: Tensor, batch: Batch, tally: _Tally, log: Log) -> None:
+    """Count images whose largest scores (B, H, W) are NaN or infinite; log a line for the first."""
     broken = (~torch.isfinite(top).flatten(1).all(dim=1)).tolist()
-    if any(broken) and not tally.not_finite and log is not None:
+    if any(broken) and not tally.not_finite:
         name = batch.names[broken.index(True)]
         log(
             f"warning: {name}: the scores of the network are NaN or infinite, its classes mean "
@@ -263,7 +258,7 @@ def _own_confusion(
 
 
 def largest_probability(scores: Tensor, top: Tensor) -> Tensor:
-    """Largest softmax value a pixel: (B, K, H, W) and its maximum (B, H, W) -> (B, H, W).
+    """Largest softmax value per pixel: (B, K, H, W) and its maximum (B, H, W) -> (B, H, W).
 
     Summed class by class: a softmax would make a second score map.
     """
@@ -277,16 +272,16 @@ def _to_uint8(label: Tensor | None) -> npt.NDArray[np.uint8] | None:
     return None if label is None else label.to(torch.uint8).cpu().numpy()
 
 
-def _pictures(outputs: dict[str, Tensor], position: int) -> dict[str, npt.NDArray[Any]]:
+def _extra_maps(outputs: dict[str, Tensor], position: int) -> dict[str, npt.NDArray[Any]]:
     """The extra maps of one image: attention as float32 (h, w), class ids as uint8 (h, w)."""
-    pictures = {}
+    maps = {}
     for key, value in outputs.items():
         if key.startswith(GATE_PREFIX):
             continue
         own = value[position]
         is_ids = own.dtype == torch.uint8
-        pictures[key] = (own if is_ids else own.float().squeeze(0)).cpu().numpy()
-    return pictures
+        maps[key] = (own if is_ids else own.float().squeeze(0)).cpu().numpy()
+    return maps
 
 
 def _gates(outputs: dict[str, Tensor], position: int) -> dict[str, npt.NDArray[np.float32]]:
@@ -298,19 +293,18 @@ def _gates(outputs: dict[str, Tensor], position: int) -> dict[str, npt.NDArray[n
 def _summarise(
     tally: _Tally,
     spec: DatasetSpec,
-    device: torch.device,
     metrics: bool,
-    all_reduce: Callable[[Tensor], Tensor],
-    gather: Gather,
+    ranks: Ranks,
     start: float,
 ) -> EvalSummary:
     """Sum over the ranks; every rank gets the same summary."""
-    bands = all_reduce(tally.bands)
+    bands = ranks.add(tally.bands)
     counts = [tally.pixels, tally.labelled, tally.images, tally.skipped, tally.not_finite]
-    reduced: list[int] = all_reduce(torch.tensor(counts, device=device)).tolist()
+    reduced: list[int] = ranks.add(torch.tensor(counts, device=bands.device)).tolist()
     pixels, labelled, images, skipped, not_finite = reduced
-    loss_sum = float(all_reduce(torch.tensor(tally.loss_sum, dtype=torch.float64, device=device)))
-    unreadable = sorted(line for lines in gather(tally.unreadable) for line in lines)
+    loss = torch.tensor(tally.loss_sum, dtype=torch.float64, device=bands.device)
+    loss_sum = float(ranks.add(loss))
+    unreadable = sorted(line for lines in ranks.gather(tally.unreadable) for line in lines)
     refuse_unread(images + skipped, unreadable)
     scored = metrics and labelled
     return EvalSummary(

@@ -2,7 +2,7 @@
 """Parameter groups of HANet's recipes: the attention blocks and the first trunk stages apart.
 
 Source: training recipe of HANet (arXiv 2003.05128): a rate, exponent and decay of their own for
-the blocks; published as a second optimiser, of which two groups in one are the same.
+the blocks; published as a second optimiser, which is equivalent to two groups in one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from config import UserError
+from runtime.errors import UserError
 
 BLOCK = re.compile(r"(^|\.)hanet\d(\.|$)")
 EARLY = re.compile(r"(^|\.)layer[01](\.|$)")
@@ -31,9 +31,9 @@ def hanet_groups(
 ) -> list[dict[str, Any]]:
     """torch's groups: the rest, the blocks with hanet_lr > 0, layer0 and layer1 with backbone_lr.
 
-    Each has `lr`, `initial_lr` and `weight_decay`, the last two a `name` for the log, that of the
-    blocks a `schedule`, the name of the schedule that the loop looks for. Raises UserError for a
-    rate of parts that are not there.
+    Each has `lr`, `initial_lr` and `weight_decay`, the last two also a `name` for the log, and that
+    of the blocks a `schedule`, the name of the schedule that the loop looks up. Raises UserError
+    for a rate of parts that do not exist.
     """
     rest: list[nn.Parameter] = []
     blocks: list[nn.Parameter] = []

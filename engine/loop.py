@@ -17,13 +17,14 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from datasets.loader import Batch, stop_workers
+from engine.compute import Platform
+from engine.meter import Meter
 from engine.state import TrainState
 from loss.objective import LossTerms, Objective
 from runtime import checkpoint, distributed, seeds
-from runtime.distributed import World
 from runtime.outcome import Interrupted, StopFlag
-from runtime.precision import Precision
-from runtime.runlog import PROGRESS_SECONDS, RunLog
+from runtime.progress import PROGRESS_SECONDS
+from runtime.runlog import RunLog
 
 MAX_SKIPPED_IN_A_ROW = 100
 
@@ -31,7 +32,7 @@ Prepare = Callable[[Batch, int], Batch]
 
 
 class EpochSampler(Protocol):
-    """Draws of an epoch, from any step of it on."""
+    """Draws of an epoch, starting at any of its steps."""
 
     def set_epoch(self, epoch: int, start_step: int = 0) -> None:
         """Draws of `epoch` from now on, without its first `start_step` batches."""
@@ -44,7 +45,7 @@ def as_loaded(batch: Batch, epoch: int) -> Batch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class LoopOptions:
     """Lengths are in epochs, steps in loader batches of one rank."""
 
     max_epoch: int
@@ -61,51 +62,52 @@ class Settings:
     positions: bool = True  # row positions go to the network
 
 
-class Meter:
-    """Running means of the loss terms since the last report, kept on the device."""
+@dataclass(frozen=True, kw_only=True)
+class Feed:
+    """Where the batches of a training come from.
 
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.count = 0
+    `sampler` is told the epoch before `loader` is read; `prepare(batch, epoch)` may change a batch
+    on the device before the network sees it.
+    """
 
-    def add(self, loss: LossTerms) -> None:
-        for name, value in {"loss": loss.total.detach(), **loss.terms}.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value.float()
-        self.count += 1
+    loader: DataLoader[Batch]
+    sampler: EpochSampler
+    prepare: Prepare = as_loaded
 
-    def means(self) -> dict[str, float]:
-        return {name: float(value) / max(self.count, 1) for name, value in self.sums.items()}
+
+def _base_rate(iteration: int, epoch: int, base: float) -> float:
+    """The schedule that changes nothing."""
+    return base
 
 
 class Trainer:
     """Runs `state` to the end of its schedule.
 
     `schedule(iteration, epoch, base)` gives the learning rate of a parameter group of base rate
-    `base`, unless `schedules` has one under the name in its entry `schedule`; `validate(epoch)`
-    the scores of the evaluated network (`Settings.best_by` decides which checkpoint is best);
-    `prepare(batch, epoch)` may change a batch on the device before the network sees it.
+    `base`, unless `schedules` has one under the name in its entry `schedule`. Both may depend on
+    `steps_per_epoch` and are set before `fit`; without them rates stay what they are.
+    `validate(epoch)` gives the scores of the evaluated network (`LoopOptions.best_by` decides which
+    checkpoint is best).
     """
 
     def __init__(
         self,
         state: TrainState,
         objective: Objective,
-        schedule: Callable[[int, int, float], float],
-        loader: DataLoader[Batch],
-        sampler: EpochSampler,
-        precision: Precision,
-        world: World,
+        feed: Feed,
+        platform: Platform,
         log: RunLog,
-        settings: Settings,
+        settings: LoopOptions,
         validate: Callable[[int], dict[str, float]],
         stop: StopFlag,
-        prepare: Prepare = as_loaded,
     ) -> None:
-        self.state, self.objective, self.schedule = state, objective, schedule
+        self.state, self.objective = state, objective
+        self.schedule: Callable[[int, int, float], float] = _base_rate
         self.schedules: dict[str, Callable[[int, int, float], float]] = {}
-        self.loader, self.sampler, self.precision = loader, sampler, precision
-        self.world, self.log, self.settings = world, log, settings
-        self.validate, self.stop, self.prepare = validate, stop, prepare
+        self.loader, self.sampler, self.prepare = feed.loader, feed.sampler, feed.prepare
+        self.world, self.precision = platform.world, platform.precision
+        self.log, self.settings = log, settings
+        self.validate, self.stop = validate, stop
         self.model = self._wrap(state.net)
         self.parameters = [item for item in state.net.parameters() if item.requires_grad]
         self.buffers = [item for item in state.net.buffers() if item.is_floating_point()]
@@ -134,8 +136,8 @@ class Trainer:
     def fit(self) -> None:
         """Train until the schedule ends; raises Interrupted after saving on SIGTERM/SIGINT.
 
-        After an epoch, with `val_iters` after so many steps, a checkpoint is written and then, when
-        it is due, the network validated: whatever ends a validation costs nothing trained before.
+        After an epoch, or with `val_iters` after that many steps, a checkpoint is written and then,
+        when it is due, the network is validated: whatever ends a validation, no training is lost.
         """
         progress = self.state.progress
         self._settle()
@@ -151,15 +153,15 @@ class Trainer:
     def _settle(self) -> None:
         """Before the first step: metrics.csv and the best checkpoint agree with the state.
 
-        A killed run may have left rows of validations that come after its checkpoint: they go, for
-        they will be written again. A validation it did not finish is made up for; if its row is
-        there, no more than the best checkpoint can be missing.
+        A killed run may have left rows of validations that come after its checkpoint: they are
+        dropped, because they will be written again. A validation it did not finish is run now; if
+        its row exists, only the best checkpoint can be missing.
         """
         progress, epoch = self.state.progress, self._epoch_number()
         number = epoch if self.settings.val_iters is None else progress.iteration
         inside = self.settings.val_iters is None and progress.step and not self._finished()
         row = self.log.keep_val_rows(number - 1 if inside else number)
-        row = distributed.gather_objects(row)[0]
+        row = distributed.of_main(row)
         if not self._validation_due():
             return
         if self.settings.best_by in row:
@@ -168,7 +170,7 @@ class Trainer:
             self._validate(epoch)
 
     def _epoch_number(self) -> int:
-        """The epoch of the last step: the name of a checkpoint made now."""
+        """The epoch of the last step, which names a checkpoint made now."""
         progress = self.state.progress
         return progress.epoch if progress.step else progress.epoch - 1
 
@@ -184,7 +186,7 @@ class Trainer:
         return not progress.step and progress.epoch % settings.val_freq == 0
 
     def _checkpoint_if_due(self, epoch: int) -> bool:
-        """Save and validate after every `val_iters` steps; whether it was time to."""
+        """Save and validate after every `val_iters` steps; returns whether it was time."""
         if self.settings.val_iters is None or not self._validation_due():
             return False
         self._save(epoch)
@@ -193,11 +195,11 @@ class Trainer:
         return True
 
     def _validate(self, epoch: int) -> None:
-        """Score the evaluated network. The random states are as before: training goes on the same
+        """Score the evaluated network. The random states are restored: training continues the same
         whether a validation came between two steps or was already done by a killed run.
         """
         distributed.broadcast_buffers(self.state.net)
-        if self.state.ema is not None:  # averages the statistics of its own rank, too
+        if self.state.ema is not None:  # its statistics differ between ranks, too
             distributed.broadcast_buffers(self.state.ema.module)
         random_state = seeds.random_state()
         score = self.validate(epoch)[self.settings.best_by]
@@ -207,13 +209,13 @@ class Trainer:
     def _take(self, score: float, epoch: int) -> None:
         """Note that the state is validated; with the best score so far, write the best checkpoint.
 
-        A score that is no finite number is not one: NaN compares with nothing, and the classes of a
-        network that gives NaN can look better than those of an early epoch.
+        A score that is not finite does not count: NaN compares with nothing, and the classes of a
+        network that outputs NaN can look better than those of an early epoch.
         """
         progress, name = self.state.progress, self.settings.best_by
         progress.validated = progress.iteration
         if not math.isfinite(score):
-            self.log.msg(f"warning: {name} is no number here: the best checkpoint stays as it is")
+            self.log.msg(f"warning: {name} is not a number: the best checkpoint stays as it is")
         if not (math.isfinite(score) and score > progress.best):
             return
         progress.best, progress.best_epoch = score, epoch
@@ -230,7 +232,7 @@ class Trainer:
         distributed.barrier()
 
     def _groups(self, batches: Iterator[Batch], count: int) -> Iterator[list[Batch]]:
-        """Batches that make one optimiser step together."""
+        """Batches that together make one optimiser step."""
         while count > 0:
             group = list(islice(batches, min(self.settings.accum_steps, count)))
             if not group:
@@ -277,11 +279,11 @@ class Trainer:
     def _stop_if_asked(self, epoch: int) -> None:
         """Between two steps: save and raise Interrupted for SIGTERM/SIGINT on any rank."""
         progress = self.state.progress
-        # Asking the other ranks costs a synchronisation: rarely on CUDA, where steps are short.
+        # Asking the other ranks costs a synchronisation: rare on CUDA, where steps are short.
         interval = 10 if self.world.device.type == "cuda" else 1
         asked = progress.iteration % interval == 0
         if asked and distributed.any_rank(self.stop.is_set, self.world.device):
-            stop_workers(self.loader)  # they have the signal too and soon end, which must not
+            stop_workers(self.loader)  # workers get the signal too and soon end, which must not
             self._save(epoch)  # disturb the saving
             raise Interrupted(f"saved: epoch {epoch} step {progress.step}; --resume auto goes on")
 
@@ -299,7 +301,7 @@ class Trainer:
     def _step(self, group: list[Batch], meter: Meter) -> None:
         """Forward and backward over `group`, then one update unless the gradient is not finite.
 
-        `meter` gets the loss of every batch of the group.
+        `meter` receives the loss of every batch of the group.
         """
         statistics = [buffer.clone() for buffer in self.buffers]
         for index, batch in enumerate(group):
@@ -392,6 +394,6 @@ class Trainer:
         )
 
     def _total(self) -> str:
-        """The number of optimiser steps done, where the length of the run is given in them."""
+        """The number of optimiser steps done, if the length of the run is given in steps."""
         limit = self.settings.max_iter
         return "" if limit is None else f", [step {self.state.progress.iteration} / {limit}]"

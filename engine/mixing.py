@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens to a batch of labelled pictures between loader and network: mixup, cutmix.
+"""What happens to a batch of labelled images between loader and network: mixup and cutmix.
 
 Mixing draws from NumPy's global generator of the main process, whose state every checkpoint
-holds: a resumed run mixes as an uninterrupted one would have.
+holds: a resumed run mixes exactly as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from config import UserError
 from datasets.loader import Batch
+from runtime.errors import UserError
 from transforms.imagenet import load_timm
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mixing:
-    """How pictures of a batch are blended; the defaults are the published recipe's.
+    """How images of a batch are blended; the defaults are the published recipe's.
 
-    mixup, cutmix: alpha of the Beta distribution of the share, 0 switches off. cutmix_minmax:
-    smallest and largest side of the pasted box as shares of the picture. prob: how often a batch
-    is mixed at all. switch_prob: how often by cutmix when both are on. mode: one share for the
-    whole `batch`, for each `pair`, or each `elem`. off_epoch: no mixing from this epoch on.
+    mixup, cutmix: alpha of the Beta distribution of the share, 0 switches it off. cutmix_minmax:
+    smallest and largest side of the pasted box as shares of the image. prob: how often a batch is
+    mixed at all. switch_prob: how often by cutmix when both are on. mode: one share for the whole
+    `batch`, for each `pair` or for each `elem`. off_epoch: no mixing from this epoch on.
     smoothing: label smoothing, part of the mixed targets.
     Source: Zhang et al., "mixup" (2018); Yun et al., "CutMix" (2019).
     """
@@ -39,17 +39,17 @@ class Mixing:
 
     @property
     def is_on(self) -> bool:
-        """Whether pictures are mixed in any epoch."""
+        """Whether images are mixed in any epoch."""
         return self.mixup > 0 or self.cutmix > 0 or self.cutmix_minmax is not None
 
 
 class BatchMixer:
-    """Turns labels (B,) into mixed targets (B, K) and pictures into their blends, by timm."""
+    """Turns labels (B,) into mixed targets (B, K) and images into their blends, by timm."""
 
     def __init__(self, mixing: Mixing, num_classes: int, batch_size: int) -> None:
         if batch_size % 2:
             raise UserError(
-                f"--bs_trn {batch_size}: mixup and cutmix pair the pictures of a batch; take an "
+                f"--bs_trn {batch_size}: mixup and cutmix pair the images of a batch; choose an "
                 "even number, or switch both off (--mixup 0 --cutmix 0)"
             )
         self.off_epoch = mixing.off_epoch
@@ -72,9 +72,10 @@ class BatchMixer:
 
 
 class UnreadableLog:
-    """Names every file that could not be read once; `count` of them on this rank.
+    """Names each file that could not be read once; `count` of them on this rank.
 
-    `named` has the files that an earlier log of this run has named, and takes those of this one.
+    `named` holds the files that an earlier log of this run has named, and receives those of this
+    one.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class UnreadableLog:
 
     @property
     def count(self) -> int:
-        """Different files so far."""
+        """Number of different files so far."""
         return len(self.lines)
 
     def note(self, batch: Batch) -> None:

@@ -1,26 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Optimisers by name: torch's own classes, which reproduce the recorded steps."""
+"""Which weights an optimiser changes, and their moving average."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, nn, optim
+from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from config import UserError
 from engine.auxiliary import freeze_auxiliary as freeze_auxiliary
 from engine.auxiliary import has_auxiliary as has_auxiliary
-
-OPTIMIZERS = ("sgd", "adam", "radam", "adamw")
-Parameters = Iterable[Tensor] | Iterable[dict[str, Any]]
+from runtime.errors import UserError
 
 
 def freeze_others(net: nn.Module, texts: tuple[str, ...]) -> None:
     """Train only the parameters whose name contains one of `texts`, in place.
 
-    Raises UserError for a text that no name contains: a typing error.
+    Raises UserError for a text that no name contains, which is a typo.
     """
     names = [name for name, _ in net.named_parameters()]
     for text in texts:
@@ -28,44 +25,6 @@ def freeze_others(net: nn.Module, texts: tuple[str, ...]) -> None:
             raise UserError(f"--train_only {text}: no weight has that in its name")
     for name, item in net.named_parameters():
         item.requires_grad_(any(text in name for text in texts))
-
-
-def make_optimizer(
-    params: Parameters,
-    name: str,
-    *,
-    lr: float,
-    weight_decay: float = 0.0,
-    momentum: float = 0.9,
-    amsgrad: bool = False,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-) -> optim.Optimizer:
-    """An optimiser over `params` (tensors or torch's parameter groups).
-
-    `sgd` has no Nesterov step; `adam` adds the decay to the gradient; `radam` and `adamw`
-    shrink the weights by lr * weight_decay apart from the step. `momentum` belongs to `sgd`,
-    `amsgrad` to `adam` and `adamw`, `betas` and `eps` to all but `sgd`.
-    Raises ValueError for another name.
-
-    Source: radam is Liu et al., "On the Variance of the Adaptive Learning Rate and Beyond",
-    ICLR 2020, algorithm 2.
-    """
-    if name == "sgd":
-        return optim.SGD(params, lr=lr, momentum=momentum, weight_decay=weight_decay)
-    adaptive: dict[str, Any] = {
-        "lr": lr,
-        "weight_decay": weight_decay,
-        "betas": betas,
-        "eps": eps,
-    }
-    if name == "adam":
-        return optim.Adam(params, amsgrad=amsgrad, **adaptive)
-    if name == "radam":
-        return optim.RAdam(params, decoupled_weight_decay=True, **adaptive)
-    if name == "adamw":
-        return optim.AdamW(params, amsgrad=amsgrad, **adaptive)
-    raise ValueError(f"--optimizer {name} is unknown; there are {', '.join(OPTIMIZERS)}")
 
 
 AverageFunction = Callable[[Any, Any, Any], None]

@@ -6,13 +6,13 @@
 
 Every procedure returns a dict whose "pred" holds scores (B, K, H, W), float32, such that
 softmax(scores) are the class probabilities: mean logits, or the logarithm of mean
-probabilities. All other entries are finished pictures of the last plain pass: `attn_*`
+probabilities. All other entries are finished images of the last plain pass: `attn_*`
 (B, 1, h, w) in 0..1, `pred_*` (B, h, w) uint8 class ids and `gate_*` (B, C, h) in 0..1. At
 most two score maps of the size of a pass live at once, besides what the network itself holds
 during its forward.
 
 `scores_of(infer, Inputs(...))` also brings the scores to the size of the file, and takes the
-pictures of other scales from the file itself, where a data set resizes images for the network.
+images of other scales from the file itself, where a data set resizes images for the network.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.windows import Box, cut, window_starts
 from network.outputs import (
     ATTENTION_PREFIX,
     PRED,
@@ -39,10 +40,10 @@ Infer = Callable[[Tensor, Tensor | None], dict[str, Tensor]]
 Average = Literal["logits", "probs"]
 
 Refine = Callable[[dict[str, Tensor]], Tensor]  # outputs of the network -> scores
-Resizer = Callable[[Tensor, float], Tensor]  # pictures (B, H, W, 3) uint8 at another scale
+Resizer = Callable[[Tensor, float], Tensor]  # images (B, H, W, 3) uint8 at another scale
 
 OUTSIDE_ROW = -1.0  # row position of padding, as in transforms.sample
-CLASS_CHUNK = 4  # classes resized at a time, so that no third full-size map is made
+CLASS_CHUNK = 4  # classes resized at a time, so no third full-size map is made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +51,8 @@ class Inputs:
     """What evaluation knows of one batch.
 
     images (B, 3, H, W) and rows (B, H) as the network takes them. size: (height, width) of the
-    wanted scores, that of `images` by default. originals: (B, height, width, 3) uint8, the
-    pictures `images` were resized from; None where they were not resized.
+    wanted scores, by default that of `images`. originals: (B, height, width, 3) uint8, the images
+    `images` were resized from; None if they were not resized.
     """
 
     images: Tensor
@@ -64,10 +65,10 @@ def scores_of(infer: Infer, inputs: Inputs) -> dict[str, Tensor]:
     """The outputs of `infer` with "pred" at the wanted size.
 
     The scores have the size of the network input before they are resized a second time,
-    bilinear: a single resize from the head's own size would give other numbers.
+    bilinear: a single resize from the size of the head would give other numbers.
     """
     if isinstance(infer, Beside):
-        found = infer.pictures(inputs.images, inputs.rows)
+        found = infer.maps(inputs.images, inputs.rows)
         return {**scores_of(infer.infer, inputs), **found}
     if isinstance(infer, Averaged):
         return infer.of(inputs)
@@ -82,7 +83,7 @@ def scores_of(infer: Infer, inputs: Inputs) -> dict[str, Tensor]:
 def whole(net: nn.Module, return_all: bool = False, refine: Refine | None = None) -> Infer:
     """One forward pass of the whole image; with `return_all` also attention and scale maps.
 
-    `refine` makes the scores from all outputs of the pass; without it they are `pred`.
+    `refine` computes the scores from all outputs of the pass; without it they are `pred`.
 
     `net` must be in eval mode. Extra score maps of the network are reduced to class ids at
     once; the prediction itself is repeated as `pred_10x` beside them.
@@ -93,28 +94,28 @@ def whole(net: nn.Module, return_all: bool = False, refine: Refine | None = None
         outputs = net(images, rows=rows, return_all=return_all)
         scores = (outputs[PRED] if refine is None else refine(outputs)).float()
         del outputs[PRED]
-        pictures = {}
+        maps = {}
         if return_all:
             for key in list(outputs):
                 value = outputs.pop(key)
                 if key.startswith(ATTENTION_PREFIX):
-                    pictures[key] = value
+                    maps[key] = value
                 elif key.startswith(SCALE_PREFIX):
-                    pictures[key] = class_ids(value)
-            pictures.setdefault(pred_key(1.0), class_ids(scores))
-        return {PRED: scores, **pictures}
+                    maps[key] = class_ids(value)
+            maps.setdefault(pred_key(1.0), class_ids(scores))
+        return {PRED: scores, **maps}
 
     return infer
 
 
 class Beside:
-    """`infer`, whose results also hold what `pictures(images, rows)` gives; no scores."""
+    """`infer`, whose results also hold what `images(images, rows)` returns, which is no scores."""
 
-    def __init__(self, infer: Infer, pictures: Infer) -> None:
-        self.infer, self.pictures = infer, pictures
+    def __init__(self, infer: Infer, maps: Infer) -> None:
+        self.infer, self.maps = infer, maps
 
     def __call__(self, images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
-        found = self.pictures(images, rows)
+        found = self.maps(images, rows)
         return {**self.infer(images, rows), **found}
 
 
@@ -136,8 +137,8 @@ class Averaged:
     """Mean of the scores of several views, each brought to the size of the wanted scores.
 
     One sum for all views: flip and multi_scale around each other merge into one Averaged, so
-    that they need no more memory together than alone. `resize` makes the input of another scale
-    from the original pictures; without it, or without originals, the input is resized.
+    together they need no more memory than alone. `resize` makes the input of another scale from the
+    original images; without it, or without originals, the input is resized.
     """
 
     def __init__(
@@ -157,22 +158,22 @@ class Averaged:
         """Mean scores of one batch at `inputs.size`."""
         size = inputs.size or inputs.images.shape[-2:]
         total: Tensor | None = None
-        pictures: dict[str, Tensor] = {}
+        maps: dict[str, Tensor] = {}
         scaled, scale = (inputs.images, inputs.rows), 1.0
         for view in self.views:
             if view.scale != scale:
                 scaled, scale = self._at(inputs, view.scale), view.scale
             images, rows = scaled
             with at_scale(scale):
-                pictures = self.infer(images.flip(-1) if view.mirrored else images, rows)
-            scores = pictures.pop(PRED)
+                maps = self.infer(images.flip(-1) if view.mirrored else images, rows)
+            scores = maps.pop(PRED)
             if total is None:
                 total = scores.new_zeros(*scores.shape[:2], *size)
             accumulate_(total, scores, view.mirrored, self.average)
             del scores
         assert total is not None
-        _rename_plain_pass(pictures, self.views[-1].scale)
-        return {PRED: mean_(total, len(self.views), self.average), **pictures}
+        _rename_plain_pass(maps, self.views[-1].scale)
+        return {PRED: mean_(total, len(self.views), self.average), **maps}
 
     def _at(self, inputs: Inputs, scale: float) -> tuple[Tensor, Tensor | None]:
         """Network input of one scale; rows follow."""
@@ -185,7 +186,7 @@ class Averaged:
 
 
 def _views_of(infer: Infer, average: Average) -> tuple[Infer, tuple[View, ...], Resizer | None]:
-    """What a further averaging procedure around `infer` starts from."""
+    """What another averaging procedure around `infer` starts from."""
     if isinstance(infer, Averaged) and infer.average == average:
         return infer.infer, infer.views, infer.resize
     return infer, (View(),), None
@@ -194,7 +195,7 @@ def _views_of(infer: Infer, average: Average) -> tuple[Infer, tuple[View, ...], 
 def flip(infer: Infer, average: Average = "logits") -> Infer:
     """Mean of the scores of the mirrored image, mirrored back, and of the image itself.
 
-    Pictures are those of the image itself. ValueError when `infer` already flips.
+    Maps are those of the image itself. ValueError when `infer` already flips.
     """
     inner, views, resize = _views_of(infer, average)
     if any(view.mirrored for view in views):
@@ -211,9 +212,9 @@ def multi_scale(
 ) -> Infer:
     """Mean of the scores over input scales, each resized back to the size of the image.
 
-    The input of scale s has round(size * s) pixels a side, bilinear; with `resize` it is made
-    from the picture as it was read (`Inputs.originals`). Pictures are those of the last scale.
-    ValueError unless every scale is positive.
+    The input of scale s has round(size * s) pixels per side, bilinear; with `resize` it is made
+    from the image as it was read (`Inputs.originals`). Attention and scale maps are those of the
+    last scale. ValueError unless every scale is positive.
     """
     if not scales or any(scale <= 0 for scale in scales):
         raise ValueError(f"scales {tuple(scales)}: one or more positive numbers wanted")
@@ -231,7 +232,7 @@ def slide(
     batch_windows: int = 4,
     average: Average = "logits",
 ) -> Infer:
-    """Windows of `crop` pixels (height, width), each `stride` pixels after the last one.
+    """Windows of `crop` pixels (height, width), each `stride` pixels after the previous one.
 
     The last window of a row or column is moved inwards, and every pixel is divided by the
     number of windows that really saw it. An axis shorter than the crop gets one window of its
@@ -245,19 +246,19 @@ def slide(
         size = min(crop[0], height), min(crop[1], width)
         tops = window_starts(height, size[0], stride[0])
         lefts = window_starts(width, size[1], stride[1])
-        corners = [(top, left) for top in tops for left in lefts]
+        boxes = [Box(top, left, top + size[0], left + size[1]) for top in tops for left in lefts]
         total: Tensor | None = None
         seen = images.new_zeros(height, width, dtype=torch.float32)
-        for first in range(0, len(corners), batch_windows):
-            part = corners[first : first + batch_windows]
-            scores = infer(*_cut(images, rows, part, size))[PRED]
+        for first in range(0, len(boxes), batch_windows):
+            part = boxes[first : first + batch_windows]
+            scores = infer(*cut(images, rows, part))[PRED]
             if average == "probs":
                 scores = _softmax_(scores)
             if total is None:
                 total = scores.new_zeros(batch, scores.shape[1], height, width)
-            for (top, left), window in zip(part, scores.split(batch), strict=True):
-                total[:, :, top : top + size[0], left : left + size[1]] += window
-                seen[top : top + size[0], left : left + size[1]] += 1
+            for box, window in zip(part, scores.split(batch), strict=True):
+                total[:, :, box.top : box.bottom, box.left : box.right] += window
+                seen[box.top : box.bottom, box.left : box.right] += 1
         assert total is not None
         return {PRED: mean_(total, seen, average)}
 
@@ -265,7 +266,7 @@ def slide(
 
 
 def check_stride(crop: tuple[int, int], stride: tuple[int, int]) -> None:
-    """Raise ValueError unless windows of `crop` at every `stride` pixels cover a picture."""
+    """Raise ValueError unless windows of `crop` at every `stride` pixels cover an image."""
     if any(not 0 < step <= side for side, step in zip(crop, stride, strict=True)):
         raise ValueError(
             f"--slide_stride {stride[0]},{stride[1]} must lie between 1 and "
@@ -283,9 +284,9 @@ def without_rows(infer: Infer) -> Infer:
 
 
 def padded(infer: Infer, least: tuple[int, int]) -> Infer:
-    """Pictures smaller than `least` (height, width) get zeros at the right and the bottom.
+    """Images smaller than `least` (height, width) get zeros at the right and at the bottom.
 
-    Scores are cut back to the picture, before any averaging around this one. Only "pred" is
+    Scores are cut back to the image, before any averaging around this one. Only "pred" is
     returned.
     """
 
@@ -300,23 +301,6 @@ def padded(infer: Infer, least: tuple[int, int]) -> Infer:
     return on_canvas
 
 
-def window_starts(length: int, window: int, stride: int) -> list[int]:
-    """First pixels of windows that cover 0..length; the last one ends exactly at `length`."""
-    count = max(-(-(length - window) // stride), 0) + 1
-    return [min(index * stride, length - window) for index in range(count)]
-
-
-def _cut(
-    images: Tensor, rows: Tensor | None, corners: list[tuple[int, int]], size: tuple[int, int]
-) -> tuple[Tensor, Tensor | None]:
-    """The windows of all images one below the other, window by window; rows likewise."""
-    height, width = size
-    windows = [images[:, :, y : y + height, x : x + width] for y, x in corners]
-    if rows is None:
-        return torch.cat(windows), None
-    return torch.cat(windows), torch.cat([rows[:, y : y + height] for y, _ in corners])
-
-
 def _resized_input(
     images: Tensor, rows: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor | None]:
@@ -329,11 +313,11 @@ def _resized_input(
     return images, scaled_rows(rows, size[0])
 
 
-def _rename_plain_pass(pictures: dict[str, Tensor], scale: float) -> None:
-    """The picture of the pass itself carries the scale its input had."""
+def _rename_plain_pass(maps: dict[str, Tensor], scale: float) -> None:
+    """The image of the pass itself carries the scale its input had."""
     key = pred_key(scale)
-    if pred_key(1.0) in pictures and key not in pictures:
-        pictures[key] = pictures.pop(pred_key(1.0))
+    if pred_key(1.0) in maps and key not in maps:
+        maps[key] = maps.pop(pred_key(1.0))
 
 
 def _softmax_(scores: Tensor) -> Tensor:
@@ -345,7 +329,7 @@ def _softmax_(scores: Tensor) -> Tensor:
 
 
 def _resized_parts(scores: Tensor, size: torch.Size, mirrored: bool) -> list[Callable[[], Tensor]]:
-    """Makers of the score maps at `size`, a few classes each, so that one lives at a time."""
+    """Functions that make the score maps at `size`, a few classes each, so one lives at a time."""
 
     def maker(part: Tensor) -> Callable[[], Tensor]:
         def make() -> Tensor:

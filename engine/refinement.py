@@ -12,21 +12,22 @@ from typing import Any
 
 from torch import nn
 
-from config import UserError
 from loss.boundary import refined as refined
-from network.outputs import run_boundary_in_eval
+from network.contract import Network, run_boundary_in_eval
+from runtime.errors import UserError
 
 
 def run_trained_heads(net: nn.Module, path: str, facts: Mapping[str, Any]) -> None:
     """Let the boundary heads of `net` run in evaluation, for `refined`.
 
-    `facts` are the entries of the checkpoint `path` if this program wrote it, else {}. UserError
-    for one whose boundary heads were not trained.
+    `facts` are the entries of the checkpoint `path` if this program wrote it, else {}. UserError if
+    its boundary heads were not trained.
     """
     if facts:
         trained = facts["model_options"].get("boundary_heads", False)
     else:  # files of the published UN-EPT always hold trained ones
-        trained = any(getattr(module, "own_boundary", False) for module in net.modules())
+        inner = net.one_scale if isinstance(net, Network) else None
+        trained = inner is not None and bool(inner.boundary_parts)
     if not trained:
         raise UserError(
             f"--refine_boundaries: {path} was trained without --dt_offset_wt, so it has no "

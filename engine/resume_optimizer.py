@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The weights and the optimiser state of a checkpoint: do they fit, and putting them in place."""
+"""The weights and the optimiser state of a checkpoint: checking that they fit, and loading them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# What an optimiser keeps of each parameter and can not do without.
+# What an optimiser keeps for each parameter and needs.
 KEPT: dict[type, tuple[str, ...]] = {
     torch.optim.SGD: (),
     torch.optim.Adam: ("step", "exp_avg", "exp_avg_sq"),
     torch.optim.AdamW: ("step", "exp_avg", "exp_avg_sq"),
     torch.optim.RAdam: ("step", "exp_avg", "exp_avg_sq"),
 }
-SCALARS = ("step",)  # of the state: no tensors of the shape of the parameter
+SCALARS = ("step",)  # of the state: not tensors of the shape of the parameter
 OTHERS_TRAINED = (
     "--resume: other parameters are trained than in the run that wrote the file; give "
     "--aux_weight (0 or not) and --train_only as there, or use --snapshot"
@@ -35,11 +35,11 @@ def check_fits(own: Mapping[str, Tensor], saved: Mapping[str, Tensor], entry: st
             )
     for name in saved:
         if name not in own:
-            raise ValueError(f"--resume: {entry}.{name} of the file is no weight of the network")
+            raise ValueError(f"--resume: {entry}.{name} of the file is not a weight of the network")
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
-    """ValueError unless the state in a file is of such an optimiser over such parameters."""
+    """ValueError unless the state in a file belongs to such an optimiser over such parameters."""
     groups = optimizer.param_groups
     sizes = [len(group["params"]) for group in groups]
     if sizes != [len(group["params"]) for group in saved["param_groups"]]:
@@ -72,8 +72,8 @@ def check_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) 
 def load_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
     """The state of a file under the settings of this run, group by group.
 
-    Rates, decays and kin are those of `optimizer`, whose groups follow from the flags; the rate of
-    now stays that of the file until the schedule sets it at the next step.
+    Rates, decays and the like are those of `optimizer`, whose groups follow from the flags; the
+    current rate stays that of the file until the schedule sets it at the next step.
     """
     own = [
         {name: value for name, value in group.items() if name not in ("params", "lr")}

@@ -1,66 +1,57 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of a resumed run beside those of its file: what is applied, and what is refused.
+"""Settings of a resumed run against those of its file: what is applied, and what is refused.
 
-Which setting is which stands in `engine/resume_tables.py`.
+Which setting is which stands where it is declared, in `settings/`.
 """
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from engine.class_tables import class_difference
-from engine.resume_tables import APPLIED, BETWEEN_EPOCHS, REFUSED
 
-STARTING_POINTS = {"pretrained"}  # options that say where weights began, which are in the file
-MEMORY = {"grad_ckpt"}  # options of the network that change no number
+STARTING_POINTS = {
+    "pretrained"
+}  # options that say where weights started from; the file holds the weights
+MEMORY = {"grad_ckpt"}  # options of the network that change no result
 
-Settings = dict[str, Any]
-IS_OFF: dict[str, Callable[[Any], bool]] = {  # between these and the rest the state does not fit
+STEPS = "steps_per_epoch"  # loader batches, kept beside the settings
+Kept = dict[str, Any]  # settings in plain types, by name
+IS_OFF: dict[str, Callable[[Any], bool]] = {  # between these and the others the state does not fit
     "ema": lambda value: value is None,
     "ocr_alpha": lambda value: value == 0,  # heads without a loss are frozen
     "val_iters": lambda value: not value,  # rows of metrics.csv count steps or epochs
 }
 
 
-def _plain(value: Any) -> Any:
-    """Tuples as the lists that a file gives back."""
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+@dataclass(frozen=True, kw_only=True)
+class ResumeRules:
+    """Names of settings that may not differ: never, or not inside an epoch. Others are applied.
 
-
-class Tree(Protocol):
-    """The sections of `config.Config` that hold settings of a training, dataclasses."""
-
-    DATASET: Any
-    LOSS: Any
-
-
-def settings_of(args: argparse.Namespace, cfg: Tree, steps: int) -> Settings:
-    """What decides a run, in plain types, as a checkpoint keeps it.
-
-    steps: loader batches of an epoch.
+    option_defaults: options of the network, as plain values. A file that lacks one was written
+    before there was such an option, by a network like that of its default.
     """
-    decides = APPLIED | BETWEEN_EPOCHS | REFUSED
-    found = {name: _plain(value) for name, value in vars(args).items() if name in decides}
-    for section, values in (("DATASET", cfg.DATASET), ("LOSS", cfg.LOSS)):
-        for item in dataclasses.fields(values):
-            name = f"{section}.{item.name}"
-            if name in decides:
-                found[name] = _plain(getattr(values, item.name))
-    return {**found, "steps_per_epoch": steps}
+
+    refused: frozenset[str] = frozenset()
+    between_epochs: frozenset[str] = frozenset()
+    option_defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
-def recorded(content: Mapping[str, Any]) -> Settings:
-    """The settings in a file; of files of earlier versions, which have none, what the optimiser
+def plain(value: Any) -> Any:
+    """Tuples as the lists that a file gives back."""
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def recorded(content: Mapping[str, Any]) -> Kept:
+    """The settings in a file; for files of earlier versions, without any, what the optimiser
     tells."""
     if "settings" in content:
         return dict(content["settings"])
     group = content["optimizer"]["param_groups"][0]
     named = {"momentum": "momentum", "betas": "betas", "adam_eps": "eps", "amsgrad": "amsgrad"}
-    found = {ours: _plain(group[theirs]) for ours, theirs in named.items() if theirs in group}
+    found = {ours: plain(group[theirs]) for ours, theirs in named.items() if theirs in group}
     if "momentum" in group:
         kind = "sgd"
     elif "amsgrad" not in group:
@@ -79,11 +70,11 @@ class Comparison:
 
 
 def _flag(name: str) -> str:
-    return name if "." in name or name == "steps_per_epoch" else f"--{name}"
+    return name if "." in name or name == STEPS else f"--{name}"
 
 
 def _shown(value: Any) -> str:
-    """A setting as one would type it; nothing must not be an empty place."""
+    """A setting as one would type it; an unset one must not be shown as an empty string."""
     if value is None or value in ("", []):
         return "none"
     if isinstance(value, list):
@@ -91,42 +82,52 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-def compare_settings(saved: Settings, own: Settings, epoch: int, step: int) -> Comparison:
-    """Each setting that a file and this run know and that differs.
+def compare_settings(
+    saved: Kept, own: Kept, rules: ResumeRules, epoch: int, step: int
+) -> Comparison:
+    """Each setting that both a file and this run know and that differs.
 
     epoch, step: where the file was written.
     """
     found = Comparison()
     by_iteration = own.get("lr_by") == "iter" and own.get("max_iter") is None
-    changed = [name for name in own if name in saved and _plain(saved[name]) != own[name]]
-    if set(changed) & {"bs_trn", "accum_steps", "test_mode"} and "steps_per_epoch" in changed:
-        changed.remove("steps_per_epoch")  # follows from them
+    changed = [name for name in own if name in saved and plain(saved[name]) != own[name]]
+    if set(changed) & {"bs_trn", "accum_steps", "test_mode"} and STEPS in changed:
+        changed.remove(STEPS)  # follows from them
     for name in changed:
-        old, new = _plain(saved[name]), own[name]
+        old, new = plain(saved[name]), own[name]
         text = f"{_flag(name)} {_shown(old)} (this run {_shown(new)})"
         is_off = IS_OFF.get(name)
-        if name in REFUSED or (is_off is not None and is_off(old) != is_off(new)):
+        if name in rules.refused or (is_off is not None and is_off(old) != is_off(new)):
             found.refused.append(text)
-        elif name in BETWEEN_EPOCHS and step > 0:
+        elif name in {*rules.between_epochs, STEPS} and step > 0:
             found.refused.append(f"{text} inside epoch {epoch}")
         elif name in ("bs_trn", "accum_steps") and by_iteration:
             found.refused.append(f"{text} with a rate by the iterations of --max_epoch")
-        elif name == "steps_per_epoch":
-            found.applied.append(f"{_shown(old)} -> {_shown(new)} steps an epoch: the set changed")
+        elif name == STEPS:
+            found.applied.append(f"{_shown(old)} -> {_shown(new)} steps per epoch: the set changed")
         else:
             found.applied.append(f"{_flag(name)} {_shown(old)} -> {_shown(new)}")
     return found
 
 
-def compare_facts(content: Mapping[str, Any], own: Mapping[str, Any], world: int) -> list[str]:
-    """What makes a file that of another run: one text for each entry, empty if none does."""
+def compare_facts(
+    content: Mapping[str, Any],
+    own: Mapping[str, Any],
+    world: int,
+    option_defaults: Mapping[str, Any],
+) -> list[str]:
+    """What makes a file belong to another run: one text for each entry, empty if nothing does."""
     found = [
         f"{name} {content[name]} (this run {own[name]})"
         for name in ("arch", "num_classes", "seed", "dataset")
         if name in content and name in own and content[name] != own[name]
     ]
     if "arch" in own and content.get("arch") == own["arch"]:
-        options = different_options(content["model_options"], own["model_options"])
+        options = different_options(
+            {**option_defaults, **content["model_options"]},
+            {**option_defaults, **own["model_options"]},
+        )
         way = "; boundary_heads follows --dt_offset_wt"
         found += [text + (way if text.startswith("boundary_heads") else "") for text in options]
     if "class_names" in content and "class_names" in own:
@@ -134,7 +135,9 @@ def compare_facts(content: Mapping[str, Any], own: Mapping[str, Any], world: int
         if difference and len(content["class_names"]) == len(own["class_names"]):
             found.append(f"other classes ({difference})")
     if content.get("param_rules", []) != own.get("param_rules", []):
-        found.append("--param_rules, --hanet_lr or --backbone_lr (give those of the file)")
+        found.append(
+            "--param_rules, --hanet_lr, --backbone_lr or --layer_decay (give those of the file)"
+        )
     positions = own.get("positions")
     if content.get("positions", positions) != positions:
         trained, way = ("without", "add") if positions else ("with", "leave out")
@@ -163,5 +166,5 @@ def refusal(refused: Sequence[str]) -> str:
     """The one line about everything that is refused."""
     return (
         f"--resume: the file has {', '.join(refused)}; this cannot change in a run: "
-        "give it as it was, or start anew with --snapshot"
+        "give it as it was, or start a new run with --snapshot"
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a checkpoint holds, so that a killed run goes on bit for bit."""
+"""What a checkpoint holds, so that a killed run continues bit for bit."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from engine.resume_optimizer import check_fits, check_optimizer, load_optimizer
 from engine.resume_rules import (
     Comparison,
+    ResumeRules,
     compare_facts,
     compare_settings,
     different_options,
@@ -29,9 +30,9 @@ FORMAT = "hiseg-1"
 class Progress:
     """Where training stands: `step` batches of `epoch` are done; `iteration` counts all steps.
 
-    `best` was reached in `best_epoch` after `best_iteration` steps; it is -1 as long as no
-    validation gave a score. `validated` is the iteration of the last validation; in a file written
-    just before one it is an earlier iteration.
+    `best` was reached in `best_epoch` after `best_iteration` steps; it is -1 until a validation
+    gives a score. `validated` is the iteration of the last validation; in a file written just
+    before one it is an earlier iteration.
     """
 
     epoch: int = 0
@@ -54,7 +55,7 @@ class TrainState:
     """The live objects of a training run that a checkpoint must hold.
 
     `facts` are the plain entries that make a checkpoint self-describing: arch, num_classes,
-    model_options, class_names, palette, dataset, command, seed.
+    model_options, class_names, palette, dataset, command, seed. `rules` say what `unpack` refuses.
     """
 
     net: nn.Module
@@ -64,15 +65,16 @@ class TrainState:
     progress: Progress
     facts: dict[str, Any]
     world_size: int = 1
+    rules: ResumeRules = ResumeRules()
 
     @property
     def evaluated(self) -> nn.Module:
-        """The network whose scores count: the weight average when there is one."""
+        """The network whose scores count: the weight average if there is one."""
         return self.net if self.ema is None else self.ema.module
 
     @property
     def rates(self) -> dict[str, float]:
-        """The learning rates of now: `lr`, and `lr_NAME` of every parameter group with a name."""
+        """The current learning rates: `lr`, and `lr_NAME` of every parameter group with a name."""
         groups = self.optimizer.param_groups
         named = {f"lr_{group['name']}": group["lr"] for group in groups if "name" in group}
         return {"lr": float(groups[0]["lr"]), **named}
@@ -102,11 +104,11 @@ class TrainState:
         return content
 
     def unpack(self, content: dict[str, Any], rank: int) -> list[str]:
-        """Go on from `content`; the lines about settings that changed and hold from here on.
+        """Continue from `content`; returns lines about settings that changed and hold from here on.
 
-        ValueError, in one line, when it belongs to another run or when settings changed that can
-        not be applied. Another world size is refused: the draws of the ranks would no longer be
-        the same. Nothing is changed by then.
+        ValueError, in one line, if it belongs to another run or if settings changed that cannot be
+        applied. Another world size is refused, because the draws of the ranks would no longer be
+        the same. In these cases nothing has been changed.
         """
         if content.get("format") != FORMAT:
             raise ValueError("--resume needs a checkpoint of this program; use --snapshot instead")
@@ -114,8 +116,11 @@ class TrainState:
         found = Comparison()
         own = self.facts.get("settings")
         if own is not None:
-            found = compare_settings(recorded(content), own, progress.epoch, progress.step)
-        refused = compare_facts(content, self.facts, self.world_size) + found.refused
+            found = compare_settings(
+                recorded(content), own, self.rules, progress.epoch, progress.step
+            )
+        defaults = self.rules.option_defaults
+        refused = compare_facts(content, self.facts, self.world_size, defaults) + found.refused
         if ("live_state_dict" in content) != (self.ema is not None) and not any(
             text.startswith("--ema") for text in refused
         ):
@@ -138,7 +143,7 @@ class TrainState:
             self.ema.module.load_state_dict(content["state_dict"])
             self.ema.n_averaged.fill_(content["ema_updates"])
         load_optimizer(self.optimizer, content["optimizer"])
-        if content["scaler"]:  # else the file is of another precision: the scale starts anew
+        if content["scaler"]:  # else the file has another precision, and the scale starts again
             self.scaler.load_state_dict(content["scaler"])
         seeds.set_random_state(content["random"][rank])
 

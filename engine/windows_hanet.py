@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HANet's inference: resized 8-bit pictures, whole or in windows that grow with the scale.
+"""HANet's inference: resized 8-bit images, whole or in windows that grow with the scale.
 
     infer = hanet_sliding(whole(net), (0.5, 1.0, 2.0), tile=(1024, 1024), overlap=1 / 3)
     scores = infer(images, rows)["pred"]
 
-It differs from `predict.multi_scale(predict.slide(...))` in three ways that scores depend on: the
-8-bit picture is resized, with Pillow's filters; a window has the side of the tile times
+It differs from `predict.multi_scale(predict.slide(...))` in three ways that affect the scores: the
+8-bit image is resized, with Pillow's filters; a window has the side of the tile times
 max(scale, 1); and the first window of an axis starts at a multiple of the stride that is
 rounded up. Row positions follow: each window sees the rows it shows.
 
@@ -16,29 +16,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from config import UserError
 from engine.predict import Average, Infer, accumulate_, mean_
+from engine.windows import Box, cut, window_starts
 from network.outputs import PRED, at_scale
+from runtime.errors import UserError
 from transforms.normalize import denormalize, to_tensor
 from transforms.resample import Filter, resample_image, resample_rows, whole
 
 PUBLISHED_TILE = (1024, 1024)  # pixels at scale 1 and below
-OneView = Callable[[Tensor, Tensor | None], Tensor]  # a scaled picture, its rows -> scores
-
-
-@dataclass(frozen=True)
-class Box:
-    """A window in pixels: rows top..bottom, columns left..right, ends excluded."""
-
-    top: int
-    left: int
-    bottom: int
-    right: int
+OneView = Callable[[Tensor, Tensor | None], Tensor]  # a scaled image, its rows -> scores
 
 
 def axis_windows(length: int, side: int, overlap: float) -> list[tuple[int, int]]:
@@ -47,15 +37,12 @@ def axis_windows(length: int, side: int, overlap: float) -> list[tuple[int, int]
     The stride is ceil(side * (1 - overlap)); the last window is moved back inside, and an axis
     shorter than `side` gets one window of its own length.
     """
-    stride = math.ceil(side * (1 - overlap))
-    count = max(math.ceil((length - side) / stride) + 1, 1)
-    size = min(side, length)
-    starts = [min(index * stride, length - size) for index in range(count)]
-    return [(start, start + size) for start in starts]
+    size, stride = min(side, length), math.ceil(side * (1 - overlap))
+    return [(start, start + size) for start in window_starts(length, size, stride)]
 
 
 def window_boxes(size: tuple[int, int], tile: tuple[int, int], overlap: float) -> list[Box]:
-    """Windows of `tile` (H, W) over a picture of `size` (H, W), column by column."""
+    """Windows of `tile` (H, W) over an image of `size` (H, W), column by column."""
     rows = axis_windows(size[0], tile[0], overlap)
     columns = axis_windows(size[1], tile[1], overlap)
     return [Box(top, left, bottom, right) for left, right in columns for top, bottom in rows]
@@ -80,7 +67,7 @@ def official_count(boxes: Sequence[Box], size: tuple[int, int], num_classes: int
         count[box.top : box.bottom, box.left : box.right] += 1
     if not bool(count.all()):
         raise UserError(
-            f"--sliding_official divides by zero for a picture of {size[1]}x{size[0]} (width x "
+            f"--sliding_official divides by zero for an image of {size[1]}x{size[0]} (width x "
             f"height) and {num_classes} classes; leave it out, the true count has no such limit"
         )
     return count
@@ -89,15 +76,15 @@ def official_count(boxes: Sequence[Box], size: tuple[int, int], num_classes: int
 def _tiled(
     infer: Infer, tile: tuple[int, int], overlap: float, batch_windows: int, official: bool
 ) -> OneView:
-    """Scores of one scaled picture: logits summed over its windows, divided by their number."""
+    """Scores of one scaled image: logits summed over its windows, divided by their number."""
 
-    def one_view(picture: Tensor, rows: Tensor | None) -> Tensor:
-        size = picture.shape[-2], picture.shape[-1]
+    def one_view(image: Tensor, rows: Tensor | None) -> Tensor:
+        size = image.shape[-2], image.shape[-1]
         boxes = window_boxes(size, tile, overlap)
         total: Tensor | None = None
         for first in range(0, len(boxes), batch_windows):
             part = boxes[first : first + batch_windows]
-            scores = infer(*_cut(picture, rows, part))[PRED]
+            scores = infer(*cut(image, rows, part))[PRED]
             if total is None:
                 total = scores.new_zeros(1, scores.shape[1], *size)
             for box, window in zip(part, scores, strict=True):
@@ -110,31 +97,21 @@ def _tiled(
     return one_view
 
 
-def _cut(
-    picture: Tensor, rows: Tensor | None, boxes: Sequence[Box]
-) -> tuple[Tensor, Tensor | None]:
-    """The windows of one picture as a batch, and the rows that each of them shows."""
-    windows = [picture[:, :, box.top : box.bottom, box.left : box.right] for box in boxes]
-    if rows is None:
-        return torch.cat(windows), None
-    return torch.cat(windows), torch.cat([rows[:, box.top : box.bottom] for box in boxes])
+def one_pass(infer: Infer) -> OneView:
+    """Scores of one scaled image in a single pass."""
 
-
-def _one_pass(infer: Infer) -> OneView:
-    """Scores of one scaled picture in a single pass."""
-
-    def one_view(picture: Tensor, rows: Tensor | None) -> Tensor:
-        return infer(picture, rows)[PRED]
+    def one_view(image: Tensor, rows: Tensor | None) -> Tensor:
+        return infer(image, rows)[PRED]
 
     return one_view
 
 
-class ScaledPictures:
-    """Mean of the scores of resized and mirrored pictures, each picture of a batch alone.
+class ScaledImages:
+    """Mean of the scores of resized and mirrored images, each image of a batch separately.
 
-    `views` has one entry a scale: the scale, and what gives the scores of a picture of that size.
-    Pictures are made again from the network input and resized as 8 bit, so the input must be a
-    normalised 8-bit picture, as all loaders give.
+    `views` has one entry per scale: the scale, and a function that gives the scores of an image of
+    that size. Images are restored from the network input and resized with 8 bits, so the input must
+    be a normalised 8-bit image, as given by all loaders.
     """
 
     def __init__(
@@ -144,7 +121,6 @@ class ScaledPictures:
         flip: bool,
         kernel: Filter,
         average: Average,
-        out_size: tuple[int, int] | None = None,
     ) -> None:
         scales = tuple(scale for scale, _ in views)
         if not scales or any(scale <= 0 for scale in scales):
@@ -152,24 +128,27 @@ class ScaledPictures:
         self.views, self.flip = tuple(views), flip
         self.kernel: Filter = kernel
         self.average: Average = average
-        self.out_size = out_size
 
     def __call__(self, images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
-        """Scores (B, K, H, W) at the size of `images`, or at `out_size`."""
+        """Scores (B, K, H, W) at the size of `images`, or at that of `size_of`."""
         each = [
             self._of_one(images[index : index + 1], None if rows is None else rows[index])
             for index in range(len(images))
         ]
         return {PRED: each[0] if len(each) == 1 else torch.cat(each)}
 
+    def size_of(self, image: Tensor) -> tuple[int, int]:
+        """(H, W) at which the scores of an image (1, 3, H, W) are averaged and returned."""
+        return image.shape[-2], image.shape[-1]
+
     def _of_one(self, image: Tensor, rows: Tensor | None) -> Tensor:
-        size = self.out_size or (image.shape[-2], image.shape[-1])
-        picture = denormalize(image[0])
+        size = self.size_of(image)
+        pixels = denormalize(image[0])
         total: Tensor | None = None
         for scale, one_view in self.views:
-            height, width = picture.shape[:2]
+            height, width = pixels.shape[:2]
             window = whole(max(int(height * scale), 1), max(int(width * scale), 1))
-            scaled = to_tensor(resample_image(picture, window, self.kernel, "pillow"))[None]
+            scaled = to_tensor(resample_image(pixels, window, self.kernel, "pillow"))[None]
             scaled = scaled.to(image.device)
             own_rows = None
             if rows is not None:
@@ -197,7 +176,7 @@ def hanet_sliding(
     batch_windows: int = 1,
     official: bool = False,
 ) -> Infer:
-    """Mean logits over scales, mirrored pictures and overlapping windows.
+    """Mean logits over scales, mirrored images and overlapping windows.
 
     tile: (H, W) pixels at scale 1 and below. overlap: share of a window, 0..1. batch_windows:
     windows that go through the network together. official: divide by the published count, see
@@ -209,20 +188,15 @@ def hanet_sliding(
     for scale in scales:
         grown = int(tile[0] * max(scale, 1.0)), int(tile[1] * max(scale, 1.0))
         views.append((scale, _tiled(infer, grown, overlap, batch_windows, official)))
-    return ScaledPictures(views, flip=flip, kernel="bilinear", average="logits")
+    return ScaledImages(views, flip=flip, kernel="bilinear", average="logits")
 
 
 def hanet_pooling(
-    infer: Infer,
-    scales: Sequence[float] = (0.5, 1.0, 2.0),
-    *,
-    flip: bool = True,
-    out_size: tuple[int, int] | None = None,
+    infer: Infer, scales: Sequence[float] = (0.5, 1.0, 2.0), *, flip: bool = True
 ) -> Infer:
-    """Mean probabilities of whole pictures over scales and mirrored pictures.
+    """Mean probabilities of whole images over scales and mirrored images.
 
-    out_size: (H, W) at which they are averaged and returned, by default that of the picture.
-    # differs: the published size is 1024 x 2048 whatever the picture.
+    # differs: the published size is 1024 x 2048 whatever the image.
     """
-    views = [(scale, _one_pass(infer)) for scale in scales]
-    return ScaledPictures(views, flip=flip, kernel="bicubic", average="probs", out_size=out_size)
+    views = [(scale, one_pass(infer)) for scale in scales]
+    return ScaledImages(views, flip=flip, kernel="bicubic", average="probs")

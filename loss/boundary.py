@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from config import UserError
 from loss.cross_entropy import IGNORED
 from network.outputs import DIRECTION, MASK, PRED
+from runtime.errors import UserError
 from transforms.boundary import ANGLE, DEGREES_PER_STEP, DEPTH, FIXED_ANGLE, HALF_TURN
 
 BAND = 5  # pixels from the next class that count as boundary
@@ -28,7 +28,7 @@ ACCEPTED = 0.5  # probability above which a pixel's direction is trained; score 
 def direction_classes(angle: Tensor) -> Tensor:
     """Angles in degrees, any integers, to classes 0..7 of `STEPS`: int64 of the same shape.
 
-    Class i covers 45 degrees around -180 + 45 i, its lower end excluded; beyond 157.5 is left.
+    Class i covers 45 degrees around -180 + 45 i, its lower end excluded; beyond 157.5 points left.
     """
     sector = 2 * HALF_TURN / NUM_DIRECTIONS
     classes = torch.ceil((angle.float() + HALF_TURN) / sector - 0.5).long()
@@ -38,7 +38,7 @@ def direction_classes(angle: Tensor) -> Tensor:
 def weighted_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Mean over the pixels whose target is not `IGNORED`, class k weighted by 1 - share of k.
 
-    logits (B, K, H, W), target (B, H, W). Zero, with a gradient of zero, where every weight is:
+    logits (B, K, H, W), target (B, H, W). Zero, with a gradient of zero, if every weight is zero:
     nothing to learn, or one class only.
     """
     # Sums of comparisons: unlike a mask or bincount they do not wait for the device.
@@ -52,7 +52,7 @@ def weighted_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 def moved_scores(scores: Tensor, mask_logits: Tensor, direction_logits: Tensor) -> Tensor:
     """Scores (B, K, H, W), at boundary pixels those of the neighbour one step to the inside.
 
-    Neighbours beyond the picture are the nearest pixel in it. The gradient goes to `scores`.
+    Neighbours beyond the image are the nearest pixel in it. The gradient goes to `scores`.
     """
     height, width = scores.shape[2:]
     is_boundary = mask_logits[:, 1] > ACCEPTED  # a logit, as published, not a probability
@@ -86,7 +86,7 @@ def refined(outputs: Mapping[str, Tensor]) -> Tensor:
 
 @dataclass(frozen=True)
 class BoundaryTargets:
-    """What the boundary heads are to say: (B, H, W) int64, `IGNORED` where nobody knows.
+    """What the boundary heads should predict: (B, H, W) int64, `IGNORED` where it is unknown.
 
     near: 1 within `BAND` pixels of another class. direction: 0..7, see `STEPS`.
     """
@@ -98,9 +98,9 @@ class BoundaryTargets:
 class BoundaryLoss:
     """The three boundary terms of one batch.
 
-    official: void pixels and padding are supervised, as in the published code, which taught
-    them to be boundaries whose inside lies on the right; otherwise both terms pass over them,
-    and over classes that make no region (background, classes too small), whose depth is 0.
+    official: void pixels and padding are supervised, as in the published code, which taught that
+    they are boundaries whose inside lies on the right; otherwise both terms skip them, and classes
+    that make no region (background, classes too small), whose depth is 0.
     """
 
     def __init__(self, ignore_label: int, *, official: bool = False) -> None:

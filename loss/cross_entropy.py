@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cross entropy: plain, of hard pixels alone, or with class weights taken from the batch."""
+"""Cross entropy: plain, of hard pixels only, or with class weights taken from the batch."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def mask_labels(labels: Tensor, num_classes: int, ignore_label: int) -> Tensor:
 class HardPixels:
     """Online hard example mining: the pixels whose own class has a probability below a limit.
 
-    The limit is `threshold`, or if that is higher the probability that leaves `min_kept` pixels
-    an image below it, counted over the whole batch. A batch with fewer labelled pixels keeps
-    all of them.
+    The limit is `threshold`, or, if that is higher, the probability that leaves `min_kept` pixels
+    per image below it, counted over the whole batch. A batch with fewer labelled pixels keeps all
+    of them.
 
     Source: Shrivastava et al., "Training Region-based Object Detectors with Online Hard Example
     Mining", CVPR 2016; pixel form as in mmsegmentation 0.x.
@@ -59,7 +59,7 @@ class CrossEntropy(nn.Module):
 
     average: "valid" takes the mean over the labelled pixels (over the sum of their weights with
     `class_weights`); "all" divides by the number of all pixels, so that ignored ones count as 0
-    and weights do not enter the divisor. class_weights: K factors, one a class. ohem: which
+    and weights do not enter the divisor. class_weights: K factors, one per class. ohem: which
     pixels count at all.
 
     Source: "all" is the mean that mmsegmentation 0.x recipes were trained with; it makes the
@@ -84,7 +84,7 @@ class CrossEntropy(nn.Module):
         self.register_buffer("class_weights", weights, persistent=False)
 
     def forward(self, logits: Tensor, labels: Tensor, do_rmi: bool = True) -> Tensor:
-        """Scalar loss of logits (B, K, H, W) against labels (B, H, W); `do_rmi` has no meaning.
+        """Scalar loss of logits (B, K, H, W) against labels (B, H, W); `do_rmi` has no effect.
 
         A batch without any labelled pixel gives 0 with a gradient of 0.
         """
@@ -106,13 +106,13 @@ class CrossEntropy(nn.Module):
 
 
 class ImageWeightedCrossEntropy(nn.Module):
-    """Cross entropy with rare classes of the batch weighted up, one term an image.
+    """Cross entropy with rare classes of the batch weighted up, one term per image.
 
-    Weight of class k: 1 + bound * (1 - share of k among the labelled pixels of the whole
-    batch) where k occurs, else 1. Each image gives the weighted mean of its pixels. `per_image`:
-    the share is that among the pixels of the image instead. The images are summed, as published,
-    so that the loss grows with their number; `mean_of_images` takes their mean. Pixels of label
-    K are ignored in every case; with `official_histogram` the shares count them as class K-1.
+    Weight of class k: 1 + bound * (1 - share of k among the labelled pixels of the whole batch)
+    where k occurs, else 1. Each image contributes the weighted mean of its pixels. `per_image`: the
+    share is taken among the pixels of the image instead. The images are summed, as published, so
+    that the loss grows with their number; `mean_of_images` takes their mean. Pixels of label K are
+    ignored in every case; with `official_histogram` the shares count them as class K-1.
 
     Source: NVIDIA semantic-segmentation, `--img_wt_loss`; weights over the batch with or
     without `--batch_weighting`, as recorded. Per image without that flag in HANet's program.
@@ -146,7 +146,7 @@ class ImageWeightedCrossEntropy(nn.Module):
         return (1 + (counts > 0) * self.bound * (1 - share)).float()
 
     def forward(self, logits: Tensor, labels: Tensor, do_rmi: bool = True) -> Tensor:
-        """Scalar loss of logits (B, K, H, W) against labels (B, H, W); `do_rmi` has no meaning.
+        """Scalar loss of logits (B, K, H, W) against labels (B, H, W); `do_rmi` has no effect.
 
         An image without any labelled pixel adds 0.
         """

@@ -3,6 +3,7 @@
 
     total = criterion(pred) + ocr_alpha * criterion(aux)
           + supervised_mscale_wt * sum over scales of criterion(pred at that scale)
+          + sum of weight * loss(outputs, labels) over further terms
 
 With boundary supervision and its weights (s, m, d, r), the first term is s * criterion(pred), and
 
@@ -10,12 +11,12 @@ With boundary supervision and its weights (s, m, d, r), the first term is s * cr
 
 is added.
 
-Networks know nothing of labels, criteria nothing of output keys; both meet here.
+Networks know nothing about labels, criteria nothing about output keys; both meet here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -23,17 +24,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from config import UserError
 from loss.boundary import BoundaryLoss, depth_and_angle, enlarged, moved_scores
-from loss.height import row_loss
-from network.outputs import AUX, PRED, ROW_LOGITS, SCALE_PREFIX
+from network.outputs import AUX, PRED, SCALE_PREFIX
+from runtime.errors import UserError
 
 
 class Criterion(Protocol):
-    """A loss of one map of logits."""
+    """A loss on one map of logits."""
 
     def __call__(self, logits: Tensor, labels: Tensor, do_rmi: bool = True) -> Tensor:
-        """Logits (B, K, H, W) and labels (B, H, W) to a scalar; `do_rmi`: structure too."""
+        """Logits (B, K, H, W) and labels (B, H, W) to a scalar; `do_rmi`: with the structural
+        term."""
 
 
 @runtime_checkable
@@ -67,8 +68,8 @@ class LossTerms:
     """`total` to differentiate; `terms` are detached scalars, unweighted, for the log.
 
     Terms: `main` (of `pred`), its parts `bce` and `rmi` where the criterion has them, `aux`,
-    `scale_05x` ... of single scales, `mask`, `direction`, `moved` of boundary supervision,
-    `rows` of the fifth HANet block, and `acc`, which is no loss: see `pixel_accuracy`.
+    `scale_05x` ... of single scales, `mask`, `direction`, `moved` of boundary supervision, every
+    further `Term` by its name, and `acc`, which is not a loss: see `pixel_accuracy`.
     """
 
     total: Tensor
@@ -81,6 +82,56 @@ def pixel_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
     return 100.0 * (logits.argmax(1) == labels).sum() / max(labels.numel(), 1)
 
 
+# outputs of a training forward, labels (B, H, W), ignore label -> scalar with a gradient
+TermLoss = Callable[[dict[str, Tensor], Tensor, int], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """A further term of the loss, in the log under its `name`."""
+
+    name: str
+    loss: TermLoss
+    weight: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossWeights:
+    """What is added to the loss of `pred`; a weight of 0 switches an output off.
+
+    `ocr_alpha` is that of `aux` of any network, `supervised_mscale_wt` of every `pred_*`.
+    `further` terms bring their own.
+    """
+
+    ocr_alpha: float = 0.4
+    supervised_mscale_wt: float = 0.0
+    further: tuple[Term, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuxRules:
+    """How `aux` is compared: with the structural term (`rmi`), if the criterion has one.
+
+    `small` is the criterion of an `aux` that is compared at its own size, with the nearest labels;
+    without it the map is enlarged.
+    """
+
+    rmi: bool = False
+    small: Criterion | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundarySupervision:
+    """Boundary terms: `parts` weights main, mask, direction and moved scores, `weight` the sum."""
+
+    loss: BoundaryLoss
+    weight: float = 1.0
+    parts: tuple[float, float, float, float] = (0.8, 5.0, 0.6, 1.0)
+
+
+PUBLISHED_WEIGHTS, PLAIN_AUX = LossWeights(), AuxRules()
+
+
 class Objective:
     """Weighted sum of one criterion over the outputs of a network."""
 
@@ -90,35 +141,19 @@ class Objective:
         *,
         num_classes: int,
         ignore_label: int,
-        ocr_alpha: float = 0.4,
-        ocr_aux_rmi: bool = False,
-        supervised_mscale_wt: float = 0.0,
+        weights: LossWeights = PUBLISHED_WEIGHTS,
+        aux: AuxRules = PLAIN_AUX,
+        boundary: BoundarySupervision | None = None,
         align_corners: bool = False,
-        boundary: BoundaryLoss | None = None,
-        boundary_wt: float = 1.0,
-        boundary_weights: tuple[float, float, float, float] = (0.8, 5.0, 0.6, 1.0),
         log_accuracy: bool = False,
-        small_aux: Criterion | None = None,
-        row_wt: float = 0.0,
     ) -> None:
-        """`ocr_alpha` weights `aux` of any network, `supervised_mscale_wt` every `pred_*`.
-
-        `boundary_weights` are those of main, mask, direction and moved scores.
-        `log_accuracy` adds the term `acc`. `small_aux` is the criterion of an `aux` that is
-        compared at its own size, with the nearest labels. `row_wt` weights `row_logits`. A
-        weight of 0 switches off.
-        """
+        """`align_corners`: how smaller maps are enlarged. `log_accuracy` adds the term `acc`."""
         self.criterion = criterion
         self.num_classes = num_classes
         self.ignore_label = ignore_label
-        self.ocr_alpha = ocr_alpha
-        self.ocr_aux_rmi = ocr_aux_rmi
-        self.supervised_mscale_wt = supervised_mscale_wt
+        self.weights, self.aux, self.boundary = weights, aux, boundary
         self.align_corners = align_corners
-        self.boundary, self.boundary_wt = boundary, boundary_wt
-        self.boundary_weights = boundary_weights
         self.log_accuracy = log_accuracy
-        self.small_aux, self.row_wt = small_aux, row_wt
 
     def __call__(
         self,
@@ -128,9 +163,9 @@ class Objective:
     ) -> LossTerms:
         """Loss of the outputs of a training forward (network/outputs.py) for labels (B, H, W).
 
-        extras: maps (B, H, W) beside the labels, which boundary supervision needs.
-        Raises ValueError for another class count, UserError if single scales or rows are to be
-        supervised but the network gives none.
+        extras: maps (B, H, W) besides the labels, which boundary supervision needs. Raises
+        ValueError for another class count, UserError if single scales are to be supervised but the
+        network has no such output, and what a further term raises.
         """
         pred = outputs[PRED]
         if pred.shape[1] != self.num_classes:
@@ -145,8 +180,8 @@ class Objective:
         terms["main"] = total.detach()
         terms.update(parts)
         if self.boundary is not None:
-            boundary_total, boundary_terms = self._boundary(outputs, labels, extras or {})
-            total = self.boundary_weights[0] * total + boundary_total
+            added, boundary_terms = self._boundary(self.boundary, outputs, labels, extras or {})
+            total = self.boundary.parts[0] * total + added
             terms.update(boundary_terms)
         if self.log_accuracy:
             terms["acc"] = pixel_accuracy(pred, labels)
@@ -154,50 +189,49 @@ class Objective:
             value = self._extra(name, logits, labels, do_rmi)
             terms[name] = value.detach()
             total = total + weight * value
-        if self.row_wt > 0:
-            if ROW_LOGITS not in outputs:
-                raise UserError(
-                    "--attention_loss supervises the fifth HANet block, which the network lacks; "
-                    "add --hanet 1,1,1,1,1 or leave it out"
-                )
-            value = row_loss(outputs[ROW_LOGITS], labels, self.ignore_label)
-            terms["rows"] = value.detach()
-            total = total + self.row_wt * value
+        for term in self.weights.further:
+            value = term.loss(outputs, labels, self.ignore_label)
+            terms[term.name] = value.detach()
+            total = total + term.weight * value
         return LossTerms(total, terms)
 
     def _boundary(
-        self, outputs: dict[str, Tensor], labels: Tensor, extras: Mapping[str, Tensor]
+        self,
+        boundary: BoundarySupervision,
+        outputs: dict[str, Tensor],
+        labels: Tensor,
+        extras: Mapping[str, Tensor],
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum of the boundary terms, and the terms."""
-        assert self.boundary is not None
         depth, angle = depth_and_angle(extras)
         mask, direction = enlarged(outputs, labels.shape[1:])
-        targets = self.boundary.targets(labels, depth, angle)
-        mask_loss, direction_loss = self.boundary.terms(mask, direction, targets)
+        targets = boundary.loss.targets(labels, depth, angle)
+        mask_loss, direction_loss = boundary.loss.terms(mask, direction, targets)
         moved = self.criterion(moved_scores(outputs[PRED], mask, direction), labels, do_rmi=False)
-        _, *weights = self.boundary_weights
+        _, *weights = boundary.parts
         terms = {"mask": mask_loss, "direction": direction_loss, "moved": moved}
         parts = [w * term for w, term in zip(weights, terms.values(), strict=True)]
-        total = self.boundary_wt * (parts[0] + parts[1] + parts[2])
+        total = boundary.weight * (parts[0] + parts[1] + parts[2])
         return total, {name: term.detach() for name, term in terms.items()}
 
     def _extra(self, name: str, logits: Tensor, labels: Tensor, do_rmi: bool) -> Tensor:
-        """The loss of one further map of logits, at the size of the labels or at its own."""
+        """The loss of another map of logits, at the size of the labels or at its own."""
         if logits.shape[2:] == labels.shape[1:]:
             return self.criterion(logits, labels, do_rmi=do_rmi)
-        if name == AUX and self.small_aux is not None:
+        if name == AUX and self.aux.small is not None:
             nearest = F.interpolate(labels[:, None].float(), logits.shape[2:], mode="nearest")
-            return self.small_aux(logits, nearest[:, 0].long())
+            return self.aux.small(logits, nearest[:, 0].long())
         logits = F.interpolate(
             logits, labels.shape[1:], mode="bilinear", align_corners=self.align_corners
         )
         return self.criterion(logits, labels, do_rmi=do_rmi)
 
     def _extras(self, outputs: dict[str, Tensor]) -> Iterator[tuple[str, Tensor, float, bool]]:
-        """(term name, logits, weight, do_rmi) of every supervised output but `pred`."""
-        if AUX in outputs and self.ocr_alpha > 0:
-            yield AUX, outputs[AUX], self.ocr_alpha, self.ocr_aux_rmi
-        if self.supervised_mscale_wt <= 0:
+        """(term name, logits, weight, do_rmi) of every supervised output except `pred`."""
+        weights = self.weights
+        if AUX in outputs and weights.ocr_alpha > 0:
+            yield AUX, outputs[AUX], weights.ocr_alpha, self.aux.rmi
+        if weights.supervised_mscale_wt <= 0:
             return
         scales = [key for key in outputs if key.startswith(SCALE_PREFIX)]
         if not scales:
@@ -207,15 +241,15 @@ class Objective:
             )
         for key in scales:
             name = "scale_" + key.removeprefix(SCALE_PREFIX)
-            yield name, outputs[key], self.supervised_mscale_wt, False
+            yield name, outputs[key], weights.supervised_mscale_wt, False
 
     def set_epoch(self, epoch: int) -> None:
-        """Tell a criterion that changes in the course of training; call before every epoch."""
+        """Tell a criterion that changes during training; call before every epoch."""
         if isinstance(self.criterion, Scheduled):
             self.criterion.set_epoch(epoch)
 
     def set_iteration(self, iteration: int) -> None:
-        """The same for a criterion that changes with the optimiser steps done so far."""
+        """The same for a criterion that changes with the number of optimiser steps."""
         if isinstance(self.criterion, Stepped):
             self.criterion.set_iteration(iteration)
 

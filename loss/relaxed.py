@@ -20,7 +20,7 @@ def relaxed_target(
 ) -> Tensor:
     """Multi-hot target (B, K+1, H, W) uint8 of labels (B, H, W).
 
-    Pixels of the classes in `strict` keep their own class only.
+    Pixels of the classes in `strict` keep only their own class.
     """
     own = _own_channel(labels, num_classes, ignore_label)
     padded = F.pad(own, (1, 1, 1, 1), value=num_classes)

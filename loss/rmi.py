@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Region mutual information (RMI) loss: binary cross entropy plus a structural term.
 
-The structural term compares 3x3 neighbourhoods of average-pooled labels and probabilities
-through their covariances; it is a lower bound of mutual information, so the loss may well be
-negative. Nothing of size (B, K, H, W) is kept for the backward pass but the probabilities,
-and the 9 shifted copies of the pooled maps are never made: see `_Windows`.
+The structural term compares 3x3 neighbourhoods of average-pooled labels and probabilities through
+their covariances; it is a lower bound of mutual information, so the loss may well be negative. Of
+size (B, K, H, W) only the probabilities are kept for the backward pass, and the 9 shifted copies of
+the pooled maps are never made: see `_Windows`.
 
 Source: Zhao et al., "Region Mutual Information Loss for Semantic Segmentation", NeurIPS 2019,
 equations 9-15; pooling and weights as in "Hierarchical Multi-Scale Attention", arXiv 2005.10821.
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from config import UserError
+from runtime.errors import UserError
 
 POOL = 4  # side of a pooled cell, in pixels
 RADIUS = 3  # side of a window, in cells
@@ -41,8 +41,8 @@ ABSENT = AREA * math.log(math.sqrt(RIDGE) + LOG_FLOOR)
 class RMILoss(nn.Module):
     """`0.5 * bce + 0.5 * rmi`, or `bce` alone with `do_rmi=False`.
 
-    `num_jittered` counts the covariance matrices whose Cholesky factorisation failed so far
-    and was repeated with more on the diagonal; a healthy run has 0.
+    `num_jittered` counts the covariance matrices whose Cholesky factorisation has failed so far and
+    was repeated with a larger diagonal; a healthy run has 0.
     """
 
     def __init__(self, num_classes: int, rmi_weight: float = 0.5) -> None:
@@ -133,7 +133,7 @@ def _bce_sum(logits: Tensor, probs: Tensor, index: Tensor, valid: Tensor) -> Ten
     """Binary cross entropy against the one-hot labels, summed over valid pixels and classes.
 
     softplus(z) is written as relu(z) - log(max(s, 1-s)) with s = sigmoid(z), which lies in
-    [1/2, 1]: the product over the classes is safe, and one logarithm a pixel is enough.
+    [1/2, 1]: the product over the classes is safe, and one logarithm per pixel is enough.
     `probs` is 0 on ignored pixels, whose logarithm is 0 then.
     """
     total = logits.clamp_min(0).sum(1)
@@ -149,7 +149,7 @@ def _pool_labels(index: Tensor, valid: Tensor, num_classes: int) -> Tensor:
     """One-hot labels after the average pooling, (B, K, h, w) float64, by counting.
 
     The pooled one-hot map is a histogram of each 4x4 cell, so the one-hot map of full size is
-    not needed. Cells start 2 pixels outside the image; what is outside counts as 0.
+    not needed. Cells start 2 pixels outside the image; pixels outside count as 0.
     """
     batch, height, width = index.shape
     rows, cols = height // POOL + 1, width // POOL + 1
@@ -224,7 +224,7 @@ class _Windows:
 
     def __init__(self, maps: Tensor) -> None:
         """`maps` (N, 2, h, w) float64: pooled labels and pooled probabilities."""
-        # The covariance does not see a constant; without it less is lost in the subtraction.
+        # The covariance does not depend on a constant; without it less is lost in the subtraction.
         maps = maps - maps.mean((2, 3), keepdim=True)
         self.num, _, self.rows, width = maps.shape
         self.length = width - RADIUS + 1
@@ -274,7 +274,7 @@ class _Windows:
 def half_log_det(label_label: Tensor, label_prob: Tensor, prob_prob: Tensor) -> tuple[Tensor, int]:
     """Half the log-determinant of the labels' covariance given the probabilities, (N,).
 
-    Inputs are covariances (N, 9, 9). Also returns how many matrices needed more diagonal.
+    Inputs are covariances (N, 9, 9). Also returns how many matrices needed a larger diagonal.
     """
     prob_factor, num_prob = jittered_cholesky(_with_ridge(prob_prob))
     half = torch.linalg.solve_triangular(prob_factor, label_prob.mT, upper=False)
@@ -288,9 +288,9 @@ def _with_ridge(matrix: Tensor) -> Tensor:
 
 
 def jittered_cholesky(matrix: Tensor) -> tuple[Tensor, int]:
-    """Cholesky factors of (N, n, n); a matrix that has none gets a growing diagonal.
+    """Cholesky factors of (N, n, n); a matrix without one gets a growing diagonal.
 
-    Also returns how many matrices that were. A matrix with a non-finite entry keeps a
+    Also returns the number of such matrices. A matrix with a non-finite entry keeps a
     non-finite factor: the loss is then non-finite, which the training loop handles.
     """
     factor, info = torch.linalg.cholesky_ex(matrix)

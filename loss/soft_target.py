@@ -11,7 +11,7 @@ class SoftTargetCrossEntropy:
     """Mean over the batch of -sum_k target_k * log softmax(logits)_k.
 
     smoothing: share of the target that is spread over all classes, for targets that are class
-    numbers; mixed targets are smoothed when they are mixed.
+    numbers; mixed targets have been smoothed when they were mixed.
     Source: Szegedy et al., "Rethinking the Inception Architecture" (2016), section 7.
     """
 

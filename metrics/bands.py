@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scores of the four height bands of a picture: Upper, Mid 1, Mid 2 and Lower.
+"""Scores of the four height bands of an image: Upper, Mid 1, Mid 2 and Lower.
 
-Rows are cut at q, 2q and 3q with q = H // 4, so the last band holds what the division leaves.
+Rows are cut at q, 2q and 3q with q = H // 4, so the last band also holds the remainder.
 
 Source: Choi, Kim, Choo, "Cars Can't Fly up in the Sky" (HANet), CVPR 2020, section 4.
 """
@@ -26,9 +26,9 @@ def band_slices(height: int) -> list[slice]:
 def band_confusion(
     pred: Tensor, label: Tensor, num_classes: int, ignore_label: int | None = None
 ) -> Tensor:
-    """Confusion matrices of one picture, a band each: (H, W) twice -> (4, K, K) int64.
+    """Confusion matrices of one image, one per band: (H, W) twice -> (4, K, K) int64.
 
-    Their sum is the matrix of the picture. Raises ValueError as `confusion_matrix`.
+    Their sum is the matrix of the image. Raises ValueError like `confusion_matrix`.
     """
     if pred.shape != label.shape:
         raise ValueError(f"prediction {tuple(pred.shape)} and label {tuple(label.shape)} differ")
@@ -44,7 +44,7 @@ def band_scores(matrices: Tensor, class_names: tuple[str, ...]) -> dict[str, Sco
 
 
 def bands_table(scores: dict[str, Scores]) -> str:
-    """One line a band, values in percent."""
+    """One line per band, values in percent."""
     head = ("mean_iu", "acc", "acc_cls", "fwavacc")
     lines = ["band    " + "".join(f"{name:>10}" for name in head)]
     for key, own in scores.items():

@@ -2,7 +2,7 @@
 """Boundary F-score: how well the outlines of each class agree, within a tolerance in pixels.
 
 All classes are counted at once: a pixel holds one bit for each class whose outline it belongs
-to, so a class costs next to nothing, and neither does a further tolerance.
+to, so another class costs next to nothing, and so does another tolerance.
 
 Source: Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object
 Segmentation", CVPR 2016, section 5.2; per class as in Takikawa et al., "Gated-SCNN", ICCV 2019;
@@ -23,12 +23,12 @@ Floats = NDArray[np.float64]
 Bytes = NDArray[np.uint8]
 Bools = NDArray[np.bool_]
 Places = NDArray[np.intp]
-Bits = NDArray[Any]  # unsigned integers, one bit a class
+Bits = NDArray[Any]  # unsigned integers, one bit per class
 
 MODIFIED_RADIUS = 3  # px, tolerance of the modified F-score
 WORDS = (np.uint8, np.uint16, np.uint32, np.uint64)
 BITS = 64  # classes counted at once
-BLOCK_ROWS = 32  # of an outline grown at a time, so that it stays in the cache
+BLOCK_ROWS = 32  # rows of an outline that are grown together, so that they stay in the cache
 
 
 def boundary_radius(height: int, width: int, threshold: float) -> int:
@@ -58,8 +58,8 @@ def boundary_f(
     """F-score, precision and recall (T, 3, K) of class maps (H, W) of one image.
 
     Labels outside 0..K-1, or with `ignore_label` that one alone, are ignored: they belong to no
-    class in either map. A class without outline in both maps has `missing` three times; with one
-    in the prediction alone precision 0 and recall 1, in the label alone precision 1 and recall 0.
+    class in either map. A class without an outline in either map has `missing` three times; with
+    one only in the prediction precision 0 and recall 1, only in the label precision 1 and recall 0.
     Raises ValueError for different shapes.
     """
     pred, _ = _without_ignored(pred, label, num_classes, ignore_label)
@@ -90,7 +90,7 @@ def modified_f(
 ) -> Floats:
     """F-score, precision and recall (1, 3, 1) of the outlines between any two classes.
 
-    Arguments as of `boundary_f`. Ignored pixels belong to no outline, but what lies beside them
+    Arguments as in `boundary_f`. Ignored pixels belong to no outline, but what lies next to them
     does.
     """
     pred, ignored = _without_ignored(pred, label, num_classes, ignore_label)
@@ -101,7 +101,7 @@ def modified_f(
 def _without_ignored(
     pred: Bytes, label: Bytes, num_classes: int, ignore_label: int | None
 ) -> tuple[Bytes, Bools]:
-    """The prediction with the label where that is ignored, and where it is."""
+    """The prediction, replaced by the label where that is ignored, and the mask of these pixels."""
     if pred.shape != label.shape:
         raise ValueError(f"prediction {pred.shape} and label {label.shape} differ")
     ignored: Bools = label >= num_classes if ignore_label is None else label == ignore_label
@@ -110,14 +110,14 @@ def _without_ignored(
 
 @dataclass(frozen=True)
 class _Outlines:
-    """Pixels on outlines: flat places in a map of `shape`, rising, and bits of their classes."""
+    """Pixels on outlines: flat positions in a map of `shape`, ascending, and class bits."""
 
     places: Places
     bits: Bits
     shape: tuple[int, int]
 
     def blocks(self) -> Iterator[tuple[int, Bits]]:
-        """Bits as maps of a few rows, each with its first row; empty ones are left out."""
+        """Bits as maps of a few rows, each with its first row; empty ones are skipped."""
         height, width = self.shape
         for first in range(0, height, BLOCK_ROWS):
             last = min(first + BLOCK_ROWS, height)
@@ -158,7 +158,7 @@ def _any_outlines(ids: Bytes, ignored: Bools) -> _Outlines:
 def _agreement(
     pred: _Outlines, label: _Outlines, radii: Sequence[int], num_bits: int
 ) -> NDArray[np.int64]:
-    """Pixels on outlines, of the prediction and of the label: those near the other, and all.
+    """Pixels on outlines, of the prediction and of the label: those near the other one, and all.
 
     (R, 4, bits): near, all, near, all.
     """
@@ -183,10 +183,10 @@ def _count(bits: Bits, num_bits: int) -> NDArray[np.int64]:
 
 
 def _near(asked: _Outlines, outlines: _Outlines, radii: Sequence[int]) -> list[Bits]:
-    """For each radius the bits of `outlines` within a disk around the places of `asked`.
+    """For each radius, the bits of `outlines` within a disk around the positions of `asked`.
 
     A disk is a stack of row segments: rows grow sideways by one pixel at a time, and whenever
-    they have the width of a segment, the places that see it at their height look at it.
+    they have the width of a segment, the positions that see it at their height read it.
     """
     places, width = asked.places, asked.shape[1]
     found = [np.zeros(len(places), outlines.bits.dtype) for _ in radii]
@@ -215,7 +215,7 @@ def _segments(radii: Sequence[int]) -> dict[int, list[tuple[int, int]]]:
 
 
 def _ratios(counts: NDArray[np.int64], missing: float) -> Floats:
-    """F, precision and recall (R, 3, K) of what `_agreement` counted (R, 4, K)."""
+    """F, precision and recall (R, 3, K) from the counts of `_agreement` (R, 4, K)."""
     hit_pred, num_pred, hit_label, num_label = counts.swapaxes(0, 1).astype(np.float64)
     one_empty = (num_pred == 0) | (num_label == 0)
     precision = np.where(one_empty, num_pred == 0, hit_pred / np.maximum(num_pred, 1))

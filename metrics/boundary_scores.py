@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 
 from metrics.boundary import MODIFIED_RADIUS, Bytes, Floats, boundary_f, modified_f
+from metrics.mean import known_mean
 
 HMSA_THRESHOLD = 0.008  # share of the image diagonal
 PARTS = ("F", "Precision", "Recall")
@@ -22,8 +23,8 @@ class BoundaryScores:
     """Mean boundary scores over images at several tolerances, one image in memory at a time.
 
     `modified`: one score of the outlines between any two classes, within MODIFIED_RADIUS pixels,
-    instead of one a class. `ignore_missing`: a class without outline in both maps of an image is
-    left out there; as published it counts as 1. `ignore_label` as in `boundary_f`.
+    instead of one per class. `ignore_missing`: a class without an outline in either map of an image
+    is left out there; as published it counts as 1. `ignore_label` as in `boundary_f`.
 
     `sums` (T, 3, K) holds F, precision and recall added up, `counted` (K,) over how many images,
     with K = 1 if `modified`. Parts of a set, ranks or slices, are joined by adding both.
@@ -72,16 +73,39 @@ class BoundaryScores:
         return means
 
     def f_score(self, number: int = 0) -> Floats:
-        """Mean F of each class (K,) at the tolerance of that number."""
+        """Mean F of each class (K,) at the tolerance with that index."""
         scores: Floats = self.means()[number, 0]
         return scores
 
     def mean_f(self, number: int = 0) -> float:
         """Plain mean over the classes, NaN left out."""
-        return _mean(self.f_score(number))
+        return known_mean(self.f_score(number))
+
+    @property
+    def name(self) -> str:
+        """ "boundary", or "modified": the key in results.json."""
+        return "modified" if self.modified else "boundary"
+
+    def values(self) -> dict[str, float]:
+        """Mean F at the first tolerance."""
+        return {f"{self.name}_f": self.mean_f()}
+
+    def of_classes(self) -> dict[str, list[float]]:
+        """F of each class at the first tolerance; the modified score has no classes."""
+        return {} if self.modified else {f"{self.name}_f": self.f_score().tolist()}
+
+    def totals(self) -> dict[str, object]:
+        """Sums and counts at every tolerance."""
+        return {
+            "thresholds": self.thresholds,
+            "mean_f": [self.mean_f(number) for number in range(len(self.thresholds))],
+            "sums": self.sums,
+            "counted": self.counted,
+            "images": self.num_images,
+        }
 
     def table(self, class_names: Sequence[str]) -> str:
-        """One line a class and one for the mean, in %: F, precision and recall, or with several
+        """One line per class and one for the mean, in %: F, precision and recall, or with several
         tolerances F at each."""
         rows = [ANY_CLASS] if self.modified else list(class_names)
         if len(self.thresholds) == 1:
@@ -90,14 +114,9 @@ class BoundaryScores:
             heads, columns = [f"F {each:g}" for each in self.thresholds], self.means()[:, 0]
         names = rows if self.modified else [*rows, "mean"]
         width = max(len("boundary"), *map(len, names))
-        values = 100 * np.column_stack([columns, [_mean(column) for column in columns]])
+        values = 100 * np.column_stack([columns, [known_mean(column) for column in columns]])
         lines = [f"{'boundary':<{width}}" + "".join(f"{head:>11}" for head in heads)]
         for number, name in enumerate(names):
             cells = ("-" if math.isnan(value) else f"{value:.2f}" for value in values[:, number])
             lines.append(f"{name:<{width}}" + "".join(f"{cell:>11}" for cell in cells))
         return "\n".join(lines)
-
-
-def _mean(values: Floats) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else math.nan

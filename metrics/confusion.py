@@ -22,6 +22,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metrics.mean import known_mean
+
 Floats = NDArray[np.float64]
 Bytes = NDArray[np.uint8]
 
@@ -57,9 +59,9 @@ def confusion_matrix(
 ) -> Tensor:
     """Confusion matrix (K, K) int64 of class maps of equal shape and any integer type.
 
-    Stays on the device of `pred`. Labels outside 0..K-1 are ignored; with `ignore_label` only
-    that one is, and others are an error. Raises ValueError for these, for different shapes and
-    for a prediction outside 0..K-1.
+    Stays on the device of `pred`. Labels outside 0..K-1 are ignored; with `ignore_label` only that
+    one is, and others are an error. Raises ValueError for these, for different shapes, and for a
+    prediction outside 0..K-1.
     """
     if pred.shape != label.shape:
         raise ValueError(f"prediction {tuple(pred.shape)} and label {tuple(label.shape)} differ")
@@ -73,7 +75,7 @@ def confusion_matrix(
 
 
 def _check_labels(label: Tensor, counted: int, num_classes: int, ignore_label: int) -> None:
-    """Raise ValueError unless what was not counted is all `ignore_label`."""
+    """Raise ValueError unless everything that was not counted is `ignore_label`."""
     missing = label.numel() - counted
     if not missing or int((label == ignore_label).sum()) == missing:
         return
@@ -114,8 +116,8 @@ def _flat_uint8(values: Tensor) -> Bytes:
 def _interleaved(label: Bytes, pred: Bytes) -> Iterator[list[Bytes]]:
     """Both arrays as rows in which neighbours come from four distant places, then the rest.
 
-    Neighbouring pixels are mostly of one class, and increments of one counter wait for each
-    other; the order does not matter for a histogram.
+    Neighbouring pixels mostly have one class, and increments of one counter wait for each other;
+    the order does not matter for a histogram.
     """
     quarter = len(label) // 4
     if quarter:
@@ -182,15 +184,15 @@ class Scores:
             fp_over_tp=_ratio(cols - diag, diag),
             fn_over_tp=_ratio(rows - diag, diag),
             absent=(rows + cols) == 0,
-            mean_iu=_mean(iou),
-            mean_dice=_mean(dice),
+            mean_iu=known_mean(iou),
+            mean_dice=known_mean(dice),
             acc=acc,
-            acc_cls=_mean(recall),
+            acc_cls=known_mean(recall),
             fwavacc=float((rows[seen] / total * iou[seen]).sum()) if total else math.nan,
         )
 
     def table(self) -> str:
-        """One line a class: IoU and Dice in %, TP in % of all pixels, FP and FN divided by TP."""
+        """One line per class: IoU and Dice in %, TP in % of all pixels, FP and FN divided by TP."""
         width = max([len("label"), *map(len, self.class_names)])
         head = [
             "Id",
@@ -252,11 +254,6 @@ class Scores:
 def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> Floats:
     ratio: Floats = np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
     return ratio
-
-
-def _mean(values: Floats) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else math.nan
 
 
 def _plain(value: float) -> float | None:

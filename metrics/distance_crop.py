@@ -6,17 +6,17 @@ Source: Leung et al., HILA (2022), the distance crops; as in Takikawa et al., "G
 
 from __future__ import annotations
 
-RAISED = 50  # px, how far above the centre the published window lies
+RAISED = 50  # px, how far the published window lies above the centre
 
 
 def distance_window(height: int, width: int, crop: tuple[int, int]) -> tuple[slice, slice]:
     """Rows and columns of the window `crop` = (H, W) in a map of `height` x `width` pixels.
 
-    Centred and moved up by RAISED pixels, but never out of the map; a crop larger than the map
-    is all of it.
+    Centred and moved up by RAISED pixels, but never out of the map; a crop larger than the map is
+    the whole map.
     """
     # differs: where less than RAISED pixels lie above, the published rows start below zero,
-    # which slicing takes for an end: the crop is empty, or a strip of another size.
+    # which slicing counts from the end: the crop is empty, or a strip of another size.
     top, left = max(published_corner(height, width, crop)[0], 0), max(width - crop[1], 0) // 2
     return slice(top, min(top + crop[0], height)), slice(left, min(left + crop[1], width))
 

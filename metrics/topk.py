@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Share of pictures whose class is the first guess of a classifier, or among the first five."""
+"""Share of images whose class is the first guess of a classifier, or one of the first five."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class ClassScores:
-    """top1, top5: fractions of all pictures (top5 of all classes where there are fewer).
+    """top1, top5: fractions of all images (top5 of all classes where there are fewer).
 
-    recall: (K,) float64, top-1 share of the pictures of each class, nan where there is none.
+    recall: (K,) float64, top-1 share of the images of each class, NaN for a class without images.
     """
 
     top1: float
@@ -33,7 +33,7 @@ class ClassScores:
 
 
 class TopCounts:
-    """Counts of every class: pictures, right at the first guess, right among the first five."""
+    """Counts of every class: images, right at the first guess, right among the first five."""
 
     def __init__(self, num_classes: int, device: torch.device | str = "cpu") -> None:
         self.counts = torch.zeros(num_classes, 3, dtype=torch.int64, device=device)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks: thin arch files over backbones, heads and one multi-scale wrapper.
+"""Networks: thin architecture files over trunks, heads and one multi-scale wrapper.
 
-Whatever lies directly in this folder is an architecture file (`--arch module.Function`) or one
-of `build`, `outputs`, `multiscale`, `inference`.
+`contract.py` says what a network is, `outputs.py` what it returns, `build.py` makes one of a name.
+A file with a table `ARCHS` is an architecture file: `--arch module.Name`.
 """

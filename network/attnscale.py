@@ -13,33 +13,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from config import ModelConfig, UserError
+from network.arch import Arch
+from network.contract import OneScale, SeveralScales
 from network.deepv3 import PLUS_OPTIONS, deepv3_plus
 from network.heads.scale_attention import sigmoid_head
 from network.heads.segmentation import segmentation_head
-from network.multiscale import SingleScale
 from network.ops.conv import conv
 from network.ops.resize import Size, at_scale, resize, scaled_size, size_of
 from network.ops.rows import scaled_rows
-from network.outputs import (
-    PRED,
-    OneScale,
-    attn_key,
-    boundary_outputs,
-    pred_key,
-    run_pass,
-)
-
-__all__ = ["DeepV3R50", "DeepV3R50B", "DeepV3R50BP", "DeepV3W38"]
+from network.outputs import PRED, attn_key, boundary_outputs, pred_key
+from runtime.errors import UserError
+from settings.model import ModelConfig
 
 ATTENTION_OPTIONS = PLUS_OPTIONS | {"n_scales"}
-USED_OPTIONS = {
-    "DeepV3R50": ATTENTION_OPTIONS | {"attnscale_bn_head"},
-    "DeepV3R50B": ATTENTION_OPTIONS,
-    "DeepV3R50BP": ATTENTION_OPTIONS,
-    "DeepV3W38": ATTENTION_OPTIONS | {"attnscale_bn_head"},
-}
-PUBLISHED = ModelConfig()
 DEFAULT_SCALES = (0.5, 1.0, 2.0)
 PLAIN_WIDTH = 512
 SMALLEST_SUM = 1e-6  # of two weights in 0..1 that something is divided by
@@ -59,20 +45,15 @@ class _Pass:
     boundary: dict[str, Tensor]
 
 
-class AllScales(nn.Module):
+class AllScales(SeveralScales):
     """`net` at all `n_scales`, in training too; the weighted sum of its predictions.
 
     `attention` maps the features of all scales (B, S * C, h, w) to a weight for each (B, S,
     h', w'), of any sign. The head is built for the number of scales, so that stays.
     """
 
-    def __init__(self, net: nn.Module, attention: nn.Module, n_scales: Sequence[float]) -> None:
-        super().__init__()
-        assert isinstance(net, SingleScale) and 1.0 in n_scales
-        self.net, self.scale_attn = net, attention
-        vars(net).update(features_read=True)  # by the attention
-        self.align_corners = net.align_corners
-        self.scales = tuple(sorted(n_scales))
+    def __init__(self, net: OneScale, attention: nn.Module, n_scales: Sequence[float]) -> None:
+        super().__init__(net, attention, sorted(n_scales))
 
     def forward(
         self, images: Tensor, rows: Tensor | None = None, return_all: bool = False
@@ -120,7 +101,7 @@ class AllScales(nn.Module):
         size = scaled_size(size_of(images), scale)
         image = resize(images, size, self.align_corners)
         with at_scale(scale):
-            maps = run_pass(self.net, image, scaled_rows(rows, size[0]))
+            maps = self.net.maps(image, scaled_rows(rows, size[0]))
         return _Pass(
             scale=scale,
             size=size,
@@ -162,25 +143,21 @@ def plain_head(channels: int, num_scales: int) -> nn.Sequential:
     return nn.Sequential(conv(channels, PLAIN_WIDTH, 3), nn.ReLU(inplace=True), last)
 
 
-def _all_scales(net: OneScale, model: ModelConfig, batch_norm: bool) -> nn.Module:
-    scales = model.n_scales or DEFAULT_SCALES
-    head = segmentation_head if batch_norm else plain_head
-    return AllScales(net, head(len(scales) * net.feature_channels, len(scales)), scales)
+def _all_scales(about: str, trunk: str, *, batch_norm: bool | None = None) -> Arch:
+    """A head on all scales, with batch norm as said or else as the option says."""
+
+    def build(num_classes: int, model: ModelConfig) -> AllScales:
+        net = deepv3_plus(num_classes, model, trunk)
+        scales = model.n_scales or DEFAULT_SCALES
+        normed = model.attnscale_bn_head if batch_norm is None else batch_norm
+        head = segmentation_head if normed else plain_head
+        return AllScales(net, head(len(scales) * net.feature_channels, len(scales)), scales)
+
+    chosen = {"attnscale_bn_head"} if batch_norm is None else set()
+    return Arch(about, build, ATTENTION_OPTIONS | chosen)
 
 
-def DeepV3R50(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """DeepLabV3+ on ResNet-50: 44,555,072 parameters with 19 classes and three scales."""
-    net = deepv3_plus(num_classes, model, "resnet-50")
-    return _all_scales(net, model, model.attnscale_bn_head)
-
-
-def DeepV3R50B(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """The same, batch norm in the head: 43,043,904 parameters with 19 classes, three scales."""
-    return _all_scales(deepv3_plus(num_classes, model, "resnet-50"), model, batch_norm=True)
-
-
-def DeepV3R50BP(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """The same with paired attention: 42,343,232 parameters with 19 classes."""
+def _paired(num_classes: int, model: ModelConfig) -> PairedScales:
     scales = model.n_scales or DEFAULT_SCALES
     if len(scales) < 2:
         raise UserError("n_scales: paired attention (attnscale.DeepV3R50BP) needs two scales")
@@ -188,7 +165,14 @@ def DeepV3R50BP(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
     return PairedScales(net, sigmoid_head(2 * net.feature_channels, 2), scales)
 
 
-def DeepV3W38(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """DeepLabV3+ on WiderResNet-38: 141,307,968 parameters with 19 classes, three scales."""
-    net = deepv3_plus(num_classes, model, "wrn38")
-    return _all_scales(net, model, model.attnscale_bn_head)
+# Numbers of parameters are those with 19 classes and three scales.
+ARCHS = {
+    "DeepV3R50": _all_scales("DeepLabV3+ on ResNet-50: 44,555,072 parameters", "resnet-50"),
+    "DeepV3R50B": _all_scales(
+        "the same, batch norm in the head: 43,043,904 parameters", "resnet-50", batch_norm=True
+    ),
+    "DeepV3R50BP": Arch(
+        "the same with paired attention: 42,343,232 parameters", _paired, ATTENTION_OPTIONS
+    ),
+    "DeepV3W38": _all_scales("DeepLabV3+ on WiderResNet-38: 141,307,968 parameters", "wrn38"),
+}

@@ -3,9 +3,8 @@
 
     net = build_net("ocrnet.HRNet_Mscale", num_classes=19, n_scales=(0.5, 1.0, 2.0))
 
-A new architecture file is listed in `ARCH_MODULES`; its `__all__` names the architectures, its
-`USED_OPTIONS` says which options each of them reads, and `CLASSIFIERS`, if it has any, which of
-them classify whole pictures.
+A new architecture file is listed in `ARCH_MODULES`; its table `ARCHS` (`network/arch.py`) names
+the architectures. A name imports its own module alone, so that a broken file breaks one family.
 
 Every listed network of one scale also has a multi-scale form, its name with `_Mscale` behind it:
 `hrvit.b1_SegFormer_Mscale`. Where the published program has such a name, that one is meant.
@@ -15,17 +14,19 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import types
-from collections.abc import Callable
-from typing import Any, cast
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-from torch import nn
-
-from config import ModelConfig, UserError, cfg, check_scales, near
+from network.arch import Arch
+from network.contract import Network
 from network.convert import load_trunk
 from network.heads.boundary import BoundaryHeads
 from network.multiscale import MSCALE_OPTIONS, hierarchical
-from network.outputs import SingleScale, add_boundary
+from runtime.errors import UserError, near
+from runtime.normalisation import parsed, text_problem
+from settings.model import ModelConfig, check_scales
 
 ARCH_MODULES = (
     "ocrnet",
@@ -41,58 +42,122 @@ ARCH_MODULES = (
     "segformer",
     "hila",
     "swin",
+    "efficientnet",
+    "timm",
 )
 
 MSCALE_SUFFIX = "_Mscale"
+EVERY_NETWORK = frozenset({"boundary_heads", "input_norm"})  # options of all of them
 
-ArchFunction = Callable[[int, ModelConfig], nn.Module]
+
+def _archs(module: str) -> Mapping[str, Arch]:
+    """The table of a module; UserError, one line with file and error, if it cannot be imported."""
+    try:
+        archs: Mapping[str, Arch] = importlib.import_module(f"network.{module}").ARCHS
+    except Exception as error:
+        raise UserError(f"network/{module}.py cannot be imported: {_in_one_line(error)}") from error
+    return archs
 
 
-def _module(name: str) -> types.ModuleType:
-    return importlib.import_module(f"network.{name}")
+def _in_one_line(error: Exception) -> str:
+    """Kind, text and place of an error in the code."""
+    if isinstance(error, SyntaxError):
+        text, file, line = error.msg, error.filename or "", error.lineno
+    else:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        text, file, line = str(error), frame.filename, frame.lineno
+    root = Path(__file__).resolve().parent.parent
+    path = Path(file)
+    place = path.relative_to(root) if path.is_relative_to(root) else path
+    return " ".join(f"{type(error).__name__}: {text} ({place}, line {line})".split())
+
+
+def _importable() -> dict[str, Arch]:
+    """All listed architectures by full name, without those of modules that cannot be imported."""
+    found: dict[str, Arch] = {}
+    for module in ARCH_MODULES:
+        try:
+            archs = _archs(module)
+        except UserError:
+            continue
+        found |= {f"{module}.{name}": arch for name, arch in archs.items()}
+    return found
 
 
 def list_archs() -> list[str]:
-    """Every name `--arch` takes, sorted."""
-    return sorted(f"{name}.{arch}" for name in ARCH_MODULES for arch in _module(name).__all__)
+    """Every name `--arch` takes, sorted; see `broken_modules` for what is left out."""
+    return sorted(_importable())
 
 
 def list_classifiers() -> list[str]:
-    """The names among them whose `pred` is (B, K), one class a picture; for `--task classify`.
+    """The names among them that stand for classifiers of whole images."""
+    return sorted(name for name, arch in _importable().items() if arch.classifier)
 
-    An arch module lists them in a set `CLASSIFIERS`.
-    """
-    return sorted(
-        f"{name}.{arch}"
-        for name in ARCH_MODULES
-        for arch in getattr(_module(name), "CLASSIFIERS", frozenset())
-    )
+
+def broken_modules() -> list[str]:
+    """A line for each architecture file that cannot be imported: its name and the error."""
+    lines = []
+    for module in ARCH_MODULES:
+        try:
+            _archs(module)
+        except UserError as error:
+            lines.append(str(error))
+    return lines
+
+
+def arch_help(classifiers: bool = False) -> list[str]:
+    """What `--arch help` prints: all names, or those of classifiers, and what is broken."""
+    return (list_classifiers() if classifiers else list_archs()) + broken_modules()
 
 
 def resolve_arch(arch: str) -> str:
-    """The canonical `module.Function`; UserError with the nearest name for anything else."""
+    """The canonical `module.Function`.
+
+    Raises UserError for anything else, with the nearest name, and for a file that cannot be
+    imported.
+    """
     name = arch.removeprefix("network.")
     if "_HANet" in name:  # published in the module of the plain networks
         name = name.replace("deepv3.", "hanet.", 1)
-    known = list_archs()
-    if name not in known and _base_of(name, known) is None:
-        hint = near(name, known)
+    if _find(name) is None:
+        hint = near(name, list_archs())
         raise UserError(f"--arch {arch} is no architecture{hint}; --arch help lists all")
     return name
 
 
-def _base_of(name: str, known: list[str]) -> str | None:
-    """The listed one-scale network that `name` is the multi-scale form of, if it is one."""
-    base = name.removesuffix(MSCALE_SUFFIX)
-    if base == name or base not in known or base in list_classifiers():
+def _find(name: str) -> tuple[Arch, bool] | None:
+    """The architecture behind a canonical name, and whether its multi-scale form is meant."""
+    module, _, function = name.partition(".")
+    if module not in ARCH_MODULES:
         return None
-    return None if "n_scales" in _used_options(base) else base
+    archs = _archs(module)
+    if function in archs:
+        return archs[function], False
+    base = archs.get(function.removesuffix(MSCALE_SUFFIX))
+    if base is None or base.classifier or "n_scales" in base.reads:
+        return None
+    return base, True
 
 
-def _used_options(name: str) -> frozenset[str]:
-    module, function = name.split(".")
-    used: frozenset[str] = _module(module).USED_OPTIONS[function]
-    return used
+def arch_named(arch: str) -> tuple[Arch, bool]:
+    """The architecture of any spelling that `resolve_arch` takes, which may raise.
+
+    Also whether its multi-scale form is meant.
+    """
+    found = _find(resolve_arch(arch))
+    assert found is not None
+    return found
+
+
+def is_classifier(arch: str) -> bool:
+    """Whether `arch` classifies whole images; UserError for an unknown name."""
+    return arch_named(arch)[0].classifier
+
+
+def used_options(arch: str) -> frozenset[str]:
+    """The options that `arch` reads; `boundary_heads` every network with features does."""
+    found, wrapped = arch_named(arch)
+    return found.reads | MSCALE_OPTIONS if wrapped else found.reads
 
 
 def _model_config(options: dict[str, Any]) -> ModelConfig:
@@ -104,6 +169,8 @@ def _model_config(options: dict[str, Any]) -> ModelConfig:
     values: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     model = ModelConfig(**values)
     check_scales(model.n_scales)
+    if problem := text_problem(model.input_norm):
+        raise UserError(f"--input_norm {model.input_norm}: {problem}")
     return model
 
 
@@ -111,36 +178,39 @@ def _refuse_useless(arch: str, model: ModelConfig, used: frozenset[str]) -> None
     for item in dataclasses.fields(ModelConfig):
         if item.name not in used and getattr(model, item.name) != item.default:
             value = getattr(model, item.name)
+            if item.name == "trunk":
+                raise UserError(
+                    f"--trunk {value}: {arch} has a trunk of its own; leave it out, or take an "
+                    "architecture timm.*"
+                )
             raise UserError(f"{item.name}={value} has no effect on {arch}; leave it out")
 
 
-def _add_boundary_heads(net: nn.Module, name: str) -> None:
+def _add_boundary_heads(net: Network, name: str) -> None:
     """Give `net`, or the network inside its multi-scale wrapper, boundary heads."""
-    core = net if isinstance(net, SingleScale) else getattr(net, "net", None)
-    if not isinstance(core, nn.Module) or not isinstance(core, SingleScale):
+    core = net.one_scale
+    if core is None:
         raise UserError(
             f"{name} offers no features to boundary heads: boundary_heads (--dt_offset_wt) has no "
             "effect on it"
         )
-    if not getattr(core, "own_boundary", False):
-        add_boundary(core, BoundaryHeads(core.feature_channels))
-        vars(core).update(features_read=True)
+    if not core.boundary_parts:
+        core.add_boundary(BoundaryHeads(core.feature_channels))
 
 
-def _build(name: str, num_classes: int, model: ModelConfig) -> nn.Module:
-    module_name, function_name = name.split(".")
-    return cast(ArchFunction, getattr(_module(module_name), function_name))(num_classes, model)
+def _build(name: str, num_classes: int, model: ModelConfig) -> Network:
+    """The network behind a name, at several scales where the name says so."""
+    arch, wrapped = arch_named(name)
+    net = arch.build(num_classes, model)
+    if not wrapped:
+        return net
+    if net.one_scale is not net:
+        raise UserError(f"--arch {name}: this network cannot be run at several scales")
+    return hierarchical(net.one_scale, model)
 
 
-def _with_scales(net: nn.Module, name: str, model: ModelConfig) -> nn.Module:
-    """`net` under the multi-scale attention, as `name` wants."""
-    if not isinstance(net, SingleScale):
-        raise UserError(f"--arch {name}: this network can not be run at several scales")
-    return hierarchical(net, model)
-
-
-def build_net(arch: str, num_classes: int, **options: Any) -> nn.Module:
-    """The network `arch`; `options` are the fields of `config.ModelConfig`.
+def build_net(arch: str, num_classes: int, **options: Any) -> Network:
+    """The network `arch`; `options` are the fields of `settings.model.ModelConfig`.
 
     Raises UserError for an unknown arch or option, an option that the arch does not use, and a
     `pretrained` file that is missing or belongs to another trunk.
@@ -149,16 +219,13 @@ def build_net(arch: str, num_classes: int, **options: Any) -> nn.Module:
     if num_classes < 1:
         raise UserError(f"num_classes {num_classes}: at least one class wanted")
     model = _model_config(options)
-    base = None if name in list_archs() else _base_of(name, list_archs())
-    used = _used_options(base or name) | {"boundary_heads"}
-    _refuse_useless(name, model, used | MSCALE_OPTIONS if base else used)
-    net = _build(base or name, num_classes, model)
-    if base:
-        net = _with_scales(net, name, model)
+    _refuse_useless(name, model, used_options(name) | EVERY_NETWORK)
+    net = _build(name, num_classes, model)
     if model.boundary_heads:
         _add_boundary_heads(net, name)
-    report = load_trunk(net, cfg.expand(model.pretrained)) if model.pretrained else None
-    # For messages about this network: its name and options, and what became of the ImageNet file.
-    vars(net).update(arch=name, num_classes=num_classes, trunk_report=report)
-    vars(net).update(model_options=dataclasses.asdict(model))
+    net.arch, net.num_classes, net.model_options = name, num_classes, dataclasses.asdict(model)
+    if model.input_norm:
+        net.take_input_norm(parsed(model.input_norm))
+    if model.pretrained:
+        net.trunk_report = load_trunk(net, model.pretrained)
     return net

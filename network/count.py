@@ -5,8 +5,8 @@ Two counts. `computed`: what the layers here really do, in convolutions, linear 
 products. `published`: the convention behind the numbers in the papers: convolutions (one more for
 a bias), linear layers, ONE of the two products of attention, two for an element of a batch norm,
 one for an element of a layer norm; and nothing for activations, resizing, pooling and sums. A
-module that computes something other than the paper writes, but equal to it, says in a method
-`published_macs(*inputs) -> int` what the paper's form would cost.
+part that computes something other than the paper writes, but equal to it, says in
+`Part.published_macs` what the paper's form would cost.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from network.ops.part import Part
 
 __all__ = ["Macs", "count_macs"]
 
@@ -118,7 +120,7 @@ class _Counter(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.macs: dict[str, Macs] = defaultdict(Macs)
         self.parts: list[str] = [ELSEWHERE]
-        self.declared = 0  # depth inside modules with `published_macs`
+        self.declared: list[bool] = []  # of the parts that are running: counted by themselves?
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -130,7 +132,7 @@ class _Counter(TorchDispatchMode):
             return func(*args, **kwargs) if result is NotImplemented else result
         result = func(*args, **kwargs)
         computed, published = count(args, result)
-        self.macs[self.parts[-1]].add(computed, 0 if self.declared else published)
+        self.macs[self.parts[-1]].add(computed, 0 if any(self.declared) else published)
         return result
 
     def _inner(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -150,7 +152,7 @@ class _Counter(TorchDispatchMode):
                 part.register_forward_hook(lambda *_: self._leave()),
             ]
         for module in net.modules():
-            if hasattr(module, "published_macs"):
+            if isinstance(module, Part):
                 handles += [
                     module.register_forward_pre_hook(self._declare),
                     module.register_forward_hook(lambda *_: self._declared()),
@@ -164,19 +166,20 @@ class _Counter(TorchDispatchMode):
     def _leave(self) -> None:
         self.parts.pop()
 
-    def _declare(self, module: Any, inputs: tuple[Any, ...]) -> None:
-        if not self.declared:
-            self.macs[self.parts[-1]].add(0, module.published_macs(*inputs))
-        self.declared += 1
+    def _declare(self, module: Part, inputs: tuple[Any, ...]) -> None:
+        macs = None if any(self.declared) else module.published_macs(*inputs)
+        if macs is not None:
+            self.macs[self.parts[-1]].add(0, macs)
+        self.declared.append(macs is not None)
 
     def _declared(self) -> None:
-        self.declared -= 1
+        self.declared.pop()
 
 
 def count_macs(
     net: nn.Module, size: tuple[int, int], parts: Mapping[str, nn.Module]
 ) -> dict[str, Macs]:
-    """Of one picture of `size` through `net` in eval mode: the counts of each of `parts`.
+    """Of one image of `size` through `net` in eval mode: the counts of each of `parts`.
 
     What lies in no part is booked under an empty name. Weights are read for their shapes only,
     so any size is quick.

@@ -3,23 +3,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
-from config import ModelConfig
+from network.arch import Arch
+from network.backbones.deeplab_trunks import make_trunk
 from network.backbones.three_maps import ThreeMaps
-from network.backbones.trunks import make_trunk
 from network.deepv3 import PLUS_OPTIONS
 from network.heads.aspp import ASPP
-from network.heads.hanet_places import HANetPlaces
+from network.height_gates import HeightGated
 from network.ops.conv import conv
 from network.ops.resize import resize, size_of
 from network.outputs import Maps
+from settings.model import ModelConfig
 
-__all__ = ["DeeperEffB4", "DeeperW38", "DeeperX71"]
-
-USED_OPTIONS = {name: PLUS_OPTIONS for name in __all__}
-PUBLISHED = ModelConfig()
 STRIDES = (2, 4, 8)  # of the maps that the trunk must give
 WIDTH, WIDTH_4, WIDTH_2 = 256, 64, 32
 
@@ -36,14 +35,14 @@ class ConvBnRelu(nn.Module):
         return self.relu(self.bn(self.conv(x)))
 
 
-class Deeper(HANetPlaces):
+class Deeper(HeightGated):
     """Trunk with maps at strides 2, 4 and 8, ASPP, decoder: scores at stride 2.
 
     The steps go to the size of the trunk's next map, which is twice the last one where the
     sides are multiples of 8; so no size is refused.
     """
 
-    feature_channels = WIDTH
+    backbone: ThreeMaps
 
     def __init__(
         self,
@@ -51,16 +50,15 @@ class Deeper(HANetPlaces):
         num_classes: int,
         *,
         align_corners: bool = False,
-        hanet: ModelConfig = PUBLISHED,
+        hanet: ModelConfig | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(backbone, feature_channels=WIDTH, align_corners=align_corners)
         if backbone.strides != STRIDES:
             raise ValueError(
                 f"the Deeper decoder wants maps at strides {STRIDES}, "
                 f"{type(backbone).__name__} gives {backbone.strides}"
             )
         channels = backbone.channels
-        self.backbone, self.align_corners = backbone, align_corners
         self.aspp = ASPP(channels[2], align_corners=align_corners)
         self.convs2 = conv(channels[0], WIDTH_2, 1)
         self.convs4 = conv(channels[1], WIDTH_4, 1)
@@ -69,7 +67,7 @@ class Deeper(HANetPlaces):
         self.conv_up3 = ConvBnRelu(WIDTH + WIDTH_2, WIDTH)
         self.conv_up5 = conv(WIDTH, num_classes, 1)
         self.add_blocks(
-            hanet,
+            hanet or ModelConfig(),
             [
                 (channels[1], channels[2]),
                 (channels[2], self.aspp.out_channels),
@@ -79,8 +77,10 @@ class Deeper(HANetPlaces):
             ],
         )
 
-    def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
-        """One pass; feats (B, 256, h, w) enter the last convolution."""
+    def one_pass(
+        self, images: Tensor, rows: Tensor | None = None, *, features: bool = True
+    ) -> Maps:
+        """All maps; `feats` (B, 256, h, w) enter the last convolution."""
         at_2, at_4, final = self.backbone(images)
         final = self.gate(0, at_4, final, rows)
         context = self.gate(1, final, self.aspp(final), rows)
@@ -96,21 +96,19 @@ class Deeper(HANetPlaces):
 
 
 def deeper(num_classes: int, model: ModelConfig, trunk: str) -> Deeper:
-    """The decoder on `trunk`, a name of `network/backbones/trunks.py`."""
+    """The decoder on `trunk`, a name of `network/backbones/deeplab_trunks.py`."""
     backbone = make_trunk(trunk, grad_ckpt=model.grad_ckpt)
     return Deeper(backbone, num_classes, align_corners=model.align_corners, hanet=model)
 
 
-def DeeperW38(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """On WiderResNet-38: 139,719,232 parameters with 19 classes."""
-    return deeper(num_classes, model, "wrn38")
+def _deeper(about: str, trunk: str) -> Arch:
+    return Arch(about, partial(deeper, trunk=trunk), PLUS_OPTIONS)
 
 
-def DeeperX71(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """On Xception-71: 57,240,368 parameters with 19 classes."""
-    return deeper(num_classes, model, "xception71")
-
-
-def DeeperEffB4(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """On EfficientNet-B4, a trunk that the reference names but lacks."""
-    return deeper(num_classes, model, "efficientnet-b4")
+ARCHS = {
+    "DeeperW38": _deeper("WiderResNet-38: 139,719,232 parameters with 19 classes", "wrn38"),
+    "DeeperX71": _deeper("Xception-71: 57,240,368 parameters with 19 classes", "xception71"),
+    "DeeperEffB4": _deeper(
+        "EfficientNet-B4, a trunk that the reference names but lacks", "efficientnet-b4"
+    ),
+}

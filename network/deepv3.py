@@ -7,71 +7,67 @@ Separable Convolution" (2018).
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from config import ModelConfig
+from network.arch import Arch
+from network.backbones.deeplab_trunks import make_trunk
 from network.backbones.three_maps import ThreeMaps
-from network.backbones.trunks import make_trunk
-from network.heads.aspp import ASPP
+from network.backbones.trunk import Trunk
+from network.contract import OneScale
+from network.heads.aspp import ASPP, STRIDE_8_RATES
 from network.heads.hanet import HANET_OPTIONS
-from network.heads.hanet_places import HANetPlaces
-from network.heads.segmentation import segmentation_head, start_kaiming
+from network.heads.segmentation import segmentation_head
+from network.height_gates import HeightGated
 from network.ops.conv import conv
+from network.ops.init import init_kaiming
 from network.ops.resize import resize, size_of
-from network.outputs import Maps, OneScale
-
-__all__ = [
-    "DeepV3PlusEffB4",
-    "DeepV3PlusR50",
-    "DeepV3PlusSRNX101",
-    "DeepV3PlusSRNX50",
-    "DeepV3PlusW38",
-    "DeepV3PlusW38I",
-    "DeepV3PlusX71",
-    "DeepV3R50",
-]
+from network.outputs import Maps
+from settings.model import ModelConfig
 
 TRUNK_OPTIONS = frozenset({"grad_ckpt", "pretrained", "align_corners"})
 PLUS_OPTIONS = TRUNK_OPTIONS | HANET_OPTIONS  # of DeepLabV3+
-USED_OPTIONS = {name: PLUS_OPTIONS for name in __all__} | {
-    "DeepV3R50": TRUNK_OPTIONS | {"segattn_bot_ch"}
-}
-PUBLISHED = ModelConfig()
 FINE_CHANNELS, ASPP_CHANNELS = 48, 256
 
 
-class DeepV3Plus(HANetPlaces):
+class DeepV3Plus(HeightGated):
     """ASPP on the final map of `backbone`, joined with its low map: scores at its stride.
 
-    `hanet` says which height gates it has; that of the final map is computed from the second
-    map of the trunk.
+    `rates` are the dilations of the ASPP. `hanet` says which height gates it has; that of the
+    final map is computed from the second map of the trunk, which has three.
     """
+
+    backbone: Trunk
 
     def __init__(
         self,
-        backbone: ThreeMaps,
+        backbone: Trunk,
         num_classes: int,
         *,
         width: int = 256,
         align_corners: bool = False,
         kaiming_all: bool = False,
-        hanet: ModelConfig = PUBLISHED,
+        rates: tuple[int, int, int] = STRIDE_8_RATES,
+        hanet: ModelConfig | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            backbone,
+            feature_channels=FINE_CHANNELS + ASPP_CHANNELS,
+            align_corners=align_corners,
+        )
         low, second, final = backbone.channels
-        self.backbone, self.align_corners = backbone, align_corners
-        self.feature_channels = FINE_CHANNELS + ASPP_CHANNELS
-        self.aspp = ASPP(final, align_corners=align_corners)
+        self.aspp = ASPP(final, rates=rates, align_corners=align_corners)
         context = self.aspp.out_channels
         self.bot_fine = conv(low, FINE_CHANNELS, 1)
         self.bot_aspp = conv(context, ASPP_CHANNELS, 1)
         self.final = segmentation_head(self.feature_channels, num_classes, width)
-        start_kaiming(self.final)
+        init_kaiming(self.final)
         if kaiming_all:
-            start_kaiming(self.aspp, self.bot_fine, self.bot_aspp)
+            init_kaiming(self.aspp, self.bot_fine, self.bot_aspp)
         self.add_blocks(
-            hanet,
+            hanet or ModelConfig(),
             [
                 (second, final),
                 (final, context),
@@ -82,7 +78,7 @@ class DeepV3Plus(HANetPlaces):
         )
 
     def encode(self, images: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The low map (B, C, h, w) and the ASPP map (B, 1280, h', w') at stride 8."""
+        """The low map (B, C, h, w) and the ASPP map (B, 1280, h', w') of the final map."""
         low, second, final = self.backbone(images)
         final = self.gate(0, second, final, rows)
         del second  # large, and of no more use
@@ -101,13 +97,18 @@ class DeepV3Plus(HANetPlaces):
         logits, row_logits = self.gate_scores(decoded, last(decoded), rows)
         return Maps(logits=logits, feats=feats, row_logits=row_logits)
 
-    def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
-        """One pass; the features come for free."""
+    def one_pass(
+        self, images: Tensor, rows: Tensor | None = None, *, features: bool = True
+    ) -> Maps:
+        """All maps; the features come for free."""
         return self.decode(*self.encode(images, rows), rows)
 
 
 class DeepV3(OneScale):
     """ASPP and segmentation head on the final map of `backbone`."""
+
+    auxiliary_parts = ()
+    backbone: ThreeMaps
 
     def __init__(
         self,
@@ -117,16 +118,16 @@ class DeepV3(OneScale):
         width: int = 256,
         align_corners: bool = False,
     ) -> None:
-        super().__init__()
-        channels = backbone.channels
-        self.backbone, self.align_corners = backbone, align_corners
-        self.aspp = ASPP(channels[-1], align_corners=align_corners)
-        self.feature_channels = self.aspp.out_channels
+        aspp = ASPP(backbone.channels[-1], align_corners=align_corners)
+        super().__init__(backbone, feature_channels=aspp.out_channels, align_corners=align_corners)
+        self.aspp = aspp
         self.final = segmentation_head(self.feature_channels, num_classes, width)
-        start_kaiming(self.final)
+        init_kaiming(self.final)
 
-    def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
-        """One pass at stride 8; feats (B, 1280, h, w)."""
+    def one_pass(
+        self, images: Tensor, rows: Tensor | None = None, *, features: bool = True
+    ) -> Maps:
+        """Maps at stride 8; `feats` (B, 1280, h, w)."""
         feats = self.aspp(self.backbone(images)[-1])
         return Maps(logits=self.final(feats), feats=feats)
 
@@ -139,7 +140,7 @@ def deepv3_plus(
     width: int = 256,
     kaiming_all: bool = False,
 ) -> DeepV3Plus:
-    """DeepLabV3+ on `trunk`, a name of `network/backbones/trunks.py`."""
+    """DeepLabV3+ on `trunk`, a name of `network/backbones/deeplab_trunks.py`."""
     return DeepV3Plus(
         make_trunk(trunk, grad_ckpt=model.grad_ckpt),
         num_classes,
@@ -150,43 +151,38 @@ def deepv3_plus(
     )
 
 
-def DeepV3PlusR50(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """DeepLabV3+ on ResNet-50: 40,351,040 parameters with 19 classes."""
-    return deepv3_plus(num_classes, model, "resnet-50")
+def _plus(about: str, trunk: str, *, kaiming_all: bool = False) -> Arch:
+    build = partial(deepv3_plus, trunk=trunk, kaiming_all=kaiming_all)
+    return Arch(about, build, PLUS_OPTIONS)
 
 
-def DeepV3PlusW38(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """DeepLabV3+ on WiderResNet-38: 137,103,936 parameters with 19 classes."""
-    return deepv3_plus(num_classes, model, "wrn38")
-
-
-def DeepV3PlusW38I(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """`DeepV3PlusW38` with ASPP and bottlenecks initialised like the final head."""
-    return deepv3_plus(num_classes, model, "wrn38", kaiming_all=True)
-
-
-def DeepV3PlusX71(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """DeepLabV3+ on Xception-71: 54,632,240 parameters with 19 classes."""
-    return deepv3_plus(num_classes, model, "xception71")
-
-
-def DeepV3PlusSRNX50(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """DeepLabV3+ on SE-ResNeXt-50: 42,353,904 parameters with 19 classes."""
-    # differs: the reference builds `bot_fine` for 48 channels, which its own trunk does not give.
-    return deepv3_plus(num_classes, model, "seresnext-50")
-
-
-def DeepV3PlusSRNX101(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """DeepLabV3+ on SE-ResNeXt-101: 63,749,424 parameters with 19 classes."""
-    return deepv3_plus(num_classes, model, "seresnext-101")
-
-
-def DeepV3PlusEffB4(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """DeepLabV3+ on EfficientNet-B4, a trunk that the reference names but lacks."""
-    return deepv3_plus(num_classes, model, "efficientnet-b4")
-
-
-def DeepV3R50(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """DeepLabV3 on ResNet-50: 42,259,776 parameters with 19 classes."""
+def _deepv3(num_classes: int, model: ModelConfig) -> DeepV3:
     trunk = make_trunk("resnet-50", grad_ckpt=model.grad_ckpt)
     return DeepV3(trunk, num_classes, width=model.segattn_bot_ch, align_corners=model.align_corners)
+
+
+# Numbers of parameters are those with 19 classes.
+ARCHS = {
+    "DeepV3PlusR50": _plus("DeepLabV3+ on ResNet-50: 40,351,040 parameters", "resnet-50"),
+    "DeepV3PlusW38": _plus("DeepLabV3+ on WiderResNet-38: 137,103,936 parameters", "wrn38"),
+    "DeepV3PlusW38I": _plus(
+        "DeepV3PlusW38 with ASPP and bottlenecks initialised like the final head",
+        "wrn38",
+        kaiming_all=True,
+    ),
+    "DeepV3PlusX71": _plus("DeepLabV3+ on Xception-71: 54,632,240 parameters", "xception71"),
+    # differs: the reference builds `bot_fine` for 48 channels, which its own trunk does not give.
+    "DeepV3PlusSRNX50": _plus("DeepLabV3+ on SE-ResNeXt-50: 42,353,904 parameters", "seresnext-50"),
+    "DeepV3PlusSRNX101": _plus(
+        "DeepLabV3+ on SE-ResNeXt-101: 63,749,424 parameters", "seresnext-101"
+    ),
+    "DeepV3PlusEffB4": _plus(
+        "DeepLabV3+ on EfficientNet-B4, a trunk that the reference names but lacks",
+        "efficientnet-b4",
+    ),
+    "DeepV3R50": Arch(
+        "DeepLabV3 on ResNet-50: 42,259,776 parameters",
+        _deepv3,
+        TRUNK_OPTIONS | {"segattn_bot_ch"},
+    ),
+}

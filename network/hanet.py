@@ -12,67 +12,44 @@ Convolution" (2018).
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from config import ModelConfig
+from network.arch import Arch
+from network.backbones.five_stages import FiveStages
 from network.backbones.mobile_stages import mnasnet, mobilenet_v2, shufflenet_v2
 from network.backbones.resnet_stages import KINDS, ResNetStages
-from network.backbones.stages import Stages
 from network.heads.aspp import ASPP
 from network.heads.hanet import HANET_OPTIONS
-from network.heads.hanet_places import HANetPlaces
-from network.heads.segmentation import start_kaiming
+from network.height_gates import HeightGated
 from network.ops.conv import conv, conv_bn_relu
+from network.ops.init import init_kaiming
 from network.ops.resize import Size, resize, size_of
 from network.ops.rows import PAD, scaled_rows
-from network.outputs import AUX, Maps, run_pass, single_scale_outputs
-
-__all__ = [
-    "DeepMNASNet05V3PlusD_HANet",
-    "DeepMNASNet10V3PlusD_HANet",
-    "DeepMobileNetV3PlusD_HANet",
-    "DeepMobileNetV3PlusD_HANet_OS8",
-    "DeepR101V3PlusD_HANet",
-    "DeepR101V3PlusD_HANet_OS8",
-    "DeepR152V3PlusD_HANet_OS8",
-    "DeepR50V3PlusD_HANet",
-    "DeepR50V3PlusD_HANet_OS8",
-    "DeepResNext101V3PlusD_HANet",
-    "DeepResNext101V3PlusD_HANet_OS4",
-    "DeepResNext101V3PlusD_HANet_OS8",
-    "DeepResNext50V3PlusD_HANet",
-    "DeepShuffleNetV3PlusD_HANet",
-    "DeepShuffleNetV3PlusD_HANet_OS32",
-    "DeepShuffleNetV3PlusD_HANet_OS8",
-    "DeepWideResNet101V3PlusD_HANet",
-    "DeepWideResNet101V3PlusD_HANet_OS8",
-    "DeepWideResNet50V3PlusD_HANet",
-    "DeepWideResNet50V3PlusD_HANet_OS8",
-]
+from network.outputs import AUX, Maps, single_scale_outputs
+from settings.model import ModelConfig
 
 OPTIONS = HANET_OPTIONS | {"aux_loss", "fixed_aspp_pool", "grad_ckpt", "pretrained"}
-USED_OPTIONS = {name: OPTIONS for name in __all__}
-PUBLISHED = ModelConfig()
 RATES = {4: (24, 48, 72), 8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}  # of the ASPP by stride
 FINE, WIDTH, AUX_WIDTH = 48, 256, 512
 
 
-class HANetDeepLab(HANetPlaces):
+class HANetDeepLab(HeightGated):
     """`backbone`, ASPP and a decoder on its low map, with up to five height gates.
 
     Every resize aligns corners, as published; the gates do not.
     """
 
-    feature_channels = FINE + WIDTH
-    align_corners = True
+    backbone: FiveStages
 
-    def __init__(self, backbone: Stages, num_classes: int, stride: int, model: ModelConfig) -> None:
-        super().__init__()
+    def __init__(
+        self, backbone: FiveStages, num_classes: int, stride: int, model: ModelConfig
+    ) -> None:
+        super().__init__(backbone, feature_channels=FINE + WIDTH, align_corners=True)
         low, third, final = backbone.channels
-        self.backbone = backbone
         self.aspp = ASPP(
             final, rates=RATES[stride], fixed_pool=model.fixed_aspp_pool, align_corners=True
         )
@@ -84,7 +61,8 @@ class HANetDeepLab(HANetPlaces):
         )
         self.final2 = nn.Sequential(conv(WIDTH, num_classes, 1, bias=True))
         self.dsn = _auxiliary(third, num_classes) if model.aux_loss else None
-        start_kaiming(*(part for name, part in self.named_children() if name != "backbone"))
+        self.auxiliary_parts = ("dsn",) if model.aux_loss else ()
+        init_kaiming(*(part for part in self.children() if part is not backbone))
         self.add_blocks(
             model,
             [
@@ -100,14 +78,16 @@ class HANetDeepLab(HANetPlaces):
         self, images: Tensor, rows: Tensor | None = None, return_all: bool = False
     ) -> dict[str, Tensor]:
         """`pred`; in training `aux` at the size of the third map, where its labels are compared."""
-        maps = run_pass(self, images, rows, features=False)
+        maps = self.maps(images, rows, features=False)
         outputs = single_scale_outputs(
             dataclasses.replace(maps, aux=None), images, training=self.training, align_corners=True
         )
         return outputs if maps.aux is None else outputs | {AUX: maps.aux}
 
-    def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
-        """One pass at the stride of the low map; feats (B, 304, h, w).
+    def one_pass(
+        self, images: Tensor, rows: Tensor | None = None, *, features: bool = True
+    ) -> Maps:
+        """Maps at the stride of the low map; `feats` (B, 304, h, w).
 
         Images below the smallest size of the trunk are padded, their maps come at image size.
         """
@@ -144,7 +124,7 @@ def _auxiliary(channels: int, num_classes: int) -> nn.Sequential:
 
 
 def _cut(maps: Maps, padded: Size, size: Size) -> Maps:
-    """The maps of a padded image for the part of `size` that holds the picture."""
+    """The maps of a padded image for the part of `size` that holds the image."""
 
     def shown(x: Tensor) -> Tensor:
         return resize(x, padded, True)[..., : size[0], : size[1]]
@@ -157,117 +137,64 @@ def _cut(maps: Maps, padded: Size, size: Size) -> Maps:
     )
 
 
-def _resnet(num_classes: int, model: ModelConfig, kind: str, stride: int) -> HANetDeepLab:
-    trunk = ResNetStages(KINDS[kind], stride, grad_ckpt=model.grad_ckpt)
-    return HANetDeepLab(trunk, num_classes, stride, model)
+Trunk = Callable[[ModelConfig], FiveStages]
 
 
-def DeepR50V3PlusD_HANet(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """ResNet-50 at stride 16."""
-    return _resnet(num_classes, model, "resnet-50", 16)
+def _hanet(about: str, trunk: Trunk, stride: int) -> Arch:
+    def build(num_classes: int, model: ModelConfig) -> HANetDeepLab:
+        return HANetDeepLab(trunk(model), num_classes, stride, model)
+
+    return Arch(f"{about} at stride {stride}", build, OPTIONS)
 
 
-def DeepR50V3PlusD_HANet_OS8(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """ResNet-50 at stride 8."""
-    return _resnet(num_classes, model, "resnet-50", 8)
+def _resnet(about: str, kind: str, stride: int) -> Arch:
+    def trunk(model: ModelConfig) -> FiveStages:
+        return ResNetStages(KINDS[kind], stride, grad_ckpt=model.grad_ckpt)
+
+    return _hanet(about, trunk, stride)
 
 
-def DeepR101V3PlusD_HANet(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """ResNet-101 with a stem of three convolutions at stride 16."""
-    return _resnet(num_classes, model, "resnet-101", 16)
+def _mobilenet(stride: int) -> Arch:
+    def trunk(model: ModelConfig) -> FiveStages:
+        return mobilenet_v2(stride, grad_ckpt=model.grad_ckpt)
+
+    return _hanet("MobileNetV2", trunk, stride)
 
 
-def DeepR101V3PlusD_HANet_OS8(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """ResNet-101 with a stem of three convolutions at stride 8."""
-    return _resnet(num_classes, model, "resnet-101", 8)
+def _shufflenet(stride: int) -> Arch:
+    def trunk(model: ModelConfig) -> FiveStages:
+        return shufflenet_v2(stride, grad_ckpt=model.grad_ckpt)
+
+    return _hanet("ShuffleNetV2 x1.0", trunk, stride)
 
 
-def DeepR152V3PlusD_HANet_OS8(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """ResNet-152 at stride 8."""
-    return _resnet(num_classes, model, "resnet-152", 8)
+def _mnasnet(about: str, half: bool) -> Arch:
+    def trunk(model: ModelConfig) -> FiveStages:
+        return mnasnet(half, 16, grad_ckpt=model.grad_ckpt)
+
+    return _hanet(about, trunk, 16)
 
 
-def DeepResNext50V3PlusD_HANet(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """ResNeXt-50 32x4d at stride 16."""
-    return _resnet(num_classes, model, "resnext-50", 16)
-
-
-def DeepResNext101V3PlusD_HANet(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """ResNeXt-101 32x8d at stride 16."""
-    return _resnet(num_classes, model, "resnext-101", 16)
-
-
-def DeepResNext101V3PlusD_HANet_OS8(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """ResNeXt-101 32x8d at stride 8."""
-    return _resnet(num_classes, model, "resnext-101", 8)
-
-
-def DeepResNext101V3PlusD_HANet_OS4(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """ResNeXt-101 32x8d at stride 4."""
-    return _resnet(num_classes, model, "resnext-101", 4)
-
-
-def DeepWideResNet50V3PlusD_HANet(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """Wide ResNet-50-2 at stride 16."""
-    return _resnet(num_classes, model, "wide_resnet-50", 16)
-
-
-def DeepWideResNet50V3PlusD_HANet_OS8(
-    num_classes: int, model: ModelConfig = PUBLISHED
-) -> nn.Module:
-    """Wide ResNet-50-2 at stride 8."""
-    return _resnet(num_classes, model, "wide_resnet-50", 8)
-
-
-def DeepWideResNet101V3PlusD_HANet(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """Wide ResNet-101-2 at stride 16."""
-    return _resnet(num_classes, model, "wide_resnet-101", 16)
-
-
-def DeepWideResNet101V3PlusD_HANet_OS8(
-    num_classes: int, model: ModelConfig = PUBLISHED
-) -> nn.Module:
-    """Wide ResNet-101-2 at stride 8."""
-    return _resnet(num_classes, model, "wide_resnet-101", 8)
-
-
-def DeepMobileNetV3PlusD_HANet(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """MobileNetV2 at stride 16."""
-    trunk = mobilenet_v2(16, grad_ckpt=model.grad_ckpt)
-    return HANetDeepLab(trunk, num_classes, 16, model)
-
-
-def DeepMobileNetV3PlusD_HANet_OS8(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """MobileNetV2 at stride 8."""
-    trunk = mobilenet_v2(8, grad_ckpt=model.grad_ckpt)
-    return HANetDeepLab(trunk, num_classes, 8, model)
-
-
-def DeepShuffleNetV3PlusD_HANet(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """ShuffleNetV2 x1.0 at stride 16."""
-    trunk = shufflenet_v2(16, grad_ckpt=model.grad_ckpt)
-    return HANetDeepLab(trunk, num_classes, 16, model)
-
-
-def DeepShuffleNetV3PlusD_HANet_OS8(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """ShuffleNetV2 x1.0 at stride 8."""
-    trunk = shufflenet_v2(8, grad_ckpt=model.grad_ckpt)
-    return HANetDeepLab(trunk, num_classes, 8, model)
-
-
-def DeepShuffleNetV3PlusD_HANet_OS32(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """ShuffleNetV2 x1.0 at stride 32."""
-    trunk = shufflenet_v2(32, grad_ckpt=model.grad_ckpt)
-    return HANetDeepLab(trunk, num_classes, 32, model)
-
-
-def DeepMNASNet05V3PlusD_HANet(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """MNASNet 0.5 at stride 16."""
-    trunk = mnasnet(True, 16, grad_ckpt=model.grad_ckpt)
-    return HANetDeepLab(trunk, num_classes, 16, model)
-
-
-def DeepMNASNet10V3PlusD_HANet(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """MNASNet 1.0 at stride 16."""
-    trunk = mnasnet(False, 16, grad_ckpt=model.grad_ckpt)
-    return HANetDeepLab(trunk, num_classes, 16, model)
+RESNET_101 = "ResNet-101 with a stem of three convolutions"
+ARCHS = {
+    "DeepR50V3PlusD_HANet": _resnet("ResNet-50", "resnet-50", 16),
+    "DeepR50V3PlusD_HANet_OS8": _resnet("ResNet-50", "resnet-50", 8),
+    "DeepR101V3PlusD_HANet": _resnet(RESNET_101, "resnet-101", 16),
+    "DeepR101V3PlusD_HANet_OS8": _resnet(RESNET_101, "resnet-101", 8),
+    "DeepR152V3PlusD_HANet_OS8": _resnet("ResNet-152", "resnet-152", 8),
+    "DeepResNext50V3PlusD_HANet": _resnet("ResNeXt-50 32x4d", "resnext-50", 16),
+    "DeepResNext101V3PlusD_HANet": _resnet("ResNeXt-101 32x8d", "resnext-101", 16),
+    "DeepResNext101V3PlusD_HANet_OS8": _resnet("ResNeXt-101 32x8d", "resnext-101", 8),
+    "DeepResNext101V3PlusD_HANet_OS4": _resnet("ResNeXt-101 32x8d", "resnext-101", 4),
+    "DeepWideResNet50V3PlusD_HANet": _resnet("Wide ResNet-50-2", "wide_resnet-50", 16),
+    "DeepWideResNet50V3PlusD_HANet_OS8": _resnet("Wide ResNet-50-2", "wide_resnet-50", 8),
+    "DeepWideResNet101V3PlusD_HANet": _resnet("Wide ResNet-101-2", "wide_resnet-101", 16),
+    "DeepWideResNet101V3PlusD_HANet_OS8": _resnet("Wide ResNet-101-2", "wide_resnet-101", 8),
+    "DeepMobileNetV3PlusD_HANet": _mobilenet(16),
+    "DeepMobileNetV3PlusD_HANet_OS8": _mobilenet(8),
+    "DeepShuffleNetV3PlusD_HANet": _shufflenet(16),
+    "DeepShuffleNetV3PlusD_HANet_OS8": _shufflenet(8),
+    "DeepShuffleNetV3PlusD_HANet_OS32": _shufflenet(32),
+    "DeepMNASNet05V3PlusD_HANet": _mnasnet("MNASNet 0.5", half=True),
+    "DeepMNASNet10V3PlusD_HANet": _mnasnet("MNASNet 1.0", half=False),
+}

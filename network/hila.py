@@ -12,43 +12,23 @@ mIoU (B0 S(3)), 81.7 (B1 S(3)), 82.4 (B1 S(2,3,4)).
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 
-from torch import nn
-
-from config import ModelConfig, UserError
+from network.arch import Arch
 from network.backbones.hila_mit import HilaMiT
 from network.backbones.hila_swin import HilaSwin
 from network.backbones.hila_update import Four, Hila
 from network.backbones.mit import DROP_PATH, SIZES
 from network.backbones.swin import SIZES as SWIN_SIZES
+from network.contract import Network
 from network.encoder_classifier import EncoderClassifier
 from network.segformer import MIT_OPTIONS, depths_of, with_head
 from network.swin import CLASSIFIER_DROP_PATH
 from network.swin import classifier as swin_classifier
 from network.swin import with_heads as swin_heads
-
-__all__ = [
-    "B0_S3",
-    "B0_S34",
-    "B0_S34_224",
-    "B0_S3_224",
-    "B1_S234",
-    "B1_S234_224",
-    "B1_S3",
-    "B1_S34",
-    "B1_S34_224",
-    "B1_S3_224",
-    "B2_S234",
-    "B2_S234_224",
-    "B3_S234",
-    "B3_S234_224",
-    "SwinS_S234",
-    "SwinS_S234_224",
-    "SwinT_S234",
-    "SwinT_S234_224",
-]
-
-CLASSIFIERS = frozenset(name for name in __all__ if name.endswith("_224"))  # `pred` is (B, K)
+from runtime.errors import UserError
+from settings.model import ModelConfig
 
 HILA_OPTIONS = MIT_OPTIONS | {
     "hila_stages",
@@ -71,17 +51,9 @@ ONLY_MIT = {
     "hila_share_bottom",
 }
 ONLY_SWIN = {"hila_legacy_shift", "hila_raw_levels"}
+SWIN_OPTIONS = HILA_OPTIONS - ONLY_MIT | ONLY_SWIN
 
 
-def _used_options(name: str) -> frozenset[str]:
-    swin, segments = name.startswith("Swin"), name not in CLASSIFIERS
-    used = HILA_OPTIONS - ONLY_MIT | ONLY_SWIN if swin else HILA_OPTIONS
-    used |= {"align_corners"} if segments else set()
-    return used | {"aux_head"} if segments and swin else used
-
-
-USED_OPTIONS = {name: _used_options(name) for name in __all__}
-PUBLISHED = ModelConfig()
 ONES: Four = (1, 1, 1, 1)
 SWIN_DROP_PATH, SWIN_PATCH = 0.3, 4
 
@@ -102,8 +74,12 @@ def hila_of(
             "hila_stages names no stage: some of 2,3,4 wanted; without inter-level attention the "
             "networks are segformer.B0 to B5, swin.T_UPerNet and swin.S_UPerNet"
         )
-    for name in ("hila_stride", "hila_heads", "hila_mlp_ratios"):
-        values = getattr(model, name)
+    per_stage = {
+        "hila_stride": model.hila_stride,
+        "hila_heads": model.hila_heads,
+        "hila_mlp_ratios": model.hila_mlp_ratios,
+    }
+    for name, values in per_stage.items():
         if values is not None and min(values) < 1:
             raise UserError(f"{name}={','.join(map(str, values))}: every value must be at least 1")
     if model.hila_patch not in (2, 4, 6, 8):
@@ -120,6 +96,8 @@ def hila_of(
         info_weights=model.hila_info_weights,
         euclidean=model.hila_euclidean,
         reuse_bottom=model.hila_reuse_bottom,
+        legacy_shift=model.hila_legacy_shift,
+        raw_levels=model.hila_raw_levels,
     )
 
 
@@ -163,57 +141,10 @@ def swin_trunk(model: ModelConfig, size: str, drop_path: float = SWIN_DROP_PATH)
         dataclasses.replace(hila, patch=SWIN_PATCH),
         drop_path=drop_path if model.drop_path is None else model.drop_path,
         grad_ckpt=model.grad_ckpt,
-        legacy_shift=model.hila_legacy_shift,
-        raw_levels=model.hila_raw_levels,
     )
 
 
-def B0_S3(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """B0 with S(3): 4,144,435 parameters with 19 classes."""
-    return with_head(mit_trunk(model, "B0", (3,)), "B0", num_classes, model)
-
-
-def B0_S34(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """B0 with S(3,4): 5,581,299 parameters with 19 classes."""
-    return with_head(mit_trunk(model, "B0", (3, 4)), "B0", num_classes, model)
-
-
-def B1_S3(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """B1 with S(3): 15,352,083 parameters with 19 classes."""
-    return with_head(mit_trunk(model, "B1", (3,)), "B1", num_classes, model)
-
-
-def B1_S34(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """B1 with S(3,4): 21,035,603 parameters with 19 classes."""
-    return with_head(mit_trunk(model, "B1", (3, 4)), "B1", num_classes, model)
-
-
-def B1_S234(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """B1 with S(2,3,4): 21,574,035 parameters with 19 classes."""
-    return with_head(mit_trunk(model, "B1", (2, 3, 4)), "B1", num_classes, model)
-
-
-def B2_S234(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """The published "B2": depths 2,2,6,2 and stride 3 in stage 3; 30,833,555 parameters."""
-    return with_head(b2_trunk(model), "B2", num_classes, model)
-
-
-def B3_S234(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """B3 with S(2,3,4), one block less in stage 2 than MiT-B3: 54,663,059 parameters."""
-    return with_head(b3_trunk(model), "B3", num_classes, model)
-
-
-def SwinT_S234(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """Swin-T and UPerNet with S(2,3,4), stride 2 in the third layer."""
-    return swin_heads(swin_trunk(model, "T"), num_classes, model)
-
-
-def SwinS_S234(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """Swin-S and UPerNet with S(2,3,4); not published, strides as in Swin-T."""
-    return swin_heads(swin_trunk(model, "S"), num_classes, model)
-
-
-def _classifier(trunk: HilaMiT | HilaSwin, num_classes: int) -> nn.Module:
+def _classifier(trunk: HilaMiT | HilaSwin, num_classes: int) -> Network:
     """Only the last map counts: norms of refined levels that nothing reads are not trained."""
     for module in trunk.last_norms():
         module.requires_grad_(False)
@@ -222,46 +153,65 @@ def _classifier(trunk: HilaMiT | HilaSwin, num_classes: int) -> nn.Module:
     return EncoderClassifier(trunk, num_classes)
 
 
-def B0_S3_224(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """The trunk of `B0_S3` as classifier."""
-    return _classifier(mit_trunk(model, "B0", (3,)), num_classes)
+MiTTrunk = Callable[[ModelConfig], HilaMiT]
 
 
-def B0_S34_224(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """The trunk of `B0_S34` as classifier."""
-    return _classifier(mit_trunk(model, "B0", (3, 4)), num_classes)
+def _mit(size: str, stages: tuple[int, ...]) -> MiTTrunk:
+    return partial(mit_trunk, size=size, stages=stages)
 
 
-def B1_S3_224(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """The trunk of `B1_S3` as classifier."""
-    return _classifier(mit_trunk(model, "B1", (3,)), num_classes)
+def _on_mit(about: str, size: str, trunk: MiTTrunk) -> Arch:
+    def build(num_classes: int, model: ModelConfig) -> Network:
+        return with_head(trunk(model), size, num_classes, model)
+
+    return Arch(about, build, HILA_OPTIONS | {"align_corners"})
 
 
-def B1_S34_224(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """The trunk of `B1_S34` as classifier."""
-    return _classifier(mit_trunk(model, "B1", (3, 4)), num_classes)
+def _mit_classifier(name: str, trunk: MiTTrunk) -> Arch:
+    def build(num_classes: int, model: ModelConfig) -> Network:
+        return _classifier(trunk(model), num_classes)
+
+    return Arch(f"the trunk of {name} as classifier", build, HILA_OPTIONS, classifier=True)
 
 
-def B1_S234_224(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """The trunk of `B1_S234` as classifier."""
-    return _classifier(mit_trunk(model, "B1", (2, 3, 4)), num_classes)
+def _on_swin(about: str, size: str) -> Arch:
+    def build(num_classes: int, model: ModelConfig) -> Network:
+        return swin_heads(swin_trunk(model, size), num_classes, model)
+
+    return Arch(about, build, SWIN_OPTIONS | {"align_corners", "aux_head"})
 
 
-def B2_S234_224(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """The trunk of `B2_S234` as classifier."""
-    return _classifier(b2_trunk(model), num_classes)
+def _swin_as_classifier(size: str) -> Arch:
+    def build(num_classes: int, model: ModelConfig) -> Network:
+        return _classifier(swin_trunk(model, size, CLASSIFIER_DROP_PATH), num_classes)
+
+    about = f"the trunk of Swin{size}_S234 as classifier"
+    return Arch(about, build, SWIN_OPTIONS, classifier=True)
 
 
-def B3_S234_224(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """The trunk of `B3_S234` as classifier."""
-    return _classifier(b3_trunk(model), num_classes)
-
-
-def SwinS_S234_224(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """The trunk of `SwinS_S234` as classifier."""
-    return _classifier(swin_trunk(model, "S", CLASSIFIER_DROP_PATH), num_classes)
-
-
-def SwinT_S234_224(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """The trunk of `SwinT_S234` as classifier."""
-    return _classifier(swin_trunk(model, "T", CLASSIFIER_DROP_PATH), num_classes)
+MIT_TRUNKS: dict[str, MiTTrunk] = {
+    "B0_S3": _mit("B0", (3,)),
+    "B0_S34": _mit("B0", (3, 4)),
+    "B1_S3": _mit("B1", (3,)),
+    "B1_S34": _mit("B1", (3, 4)),
+    "B1_S234": _mit("B1", (2, 3, 4)),
+    "B2_S234": b2_trunk,
+    "B3_S234": b3_trunk,
+}
+ABOUT = {  # numbers of parameters are those with 19 classes
+    "B0_S3": "B0 with S(3): 4,144,435 parameters",
+    "B0_S34": "B0 with S(3,4): 5,581,299 parameters",
+    "B1_S3": "B1 with S(3): 15,352,083 parameters",
+    "B1_S34": "B1 with S(3,4): 21,035,603 parameters",
+    "B1_S234": "B1 with S(2,3,4): 21,574,035 parameters",
+    "B2_S234": 'the published "B2": depths 2,2,6,2 and stride 3 in stage 3; 30,833,555 parameters',
+    "B3_S234": "B3 with S(2,3,4), one block less in stage 2 than MiT-B3: 54,663,059 parameters",
+}
+ARCHS = {
+    **{name: _on_mit(ABOUT[name], name[:2], trunk) for name, trunk in MIT_TRUNKS.items()},
+    **{f"{name}_224": _mit_classifier(name, trunk) for name, trunk in MIT_TRUNKS.items()},
+    "SwinT_S234": _on_swin("Swin-T and UPerNet with S(2,3,4), stride 2 in the third layer", "T"),
+    "SwinS_S234": _on_swin("Swin-S likewise; not published, strides as in Swin-T", "S"),
+    "SwinT_S234_224": _swin_as_classifier("T"),
+    "SwinS_S234_224": _swin_as_classifier("S"),
+}

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from network.backbones import mit, swin
 from network.convert.hub import HubFacts
+
+Depths = tuple[int, ...]
 
 
 def arch_of(facts: HubFacts) -> tuple[str, dict[str, Any]]:
@@ -17,46 +18,46 @@ def arch_of(facts: HubFacts) -> tuple[str, dict[str, Any]]:
     """
     kind, config = facts.architecture, facts.config
     if kind in ("SegformerForSemanticSegmentation", "SegformerForImageClassification"):
-        size = _mit_size(config, head=kind.endswith("Segmentation"))
-        name, depths = f"segformer.{size}", mit.SIZES[size].depths if size else ()
+        family, sizes = "segformer", _mit_sizes(config, head=kind.endswith("Segmentation"))
     elif kind in ("SwinForImageClassification", "UperNetForSemanticSegmentation"):
         config = config.get("backbone_config", config)
-        size = _swin_size(config)
-        name, depths = f"swin.{size}", swin.SIZES[size].depths if size else ()
+        family, sizes = "swin", _swin_sizes(config)
     else:
         return "", {}
-    if not size:
+    if not sizes:
         return "", {}
+    depths = tuple(config.get("depths", ()))
+    exact = [name for name, published in sizes.items() if published == depths]
+    size = next(iter([*exact, *sizes]))
     options: dict[str, Any] = {}
-    if tuple(config.get("depths", depths)) != depths:
-        options["stage_depths"] = tuple(config["depths"])
+    if depths not in ((), sizes[size]):
+        options["stage_depths"] = depths
     if facts.config.get("use_auxiliary_head", True) is False:
         options["aux_head"] = False
+    name = f"{family}.{size}"
     if kind.endswith("ImageClassification"):
         return f"{name}_224", options
     return f"{name}_UPerNet" if kind.startswith("UperNet") else name, options
 
 
-def _mit_size(config: Mapping[str, Any], *, head: bool) -> str:
-    """The size with these channels and the nearest depths; empty if none has the channels."""
-    channels, depths = tuple(config.get("hidden_sizes", ())), tuple(config.get("depths", ()))
-    width = config.get("decoder_hidden_size", 256)
-    fitting = [
-        name
-        for name, size in mit.SIZES.items()
+# The trunks are imported where they are asked for: a broken file breaks one family.
+
+
+def _mit_sizes(config: Mapping[str, Any], *, head: bool) -> dict[str, Depths]:
+    """The sizes with these channels, and with `head` its width, and their published depths."""
+    from network.backbones.mit import SIZES
+
+    channels, width = tuple(config.get("hidden_sizes", ())), config.get("decoder_hidden_size", 256)
+    return {
+        name: size.depths
+        for name, size in SIZES.items()
         if size.channels == channels and (not head or size.head_width == width)
-    ]
-    return _with_depths(fitting, {name: mit.SIZES[name].depths for name in fitting}, depths)
+    }
 
 
-def _swin_size(config: Mapping[str, Any]) -> str:
-    width, depths = config.get("embed_dim"), tuple(config.get("depths", ()))
-    fitting = [name for name, size in swin.SIZES.items() if size.width == width]
-    return _with_depths(fitting, {name: swin.SIZES[name].depths for name in fitting}, depths)
+def _swin_sizes(config: Mapping[str, Any]) -> dict[str, Depths]:
+    """The sizes with this width and their published depths."""
+    from network.backbones.swin import SIZES
 
-
-def _with_depths(
-    names: list[str], depths: Mapping[str, tuple[int, ...]], wanted: tuple[int, ...]
-) -> str:
-    exact = [name for name in names if depths[name] == wanted]
-    return next(iter([*exact, *names]), "")
+    width = config.get("embed_dim")
+    return {name: size.depths for name, size in SIZES.items() if size.width == width}

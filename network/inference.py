@@ -11,17 +11,28 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from network.heads.ocr import OCRHead
 from network.heads.ocr_tiled import TiledOCR
+from network.ops.part import Part
 from network.outputs import PRED
 
-PROBE_SIZE = 64  # pixels; side of the picture that is sent through to see who feeds whom
+PROBE_SIZE = 64  # pixels; side of the image that is sent through to see who feeds whom
 
 
 def _probe(net: nn.Module) -> Tensor:
-    """A small fixed picture on the device and in the number format of `net`."""
+    """A small fixed image on the device and in the number format of `net`."""
     parameter = next(net.parameters())
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(1, 3, PROBE_SIZE, PROBE_SIZE, generator=generator)
     return image.to(parameter.device, parameter.dtype)
+
+
+def _is_plain_conv(module: nn.Module) -> bool:
+    """Whether this is a convolution whose weights are used as they are.
+
+    Those of other libraries may standardise them first, as their batch norms may end in an
+    activation.
+    """
+    own = type(module).__module__.startswith(("torch.", f"{__package__}."))
+    return own and isinstance(module, nn.Conv2d)
 
 
 def _conv_bn_pairs(net: nn.Module, probe: Tensor) -> dict[str, str]:
@@ -37,8 +48,8 @@ def _conv_bn_pairs(net: nn.Module, probe: Tensor) -> dict[str, str]:
         _, conv = sources.get(id(inputs[0]), (None, None))
         feeders.setdefault(names[module], set()).add("" if conv is None else names[conv])
 
-    hooks = [m.register_forward_hook(saw_conv) for m in names if isinstance(m, nn.Conv2d)]
-    hooks += [m.register_forward_hook(saw_norm) for m in names if isinstance(m, nn.BatchNorm2d)]
+    hooks = [m.register_forward_hook(saw_conv) for m in names if _is_plain_conv(m)]
+    hooks += [m.register_forward_hook(saw_norm) for m in names if type(m) is nn.BatchNorm2d]
     try:
         net(probe)
     finally:
@@ -51,7 +62,7 @@ def _conv_bn_pairs(net: nn.Module, probe: Tensor) -> dict[str, str]:
 def fold_batch_norms(net: nn.Module, probe: Tensor) -> int:
     """Put each batch norm into the convolution before it, in place; returns their number.
 
-    `net` must be in eval mode. Which convolution feeds which norm is seen while the picture
+    `net` must be in eval mode. Which convolution feeds which norm is seen while the image
     `probe` passes through, so the order of attributes does not matter.
     """
     pairs = _conv_bn_pairs(net, probe)
@@ -71,10 +82,11 @@ def _replace_heads(net: nn.Module) -> None:
 
 
 def _shorten(net: nn.Module) -> None:
-    """Put modules that have a method `inference_form` into that form, in place."""
-    for name, module in list(net.named_modules()):
-        if hasattr(module, "inference_form"):
-            net.set_submodule(name, module.inference_form())
+    """Put the parts of `net` into their inference form, in place."""
+    for name, part in list(net.named_modules()):
+        form = part.inference_form() if isinstance(part, Part) else part
+        if form is not part:
+            net.set_submodule(name, form)
 
 
 def _assert_same(want: Tensor, got: Tensor) -> None:
@@ -88,7 +100,7 @@ def _assert_same(want: Tensor, got: Tensor) -> None:
 def prepare_for_inference(net: nn.Module) -> nn.Module:
     """A copy of `net` in eval mode that gives the same outputs faster, to float noise.
 
-    Batch norms go into the convolutions, memory is channels_last. The copy can not be trained
+    Batch norms go into the convolutions, memory is channels_last. The copy cannot be trained
     and its state dict is no longer that of the arch; `net` itself stays as it is.
     """
     prepared = copy.deepcopy(net).eval().requires_grad_(False)
@@ -111,7 +123,7 @@ def compiled(net: nn.Module, backend: str = "inductor") -> nn.Module:
     a second at every start of a program.
     """
     for module in net.modules():
-        if getattr(module, "is_eager", False):
+        if isinstance(module, Part) and module.is_eager:
             vars(module)["forward"] = torch.compiler.disable(module.forward)
     net.compile(backend=backend)
     return net

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from config import ModelConfig
+from network.arch import Arch
 from network.basic import HRNET_OPTIONS, HRNetASPP, PlainHRNet, hrnet_trunk
 from network.deeper import deeper
 from network.deepv3 import PLUS_OPTIONS, DeepV3Plus, deepv3_plus
@@ -25,29 +25,7 @@ from network.multiscale import (
 )
 from network.ops.resize import Size, at_scale, resize, size_of
 from network.ops.rows import scaled_rows
-from network.outputs import with_boundary
-
-__all__ = [
-    "DeepV3EffB4",
-    "DeepV3EffB4Fuse",
-    "DeepV3R50",
-    "DeepV3W38",
-    "DeepV3W38Fuse",
-    "DeepV3W38Fuse2",
-    "DeepV3X71",
-    "DeeperEffB4",
-    "DeeperW38",
-    "DeeperX71",
-    "HRNet",
-    "HRNet_ASP",
-]
-
-USED_OPTIONS = {
-    **{name: MSCALE_OPTIONS | PLUS_OPTIONS for name in __all__},
-    "HRNet": MSCALE_OPTIONS | HRNET_OPTIONS,
-    "HRNet_ASP": MSCALE_OPTIONS | HRNET_OPTIONS | {"aspp_bot_ch"},
-}
-PUBLISHED = ModelConfig()
+from settings.model import ModelConfig
 
 
 class FusedContext(MultiScale):
@@ -73,10 +51,10 @@ class FusedContext(MultiScale):
             size, image = self.scaled(images, scale)
             own_rows = scaled_rows(rows, size[0])
             with at_scale(scale):
-                low, context = net.encode(image, own_rows)
+                low, context = net.encode(net.own_inputs(image), own_rows)
             if trust is not None and lower is not None:
                 context = self._blend(trust, passes[-1].size, lower, context)
-            maps = with_boundary(net, net.decode(low, context, own_rows))
+            maps = net.with_boundary(net.decode(low, context, own_rows))
             attend = attend_top or scale != scales[0]
             trust, lower = (self.scale_attn(maps.feats), context) if attend else (None, None)
             passes.append(scale_pass(scale, size, maps, None if trust is None else trust[:, :1]))
@@ -92,68 +70,33 @@ class FusedContext(MultiScale):
         return weight * lower + (1 - weight) * context
 
 
-def _deepv3(num_classes: int, model: ModelConfig, trunk: str) -> DeepV3Plus:
-    return deepv3_plus(num_classes, model, trunk, width=model.segattn_bot_ch)
+def _deepv3(
+    about: str, trunk: str, wrapper: type[MultiScale] = MultiScale, *, num_attentions: int = 1
+) -> Arch:
+    """DeepLabV3+ on `trunk`, a name of `network/backbones/deeplab_trunks.py`."""
+
+    def build(num_classes: int, model: ModelConfig) -> MultiScale:
+        net = deepv3_plus(num_classes, model, trunk, width=model.segattn_bot_ch)
+        return hierarchical(net, model, wrapper, num_attentions=num_attentions)
+
+    return Arch(about, build, MSCALE_OPTIONS | PLUS_OPTIONS)
 
 
-def DeepV3R50(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """DeepLabV3+ on ResNet-50: 41,642,560 parameters with 19 classes."""
-    return hierarchical(_deepv3(num_classes, model, "resnet-50"), model)
+def _deeper(about: str, trunk: str) -> Arch:
+    """The Deeper decoder on `trunk`."""
+
+    def build(num_classes: int, model: ModelConfig) -> MultiScale:
+        return hierarchical(deeper(num_classes, model, trunk), model)
+
+    return Arch(about, build, MSCALE_OPTIONS | PLUS_OPTIONS)
 
 
-def DeepV3W38(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """DeepLabV3+ on WiderResNet-38: 138,395,456 parameters with 19 classes."""
-    return hierarchical(_deepv3(num_classes, model, "wrn38"), model)
-
-
-def DeepV3X71(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """DeepLabV3+ on Xception-71: 55,923,760 parameters with 19 classes."""
-    return hierarchical(_deepv3(num_classes, model, "xception71"), model)
-
-
-def DeepV3EffB4(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """DeepLabV3+ on EfficientNet-B4."""
-    return hierarchical(_deepv3(num_classes, model, "efficientnet-b4"), model)
-
-
-def DeepV3W38Fuse(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """`DeepV3W38` with shared ASPP maps: 138,395,456 parameters with 19 classes."""
-    return hierarchical(_deepv3(num_classes, model, "wrn38"), model, FusedContext)
-
-
-def DeepV3W38Fuse2(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """`DeepV3W38Fuse` with an attention of its own for the ASPP maps: 138,395,712 parameters."""
-    return hierarchical(_deepv3(num_classes, model, "wrn38"), model, FusedContext, num_attentions=2)
-
-
-def DeepV3EffB4Fuse(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """`DeepV3EffB4` with shared ASPP maps."""
-    return hierarchical(_deepv3(num_classes, model, "efficientnet-b4"), model, FusedContext)
-
-
-def DeeperW38(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """The Deeper decoder on WiderResNet-38: 140,900,160 parameters with 19 classes."""
-    return hierarchical(deeper(num_classes, model, "wrn38"), model)
-
-
-def DeeperX71(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """The Deeper decoder on Xception-71: 58,421,296 parameters with 19 classes."""
-    return hierarchical(deeper(num_classes, model, "xception71"), model)
-
-
-def DeeperEffB4(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """The Deeper decoder on EfficientNet-B4."""
-    return hierarchical(deeper(num_classes, model, "efficientnet-b4"), model)
-
-
-def HRNet(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """HRNet-W48: 69,829,696 parameters with 19 classes."""
+def _hrnet(num_classes: int, model: ModelConfig) -> MultiScale:
     trunk, width = hrnet_trunk(model), model.segattn_bot_ch
     return hierarchical(PlainHRNet(trunk, num_classes, width=width, head_name="cls_head"), model)
 
 
-def HRNet_ASP(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """HRNet-W48 with ASPP: 73,367,104 parameters with 19 classes."""
+def _hrnet_aspp(num_classes: int, model: ModelConfig) -> MultiScale:
     net = HRNetASPP(
         hrnet_trunk(model),
         num_classes,
@@ -161,3 +104,33 @@ def HRNet_ASP(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
         width=model.segattn_bot_ch,
     )
     return hierarchical(net, model)
+
+
+# Numbers of parameters are those with 19 classes.
+ARCHS = {
+    "DeepV3R50": _deepv3("DeepLabV3+ on ResNet-50: 41,642,560 parameters", "resnet-50"),
+    "DeepV3W38": _deepv3("DeepLabV3+ on WiderResNet-38: 138,395,456 parameters", "wrn38"),
+    "DeepV3X71": _deepv3("DeepLabV3+ on Xception-71: 55,923,760 parameters", "xception71"),
+    "DeepV3EffB4": _deepv3("DeepLabV3+ on EfficientNet-B4", "efficientnet-b4"),
+    "DeepV3W38Fuse": _deepv3(
+        "DeepV3W38 with shared ASPP maps: 138,395,456 parameters", "wrn38", FusedContext
+    ),
+    "DeepV3W38Fuse2": _deepv3(
+        "DeepV3W38Fuse with an attention of its own for the ASPP maps: 138,395,712 parameters",
+        "wrn38",
+        FusedContext,
+        num_attentions=2,
+    ),
+    "DeepV3EffB4Fuse": _deepv3(
+        "DeepV3EffB4 with shared ASPP maps", "efficientnet-b4", FusedContext
+    ),
+    "DeeperW38": _deeper("Deeper decoder on WiderResNet-38: 140,900,160 parameters", "wrn38"),
+    "DeeperX71": _deeper("Deeper decoder on Xception-71: 58,421,296 parameters", "xception71"),
+    "DeeperEffB4": _deeper("Deeper decoder on EfficientNet-B4", "efficientnet-b4"),
+    "HRNet": Arch("HRNet-W48: 69,829,696 parameters", _hrnet, MSCALE_OPTIONS | HRNET_OPTIONS),
+    "HRNet_ASP": Arch(
+        "HRNet-W48 with ASPP: 73,367,104 parameters",
+        _hrnet_aspp,
+        MSCALE_OPTIONS | HRNET_OPTIONS | {"aspp_bot_ch"},
+    ),
+}

@@ -10,22 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from config import ModelConfig
+from network.arch import Arch
 from network.basic import HRNET_OPTIONS, PlainHRNet, hrnet_trunk
+from network.contract import OneScale
 from network.deepv3 import PLUS_OPTIONS, deepv3_plus
 from network.heads.scale_attention import sigmoid_head
 from network.multiscale import MultiScale, ScalePass, scale_pass
 from network.ops.resize import Size, at_scale, resize, size_of
 from network.ops.rows import scaled_rows
-from network.outputs import ATTENTION_PREFIX, OneScale, attn_key, run_pass
-
-__all__ = ["DeepV3R50", "HRNet"]
+from network.outputs import ATTENTION_PREFIX, attn_key
+from settings.model import ModelConfig
 
 PAIR_OPTIONS = frozenset({"n_scales", "mscale_lo_scale", "segattn_bot_ch"})
-USED_OPTIONS = {"DeepV3R50": PAIR_OPTIONS | PLUS_OPTIONS, "HRNet": PAIR_OPTIONS | HRNET_OPTIONS}
-PUBLISHED = ModelConfig()
 
 
 class FeaturePairs(MultiScale):
@@ -43,7 +41,7 @@ class FeaturePairs(MultiScale):
         for scale in reversed(scales):
             size, image = self.scaled(images, scale)
             with at_scale(scale):
-                found.append((scale, size, run_pass(self.net, image, scaled_rows(rows, size[0]))))
+                found.append((scale, size, self.net.maps(image, scaled_rows(rows, size[0]))))
         higher_feats = [maps.feats for _, _, maps in found[1:]]
         attentions = [
             self._attend(maps.feats, higher)
@@ -67,17 +65,25 @@ class FeaturePairs(MultiScale):
         return outputs
 
 
-def _pairs(net: OneScale, model: ModelConfig) -> nn.Module:
+def _pairs(net: OneScale, model: ModelConfig) -> FeaturePairs:
     attention = sigmoid_head(2 * net.feature_channels, 1, model.segattn_bot_ch)
     return FeaturePairs(net, attention, lo_scale=model.mscale_lo_scale, n_scales=model.n_scales)
 
 
-def DeepV3R50(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """DeepLabV3+ on ResNet-50: 42,342,976 parameters with 19 classes."""
+def _deepv3(num_classes: int, model: ModelConfig) -> FeaturePairs:
     return _pairs(deepv3_plus(num_classes, model, "resnet-50", width=model.segattn_bot_ch), model)
 
 
-def HRNet(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """HRNet-W48; the reference can not build it."""
+def _hrnet(num_classes: int, model: ModelConfig) -> FeaturePairs:
     trunk, width = hrnet_trunk(model), model.segattn_bot_ch
     return _pairs(PlainHRNet(trunk, num_classes, width=width, head_name="cls_head"), model)
+
+
+ARCHS = {
+    "DeepV3R50": Arch(
+        "DeepLabV3+ on ResNet-50: 42,342,976 parameters with 19 classes",
+        _deepv3,
+        PAIR_OPTIONS | PLUS_OPTIONS,
+    ),
+    "HRNet": Arch("HRNet-W48; the reference cannot build it", _hrnet, PAIR_OPTIONS | HRNET_OPTIONS),
+}

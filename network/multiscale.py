@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hierarchical multi-scale prediction around any single-scale network.
+"""Hierarchical multi-scale prediction around any network of one scale.
 
 A network is run on copies of the image at several scales; the attention of each scale says how
 its prediction is blended with what the higher scales gave. Two scales in training and any list
@@ -17,20 +17,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from config import ModelConfig
+from network.contract import OneScale, SeveralScales
 from network.heads.scale_attention import ScaleAttention
 from network.ops.resize import Size, at_scale, resize, scaled_size, size_of
 from network.ops.rows import scaled_rows
-from network.outputs import (
-    AUX,
-    PRED,
-    Maps,
-    attn_key,
-    boundary_outputs,
-    pred_key,
-    run_pass,
-)
-from network.outputs import SingleScale as SingleScale
+from network.outputs import AUX, PRED, Maps, attn_key, boundary_outputs, pred_key
+from settings.model import ModelConfig
 
 MSCALE_OPTIONS = frozenset(  # that `hierarchical` reads
     {
@@ -100,7 +92,7 @@ def fold(
     return joint
 
 
-class MultiScale(nn.Module):
+class MultiScale(SeveralScales):
     """The wrapper: `net` at several scales, blended by `scale_attn`.
 
     `attention` maps (B, net.feature_channels, h, w) to (B, 1, h, w) in 0..1. Training runs the
@@ -109,21 +101,16 @@ class MultiScale(nn.Module):
 
     def __init__(
         self,
-        net: nn.Module,
+        net: OneScale,
         attention: nn.Module,
         *,
         lo_scale: float = 0.5,
         n_scales: Sequence[float] | None = None,
     ) -> None:
-        super().__init__()
-        assert isinstance(net, SingleScale)
-        scales = (1.0, lo_scale) if n_scales is None else tuple(n_scales)
-        assert 1.0 in scales and 0 < lo_scale < 1
-        self.net, self.scale_attn = net, attention
-        vars(net).update(features_read=True)  # by the attention
-        self.align_corners = net.align_corners
+        assert 0 < lo_scale < 1
+        scales = (1.0, lo_scale) if n_scales is None else n_scales
+        super().__init__(net, attention, sorted(scales, reverse=True))
         self.lo_scale = lo_scale
-        self.scales = tuple(sorted(scales, reverse=True))
 
     def forward(
         self, images: Tensor, rows: Tensor | None = None, return_all: bool = False
@@ -154,7 +141,7 @@ class MultiScale(nn.Module):
             attend = attend_top or scale != scales[0]
             size, image = self.scaled(images, scale)
             with at_scale(scale):
-                maps = run_pass(self.net, image, scaled_rows(rows, size[0]), features=attend)
+                maps = self.net.maps(image, scaled_rows(rows, size[0]), features=attend)
             attention = self.scale_attn(maps.feats) if attend else None
             passes.append(scale_pass(scale, size, maps, attention))
         return passes[::-1]
@@ -223,14 +210,13 @@ class MultiScale(nn.Module):
 
 
 def hierarchical(
-    net: nn.Module,
+    net: OneScale,
     model: ModelConfig,
     wrapper: type[MultiScale] = MultiScale,
     *,
     num_attentions: int = 1,
 ) -> MultiScale:
     """`net` with the attention head and the scales that `model` wants."""
-    assert isinstance(net, SingleScale)
     attention = ScaleAttention(
         net.feature_channels,
         model.segattn_bot_ch,

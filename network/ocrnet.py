@@ -7,43 +7,39 @@ whose published Cityscapes result of 86.92 mIoU is `ocrnet.HRNet_Mscale` at scal
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from functools import partial
 
-from config import ModelConfig
+from torch import Tensor
+
+from network.arch import Arch
 from network.backbones.hrnet import HRNet as Trunk
 from network.basic import HRNET_OPTIONS, hrnet_trunk
+from network.contract import OneScale
 from network.heads.ocr import OCRHead
 from network.multiscale import MSCALE_OPTIONS, MultiScale, hierarchical
-from network.outputs import Maps, OneScale
-
-__all__ = [
-    "HRNet",
-    "HRNet18",
-    "HRNet18_Mscale",
-    "HRNet32",
-    "HRNet32_Mscale",
-    "HRNet_Mscale",
-]
+from network.outputs import Maps
+from settings.model import ModelConfig
 
 OCR_OPTIONS = HRNET_OPTIONS | {"ocr_mid_channels", "ocr_key_channels"}
-USED_OPTIONS = {
-    name: OCR_OPTIONS | MSCALE_OPTIONS if name.endswith("_Mscale") else OCR_OPTIONS
-    for name in __all__
-}
-PUBLISHED = ModelConfig()
 
 
 class HRNetOCR(OneScale):
     """Trunk and OCR head: (B, 3, H, W) -> `pred`, in training also `aux`."""
 
-    def __init__(self, backbone: Trunk, ocr: OCRHead) -> None:
-        super().__init__()
-        self.backbone, self.ocr = backbone, ocr
-        self.align_corners = backbone.align_corners
-        self.feature_channels = ocr.mid_channels
+    gives_aux = True
+    auxiliary_parts = ()  # the scores of `ocr.aux_head` also say where the regions are
+    backbone: Trunk
 
-    def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
-        """One pass at stride 4; `feats` are the OCR features."""
+    def __init__(self, backbone: Trunk, ocr: OCRHead) -> None:
+        super().__init__(
+            backbone, feature_channels=ocr.mid_channels, align_corners=backbone.align_corners
+        )
+        self.ocr = ocr
+
+    def one_pass(
+        self, images: Tensor, rows: Tensor | None = None, *, features: bool = True
+    ) -> Maps:
+        """Maps at stride 4; `feats` are the OCR features."""
         return self.ocr(self.backbone(images), features)
 
 
@@ -63,31 +59,19 @@ def _mscale(num_classes: int, model: ModelConfig, width: int) -> MultiScale:
     return hierarchical(_single(num_classes, model, width), model)
 
 
-def HRNet(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """HRNet-W48 + OCR: 70,372,678 parameters with 19 classes."""
-    return _single(num_classes, model, width=48)
+def _one(about: str, width: int) -> Arch:
+    return Arch(about, partial(_single, width=width), OCR_OPTIONS)
 
 
-def HRNet_Mscale(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """The published multi-scale network: 72,143,430 parameters with 19 classes."""
-    return _mscale(num_classes, model, width=48)
+def _several(about: str, width: int) -> Arch:
+    return Arch(about, partial(_mscale, width=width), OCR_OPTIONS | MSCALE_OPTIONS)
 
 
-def HRNet18(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """HRNet-W18 + OCR."""
-    return _single(num_classes, model, width=18)
-
-
-def HRNet18_Mscale(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """HRNet-W18 + OCR, multi-scale."""
-    return _mscale(num_classes, model, width=18)
-
-
-def HRNet32(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """HRNet-W32 + OCR."""
-    return _single(num_classes, model, width=32)
-
-
-def HRNet32_Mscale(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """HRNet-W32 + OCR, multi-scale."""
-    return _mscale(num_classes, model, width=32)
+ARCHS = {
+    "HRNet": _one("HRNet-W48 + OCR: 70,372,678 parameters with 19 classes", 48),
+    "HRNet_Mscale": _several("the published network: 72,143,430 parameters with 19 classes", 48),
+    "HRNet18": _one("HRNet-W18 + OCR", 18),
+    "HRNet18_Mscale": _several("HRNet-W18 + OCR, multi-scale", 18),
+    "HRNet32": _one("HRNet-W32 + OCR", 32),
+    "HRNet32_Mscale": _several("HRNet-W32 + OCR, multi-scale", 32),
+}

@@ -25,11 +25,9 @@ lies. All scores are logits. In eval mode nothing is computed that `pred` does n
 
 from __future__ import annotations
 
-import abc
-from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from network.ops.resize import at_scale as at_scale
 from network.ops.resize import resize, size_of
@@ -44,7 +42,7 @@ GATE_PREFIX = "gate_"  # of the height gates that `record_gates` gives, not of a
 
 @dataclass(frozen=True, kw_only=True)
 class Maps:
-    """What one pass of a single-scale network computes, before any resize to the input.
+    """What one pass of a network computes, before any resize to the input.
 
     logits (B, K, h, w); aux (B, K, h, w) or None; feats (B, C, h', w'): the map that the scale
     attention reads, with C = `feature_channels` of the network. mask (B, 2, h'', w'') and
@@ -92,96 +90,6 @@ def single_scale_outputs(
     if training and maps.row_logits is not None:
         outputs[ROW_LOGITS] = maps.row_logits
     return outputs | boundary_outputs(maps.mask, maps.direction)
-
-
-class OneScale(nn.Module, abc.ABC):
-    """A network of one pass: its `maps` alone, or inside a multi-scale wrapper.
-
-    A part named `boundary`, if there is one, is run on `feats` in training: heads for boundary
-    supervision of networks that have none of their own. With `boundary_in_eval` they, or those
-    that the network has itself, also run in eval mode.
-    """
-
-    feature_channels: int
-    features_read = False  # whether heads that others added depend on `feature_channels`
-    align_corners: bool
-    own_boundary = False  # whether `maps` gives mask and direction in training by itself
-    boundary_in_eval = False
-
-    @abc.abstractmethod
-    def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
-        """One pass; without `features`, `feats` may be any tensor: nobody reads it."""
-
-    def forward(
-        self, images: Tensor, rows: Tensor | None = None, return_all: bool = False
-    ) -> dict[str, Tensor]:
-        """`pred`, in training also `aux` where there is one; `return_all` adds nothing."""
-        maps = run_pass(self, images, rows, features=False)
-        return single_scale_outputs(
-            maps, images, training=self.training, align_corners=self.align_corners
-        )
-
-
-@runtime_checkable
-class SingleScale(Protocol):
-    """What any network must offer for several scales or boundary heads around it."""
-
-    feature_channels: int
-    align_corners: bool
-
-    def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
-        """One pass; without `features`, `feats` may be any tensor: nobody reads it."""
-
-
-class BoundaryPass:
-    """In front of the class of a network with a `forward` of its own, which calls `maps`.
-
-    What the boundary heads say is then part of these maps, where they run.
-    """
-
-    def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
-        """One pass of the network, with `mask` and `direction`."""
-        assert isinstance(self, nn.Module)
-        wanted = features or _running_heads(self) is not None
-        maps: Maps = super().maps(images, rows, features=wanted)  # type: ignore[misc]
-        return with_boundary(self, maps)
-
-
-def add_boundary(net: nn.Module, heads: nn.Module) -> None:
-    """Give a one-scale network boundary heads that run whenever it is called, in place."""
-    net.boundary = heads
-    if type(net).forward is not OneScale.forward:  # else `run_pass` sees to it
-        kind = type(net)
-        net.__class__ = type(kind.__name__, (BoundaryPass, kind), {"__doc__": kind.__doc__})
-
-
-def run_pass(net: nn.Module, images: Tensor, rows: Tensor | None, *, features: bool = True) -> Maps:
-    """`net.maps`, with what its boundary heads say where they run."""
-    wanted = _running_heads(net) is not None
-    maps = net.maps(images, rows, features=features or wanted)  # type: ignore[operator]
-    return with_boundary(net, maps)
-
-
-def with_boundary(net: nn.Module, maps: Maps) -> Maps:
-    """`maps` and the mask and direction that the boundary heads of `net` give, where they run."""
-    heads = _running_heads(net)
-    if heads is None or maps.mask is not None:
-        return maps
-    mask, direction = heads(maps.feats)
-    return replace(maps, mask=mask, direction=direction)
-
-
-def _running_heads(net: nn.Module) -> nn.Module | None:
-    """The boundary heads beside `net.maps`, None where there are none or they are silent."""
-    runs = net.training or getattr(net, "boundary_in_eval", False)
-    return getattr(net, "boundary", None) if runs else None
-
-
-def run_boundary_in_eval(net: nn.Module) -> None:
-    """Let the boundary heads of `net`, or of the network in its multi-scale wrapper, run always."""
-    for module in net.modules():
-        if isinstance(module, SingleScale):
-            vars(module)["boundary_in_eval"] = True
 
 
 def boundary_outputs(mask: Tensor | None, direction: Tensor | None) -> dict[str, Tensor]:

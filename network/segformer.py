@@ -6,36 +6,15 @@ Source: Xie et al., "SegFormer" (2021); Cityscapes val mIoU 76.2 (B0) to 82.4 (B
 
 from __future__ import annotations
 
-from torch import nn
-
-from config import ModelConfig, UserError
+from network.arch import Arch
 from network.backbones.mit import DROP_PATH, SIZES, Four, MiT
 from network.encoder_classifier import EncoderClassifier
 from network.encoder_decoder import EncoderDecoder
 from network.heads.segformer import SegFormerHead
+from runtime.errors import UserError
+from settings.model import ModelConfig
 
-__all__ = [
-    "B0",
-    "B0_224",
-    "B1",
-    "B1_224",
-    "B2",
-    "B2_224",
-    "B3",
-    "B3_224",
-    "B4",
-    "B4_224",
-    "B5",
-    "B5_224",
-]
-
-CLASSIFIERS = frozenset(name for name in __all__ if name.endswith("_224"))  # `pred` is (B, K)
 MIT_OPTIONS = frozenset({"drop_path", "grad_ckpt", "pretrained", "stage_depths"})
-USED_OPTIONS = {
-    name: MIT_OPTIONS if name in CLASSIFIERS else MIT_OPTIONS | {"align_corners"}
-    for name in __all__
-}
-PUBLISHED = ModelConfig()
 
 
 def depths_of(model: ModelConfig, published: Four) -> Four:
@@ -67,65 +46,27 @@ def with_head(backbone: MiT, size: str, num_classes: int, model: ModelConfig) ->
     return EncoderDecoder(backbone, head, align_corners=model.align_corners)
 
 
-def _segformer(size: str, num_classes: int, model: ModelConfig) -> EncoderDecoder:
-    return with_head(mit(model, size), size, num_classes, model)
+def _segformer(size: str, parameters: str) -> Arch:
+    def build(num_classes: int, model: ModelConfig) -> EncoderDecoder:
+        return with_head(mit(model, size), size, num_classes, model)
+
+    about = f"SegFormer-{size}: {parameters} parameters with 19 classes"
+    return Arch(about, build, MIT_OPTIONS | {"align_corners"})
 
 
-def B0(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """SegFormer-B0: 3,719,027 parameters with 19 classes."""
-    return _segformer("B0", num_classes, model)
+def _classifier(size: str) -> Arch:
+    def build(num_classes: int, model: ModelConfig) -> EncoderClassifier:
+        return EncoderClassifier(mit(model, size), num_classes)
+
+    return Arch(f"MiT-{size} as classifier", build, MIT_OPTIONS, classifier=True)
 
 
-def B1(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """SegFormer-B1: 13,682,131 parameters with 19 classes."""
-    return _segformer("B1", num_classes, model)
-
-
-def B2(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """SegFormer-B2: 27,361,235 parameters with 19 classes."""
-    return _segformer("B2", num_classes, model)
-
-
-def B3(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """SegFormer-B3: 47,237,075 parameters with 19 classes."""
-    return _segformer("B3", num_classes, model)
-
-
-def B4(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """SegFormer-B4: 64,007,635 parameters with 19 classes."""
-    return _segformer("B4", num_classes, model)
-
-
-def B5(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """SegFormer-B5: 84,607,955 parameters with 19 classes."""
-    return _segformer("B5", num_classes, model)
-
-
-def B0_224(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """MiT-B0 as classifier."""
-    return EncoderClassifier(mit(model, "B0"), num_classes)
-
-
-def B1_224(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """MiT-B1 as classifier."""
-    return EncoderClassifier(mit(model, "B1"), num_classes)
-
-
-def B2_224(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """MiT-B2 as classifier."""
-    return EncoderClassifier(mit(model, "B2"), num_classes)
-
-
-def B3_224(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """MiT-B3 as classifier."""
-    return EncoderClassifier(mit(model, "B3"), num_classes)
-
-
-def B4_224(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """MiT-B4 as classifier."""
-    return EncoderClassifier(mit(model, "B4"), num_classes)
-
-
-def B5_224(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """MiT-B5 as classifier."""
-    return EncoderClassifier(mit(model, "B5"), num_classes)
+ARCHS = {
+    "B0": _segformer("B0", "3,719,027"),
+    "B1": _segformer("B1", "13,682,131"),
+    "B2": _segformer("B2", "27,361,235"),
+    "B3": _segformer("B3", "47,237,075"),
+    "B4": _segformer("B4", "64,007,635"),
+    "B5": _segformer("B5", "84,607,955"),
+    **{f"{size}_224": _classifier(size) for size in SIZES},
+}

@@ -8,32 +8,16 @@ from __future__ import annotations
 
 from torch import nn
 
-from config import ModelConfig
+from network.arch import Arch
 from network.backbones.swin import SIZES, Swin
 from network.encoder_classifier import EncoderClassifier
 from network.encoder_decoder import EncoderDecoder
 from network.heads.fcn import FCNHead
 from network.heads.uper import UPerHead
 from network.segformer import depths_of
+from settings.model import ModelConfig
 
-__all__ = [
-    "B_224",
-    "B_UPerNet",
-    "L_224",
-    "L_UPerNet",
-    "S_224",
-    "S_UPerNet",
-    "T_224",
-    "T_UPerNet",
-]
-
-CLASSIFIERS = frozenset(name for name in __all__ if name.endswith("_224"))  # `pred` is (B, K)
 SWIN_OPTIONS = frozenset({"drop_path", "grad_ckpt", "pretrained", "stage_depths"})
-USED_OPTIONS = {
-    name: SWIN_OPTIONS if name in CLASSIFIERS else SWIN_OPTIONS | {"aux_head", "align_corners"}
-    for name in __all__
-}
-PUBLISHED = ModelConfig()
 CLASSIFIER_DROP_PATH = 0.1
 
 
@@ -62,45 +46,21 @@ def _trunk(size: str, model: ModelConfig, drop_path: float) -> Swin:
     )
 
 
-def _upernet(size: str, num_classes: int, model: ModelConfig) -> EncoderDecoder:
-    return with_heads(_trunk(size, model, SIZES[size].drop_path), num_classes, model)
+def _upernet(size: str) -> Arch:
+    def build(num_classes: int, model: ModelConfig) -> EncoderDecoder:
+        return with_heads(_trunk(size, model, SIZES[size].drop_path), num_classes, model)
+
+    return Arch(f"Swin-{size}, UPerNet", build, SWIN_OPTIONS | {"aux_head", "align_corners"})
 
 
-def T_UPerNet(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """Swin-T."""
-    return _upernet("T", num_classes, model)
+def _classifier(size: str) -> Arch:
+    def build(num_classes: int, model: ModelConfig) -> EncoderClassifier:
+        return classifier(_trunk(size, model, CLASSIFIER_DROP_PATH), num_classes)
+
+    return Arch(f"Swin-{size} as classifier", build, SWIN_OPTIONS, classifier=True)
 
 
-def S_UPerNet(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """Swin-S."""
-    return _upernet("S", num_classes, model)
-
-
-def B_UPerNet(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """Swin-B."""
-    return _upernet("B", num_classes, model)
-
-
-def L_UPerNet(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """Swin-L."""
-    return _upernet("L", num_classes, model)
-
-
-def T_224(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """Swin-T as classifier."""
-    return classifier(_trunk("T", model, CLASSIFIER_DROP_PATH), num_classes)
-
-
-def S_224(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """Swin-S as classifier."""
-    return classifier(_trunk("S", model, CLASSIFIER_DROP_PATH), num_classes)
-
-
-def B_224(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """Swin-B as classifier."""
-    return classifier(_trunk("B", model, CLASSIFIER_DROP_PATH), num_classes)
-
-
-def L_224(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """Swin-L as classifier."""
-    return classifier(_trunk("L", model, CLASSIFIER_DROP_PATH), num_classes)
+ARCHS = {
+    **{f"{size}_UPerNet": _upernet(size) for size in SIZES},
+    **{f"{size}_224": _classifier(size) for size in SIZES},
+}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""UN-EPT: pixel queries that gather context from three feature levels, two backbones.
+"""UN-EPT: pixel queries that gather context from three feature levels, two trunks.
 
 Source: Zhu et al., "UN-EPT: Unified Efficient Pyramid Transformer for Semantic Segmentation",
 ICCV workshop 2021.
@@ -13,21 +13,20 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from config import ModelConfig, UserError
+from network.arch import Arch
 from network.backbones.deit import DeiT as DeiTTrunk
 from network.backbones.resnet_v1c import ResNetV1c
+from network.contract import OneScale
 from network.heads.boundary import SpatialBranch, direction_head, mask_head
 from network.heads.deformable import ContextBranch
 from network.ops.contiguous import contiguous_gradient
 from network.ops.conv import conv
 from network.ops.resize import Size, resize, size_of
-from network.outputs import DIRECTION, MASK, PRED, Maps, OneScale, single_scale_outputs
-
-__all__ = ["DeiT", "R50"]
+from network.outputs import DIRECTION, MASK, PRED, Maps, single_scale_outputs
+from runtime.errors import UserError
+from settings.model import ModelConfig
 
 OPTIONS = frozenset({"align_corners", "grad_ckpt", "pretrained", "query_grid", "batch_attention"})
-USED_OPTIONS = {name: OPTIONS for name in __all__}
-PUBLISHED = ModelConfig()
 
 STRIDE = 8  # of the queries
 SMALLEST = 16  # pixels a side: one patch of DeiT
@@ -36,7 +35,7 @@ QUERIES = "query_embed.weight"
 
 
 def cells_of(size: Size) -> Size:
-    """Rows and columns of queries for a picture of `size`."""
+    """Rows and columns of queries for an image of `size`."""
     height, width = size
     return math.ceil(height / STRIDE), math.ceil(width / STRIDE)
 
@@ -47,15 +46,17 @@ def cut(x: Tensor, size: Size) -> Tensor:
 
 
 class UNEPT(OneScale):
-    """One query for every cell of stride 8, refined by the context of all of the picture.
+    """One query for every cell of stride 8, refined by the context of all of the image.
 
     `backbone` gives three maps; `grid` (rows, columns) is that of the learned query vectors,
-    which are resampled for pictures with another number of cells. `mix_batch`: whether the
-    pictures of a batch attend to each other, `never`, in `training` or `always`.
+    which are resampled for images with another number of cells. `mix_batch`: whether the
+    images of a batch attend to each other, `never`, in `training` or `always`.
     `trains_boundary`: the boundary heads take part in training; else they keep their weights.
     """
 
-    own_boundary = True
+    auxiliary_parts = ()
+    boundary_parts = ("mask_head", "dir_head")
+    backbone: ResNetV1c | DeiTTrunk
 
     def __init__(
         self,
@@ -68,13 +69,10 @@ class UNEPT(OneScale):
         align_corners: bool = False,
         trains_boundary: bool = False,
     ) -> None:
-        super().__init__()
-        self.trains_boundary = trains_boundary
         width = context.level_embed.shape[1]
-        self.feature_channels, self.align_corners = width, align_corners
-        self.grid, self.mix_batch = grid, mix_batch
+        super().__init__(backbone, feature_channels=width, align_corners=align_corners)
+        self.trains_boundary, self.grid, self.mix_batch = trains_boundary, grid, mix_batch
         self.multiple = max(STRIDE, *backbone.strides)
-        self.backbone = backbone
         self.layers = nn.ModuleList(nn.Conv2d(count, width, 1) for count in backbone.channels)
         self.spatial_branch = SpatialBranch(width)
         self.query_embed = nn.Embedding(grid[0] * grid[1], width)
@@ -101,15 +99,14 @@ class UNEPT(OneScale):
         """(B, Q, C) from the map of the spatial branch."""
         return spatial.flatten(2).transpose(1, 2) + self.query_vectors(size_of(spatial))
 
-    def maps(
-        self,
-        images: Tensor,
-        rows: Tensor | None = None,
-        *,
-        features: bool = True,
-        boundary: bool = False,
+    def one_pass(
+        self, images: Tensor, rows: Tensor | None = None, *, features: bool = True
     ) -> Maps:
-        """One pass at stride 8: ceil(H / 8) x ceil(W / 8) cells.
+        """Maps at stride 8: ceil(H / 8) x ceil(W / 8) cells."""
+        return self.cell_maps(images)
+
+    def cell_maps(self, images: Tensor, *, boundary: bool = False) -> Maps:
+        """As `one_pass`.
 
         The boundary heads run where they are trained, and in eval mode if `boundary` or
         `boundary_in_eval` asks.
@@ -135,7 +132,7 @@ class UNEPT(OneScale):
         height, width = size_of(images)
         if min(height, width) < SMALLEST:
             raise UserError(
-                f"a picture of {height}x{width} pixels is too small for UN-EPT: "
+                f"an image of {height}x{width} pixels is too small for UN-EPT: "
                 f"{SMALLEST}x{SMALLEST} or more"
             )
         return F.pad(images, (0, -width % self.multiple, 0, -height % self.multiple))
@@ -145,8 +142,8 @@ class UNEPT(OneScale):
     ) -> dict[str, Tensor]:
         """`pred`; in training and with `return_all` also `mask` and `dir`, at stride 8."""
         height, width = size_of(images)
-        whole = self.padded(images)
-        maps = self.maps(whole, boundary=return_all)
+        whole = self.padded(self.own_inputs(images))
+        maps = self.cell_maps(whole, boundary=return_all)
         outputs = single_scale_outputs(
             maps, whole, training=self.training, align_corners=self.align_corners
         )
@@ -154,7 +151,7 @@ class UNEPT(OneScale):
         sizes = {PRED: (height, width), MASK: cells, DIRECTION: cells}
         return {key: cut(value, sizes[key]) for key, value in outputs.items()}
 
-    def fit_file(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def adapt_to_file(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """`state` itself; UserError for query vectors of a grid that is not that of the network.
 
         A file has only their number; the published grids are square.
@@ -190,13 +187,18 @@ def _network(backbone: ResNetV1c | DeiTTrunk, num_classes: int, model: ModelConf
     )
 
 
-def R50(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """On ResNet-50 v1c at stride 8: 32,357,942 parameters with 150 classes, 60x60 queries."""
+def _r50(num_classes: int, model: ModelConfig) -> UNEPT:
     return _network(ResNetV1c(grad_ckpt=model.grad_ckpt), num_classes, model)
 
 
-def DeiT(num_classes: int, model: ModelConfig = PUBLISHED) -> nn.Module:
-    """On distilled DeiT-B: 94,842,326 parameters with 150 classes, 60x60 queries."""
+def _deit(num_classes: int, model: ModelConfig) -> UNEPT:
     rows, columns = model.query_grid
     grid = math.ceil(rows * STRIDE / DeiTTrunk.patch), math.ceil(columns * STRIDE / DeiTTrunk.patch)
     return _network(DeiTTrunk(grid, grad_ckpt=model.grad_ckpt), num_classes, model)
+
+
+# Numbers of parameters are those with 150 classes and 60x60 queries.
+ARCHS = {
+    "R50": Arch("ResNet-50 v1c at stride 8: 32,357,942 parameters", _r50, OPTIONS),
+    "DeiT": Arch("distilled DeiT-B: 94,842,326 parameters", _deit, OPTIONS),
+}

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an evaluation leaves behind: pictures, a web page, results.json, submissions, labels."""
+"""What an evaluation leaves behind: images, a web page, results.json, submissions, labels."""

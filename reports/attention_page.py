@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page of token hierarchies: several tokens of one picture, in one file that works offline."""
+"""The page of token hierarchies: several tokens of one image, in one file that works offline."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from reports.files import jpeg_link
 from reports.render import write_html
 from reports.token_hierarchy import Grid, Picture
 
-LONGEST, WHOLE = 1000, 800  # pixels of the picture on the page, and of the coloured ones
-ZOOMED = 400  # pixels of an enlarged part, about
-MARGIN = 0.6  # around the window of a token, of its side
+LONGEST, WHOLE = 1000, 800  # pixels of the image on the page, and of the coloured ones
+ZOOMED = 400  # approximate pixels of an enlarged part
+MARGIN = 0.6  # around the window of a token, as a share of its side
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One picture of a token. `largest` share that a drawn token has of it; None: not a share."""
+    """One image of a token. `largest`: the largest share that a drawn token has; None: not a
+    share."""
 
-    name: str  # of the file, without ending
+    name: str  # of the file, without its ending
     title: str
     picture: Picture
     largest: float | None = None
@@ -29,7 +30,7 @@ class View:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenViews:
-    """All pictures of a token; `box`: first row, first column and side of its window, pixels."""
+    """All images of a token; `box`: first row, first column and side of its window, pixels."""
 
     token: Grid
     box: tuple[int, int, int]
@@ -39,7 +40,7 @@ class TokenViews:
 
 
 def zoom(picture: Picture, box: tuple[int, int, int]) -> Picture:
-    """The part around `box`, every pixel as a square so that it is about ZOOMED pixels wide."""
+    """The part around `box`, every pixel drawn as a square, about ZOOMED pixels wide in total."""
     row, column, side = box
     margin = round(MARGIN * side)
     rows = slice(max(row - margin, 0), row + side + margin)

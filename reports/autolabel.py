@@ -2,37 +2,35 @@
 """Labels made by a network: {name}.png with raw ids, {name}_prob.png with confidences.
 
 The confidence is the largest softmax value times 255, truncated. Sub-folders of names are
-kept, which gives the layout that the auto-labelled training set is read from.
+kept, which is the layout that the auto-labelled training set is read from.
 """
 
 from __future__ import annotations
 
 import signal
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from datasets.headers import item_size
 from datasets.spec import DatasetSpec, Item
+from metrics.result import Gather, ImageResult
 from reports.autolabel_page import NUM_STEPS, write_autolabel_page
-from reports.files import encode_png
-from reports.journal import ImageRow, Images
-from reports.journal_sink import JournalSink
+from reports.files import encode_png, levels
 from reports.rawids import to_raw_ids, to_size
+from reports.sinks import NEW_DUMP, DumpIdentity, ResumableSink
+from reports.stored_images import ImageRow
 from runtime.files import is_fatal, write_atomic
 
-if TYPE_CHECKING:
-    from engine.result import Gather, Result
-
 PAGE = "autolabels.html"
-PENDING_PER_WORKER = 2  # images that wait, so that memory stays bounded
+PENDING_PER_WORKER = 2  # images that may wait, so that memory stays bounded
 
 Picture = npt.NDArray[np.uint8]
 Kept = dict[str, list[int]]  # class -> pixels by confidence, NUM_STEPS steps
@@ -49,7 +47,7 @@ class _Job:
     prob: Picture
 
     def run(self) -> Kept:
-        """Write both files; the ids come last and stand for a finished image."""
+        """Write both files; the ids come last and mark a finished image."""
         write_atomic(self.out_dir / self.files["prob"], encode_png(self.prob))
         write_atomic(self.out_dir / self.files["ids"], encode_png(self.ids))
         return confidence_counts(self.pred, self.prob)
@@ -66,17 +64,17 @@ def confidence_counts(pred: Picture, prob: Picture) -> Kept:
     return {str(number): counts[number].tolist() for number in np.flatnonzero(counts.sum(1))}
 
 
-def _start_worker() -> None:
-    """Signals to the process group are the main process's, as in loader workers."""
+def _ignore_signals() -> None:
+    """Leave signals to the process group to the main process, as in loader workers."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
-class AutoLabelSink(JournalSink):
+class AutoLabelSink(ResumableSink):
     """Writes ids and confidences of every image under `out_dir`, at the size of its file.
 
     `items` are the images of the data set. `workers` processes encode and write while the network
-    goes on; with 0 this one does.
+    goes on; with 0 this process does. The page tells what the labels keep at `threshold`.
     """
 
     needs = frozenset({"prob"})
@@ -86,21 +84,21 @@ class AutoLabelSink(JournalSink):
         out_dir: Path,
         spec: DatasetSpec,
         items: Sequence[Item],
+        identity: DumpIdentity = NEW_DUMP,
         *,
-        key: str = "",
-        rank: int = 0,
         workers: int = 0,
-        images: Images | None = None,
+        threshold: float | None = None,
     ) -> None:
-        super().__init__(out_dir, spec, "autolabel", key, rank, images=images)
+        super().__init__(out_dir, spec, "autolabel", identity)
+        self.threshold = threshold
         self.images = {item.name: item for item in items}
-        spec.inverse_lut()  # says so at once where ids can not be written
+        spec.inverse_lut()  # fails at once if ids cannot be written
         self.workers = workers
         self._pool: ProcessPoolExecutor | None = None
         self._pending: deque[tuple[Future[Kept], dict[str, Any]]] = deque()
         self._failed: list[tuple[str, Exception]] = []
 
-    def add(self, result: Result) -> None:
+    def add(self, result: ImageResult) -> None:
         """Have both files of one image written, then note it as stored."""
         assert result.prob is not None
         size = item_size(self.images[result.name])
@@ -113,7 +111,7 @@ class AutoLabelSink(JournalSink):
             },
             pred=pred,
             ids=to_raw_ids(pred, self.spec),
-            prob=to_size(_levels(result.prob), size, result.name),
+            prob=to_size(levels(result.prob), size, result.name),
         )
         facts = {"name": result.name, "index": result.index, "size": size, "files": job.files}
         if not self.workers:
@@ -121,13 +119,13 @@ class AutoLabelSink(JournalSink):
             return
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
-                self.workers, mp_context=get_context("spawn"), initializer=_start_worker
+                self.workers, mp_context=get_context("spawn"), initializer=_ignore_signals
             )
         self._pending.append((self._pool.submit(job.run), facts))
         self._drain(PENDING_PER_WORKER * self.workers)
 
     def _drain(self, limit: int) -> None:
-        """Note what is written; wait until at most `limit` images are not."""
+        """Note what has been written; wait until at most `limit` images are pending."""
         while self._pending and (len(self._pending) > limit or self._pending[0][0].done()):
             future, facts = self._pending.popleft()
             try:
@@ -140,10 +138,11 @@ class AutoLabelSink(JournalSink):
                 self._note(kept, facts)
 
     def _note(self, kept: Kept, facts: dict[str, Any]) -> None:
-        self.journal.add(ImageRow(**facts, facts={"kept": kept}))
+        self.stored.add(ImageRow(**facts, facts={"kept": kept}))
 
     def close(self, rank: int, world: int, gather: Gather) -> list[tuple[str, Exception]]:
-        """Wait for the writers and collect the rows of all ranks; what could not be written."""
+        """Wait for the writers and collect the rows of all ranks; returns what could not be
+        written."""
         self._drain(0)
         if self._pool is not None:
             self._pool.shutdown()
@@ -151,8 +150,12 @@ class AutoLabelSink(JournalSink):
         super().close(rank, world, gather)
         return self._failed
 
+    def report(self, protocol: Mapping[str, Any]) -> str:
+        """Write the page; where it is."""
+        return f"auto labels: {self.finish(self.threshold, dict(protocol))}"
+
     def finish(self, threshold: float | None, run: dict[str, Any]) -> Path:
-        """Write the page about what the labels keep at `threshold`; its path."""
+        """Write the page about what the labels keep at `threshold`; returns its path."""
         counts = np.zeros((self.spec.num_classes, NUM_STEPS), np.int64)
         images = np.zeros(self.spec.num_classes, np.int64)
         for row in self.rows:
@@ -170,8 +173,3 @@ class AutoLabelSink(JournalSink):
             run=run,
         )
         return path
-
-
-def _levels(prob: npt.NDArray[np.float32]) -> Picture:
-    """0..1 as 0..255, truncated."""
-    return (np.clip(prob.astype(np.float32), 0, 1) * 255).astype(np.uint8)

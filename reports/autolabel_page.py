@@ -47,7 +47,7 @@ def write_autolabel_page(
 
     counts: (K, NUM_STEPS) pixels of every class by confidence. images: (K,) number of images that
     hold the class. threshold: what the page shows first, at the nearest step; None: 0.5. `run`
-    holds facts shown as a table.
+    holds facts that are shown as a table.
     """
     step = min(round((THRESHOLD if threshold is None else threshold) * NUM_STEPS), NUM_STEPS - 1)
     total = int(counts.sum())
@@ -67,7 +67,7 @@ def write_autolabel_page(
         path,
         "autolabels.html.j2",
         title=f"Auto labels of {spec.name}",
-        subtitle="What a network said about every pixel, and how much of it a threshold keeps",
+        subtitle="What a network predicted for every pixel, and how much of it a threshold keeps",
         num_images=num_images,
         rows=rows,
         step=step,

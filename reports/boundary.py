@@ -4,23 +4,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from config import UserError
 from datasets.spec import NUM_RAW_IDS, DatasetSpec
 from metrics.boundary_scores import HMSA_THRESHOLD, BoundaryScores
 from metrics.distance_crop import distance_window
-
-if TYPE_CHECKING:
-    from engine.result import Gather, Result
+from metrics.result import Gather, ImageResult
+from reports.sinks import EveryImageSink
+from runtime.errors import UserError
 
 RAW_IGNORED = 255
 
 
-class BoundarySink:
-    """Adds up the boundary scores of every labelled image; `scores` is of all ranks when closed.
+class BoundarySink(EveryImageSink):
+    """Adds up the boundary scores of every labelled image; after `close`, `scores` covers all
+    ranks.
 
     `thresholds`, `modified` and `ignore_missing` as in `BoundaryScores`. `crop` (H, W): only the
     `distance_window` counts. `raw_labels`: predictions are compared with the ids in the label
@@ -56,13 +55,7 @@ class BoundarySink:
             self.table = np.full(NUM_RAW_IDS, RAW_IGNORED, np.uint8)
             self.table[: spec.num_classes] = spec.train_id_to_id
 
-    def wants(self, index: int) -> bool:
-        return True
-
-    def done(self, name: str) -> bool:
-        return False
-
-    def add(self, result: Result) -> None:
+    def add(self, result: ImageResult) -> None:
         """Count one image."""
         if result.label is None:
             return

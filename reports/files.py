@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures as bytes, and links to files."""
+"""Images as bytes, and links to files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ JPEG_QUALITY = 90
 def encode_png(pixels: npt.NDArray[Any], palette: list[int] | None = None) -> bytes:
     """PNG of uint8 (H, W, 3) as RGB, of (H, W) as grey, or as indices into 256 x RGB values.
 
-    uint16 (H, W) gives grey of 16 bit.
+    uint16 (H, W) gives grey of 16 bits.
     """
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     if palette is not None:
@@ -31,7 +31,8 @@ def encode_png(pixels: npt.NDArray[Any], palette: list[int] | None = None) -> by
 
 
 def jpeg_link(pixels: npt.NDArray[np.uint8], longest: int) -> str:
-    """uint8 RGB (H, W, 3), shrunk to `longest` pixels a side, as a data link of a JPEG."""
+    """uint8 RGB (H, W, 3), shrunk to at most `longest` pixels per side, as a data link of a
+    JPEG."""
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
@@ -39,12 +40,32 @@ def jpeg_link(pixels: npt.NDArray[np.uint8], longest: int) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
+def levels(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """0..1 or bool as 0..255: the value times 255, truncated."""
+    return (np.clip(values.astype(np.float32), 0, 1) * 255).astype(np.uint8)
+
+
 def grey(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """0..1 or bool (H, W) as grey RGB pixels (H, W, 3); the value times 255, truncated."""
-    levels = (np.clip(values.astype(np.float32), 0, 1) * 255).astype(np.uint8)
-    return np.repeat(levels[:, :, None], 3, axis=2)
+    """0..1 or bool (H, W) as grey RGB pixels (H, W, 3), see `levels`."""
+    return np.repeat(levels(values)[:, :, None], 3, axis=2)
+
+
+def colored(ids: npt.NDArray[np.uint8], palette: list[int]) -> npt.NDArray[np.uint8]:
+    """Class ids (H, W) as the RGB pixels (H, W, 3) of a palette of 256 x RGB values."""
+    pixels: npt.NDArray[np.uint8] = np.asarray(palette, np.uint8).reshape(256, 3)[ids]
+    return pixels
+
+
+def is_ids(values: npt.NDArray[Any]) -> bool:
+    """Whether a map of an evaluation holds class ids; else it holds values 0..1."""
+    return values.dtype == np.uint8
+
+
+def encode_map(values: npt.NDArray[Any], palette: list[int]) -> bytes:
+    """PNG of a map (h, w): class ids with their palette, other values in grey."""
+    return encode_png(values, palette) if is_ids(values) else encode_png(grey(values))
 
 
 def href(file: str) -> str:
-    """The relative path `file` as a link of a page; bytes that are no UTF-8 stay what they are."""
+    """The relative path `file` as a link of a page; bytes that are not UTF-8 are kept."""
     return quote(os.fsencode(file))

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of HANet's gates: how much every channel is let through at every height.
+"""Pictures of HANet's gates: how much of every channel passes at every height.
 
-For each block and image one picture: the image, the mean gate of each row as a curve beside it,
-and the gate of all channels, rows aligned with those of the image. The channels of the fifth block
-are the classes: they stand in their order, with names and colours. The report page also gets the
-mean curves over all dumped images.
+For each block and image one picture: the image, the mean gate of each row as a curve beside it, and
+the gate of all channels, rows aligned with those of the image. The channels of the fifth block are
+the classes: they appear in their order, with names and colours. The report page also gets the mean
+curves over all dumped images.
 
 Source: Choi, Kim, Choo, "Cars Can't Fly up in the Sky" (2020), figure 6, shows such gates.
 """
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from datasets.spec import Color
-from reports.journal import ImageRow
+from reports.stored_images import ImageRow
 
 KIND = "gate_"  # kind of file of block N: gate_N
 CURVE_POINTS = 32  # heights at which mean curves are kept
@@ -45,7 +45,7 @@ def mean_curve(gate: npt.NDArray[np.float32], points: int = CURVE_POINTS) -> lis
 
 
 def _stretched(values: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float32]:
-    """(H, ...) at `count` heights, linear between the centres of the rows."""
+    """(H, ...) at `count` heights, interpolated linearly between the centres of the rows."""
     flat = values.reshape(len(values), -1).astype(np.float32)
     resized = cv2.resize(flat, (flat.shape[1], count), interpolation=cv2.INTER_LINEAR)
     return np.asarray(resized, np.float32).reshape(count, *values.shape[1:])
@@ -82,9 +82,9 @@ def gate_picture(
 
 
 def _plain_foot() -> Image.Image:
-    """What stands under channels without a name."""
+    """The text under channels without a name."""
     foot = Image.new("RGB", (MAP_WIDTH, FOOT), PAPER)
-    text = "channels, those open at the top of the picture first"
+    text = "channels, those open at the top of the image first"
     ImageDraw.Draw(foot).text((0, 5), text, INK, FONT)
     return foot
 
@@ -109,7 +109,7 @@ def _class_foot(classes: Sequence[tuple[str, Color]]) -> Image.Image:
 
 
 def _draw_axes(draw: ImageDraw.ImageDraw, place: tuple[int, int, int]) -> None:
-    """Height in percent left of the curve, values of the mean gate under it."""
+    """Height in percent to the left of the curve, values of the mean gate below it."""
     left, top, height = place
     bottom = top + height
     for share in (0.0, 0.5, 1.0):
@@ -157,14 +157,14 @@ def _draw_curve(
 
 
 def gate_facts(gates: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, Any]:
-    """What a journal keeps of the gates of an image: the mean curve of every block."""
+    """What is stored of the gates of an image: the mean curve of every block."""
     return {kind: mean_curve(gate) for kind, gate in sorted(gates.items())}
 
 
 def gate_section(rows: Sequence[ImageRow]) -> list[dict[str, Any]]:
-    """For the page: one curve a block, the mean over the images that have it.
+    """For the page: one curve per block, the mean over the images that have it.
 
-    `points` are those of an SVG polyline in a square of 100 units, top of the picture first.
+    `points` are those of an SVG polyline in a square of 100 units, top of the image first.
     """
     kinds = sorted({kind for row in rows for kind in row.facts if kind.startswith(KIND)})
     curves = []

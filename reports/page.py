@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report of an evaluation: one HTML page that works offline, beside the dumped pictures.
+"""The report of an evaluation: one HTML page that works offline, next to the dumped images.
 
     write_page(out / "index.html", title="...", spec=spec, summary=results, rows=sink.rows, run={})
 
-The page holds its style, script and data; only the pictures are files, by relative links.
+The page holds its style, script and data; only the images are files, by relative links.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import numpy as np
 
 from datasets.spec import DatasetSpec
 from metrics.bands import BANDS
-from reports.compose import COMPOSITE
 from reports.files import encode_png, href
 from reports.height_gates import KIND, block_of, gate_section
-from reports.journal import ImageRow
+from reports.image_dump import COMPOSITE
 from reports.render import write_html
+from reports.stored_images import ImageRow
 
 __all__ = ["ImageRow", "write_page"]
 
@@ -54,11 +54,13 @@ CLASS_COLUMNS: tuple[Column, ...] = (  # key of results.json, heading, help, fac
     ("precision", "Precision %", "share of predicted pixels that are right", 100, 2),
     ("recall", "Recall %", "share of labelled pixels that are found", 100, 2),
     ("dice", "Dice %", "twice the intersection over the sum of both areas", 100, 2),
-    ("fp_over_tp", "FP / TP", "false positives by true positives", 1, 2),
-    ("fn_over_tp", "FN / TP", "missed pixels by true positives", 1, 2),
+    ("fp_over_tp", "FP / TP", "false positives divided by true positives", 1, 2),
+    ("fn_over_tp", "FN / TP", "missed pixels divided by true positives", 1, 2),
     ("boundary_f", "Boundary F %", "agreement of the outlines, mean over the images", 100, 2),
     ("label_share", "Label %", "share of the labelled pixels", 100, 2),
 )
+NO_SCORES = ("loss",)  # of the metrics
+NO_COLUMNS = ("id", "name", "color", "absent", "cells")  # of a class
 RIGHT_COLOR, WRONG_COLOR = (16, 150, 142), (234, 88, 12)  # legible on light and dark ground
 MAX_LABELLED = 36  # classes with names beside the matrix
 MATRIX_WIDTH, MARGIN = 420, 108  # units of the drawing
@@ -78,10 +80,10 @@ def write_page(
 ) -> None:
     """Write the report of one evaluation.
 
-    `summary` is the content of results.json; without metrics the page shows the images alone.
-    `rows` are the dumped images, their files relative to `image_root` (default: the directory
-    of the page). `run` holds facts shown as a table: flags, versions, hardware. `links` are
-    further pages, text -> file relative to this page.
+    `summary` is the content of results.json; without metrics the page shows only the images. `rows`
+    are the dumped images, their files relative to `image_root` (default: the directory of the
+    page). `run` holds facts that are shown as a table: flags, versions, hardware. `links` are other
+    pages, text -> file relative to this page.
     """
     path = Path(path)
     link = os.path.relpath(image_root or path.parent, path.parent)
@@ -133,7 +135,7 @@ def _views(rows: Sequence[ImageRow]) -> dict[str, tuple[str, str]]:
     views = {kind: text for kind, text in VIEWS.items() if kind in present}
     for kind in sorted(present, key=lambda kind: (kind[:4], _scale(kind))):
         if kind.startswith(KIND):
-            text = "how open the gates of a HANet block are: image, mean by row, all channels"
+            text = "how open the gates of a HANet block are: image, mean per row, all channels"
             views[kind] = (f"Gates {block_of(kind)}", text)
         elif kind not in VIEWS:
             name, text = SCALED_VIEWS.get(kind.partition("_")[0], (kind, ""))
@@ -170,9 +172,11 @@ def _subtitle(summary: Mapping[str, Any]) -> str:
 def _figures(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The numbers at the top of the page."""
     metrics, seconds = summary["metrics"], summary["seconds"]
+    known = dict(METRICS)
+    others = {key: key.replace("_", " ") for key in metrics if key not in (*known, *NO_SCORES)}
     figures: list[dict[str, Any]] = [
         {"label": label, "value": f"{100 * metrics[key]:.2f} %"}
-        for key, label in METRICS
+        for key, label in (known | others).items()
         if metrics[key] is not None
     ]
     if metrics["loss"] is not None:
@@ -180,12 +184,12 @@ def _figures(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     images = summary["counts"]["images"]
     figures.append({"label": "images", "value": str(images)})
     if images and seconds:
-        figures.append({"label": "images a second", "value": f"{images / seconds:.3g}"})
+        figures.append({"label": "images per second", "value": f"{images / seconds:.3g}"})
     return figures
 
 
 def _bands(summary: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Table of the height bands: headings, and a row each in percent."""
+    """Table of the height bands: headings, and one row per band in percent."""
     if summary["bands"] is None:
         return None
     heads = [(key, label) for key, label in METRICS if key in summary["bands"]["upper"]]
@@ -197,7 +201,7 @@ def _bands(summary: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _tables(summary: Mapping[str, Any], run: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Tables of facts below the images; what the first says the second does not repeat."""
+    """Tables of facts below the images; the second does not repeat what the first says."""
     protocol = summary["protocol"]
     rest = {key: value for key, value in run.items() if key not in protocol}
     tables = (
@@ -213,7 +217,7 @@ def _tables(summary: Mapping[str, Any], run: Mapping[str, Any]) -> list[dict[str
 
 
 def _by_tolerance(summary: Mapping[str, Any]) -> dict[str, str]:
-    """Mean F in % at every tolerance, when there are several."""
+    """Mean F in % at every tolerance, if there are several."""
     boundary = summary["boundary"]
     if boundary is None or len(boundary["thresholds"]) == 1:
         return {}
@@ -253,9 +257,7 @@ def _class_section(spec: DatasetSpec, summary: Mapping[str, Any]) -> dict[str, A
         {**row, "color": _css(color)}
         for row, color in zip(summary["classes"], spec.palette, strict=True)
     ]
-    columns = [
-        column for column in CLASS_COLUMNS if any(row[column[0]] is not None for row in classes)
-    ]
+    columns = _columns(classes)
     confusion = np.asarray(summary["confusion"], np.float64)
     totals = confusion.sum(1, keepdims=True)
     shares = np.divide(confusion, totals, out=np.zeros_like(confusion), where=totals > 0)
@@ -278,8 +280,18 @@ def _class_section(spec: DatasetSpec, summary: Mapping[str, Any]) -> dict[str, A
     }
 
 
+def _columns(classes: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """What is known of the classes; a score that has no heading here stands under its name."""
+    known = [*(column[0] for column in CLASS_COLUMNS), *NO_COLUMNS]
+    others: list[Column] = [
+        (key, f"{key.replace('_', ' ')} %", "", 100, 2) for key in classes[0] if key not in known
+    ]
+    every = (*CLASS_COLUMNS, *others)
+    return [column for column in every if any(row[column[0]] is not None for row in classes)]
+
+
 def _cells(row: Mapping[str, Any], columns: Sequence[Column]) -> list[dict[str, str]]:
-    """The cells of the class table: what is shown, and what is sorted by."""
+    """The cells of the class table: what is shown, and the sort key."""
     missing = "absent" if row["absent"] else "–"
     return [
         {
@@ -306,7 +318,7 @@ def _bars(classes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _heat_map(shares: np.ndarray[Any, Any]) -> str:
-    """The matrix as a picture of one pixel a cell: a data link, opacity by square root."""
+    """The matrix as an image of one pixel per cell: a data link, opacity by square root."""
     count = len(shares)
     pixels = np.empty((count, count, 4), np.uint8)
     pixels[:, :, :3] = WRONG_COLOR

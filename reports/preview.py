@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Preview pictures for TensorBoard while an evaluation runs."""
+"""Preview images for TensorBoard while an evaluation runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,19 +12,18 @@ import numpy.typing as npt
 import torch
 
 from datasets.spec import DatasetSpec
-from reports.compose import composite
-from reports.files import grey
-
-if TYPE_CHECKING:
-    from engine.result import Gather, Result
+from metrics.result import Gather, ImageResult
+from reports.files import colored, grey, is_ids
+from reports.image_dump import composite
+from reports.sinks import EveryImageSink
 
 HEIGHT = 384  # pixels of a preview
 
 
-class PreviewSink:
+class PreviewSink(EveryImageSink):
     """Shows blends of image and prediction of the first `count` images; only on rank 0.
 
-    `show(title, picture, step)` takes a float (3, h, w) picture in 0..1. Titles are
+    `show(title, image, step)` takes a float (3, h, w) image in 0..1. Titles are
     "{phase}/{image}", with `assets` also "{phase}/{image}/{map}" for every extra map.
     """
 
@@ -49,22 +48,18 @@ class PreviewSink:
     def wants(self, index: int) -> bool:
         return self.is_main and index < self.count
 
-    def done(self, name: str) -> bool:
-        return False
-
-    def add(self, result: Result) -> None:
+    def add(self, result: ImageResult) -> None:
         """Show one image."""
         assert result.image is not None
         self._show(result.name, composite(result.image, result.pred, self.palette))
         if not self.assets:
             return
-        colors = np.asarray(self.palette, np.uint8).reshape(256, 3)
         for kind, values in sorted(result.assets.items()):
-            is_ids = values.dtype == np.uint8
-            self._show(f"{result.name}/{kind}", colors[values] if is_ids else grey(values))
+            shown = colored(values, self.palette) if is_ids(values) else grey(values)
+            self._show(f"{result.name}/{kind}", shown)
 
     def close(self, rank: int, world: int, gather: Gather) -> None:
-        """Nothing to collect: the event file is rank 0's."""
+        """Nothing to collect: the event file belongs to rank 0."""
 
     def _show(self, title: str, picture: npt.NDArray[Any]) -> None:
         height, width = picture.shape[:2]

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from config import UserError
 from datasets.spec import DatasetSpec
+from runtime.errors import UserError
 
 
 def to_raw_ids(pred: npt.NDArray[np.uint8], spec: DatasetSpec) -> npt.NDArray[Any]:
@@ -19,9 +19,9 @@ def to_raw_ids(pred: npt.NDArray[np.uint8], spec: DatasetSpec) -> npt.NDArray[An
 
 
 def to_size(values: npt.NDArray[Any], size: tuple[int, int], name: str) -> npt.NDArray[Any]:
-    """Resize (H, W) by nearest neighbour when the image was evaluated at another scale.
+    """Resize (H, W) by nearest neighbour if the image was evaluated at another scale.
 
-    UserError when the two do not have the same proportions: the image was cropped or padded.
+    UserError if the two do not have the same proportions: the image was cropped or padded.
     """
     height, width = values.shape
     if (height, width) == size:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTML pages from the templates: one visual language, no file besides the page itself."""
+"""HTML pages from the templates: one visual language, no files besides the page itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
 def write_html(path: Path, template: str, **values: Any) -> None:
-    """Fill `template` and write it at once or not at all; a name it lacks is an error.
+    """Fill `template` and write it whole or not at all; a missing name is an error.
 
     Every page takes `title`, `subtitle` and `links`, a list of {"file", "text"}.
     """

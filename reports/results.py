@@ -18,7 +18,8 @@
 
 A ratio without a denominator, everything of an evaluation without labels, boundary scores
 without --eval_f1, and modified ones without --mod_f1 are null. `boundary_f` is that of the first
-tolerance.
+tolerance. Any other metric stands beside these, where it was measured: its values in "metrics" and
+in each class, its totals under its name.
 """
 
 from __future__ import annotations
@@ -27,18 +28,17 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datasets.spec import DatasetSpec
-from metrics.boundary_scores import BoundaryScores
 from metrics.confusion import Scores
+from metrics.result import EvalSummary, Measured
 from runtime.files import write_atomic
-
-if TYPE_CHECKING:
-    from engine.result import EvalSummary
 
 FORMAT = "hiseg-results-1"
 METRICS = ("mean_iu", "mean_dice", "acc", "acc_cls", "fwavacc")
+PUBLISHED = ("boundary", "modified")  # there even where they were not measured, as null
+OF_CLASSES = "boundary_f"  # and this in every class
 RATIOS = ("iou", "dice", "precision", "recall", "fp_over_tp", "fn_over_tp")
 
 
@@ -46,14 +46,17 @@ def make_results(
     summary: EvalSummary,
     spec: DatasetSpec,
     protocol: Mapping[str, Any],
-    outlines: Sequence[BoundaryScores] = (),
+    measured: Sequence[Measured] = (),
 ) -> dict[str, Any]:
     """The content of results.json in plain types; also what the report page shows.
 
-    `outlines`: the boundary scores of the classes, and modified ones, where there are any.
+    `measured`: the scores of the metrics besides the confusion matrix.
     """
-    boundary = next((each for each in outlines if not each.modified), None)
-    modified = next((each for each in outlines if each.modified), None)
+    totals: dict[str, Any] = dict.fromkeys(PUBLISHED)
+    own: dict[str, Any] = {f"{name}_f": None for name in PUBLISHED}
+    for each in measured:
+        totals[each.name] = plain(each.totals())
+        own |= plain(each.values())
     scores = summary.scores
     values = {name: getattr(scores, name) for name in METRICS} if scores else {}
     return {
@@ -62,14 +65,12 @@ def make_results(
         "metrics": {
             **{name: plain(values.get(name)) for name in METRICS},
             "loss": plain(summary.loss),
-            "boundary_f": plain(boundary.mean_f()) if boundary else None,
-            "modified_f": plain(modified.mean_f()) if modified else None,
+            **own,
         },
         "bands": _bands(summary),
         "reported": {k: plain(v) for k, v in scores.reported().items()} if scores else None,
-        "classes": _classes(scores, boundary) if scores else None,
-        "boundary": _totals(boundary) if boundary else None,
-        "modified": _totals(modified) if modified else None,
+        "classes": _classes(scores, measured) if scores else None,
+        **totals,
         "confusion": scores.matrix.tolist() if scores else None,
         "protocol": {key: plain(value) for key, value in protocol.items()},
         "counts": {
@@ -88,24 +89,13 @@ def write_results(
     summary: EvalSummary,
     spec: DatasetSpec,
     protocol: Mapping[str, Any],
-    outlines: Sequence[BoundaryScores] = (),
+    measured: Sequence[Measured] = (),
 ) -> dict[str, Any]:
-    """Write results.json at once or not at all; returns its content."""
-    results = make_results(summary, spec, protocol, outlines)
+    """Write results.json whole or not at all; returns its content."""
+    results = make_results(summary, spec, protocol, measured)
     text = json.dumps(results, indent=1, allow_nan=False)
     write_atomic(Path(path), (text + "\n").encode())
     return results
-
-
-def _totals(outlines: BoundaryScores) -> dict[str, Any]:
-    values = {
-        "thresholds": outlines.thresholds,
-        "mean_f": [outlines.mean_f(number) for number in range(len(outlines.thresholds))],
-        "sums": outlines.sums,
-        "counted": outlines.counted,
-        "images": outlines.num_images,
-    }
-    return {key: plain(value) for key, value in values.items()}
 
 
 def _bands(summary: EvalSummary) -> dict[str, Any] | None:
@@ -117,8 +107,10 @@ def _bands(summary: EvalSummary) -> dict[str, Any] | None:
     }
 
 
-def _classes(scores: Scores, boundary: BoundaryScores | None) -> list[dict[str, Any]]:
-    outlines = boundary.f_score().tolist() if boundary else [None] * len(scores.class_names)
+def _classes(scores: Scores, measured: Sequence[Measured]) -> list[dict[str, Any]]:
+    own: dict[str, Sequence[float] | None] = {OF_CLASSES: None}
+    for each in measured:
+        own |= each.of_classes()
     total = max(int(scores.matrix.sum()), 1)
     return [
         {
@@ -126,7 +118,7 @@ def _classes(scores: Scores, boundary: BoundaryScores | None) -> list[dict[str, 
             "name": name,
             **{key: plain(getattr(scores, key)[number]) for key in RATIOS},
             "label_share": float(scores.matrix[number].sum() / total),
-            "boundary_f": plain(outlines[number]),
+            **{key: None if each is None else plain(each[number]) for key, each in own.items()},
             "absent": bool(scores.absent[number]),
         }
         for number, name in enumerate(scores.class_names)

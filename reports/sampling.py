@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of deformable attention and of predicted boundary directions, from plain arrays."""
+"""Images of deformable attention and of predicted boundary directions, from plain arrays."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import numpy.typing as npt
 Picture = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.floating[Any]]
 
-LEVEL_COLOURS = ((255, 176, 0), (220, 38, 127), (100, 143, 255))  # told apart by everybody
+LEVEL_COLOURS = ((255, 176, 0), (220, 38, 127), (100, 143, 255))  # safe for colour blindness
 QUERY_COLOUR, MASK_COLOUR, ARROW_COLOUR = (255, 255, 255), (220, 38, 127), (255, 255, 0)
-SHORTEST = 480  # pixels; smaller pictures are enlarged so that points can be told apart
-FADED = 0.45  # brightness of the picture below the points
-LARGEST_RADIUS = 0.012  # of the picture's longer side, of the point with the largest weight
+SHORTEST = 480  # pixels; smaller images are enlarged so that points can be told apart
+FADED = 0.45  # brightness of the image below the points
+LARGEST_RADIUS = 0.012  # of the image's longer side, of the point with the largest weight
 RIM_COLOUR = (0, 0, 0)  # around each point, so that neighbours can be told apart
 GAP = 8  # pixels between panels
 SHIFT = 4  # bits of a pixel's fraction that OpenCV draws with
@@ -27,7 +27,7 @@ SHIFT = 4  # bits of a pixel's fraction that OpenCV draws with
 class Sampling:
     """Where one query looks in one decoder layer, and how much.
 
-    query (x, y) and places (heads, levels, points, 2) in 0..1 of the picture, or outside;
+    query (x, y) and places (heads, levels, points, 2) in 0..1 of the image, or outside;
     weights (heads, levels, points), whose sum over levels and points is 1 for every head.
     """
 
@@ -36,17 +36,17 @@ class Sampling:
     weights: Floats
 
     def level_shares(self) -> list[float]:
-        """How much of the whole weight each level has; the sum is 1."""
+        """The share of the whole weight that each level has; the sum is 1."""
         return [float(share) for share in self.weights.sum((0, 2)) / len(self.weights)]
 
     def outside(self) -> float:
-        """Share of the weight on points that lie outside of the picture, where all is zero."""
+        """Share of the weight on points that lie outside the image, where everything is zero."""
         beyond = ((self.places < 0) | (self.places > 1)).any(-1)
         return float(self.weights[beyond].sum() / len(self.weights))
 
 
 def enlarged(image: Picture) -> Picture:
-    """The picture, by a whole factor so large that its shorter side has `SHORTEST` pixels."""
+    """The image, enlarged by a whole factor until its shorter side has `SHORTEST` pixels."""
     factor = max(1, round(SHORTEST / min(image.shape[:2])))
     size = image.shape[1] * factor, image.shape[0] * factor
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_NEAREST), np.uint8)
@@ -60,11 +60,11 @@ def _at(place: Floats | tuple[float, float], image: Picture) -> tuple[int, int]:
 
 
 def draw_sampling(image: Picture, sampling: Sampling, size: tuple[int, int]) -> Picture:
-    """The darkened picture once a level, side by side, with the points of all heads on it.
+    """The darkened image once per level, side by side, with the points of all heads on it.
 
-    A level has a panel and a colour of its own, since points of several levels may lie in the
-    same places; area is weight, on one scale for all panels. The cross is the query. Points
-    outside of the picture are not drawn. `size` (H, W): the part of `image` that is shown.
+    A level has a panel and a colour of its own, because points of several levels may coincide; area
+    is weight, on one scale for all panels. The cross is the query. Points outside the image are not
+    drawn. `size` (H, W): the part of `image` that is shown.
     """
     canvas = np.asarray(enlarged(image) * FADED, np.uint8)
     panels = []

@@ -11,47 +11,36 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from config import UserError
 from datasets.headers import item_size
 from datasets.spec import DatasetSpec, Item
+from datasets.table import TABLE
+from metrics.result import ImageResult
 from reports.files import encode_png
-from reports.journal import ImageRow, Images
-from reports.journal_sink import JournalSink
 from reports.rawids import to_raw_ids, to_size
+from reports.sinks import NEW_DUMP, DumpIdentity, ResumableSink
+from reports.stored_images import ImageRow
+from runtime.errors import UserError
 from runtime.files import write_atomic
 from runtime.names import output, printable, relative
 
-if TYPE_CHECKING:
-    from engine.result import Result
-
-CITYSCAPES_NAMES = r"[A-Za-z-]+_\d{6}_\d{6}.*\.png", "city_000000_000000.png"
-PASCAL_NAMES = r"\d{4}_\d{6}\.png", "2008_000002.png"
-SERVER_NAMES = {  # data set -> pattern of its file names, and an example
-    "cityscapes": CITYSCAPES_NAMES,
-    "synthetic": CITYSCAPES_NAMES,
-    "bdd100k": (r"[0-9a-f]{8}-[0-9a-f]{8}\.png", "cabc30fc-e7726578.png"),
-    "ade20k": (r"ADE_(test|val|train)_\d{8}\.png", "ADE_test_00000001.png"),
-    "pascal_context": PASCAL_NAMES,
-    "pascal_context_59": PASCAL_NAMES,
-}
 SUBMIT = "submit"  # folder of the files
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # fixed, so that equal predictions give equal archives
 NUM_LISTED = 5
 
 
-class SubmissionSink(JournalSink):
+class SubmissionSink(ResumableSink):
     """Writes the raw ids of every image under `out_dir`/submit; `finish` checks and zips.
 
-    `items` are the images of the split. UserError when two of them would share a file name
-    or a name is not one the server accepts.
+    `items` are the images of the split. UserError if two of them would share a file name, or if the
+    server does not accept a name.
     """
 
     needs: frozenset[str] = frozenset()
@@ -61,29 +50,30 @@ class SubmissionSink(JournalSink):
         out_dir: Path,
         spec: DatasetSpec,
         items: Sequence[Item],
-        *,
-        key: str = "",
-        rank: int = 0,
-        images: Images | None = None,
+        identity: DumpIdentity = NEW_DUMP,
     ) -> None:
-        super().__init__(out_dir, spec, "submission", key, rank, SUBMIT, images)
+        super().__init__(out_dir, spec, "submission", identity, SUBMIT)
         self.directory = self.out_dir / SUBMIT
         self.images = {item.name: item for item in items}
         self.table = spec.inverse_lut()
         _check_names(sorted(map(file_name, self.images)), "" if spec.custom else spec.name)
 
-    def add(self, result: Result) -> None:
+    def add(self, result: ImageResult) -> None:
         """Write one image, then note it as stored."""
         size = item_size(self.images[result.name])
         ids = to_size(to_raw_ids(result.pred, self.spec), size, result.name)
         files = {"ids": self.file(relative(result.name).name, after=".png")}
         write_atomic(self.directory / files["ids"], encode_png(ids))
-        self.journal.add(ImageRow(name=result.name, index=result.index, size=size, files=files))
+        self.stored.add(ImageRow(name=result.name, index=result.index, size=size, files=files))
+
+    def report(self, protocol: Mapping[str, Any]) -> str:
+        """Check and zip; where the archive is."""
+        return f"submission: {self.finish()}"
 
     def finish(self) -> Path:
         """Check every file and write submission.zip; call it on one rank, after `close`.
 
-        Raises UserError, and writes nothing, when files are missing, unexpected, of another
+        Raises UserError, and writes nothing, if files are missing, unexpected, of another
         size or type, or hold ids the server does not know.
         """
         problems = self.check()
@@ -100,7 +90,7 @@ class SubmissionSink(JournalSink):
         return path
 
     def check(self) -> list[str]:
-        """What is wrong with the files of submit/, one text a kind of problem."""
+        """What is wrong with the files of submit/, one text per kind of problem."""
         expected = {file_name(name): image for name, image in self.images.items()}
         present = {path.name for path in self.directory.glob("*") if path.name[0] != "."}
         missing, extra = sorted(expected.keys() - present), sorted(present - expected.keys())
@@ -108,7 +98,7 @@ class SubmissionSink(JournalSink):
         if missing:
             problems.append(f"{len(missing)} of {len(expected)} files missing: {_listed(missing)}")
         if extra:
-            problems.append(f"{len(extra)} files of no image, remove them: {_listed(extra)}")
+            problems.append(f"{len(extra)} files belong to no image, remove them: {_listed(extra)}")
         faults = [
             f"{name} {fault}"
             for name in sorted(expected.keys() & present)
@@ -124,7 +114,7 @@ class SubmissionSink(JournalSink):
             with Image.open(path) as picture:
                 mode, pixels = picture.mode, np.asarray(picture)
         except (OSError, UnidentifiedImageError, SyntaxError) as error:
-            return f"can not be read ({error})"
+            return f"cannot be read ({error})"
         bits = 8 * self.table.itemsize
         if pixels.dtype != self.table.dtype or mode not in ("L", "I;16"):
             return f"has mode {mode}, {bits}-bit grey wanted"
@@ -147,7 +137,8 @@ def _check_names(names: Sequence[str], dataset: str) -> None:
     twice = sorted({name for name, after in pairwise(names) if name == after})
     if twice:
         raise UserError(f"submission: several images would be written to {_listed(twice)}")
-    pattern, example = SERVER_NAMES.get(dataset, (".*", ""))
+    row = TABLE.get(dataset)
+    pattern, example = row.server_files if row and row.server_files else (".*", "")
     odd = [name for name in names if not re.fullmatch(pattern, name)]
     if odd:
         raise UserError(f"submission: {dataset} wants names like {example}, not {_listed(odd)}")

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a token sees of the levels below and above it through top-down attention, as pictures.
+"""What a token sees of the levels below and above it through top-down attention, as images.
 
 Legend: stages count from 1 (stride 4) to 4 (stride 32). `weights[t]` (h, w, P * P) belongs to the
 pair of stages t - 1 and t: how much each child in the window of a parent listens to that parent,
-places row by row. The window of parent (row, column) starts at child (2 * row - pad,
+positions row by row. The window of parent (row, column) starts at child (2 * row - pad,
 2 * column - pad) with pad = (P - 1) // 2. A cell is a token of stage 1, 4 x 4 pixels.
 
-Source: Leung et al., HILA (2022), the pictures of its figure 1.
+Source: Leung et al., HILA (2022), the images of its figure 1.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Picture = npt.NDArray[np.uint8]
 Weights = Mapping[int, npt.NDArray[np.floating]]
 Grid = tuple[int, int]
 
-CELL = 4  # pixels a side
+CELL = 4  # pixels per side
 FRAME = (255, 0, 0)  # RGB
 FRAME_WIDTH = 2
-TINT = 0.5  # of the colours over the picture
+TINT = 0.5  # of the colours over the image
 # Matplotlib's "jet": position and value of its corners, for red, green and blue.
 JET = (
     ((0.0, 0.35, 0.66, 0.89, 1.0), (0.0, 0.0, 1.0, 1.0, 0.5)),
@@ -44,7 +44,7 @@ def chain(weights: Weights, top: int) -> list[int]:
 
 
 def grid_of(size: Grid, stage: int) -> Grid:
-    """Tokens of `stage` in a picture of `size` pixels, each (rows, columns)."""
+    """Number of tokens of `stage` in an image of `size` pixels, both as (rows, columns)."""
     rows, columns = (-(-side // CELL) for side in size)
     for _ in range(stage - 1):
         rows, columns = -(-rows // 2), -(-columns // 2)
@@ -52,7 +52,7 @@ def grid_of(size: Grid, stage: int) -> Grid:
 
 
 def patch_of(weights: npt.NDArray[np.floating]) -> tuple[int, int]:
-    """Side P of the window of a parent, and how far it starts before twice the parent."""
+    """Side P of the window of a parent, and how far it starts before twice the parent's index."""
     patch = math.isqrt(weights.shape[2])
     return patch, (patch - 1) // 2
 
@@ -92,8 +92,8 @@ def children_cells(
 ) -> Iterator[tuple[int, Floats]]:
     """What `token` of stage `top` gives to each stage below it: (stage, values of all cells).
 
-    Values are products of weights along the way, added up over the ways. size: cells of the
-    picture. Stages between the first and stage 1 are spread over the windows of their tokens
+    Values are products of weights along a path, summed over all paths. size: cells of the
+    image. Stages between the first and stage 1 are spread over the windows of their tokens
     instead of over the squares of these, as published.
     """
     picture = (CELL * size[0], CELL * size[1])
@@ -110,7 +110,8 @@ def children_cells(
 
 
 def middle_child(weights: Weights, token: Grid, top: int, size: Grid) -> tuple[int, Grid]:
-    """The lowest stage below `token` and its token in the middle of it, inside the picture."""
+    """The lowest stage below `token`, and the token of that stage in its middle, inside the
+    image."""
     lowest = chain(weights, top)[-1]
     rows, columns = grid_of((CELL * size[0], CELL * size[1]), lowest)
     side = 2 ** (top - lowest)
@@ -147,7 +148,7 @@ def jet_table() -> Floats:
 
 def colors_of(values: Floats) -> Floats:
     """RGB in 0..255 of values in 0..1, blue for 0 and red for 1, not rounded."""
-    # differs: nothing; the published way is "jet" of the complement with red and blue exchanged.
+    # The published code uses "jet" of the complement with red and blue exchanged: the same colours.
     entries = np.minimum((JET_SIZE * (1 - values)).astype(np.int64), JET_SIZE - 1)
     return 255 * jet_table()[entries][..., ::-1]
 

@@ -16,25 +16,25 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from datasets.spec import DatasetSpec
-from reports.compose import error_mask
-from reports.files import encode_png, grey, href
+from metrics.result import Gather, ImageResult
+from reports.files import encode_map, encode_png, grey, href
+from reports.image_dump import error_mask
 from reports.render import write_html
+from reports.sinks import EveryImageSink, PagePart
 from runtime.files import write_atomic
 from runtime.names import fitted, inside, output
 
-if TYPE_CHECKING:
-    from engine.result import Gather, Result
-
 PAGE = "topn_failures.html"
 STAGE, MANIFEST = ".topn", ".topn-files.json"
-WORD_BYTES = 80  # of a class name inside of a file name
+WORD_BYTES = 80  # of a class name inside a file name
 KINDS = {  # in the order of the page
     "input": "input",
     "gt": "ground truth",
@@ -49,7 +49,7 @@ class Failure:
     """One image among the worst of a class; the larger, the worse."""
 
     pixels: int  # false positives + false negatives
-    later: int  # minus the position in the data set: of equal images the first one stays
+    later: int  # minus the position in the data set: of equally bad images the first one stays
     name: str
 
 
@@ -63,12 +63,12 @@ class StoredFailure:
     files: dict[str, str]
 
 
-class WorstSink:
-    """Keeps, for each class, the pictures of the `count` images with most wrong pixels.
+class WorstSink(EveryImageSink):
+    """Keeps, for each class, the pictures of the `count` images with the most wrong pixels.
 
     `assets` adds attention and single-scale maps. After `close`, `failures` holds the entries
     of all ranks, class by class, worst first; the files are there on every rank, the page is
-    written by rank 0. Pictures of an earlier evaluation in `out_dir` are replaced.
+    written by rank 0. Images of an earlier evaluation in `out_dir` are replaced.
     """
 
     def __init__(
@@ -86,13 +86,7 @@ class WorstSink:
     def needs(self) -> frozenset[str]:
         return frozenset({"image", "prob", "assets"} if self.assets else {"image", "prob"})
 
-    def wants(self, index: int) -> bool:
-        return True
-
-    def done(self, name: str) -> bool:
-        return False
-
-    def add(self, result: Result) -> None:
+    def add(self, result: ImageResult) -> None:
         """Stage the pictures if the image is among the worst of a class so far."""
         if result.confusion is None:
             return
@@ -106,7 +100,7 @@ class WorstSink:
         mine = [(heap, own) for heap, own in mine if len(heap) < self.count or own > heap[0]]
         if not mine:
             return
-        self._write(result)  # first: what can not be written is no candidate
+        self._write(result)  # first: what cannot be written is not a candidate
         dropped = set()
         for heap, own in mine:
             if len(heap) < self.count:
@@ -119,11 +113,11 @@ class WorstSink:
                 self._staged(self.stage, name, kind).unlink()
 
     def close(self, rank: int, world: int, gather: Gather) -> None:
-        """Choose the worst of all ranks; every rank names its own pictures, rank 0 the page."""
+        """Choose the worst of all ranks; every rank names its own images, rank 0 the page."""
         everything = gather((str(self.stage), self.heaps, self._kinds))
         if rank == 0:
             self._remove_earlier()
-        gather(None)  # nobody names a file that rank 0 may still remove
+        gather(None)  # no rank names a file that rank 0 may still remove
         chosen = self._choose(everything)
         own = [item for item in chosen if item[0] == str(self.stage)]
         for _, source_name, stored in own:
@@ -137,7 +131,15 @@ class WorstSink:
             write_atomic(self.out_dir / MANIFEST, json.dumps(files).encode())
             self._write_page()
 
-    def _write(self, result: Result) -> None:
+    def page_part(self) -> PagePart:
+        """A link to the page about them."""
+        return PagePart(links={"Worst images of each class": PAGE})
+
+    def report(self, protocol: Mapping[str, Any]) -> str:
+        """Where that page is."""
+        return f"worst images: {self.out_dir / PAGE}"
+
+    def _write(self, result: ImageResult) -> None:
         """All pictures of one image, to the stage of this rank."""
         assert result.image is not None and result.label is not None and result.prob is not None
         palette = self.spec.flat_palette()
@@ -150,8 +152,7 @@ class WorstSink:
             "prob_mask": encode_png(grey(result.prob)),
         }
         for kind, values in sorted(result.assets.items()) if self.assets else ():
-            is_ids = values.dtype == np.uint8
-            pictures[kind] = encode_png(values, palette) if is_ids else encode_png(grey(values))
+            pictures[kind] = encode_map(values, palette)
         for kind, content in pictures.items():
             write_atomic(self._staged(self.stage, result.name, kind), content)
         self._kinds[result.name] = list(pictures)
@@ -184,7 +185,7 @@ class WorstSink:
         return chosen
 
     def _remove_earlier(self) -> None:
-        """Files of an earlier evaluation would look like results of this one."""
+        """Remove files of an earlier evaluation, which would look like results of this one."""
         manifest = self.out_dir / MANIFEST
         if manifest.exists():
             for file in _listed(manifest):
@@ -214,7 +215,7 @@ class WorstSink:
 
 
 def class_words(names: tuple[str, ...]) -> list[str]:
-    """Class names as parts of file names: blanks and signs become `_`, doubles get their id."""
+    """Class names as parts of file names: blanks and signs become `_`, duplicates get their id."""
     words = [fitted(re.sub(r"[^\w.-]+", "_", name), limit=WORD_BYTES) for name in names]
     return [
         f"{word}_{number}" if words.count(word) > 1 else word for number, word in enumerate(words)
@@ -222,7 +223,7 @@ def class_words(names: tuple[str, ...]) -> list[str]:
 
 
 def _listed(manifest: Path) -> list[str]:
-    """The files that an earlier evaluation wrote; none of a damaged list."""
+    """The files that an earlier evaluation wrote; none if its list is damaged."""
     try:
         content = json.loads(manifest.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every run needs whatever it computes: processes, precision, seeds, log, checkpoints."""
+"""What every run needs, whatever it computes: processes, precision, seeds, log, checkpoints."""

@@ -18,18 +18,18 @@ LAST, BEST = "last_checkpoint_ep", "best_checkpoint_ep"
 
 
 class SaveError(ValueError):
-    """A file could not be written; what was there before is intact."""
+    """A file could not be written; its old content is intact."""
 
 
 class _Recording:
-    """`file` for writers that turn its errors into their own, as torch.save does."""
+    """Wraps `file` for writers that replace its errors by their own, as torch.save does."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.error: OSError | None = None
 
     def write(self, data: bytes) -> int:
-        """As `file.write`; notes its error."""
+        """Like `file.write`; remembers its error."""
         try:
             return self._file.write(data)
         except OSError as error:
@@ -37,7 +37,7 @@ class _Recording:
             raise
 
     def flush(self) -> None:
-        """As `file.flush`; notes its error."""
+        """Like `file.flush`; remembers its error."""
         try:
             self._file.flush()
         except OSError as error:
@@ -48,8 +48,8 @@ class _Recording:
 def save(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let `write(file)` write the file `path` to the disk, whole or not at all.
 
-    Raises SaveError (disk full, no permission); `path` then still holds its old content. Whatever
-    else goes wrong in `write` comes as it is.
+    Raises SaveError (disk full, no permission); `path` then still holds its old content. Other
+    errors of `write` pass through.
     """
     recording: _Recording | None = None
 
@@ -95,8 +95,8 @@ def save_last(directory: Path, state: dict[str, Any], epoch: int) -> Path:
 def save_best(directory: Path, state: dict[str, Any], epoch: int) -> Path:
     """Write `best_checkpoint_ep{epoch}.pth`, then remove the older ones.
 
-    It replaces the last checkpoint of the same name too, as a hard link, where the disk has these:
-    `state` is the same state, which now knows its score.
+    It replaces the last checkpoint of the same name too, as a hard link if the file system has
+    them: `state` is the same state, which now knows its score.
     """
     path = directory / f"{BEST}{epoch}.pth"
     save(path, lambda file: torch.save(state, file))
@@ -113,6 +113,6 @@ def save_best(directory: Path, state: dict[str, Any], epoch: int) -> Path:
 
 
 def newest(directory: Path) -> Path | None:
-    """The checkpoint `--resume auto` takes, None when the directory holds none."""
+    """The checkpoint that `--resume auto` takes, None if the directory holds none."""
     found = _files(directory, LAST)
     return found[-1] if found else None

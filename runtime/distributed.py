@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -20,7 +21,7 @@ ENDING = "hiseg/ending"  # key of the store that all ranks share
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """Which of `size` processes this is, and the device it computes on."""
+    """Which of the `size` processes this is, and the device it computes on."""
 
     rank: int
     size: int
@@ -33,7 +34,7 @@ class World:
 
 
 def pick_device(name: str, local_rank: int) -> torch.device:
-    """`auto` takes CUDA when there is one; ValueError when `cuda` is asked for and absent."""
+    """`auto` takes CUDA if there is a device; ValueError if `cuda` is requested but absent."""
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: torch sees no CUDA device; use --device cpu")
     if name == "cpu" or not torch.cuda.is_available():
@@ -48,16 +49,16 @@ def pick_device(name: str, local_rank: int) -> torch.device:
 
 
 def join(device_name: str, local_rank: int, wait: float = 600.0) -> World:
-    """Join the process group the launcher describes; NCCL on CUDA, gloo on the CPU.
+    """Join the process group that the launcher describes; NCCL on CUDA, gloo on the CPU.
 
-    wait: seconds until all processes must be there. ValueError, in one line, when they are not, and
-    for an environment that makes no sense.
+    wait: seconds within which all processes must arrive. ValueError, in one line, if they do not,
+    and for an environment that makes no sense.
     """
     rank, size = read_launch(local_rank)
     device = pick_device(device_name, local_rank)
     if size > 1 and not dist.is_initialized():
         backend = "nccl" if device.type == "cuda" else "gloo"
-        # A rank may build centroids or write large dumps for long while the others wait.
+        # A rank may build centroids or write large dumps for a long time while the others wait.
         timeout = timedelta(hours=2)
         with joining(rank, size, wait):
             store = meet(rank, size, wait, timeout)
@@ -87,7 +88,7 @@ def all_reduce_sum(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:
-    """True on every rank if `flag` is true on one of them."""
+    """True on every rank if `flag` is true on any of them."""
     if not dist.is_initialized():
         return flag
     tensor = torch.tensor(float(flag), device=device)
@@ -104,17 +105,39 @@ def gather_objects(value: Any) -> list[Any]:
     return values
 
 
+def of_main(value: Any) -> Any:
+    """The `value` of rank 0 on every rank."""
+    return gather_objects(value)[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """The processes that share an evaluation, as this one sees them.
+
+    `add` gives the sum of a tensor over the ranks, `gather` the objects of all ranks in rank order;
+    both are collective.
+    """
+
+    rank: int = 0
+    size: int = 1
+    add: Callable[[torch.Tensor], torch.Tensor] = all_reduce_sum
+    gather: Callable[[Any], list[Any]] = gather_objects
+
+
+ALONE = Ranks()  # a process without others
+
+
 def tell_ending(text: str) -> None:
-    """Leave word for the other ranks of how this one ends, unless one has before."""
+    """Tell the other ranks how this one ends, unless another rank has done so before."""
     if dist.is_initialized() and dist.get_world_size() > 1:
-        with contextlib.suppress(Exception):  # whoever keeps the store may be gone
+        with contextlib.suppress(Exception):  # the process that keeps the store may be gone
             store = distributed_c10d._get_default_store()
             if not store.check([ENDING]):
                 store.set(ENDING, text)
 
 
 def told_ending() -> str:
-    """What `tell_ending` was given first on any rank; "" if nothing is known."""
+    """What the first rank to call `tell_ending` said; "" if nothing is known."""
     if dist.is_initialized() and dist.get_world_size() > 1:
         with contextlib.suppress(Exception):
             store = distributed_c10d._get_default_store()
@@ -124,11 +147,11 @@ def told_ending() -> str:
 
 
 def keep_layouts(module: torch.nn.Module) -> None:
-    """Give every gradient of `module` the strides of its parameter; no number changes.
+    """Give every gradient of `module` the strides of its parameter; no value changes.
 
     The convolutions of torch choose strides of their own along sides of length 1, such as the
-    kernels (C, 1, K, K) of depthwise ones. Memory is the same either way, but to
-    DistributedDataParallel it is another layout than that of its buckets, and it warns.
+    kernels (C, 1, K, K) of depthwise ones. The memory is the same either way, but
+    DistributedDataParallel sees another layout than that of its buckets and warns.
     """
     for parameter in module.parameters():
         if parameter.requires_grad and 1 in parameter.shape:

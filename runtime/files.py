@@ -13,24 +13,41 @@ from typing import BinaryIO
 
 from runtime.names import HASH_LETTERS
 
-# What stops every further file too: a full disk or quota, a place that cannot be written.
+# What stops all further files too: a full disk or quota, a folder that cannot be written.
 FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
-# What partial_name makes, and what a run tries a directory with: the process that made it.
+# Names by partial_name and by a run that tries a directory; they hold the id of the process.
 PARTIAL = re.compile(r"^\.probe(\d+)$|^\..+\.(\d+)\.(?:partial|tmp)$")
+
+
+Stamp = tuple[int, int]  # size in bytes, time of the last change in ns
+
+
+def stamp_of(path: Path) -> Stamp:
+    """Size and time of a file, which tell whether it is another one now; OSError without it."""
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+def stamp_if_there(path: Path) -> Stamp | None:
+    """The same, None for a file that is not there: whoever reads it says so."""
+    try:
+        return stamp_of(path)
+    except OSError:
+        return None
 
 
 def partial_name(path: Path) -> Path:
     """The hidden name beside `path` under which this process writes it; see `leftovers`.
 
-    A hash stands for the name, which may itself be as long as names can be.
+    A hash stands for the name, which may already have the greatest possible length.
     """
     mark = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:HASH_LETTERS]
     return path.with_name(f".hiseg-{mark}.{os.getpid()}.partial")
 
 
 def leftovers(directory: Path) -> list[Path]:
-    """Half-written files directly in `directory` whose process is gone, or had the id of this one.
+    """Half-written files directly in `directory` whose process is gone, or had this one's id.
 
     Only processes of this machine are seen: call it before any process of a run writes there.
     """
@@ -55,7 +72,7 @@ def is_alive(pid: int) -> bool:
 
 
 def is_fatal(error: BaseException) -> bool:
-    """Whether `error` is about the whole disk, so that no other file can be written either."""
+    """Whether `error` concerns the whole disk, so that no other file can be written either."""
     return isinstance(error, OSError) and error.errno in FATAL
 
 
@@ -64,10 +81,10 @@ def write_atomic(
 ) -> None:
     """Write to a hidden name beside `path`, then rename; missing folders are made.
 
-    `content` is what to write, or writes it into the open file it is given. With `sync` the file
-    is on the disk when this returns, not only in the cache of the system: for what must survive
-    a power cut. Errors come as they are (OSError, and those of `content`); whatever happens,
-    `path` then still holds its old content, and nothing else is left.
+    `content` is what to write, or a function that writes it into the open file it is given. With
+    `sync` the file is on the disk when this returns, not only in the cache of the system: for what
+    must survive a power cut. Errors pass through (OSError, and those of `content`); whatever
+    happens, `path` then still holds its old content, and nothing else is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_name(path)
@@ -84,14 +101,15 @@ def write_atomic(
     except BaseException as error:
         partial.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename in (None, str(partial)):
-            error.filename = str(path)  # a full disk names none, and nobody knows the hidden one
+            # a full disk names no file, and users do not know the hidden one
+            error.filename = str(path)
         raise
     if sync:
         _sync_directory(path.parent)
 
 
 def _sync_directory(directory: Path) -> None:
-    """The rename too is on the disk."""
+    """Bring the rename to the disk, too."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a launcher says about the processes of a run, and waiting for them to come.
+"""What a launcher says about the processes of a run, and waiting for them to arrive.
 
 Launchers say it in the environment: WORLD_SIZE, RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT.
 Without any of them there is one process.
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
 
 MAX_PROCESSES = 10**6
-FIRST_LINE, NEXT_LINES = 5.0, 60.0  # seconds of waiting until something is said
+FIRST_LINE, NEXT_LINES = 5.0, 60.0  # seconds of waiting before a line says so
 WITHOUT = "without a launcher unset WORLD_SIZE, with one let it set these variables"
 
 
 def number_of(name: str, default: int, low: int, high: int) -> int:
-    """A whole number of the environment; ValueError that names the variable."""
+    """A whole number from the environment; ValueError that names the variable."""
     text = os.environ.get(name)
     if text is None:
         return default
@@ -74,9 +74,9 @@ def _place() -> str:
 
 @contextlib.contextmanager
 def joining(rank: int, size: int, seconds: float) -> Iterator[None]:
-    """While processes meet: lines about what is waited for, errors of meeting as one ValueError.
+    """While processes meet: lines about what is missing, errors of meeting as one ValueError.
 
-    seconds: how long it may take, for the line about processes that did not come.
+    seconds: how long it may take, for the line about processes that did not arrive.
     """
     met = threading.Event()
 
@@ -112,7 +112,7 @@ def meet(rank: int, size: int, seconds: float, afterwards: timedelta) -> Store:
     """The store that all processes share, once each of them is there. Collective.
 
     afterwards: how long operations on the store may wait from then on. RuntimeError or TimeoutError
-    when a process does not come.
+    if a process does not arrive.
     """
     limit = timedelta(seconds=seconds)
     store, _, _ = next(rendezvous("env://", rank, size, timeout=limit))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much memory a process may still take, and which errors say that there was too little."""
+"""How much memory a process may still take, and which errors mean that there was too little."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import os
 from pathlib import Path
 
 SYSTEM = Path("/")
-NO_LIMIT = 1 << 60  # control groups without a limit name a larger number than any machine has
-# What torch, NumPy and OpenCV say of an allocation that failed, besides MemoryError.
+NO_LIMIT = 1 << 60  # control groups without a limit state more than any machine has
+# What torch, NumPy and OpenCV say about a failed allocation, besides MemoryError.
 WORDS = ("not enough memory", "out of memory", "Insufficient memory", "Cannot allocate memory",
          "Failed to allocate", "Unable to allocate", "Invalid buffer size",
          "Storage size calculation overflowed")  # fmt: skip
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` is an allocation that failed, of the host or of a CUDA device."""
+    """Whether `error` is a failed allocation, on the host or on a CUDA device."""
     text = str(error)
     if "shared memory" in text:  # /dev/shm, which has a size of its own
         return False
@@ -23,9 +23,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def available(root: Path = SYSTEM) -> int | None:
-    """Bytes that this process can still get, None where the system does not say.
+    """Bytes that this process can still get, None if the system does not say.
 
-    The smaller one of what the machine has left and what the control groups of the process
+    The smaller of what the machine has left and what the control groups of the process
     (containers, batch systems) allow; pages of files that can be dropped count as free. `root` is
     where /proc and /sys lie.
     """
@@ -65,7 +65,7 @@ def _chain(base: Path, path: str) -> list[Path]:
 
 
 def _left(folder: Path, limit: str, used: str) -> int | None:
-    """Limit minus use, without the use that can be dropped."""
+    """The limit minus usage, not counting usage that can be dropped."""
     most, taken = _text(folder / limit).strip(), _text(folder / used).strip()
     if not most.isdecimal() or not taken.isdecimal() or int(most) >= NO_LIMIT:
         return None
@@ -94,7 +94,7 @@ def size_text(amount: float) -> str:
 
 
 def shared_free(folder: str = "/dev/shm") -> int | None:
-    """Free bytes of the file system behind shared memory, None where there is none."""
+    """Free bytes of the file system behind shared memory, None if there is none."""
     try:
         state = os.statvfs(folder)
     except OSError:

@@ -5,7 +5,7 @@
     output("aachen/x", after="_prediction.png")     # aachen/x_prediction.png, at most 255 bytes
     part("../../x")                                 # ..%2F..%2Fx, one part of a path
 
-Whoever writes a file under such a name takes it from here.
+Every file with such a name is named by these functions.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def part(text: str, limit: int = NAME_BYTES) -> str:
 
 
 def relative(name: str) -> PurePosixPath:
-    """`name` as a path that stays inside of its folder, sub-folders kept.
+    """`name` as a path that stays inside its folder, sub-folders kept.
 
     A leading slash is dropped. Raises OutsideError for `..`, which no reader puts into a name.
     """
@@ -57,8 +57,8 @@ def output(name: str, *, before: str = "", after: str = "") -> PurePosixPath:
 def fitted(text: str, *, before: str = "", after: str = "", limit: int = NAME_BYTES) -> str:
     """`before`, `text` and `after` in one name; of more than `limit` bytes, `text` is cut.
 
-    A hash of the whole text stands in for what was cut off, so that different texts keep
-    different names, the same ones every time.
+    A hash of the whole text stands in for what was cut off, so different texts keep different
+    names, the same ones every time.
     """
     whole = f"{before}{text}{after}"
     if len(os.fsencode(whole)) <= limit:
@@ -80,7 +80,7 @@ def is_cut(name: str, file: str | PurePosixPath) -> bool:
 
 
 def printable(text: str) -> str:
-    """`text` for places that take only Unicode: bytes of a name that are none become `%E9`."""
+    """`text` for places that take only Unicode: bytes that are not Unicode become `%E9`."""
     return "".join(
         f"%{ord(letter) - 0xDC00:02X}" if "\udc80" <= letter <= "\udcff" else letter
         for letter in text

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a program ends: exit code, one line for the user, and the run's `status.json`.
 
-0 done; 2 the user's input is wrong, or a file can not be written (one `error:` line, no traceback);
+0 done; 2 the user's input is wrong, or a file cannot be written (one `error:` line, no traceback);
 3 the run failed (traceback on stderr, one line on stdout); 130 interrupted, after saving.
 
 Of several ranks the first one to end says why; the others, whose communication breaks, repeat it.
@@ -23,8 +23,9 @@ from pathlib import Path
 from types import FrameType
 from typing import ClassVar
 
-from config import wrong_input
 from runtime import distributed
+from runtime.errors import wrong_input
+from runtime.progress import Progress
 from runtime.runlog import RunLog
 
 DONE, WRONG, FAILED, INTERRUPTED = 0, 2, 3, 130
@@ -32,7 +33,7 @@ RAISE = dis.opmap["RAISE_VARARGS"]
 ROOT = Path(__file__).resolve().parent.parent
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
-SILENT = "one of the other processes ended without a word (killed, out of memory?): see its output"
+SILENT = "another process ended without a message (killed, out of memory?): see its output"
 
 
 class Interrupted(Exception):
@@ -59,10 +60,10 @@ class StopFlag:
         self.is_set = True
 
 
-def stop_between(progress: Callable[[int, int | None], None]) -> Callable[[int, int | None], None]:
-    """`progress` of a validation, which ends it between two batches when the run is to stop.
+def stop_between(progress: Progress) -> Progress:
+    """`progress` of a validation, which ends it between two batches when the run has to stop.
 
-    Its checkpoint has been written before, so Interrupted costs no training.
+    The checkpoint has already been written, so Interrupted costs no training.
     """
 
     def report(done: int, total: int | None) -> None:
@@ -90,7 +91,7 @@ class Ending:
 
 
 class Outcome:
-    """Handed to the main function, which names its log here once there is one."""
+    """Handed to the main function, which sets its log here once there is one."""
 
     def __init__(self) -> None:
         self.log: RunLog | None = None
@@ -101,7 +102,7 @@ class Outcome:
 
 
 def one_line(error: BaseException) -> str:
-    """The message on one line; without the traceback a data-loader worker wraps around it."""
+    """The message on one line, without the traceback that a data-loader worker wraps around it."""
     text = str(error)
     if "Original Traceback" in text:
         last = [line for line in text.strip().splitlines() if re.match(r"^[\w.]+: ", line)]
@@ -110,16 +111,17 @@ def one_line(error: BaseException) -> str:
 
 
 def _is_ours(file: str) -> bool:
-    """Whether a source file is of this project, whose environment may lie inside of it."""
+    """Whether a source file belongs to this project, whose environment may lie inside it."""
     path = Path(file)
     return path.is_relative_to(ROOT) and "site-packages" not in path.parts
 
 
 def is_users(error: BaseException) -> bool:
-    """Whether a ValueError was written for the user: by this project, not by what it calls.
+    """Whether a ValueError was written for the user: by this project, not by a library.
 
-    Our own types are, and a plain ValueError that our code raised, in a loader process too. Others
-    (a text that can not be encoded, a number too large for a library) are faults of this program.
+    Our own types are, and so is a plain ValueError raised by our code, in a loader process too.
+    Others (a text that cannot be encoded, a number too large for a library) are faults of this
+    program.
     """
     if not isinstance(error, ValueError):
         return False
@@ -141,7 +143,7 @@ def is_users(error: BaseException) -> bool:
 
 
 def _unwritable(error: BaseException) -> str:
-    """The line for a file that can not be written or read; "" for every other error."""
+    """The line for a file that cannot be written or read; "" for every other error."""
     if not isinstance(error, OSError) or error.errno not in (*FULL, *UNWRITABLE):
         return ""
     what = f"{error.filename or 'a file'}: {error.strerror}"
@@ -165,13 +167,13 @@ def _dead_worker(error: BaseException) -> str:
 
 
 def _is_broken_group(error: BaseException) -> bool:
-    """Whether `error` is what the communication of the ranks says when one of them is gone."""
+    """Whether `error` is what the communication between ranks raises when one of them is gone."""
     words = r"gloo|nccl|closed by peer|reset by peer|broken pipe|process group|ProcessGroup"
     return isinstance(error, RuntimeError) and bool(re.search(words, str(error), re.IGNORECASE))
 
 
 def _ending(error: BaseException) -> tuple[Ending, bool]:
-    """How `error` ends this rank, and whether its traceback tells more than the line."""
+    """How `error` ends this rank, and whether its traceback says more than the line."""
     if isinstance(error, Interrupted | KeyboardInterrupt):
         return Ending("interrupted", INTERRUPTED, one_line(error) or "interrupted"), False
     if is_users(error):
@@ -180,8 +182,8 @@ def _ending(error: BaseException) -> tuple[Ending, bool]:
     if told:  # another rank ended first, and this one only noticed
         return Ending(**json.loads(told)), False
     if StopFlag.current is not None and StopFlag.current.is_set:
-        # The signal reached worker processes too, and ended one while something else than
-        # a training step was running: the last checkpoint is what there is to go on from.
+        # The signal reached worker processes too, and ended one while something other than
+        # a training step was running: the last checkpoint is what a resume starts from.
         reason = "stopped outside of training steps; --resume auto goes on"
         return Ending("interrupted", INTERRUPTED, reason), False
     unwritable, dead = _unwritable(error), _dead_worker(error)
@@ -196,8 +198,8 @@ def _ending(error: BaseException) -> tuple[Ending, bool]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """SIGTERM outside of a training: nothing is to be saved, so the program ends at once."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a launcher repeats it while the end is noted
+    """SIGTERM outside a training: there is nothing to save, so the program ends at once."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a launcher repeats it while we note the end
     raise KeyboardInterrupt("stopped by SIGTERM")
 
 

@@ -11,7 +11,7 @@ import torch
 
 @dataclass(frozen=True)
 class Precision:
-    """`name` after resolution for the device, and what it takes to run in it."""
+    """`name` as resolved for the device, and what is needed to run in it."""
 
     name: str
     device_type: str
@@ -31,7 +31,7 @@ class Precision:
 def resolve_precision(name: str, device: torch.device) -> tuple[Precision, str]:
     """The precision for `device` and a line to log ('' when nothing was changed).
 
-    fp16 has no loss scaling and no fast kernels on a CPU: bf16 is used there and said so.
+    fp16 has no loss scaling and no fast kernels on a CPU: bf16 is used there, and the line says so.
     Raises ValueError for tf32 without CUDA.
     """
     note = ""

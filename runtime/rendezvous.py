@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A store of their own for the processes of one start, also when torchrun starts them again.
+"""A store for the processes of one start, even when torchrun starts them again.
 
 torchrun keeps one key-value store for all starts of a run (`--max-restarts`). A process that joins
-early would read from it the addresses of processes that are dead, and wait for them for hours. So
-rank 0 invents a name for this start, under which all of its keys stand, and hands it to each rank
-that shows itself with a word nobody has used before.
+early would read addresses of dead processes from it, and wait for them for hours. So rank 0 invents
+a name for this start, which prefixes all of its keys, and hands it to each rank that announces
+itself with a word never used before.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import uuid
 
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
-PAUSE = 0.02  # seconds between two looks
+PAUSE = 0.02  # seconds between two queries
 
 
 def of_this_start(store: Store, rank: int, size: int, seconds: float) -> Store:
-    """`store`, under a name of this start's own where a launcher keeps it for several starts.
+    """`store`, with a prefix for this start if a launcher keeps it for several starts.
 
     Collective. TimeoutError when not all `size` ranks come within `seconds`.
     """
@@ -35,7 +35,7 @@ def of_this_start(store: Store, rank: int, size: int, seconds: float) -> Store:
 
 
 def _ask(store: Store, rank: int, deadline: float) -> str:
-    """Show this rank, wait for the name, confirm it."""
+    """Announce this rank, wait for the name, confirm it."""
     word = uuid.uuid4().hex
     store.set(f"hiseg/word/{rank}", word)
     while not store.check([f"hiseg/answer/{word}"]):
@@ -46,7 +46,7 @@ def _ask(store: Store, rank: int, deadline: float) -> str:
 
 
 def _answer(store: Store, name: str, size: int, deadline: float) -> None:
-    """Give `name` to whoever shows itself, until all other ranks have confirmed it.
+    """Give `name` to every rank that announces itself, until all other ranks have confirmed it.
 
     The last word of a rank may be that of a dead process: only the confirmation counts.
     """

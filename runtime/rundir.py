@@ -1,23 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose directory it is: a run never writes over what another one left there."""
+"""Who owns a directory: a run never overwrites what another one left there."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 from pathlib import Path
 
-from config import UserError
 from runtime import checkpoint, distributed, val_rows
 from runtime.distributed import World
+from runtime.errors import UserError
 from runtime.files import leftovers
 
 RUN_FACTS, RESULTS = "run.json", "results.json"
 
 
 def _is_evaluation(directory: Path) -> bool | None:
-    """What run.json says; None when there is none. One that can not be read counts as training."""
+    """What run.json says; None without it. A file that cannot be read counts as a training."""
     path = directory / RUN_FACTS
     if not path.exists():
         return None
@@ -36,14 +35,14 @@ def _checkpoints(directory: Path) -> list[str]:
 
 
 def holds_training(directory: Path) -> bool:
-    """Whether a training has been at work there."""
+    """Whether a training has written there."""
     return bool(_checkpoints(directory)) or _is_evaluation(directory) is False
 
 
 def _worth_keeping(directory: Path) -> str:
     """A file that a new training would replace or mix with its own; "" if there is none.
 
-    A training that ended before its first checkpoint left nothing of that kind.
+    A training that ended before its first checkpoint has left nothing of that kind.
     """
     names = _checkpoints(directory)
     if names:
@@ -55,9 +54,9 @@ def _worth_keeping(directory: Path) -> str:
 
 
 def check_training(directory: Path, resume: str | None) -> None:
-    """UserError unless a training may write to `directory`: it is free, or `resume` goes on there.
+    """UserError unless a training may write to `directory`: free, or continued by `resume`.
 
-    resume: the file, `auto` for the newest of `directory`, nothing for a new training.
+    resume: the file, `auto` for the newest one in `directory`, empty for a new training.
     """
     found = _worth_keeping(directory)
     if not found:
@@ -74,13 +73,13 @@ def check_training(directory: Path, resume: str | None) -> None:
                 "takes another file of it, another --result_dir starts a new one"
             )
     elif Path(directory).resolve() not in Path(resume).resolve().parents:
-        raise UserError(f"{what}, and --resume {resume} is no file of it; {ways}")
+        raise UserError(f"{what}, and --resume {resume} is not a file of it; {ways}")
 
 
 def sweep(directory: Path, below: bool) -> int:
-    """Remove half-written files of processes that are gone; with `below` in sub-folders too.
+    """Remove half-written files of processes that are gone; with `below` also in sub-folders.
 
-    The code runx copies, links and the folders of other runs are left alone. Returns how many.
+    Code copied by runx, links and the folders of other runs are left alone. Returns how many.
     """
     count = 0
     for place, folders, _ in os.walk(directory):
@@ -93,30 +92,28 @@ def sweep(directory: Path, below: bool) -> int:
     return count
 
 
-def choose(args: argparse.Namespace, world: World) -> str:
-    """Set `args.result_dir` to where this run may write, without leftovers; a line if it is moved.
+def choose(wanted: Path, other: str, resume: str | None, world: World) -> tuple[Path, str]:
+    """Where this run may write, without leftovers, and a line if that is not `wanted`.
 
-    Raises UserError on every rank where rank 0 finds another run in the way.
+    `other` says what a run that does not train is ("eval", "summary", "augmented"): beside a
+    training it goes to a folder of that name. `resume` as in `check_training`. Raises UserError on
+    every rank if rank 0 finds another run in the way.
     """
-    wanted = Path(args.result_dir)
-    names = {"eval": args.eval, "summary": args.summary, "augmented": args.dump_augmentation_images}
-    other = next((name for name, on in names.items() if on), None)
     problem, moves = "", False
     if world.is_main:
         try:
-            if other is None:
-                check_training(wanted, args.resume)
-            else:
+            if other:
                 moves = holds_training(wanted)
+            else:
+                check_training(wanted, resume)
         except UserError as error:
             problem = str(error)
-    problem, moves = distributed.gather_objects((problem, moves))[0]
+    problem, moves = distributed.of_main((problem, moves))
     if problem:
         raise UserError(problem)
-    here = wanted / str(other) if moves else wanted
-    args.result_dir = str(here)
+    here = wanted / other if moves else wanted
     if world.is_main:
-        sweep(here, below=bool(args.eval))
+        sweep(here, below=other == "eval")
     distributed.barrier()  # no rank writes before
-    what = "this evaluation is" if args.eval else "what this writes is"
-    return f"{wanted} holds a training: {what} in {here}" if moves else ""
+    what = "this evaluation is" if other == "eval" else "what this writes is"
+    return here, f"{wanted} holds a training: {what} in {here}" if moves else ""

@@ -2,7 +2,7 @@
 """The log of a run: runx's logx, `status.json`, `run.json` and progress lines.
 
 runx drops exit codes and shows stderr only at the end, so everything a user must see goes to
-stdout and the outcome of the run to `status.json`.
+stdout, and the outcome of the run to `status.json`.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from tqdm import tqdm
 from runtime import val_rows
 from runtime.checkpoint import SaveError, save
 from runtime.names import printable
+from runtime.progress import Pace, Progress
 
-PROGRESS_SECONDS = 5.0
 HPARAMS = "hparams.json"
 
 
 def plain(value: Any) -> Any:
     """`value` with tuples, paths and NumPy or torch scalars turned into what JSON holds.
 
-    NaN and infinity, which JSON has no words for, are None.
+    NaN and infinity, which JSON cannot express, become None.
     """
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
@@ -85,10 +85,10 @@ def versions() -> dict[str, str | None]:
 
 
 class _Outliving:
-    """The file of a TensorBoard writer, whose errors are told and then forgotten.
+    """The file of a TensorBoard writer, whose errors are reported once and then ignored.
 
-    The writer's own thread would end with a traceback at the first one, and whoever has more to
-    write would wait for it for ever.
+    The writer's own thread would end with a traceback at the first one, and the next write would
+    wait for it forever.
     """
 
     def __init__(self, file: Any, tell: Callable[[OSError], None]) -> None:
@@ -101,15 +101,15 @@ class _Outliving:
             self._tell(error)
 
     def write(self, data: bytes) -> None:
-        """As `file.write`."""
+        """Like `file.write`."""
         self._try(self._file.write, data)
 
     def flush(self) -> None:
-        """As `file.flush`."""
+        """Like `file.flush`."""
         self._try(self._file.flush)
 
     def close(self) -> None:
-        """As `file.close`."""
+        """Like `file.close`."""
         self._try(self._file.close)
 
 
@@ -124,7 +124,7 @@ def outlive_errors(writer: Any, tell: Callable[[OSError], None]) -> None:
 class RunLog:
     """Writes on rank 0, does nothing elsewhere.
 
-    `directory` is created; ValueError when it can not be written.
+    `directory` is created; ValueError if it cannot be written.
     """
 
     def __init__(self, directory: Path, is_main: bool, progress: bool = True) -> None:
@@ -133,7 +133,7 @@ class RunLog:
         self.progress_bar = progress and is_main and sys.stdout.isatty()
         self._started = time.time()
         self._open = False
-        self._missed: set[str] = set()  # files that could not be written, named once each
+        self._missed: set[str] = set()  # files that could not be written, each named once
         if is_main:
             try:
                 directory.mkdir(parents=True, exist_ok=True)
@@ -141,13 +141,13 @@ class RunLog:
                 probe.touch()
                 probe.unlink()
             except OSError as error:
-                message = f"--result_dir {directory} can not be written: {error.strerror}"
+                message = f"--result_dir {directory} cannot be written: {error.strerror}"
                 raise ValueError(message) from error
 
     def open(self, hparams: Mapping[str, Any]) -> None:
         """Start logging.log, metrics.csv, hparams.json and the TensorBoard file."""
         rank = 0 if self.is_main else 1
-        # It says that some value is NaN, not which one; whoever computed it has said so by then.
+        # It says that some value is NaN, not which one; that has been said where it was computed.
         logging.getLogger("tensorboardX.x2num").setLevel(logging.ERROR)
         directory = self.directory
         try:
@@ -155,11 +155,11 @@ class RunLog:
                 val_rows.mend(directory)
                 if not (directory / HPARAMS).exists():  # runx has written it
                     write_json(directory / HPARAMS, hparams)
-                # It would load the best checkpoint, for a comparison this program makes itself.
+                # It would load the best checkpoint for a comparison that this program makes itself.
                 logx.get_best_checkpoint = lambda: None
             logx.initialize(str(directory), tensorboard=True, global_rank=rank)
         except OSError as error:
-            logx.initialized = False  # or it closes, at the end, what it has not opened
+            logx.initialized = False  # otherwise it would close, at the end, what it has not opened
             outlive_errors(getattr(logx, "tb_writer", None), lambda error: None)
             raise SaveError(
                 f"--result_dir {directory}: {error.filename or 'the log'} could not be written "
@@ -167,7 +167,7 @@ class RunLog:
             ) from error
         self._open = True
         if self.is_main:
-            # A name of a file may be anything; the log is UTF-8 in every locale.
+            # A file name may be anything; the log is UTF-8 in every locale.
             logx.log_file.reconfigure(encoding="utf-8", errors="backslashreplace")
             outlive_errors(logx.tb_writer, lambda error: self._miss("the TensorBoard file", error))
 
@@ -180,7 +180,7 @@ class RunLog:
         self._open = False
 
     def _miss(self, name: str, error: BaseException) -> None:
-        """A line, once for each file that the run can do without."""
+        """Warn, once per file, about a file that the run can do without."""
         if name in self._missed:
             return
         self._missed.add(name)
@@ -202,9 +202,9 @@ class RunLog:
             self._miss("a line of the log", error)
 
     def metric(self, phase: str, values: Mapping[str, float], step: int) -> None:
-        """Scalars to TensorBoard; `val` rows to metrics.csv too, on the disk when this returns.
+        """Scalars to TensorBoard; `val` rows also to metrics.csv, on the disk when this returns.
 
-        Raises SaveError when such a row can not be written.
+        Raises SaveError when such a row cannot be written.
         """
         if not self.is_main:
             return
@@ -240,16 +240,16 @@ class RunLog:
         return found
 
     def scalar(self, name: str, value: float, step: int) -> None:
-        """One number to TensorBoard alone."""
+        """One number to TensorBoard only."""
         if self.is_main:
             with contextlib.suppress(OSError):
                 logx.add_scalar(name, value, step)
 
-    def image(self, name: str, picture: torch.Tensor, step: int) -> None:
-        """A (3, H, W) picture, 0..1, to TensorBoard."""
+    def image(self, name: str, image: torch.Tensor, step: int) -> None:
+        """A (3, H, W) image, 0..1, to TensorBoard."""
         if self.is_main:
             with contextlib.suppress(OSError):
-                logx.add_image(printable(name), picture, step)
+                logx.add_image(printable(name), image, step)
 
     def status(self, state: str, reason: str = "", **facts: Any) -> None:
         """Write `status.json`: running, done, failed or interrupted, and why.
@@ -267,13 +267,13 @@ class RunLog:
             self._miss("status.json", error.__cause__ if error.__cause__ else error)
 
     def msg_any_rank(self, text: str) -> None:
-        """A line about something only this rank saw; logging.log has rank 0's alone."""
+        """A line about something only this rank saw; logging.log holds only those of rank 0."""
         if self.is_main:
             self.msg(text)
         else:
             print(text, flush=True)
 
-    def progress(self, title: str) -> Callable[[int, int | None], None]:
+    def progress(self, title: str) -> Progress:
         """A function (done, total) that moves a bar, or prints a line every few seconds."""
         if self.progress_bar:
             bar = tqdm(desc=title, file=sys.stdout)
@@ -285,14 +285,11 @@ class RunLog:
                     bar.close()
 
             return move
-        start = last = time.monotonic()
+        start, pace = time.monotonic(), Pace()
 
         def report(done: int, total: int | None) -> None:
-            nonlocal last
-            now = time.monotonic()
-            if now - last >= PROGRESS_SECONDS:
-                last = now
-                rest = 0.0 if total is None else (now - start) / done * (total - done)
+            if pace.is_due():
+                rest = 0.0 if total is None else (pace.last - start) / done * (total - done)
                 self.msg(f"{title} {done}/{total or '?'}, {rest:.0f} s left")
 
         return report

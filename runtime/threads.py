@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many threads a program computes with, and how they wait; chosen before torch is imported.
+"""How many threads a program uses, and how they wait; chosen before torch is imported.
 
-    settle(loaders_of(args.num_workers, bool(args.eval)))    # once the flags are read
+    settle(loaders_of(num_workers, is_evaluation))    # once the flags are read
 
-OpenMP's threads wait for each other in a busy loop by default. Where another program has one of the
-cores, all others burn theirs until that thread's turn comes: a passive wait costs little on a free
-machine and saves a factor of ten on a busy one.
+OpenMP's threads wait for each other in a busy loop by default. If another program occupies one of
+the cores, all other threads burn theirs until that thread gets its turn: a passive wait costs
+little on an idle machine and saves a factor of ten on a busy one.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ def _quotas(root: Path) -> list[float]:
 
 
 def _quota(folder: Path) -> float | None:
-    """Microseconds of a period that the group may compute, divided by the period."""
+    """Microseconds that the group may compute in a period, divided by the period."""
     words = _text(folder / "cpu.max").split()
     if not words:
         words = [_text(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
     if len(words) != 2 or not all(word.isdecimal() for word in words):
-        return None  # "max", -1, or not there
+        return None  # "max", -1, or missing
     quota, period = map(int, words)
     return quota / period if quota and period else None
 
@@ -77,10 +77,10 @@ def loaders_of(num_workers: int, evaluates: bool) -> int:
 
 
 def settle(loaders: int, environment: MutableMapping[str, str] = os.environ) -> int | None:
-    """Set the variables that OpenMP reads when torch is loaded; what the user has set stays.
+    """Set the variables that OpenMP reads when torch is loaded; values set by the user stay.
 
-    `loaders` worker processes of this one need a core each. Of several ranks on a machine each gets
-    its share. Returns the number of threads, None when the user or the launcher chose it.
+    The `loaders` worker processes of this one need a core each. Several ranks on a machine share
+    its cores. Returns the number of threads, None if the user or the launcher chose it.
     """
     for name, value in PASSIVE.items():
         environment.setdefault(name, value)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rows of metrics.csv: `val,NAME,VALUE,...,epoch,NUMBER,timestamp,SECONDS`, one a validation.
+"""The rows of metrics.csv: `val,NAME,VALUE,...,epoch,NUMBER,timestamp,SECONDS`, one per validation.
 
-NUMBER is the epoch, with `--val_iters` the optimiser steps done; it names the validation. A killed
-run leaves rows that its checkpoint knows nothing of, or half a row; whoever goes on drops them.
+NUMBER is the epoch, or with `--val_iters` the number of optimiser steps; it identifies the
+validation. A killed run leaves rows that its checkpoint knows nothing about, or half a row; a
+resumed run drops them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ METRICS = "metrics.csv"
 
 
 def parse_row(line: str) -> tuple[float, dict[str, float]] | None:
-    """Number and values of a val row; None for any other line, and for a torn or foreign one."""
+    """Number and values of a val row; None for any other, incomplete or foreign line."""
     phase, *cells = next(csv.reader([line]), [""])
     if phase != "val" or len(cells) % 2:
         return None
@@ -30,8 +31,8 @@ def parse_row(line: str) -> tuple[float, dict[str, float]] | None:
 def kept(text: str, last: float) -> tuple[str, dict[str, float]]:
     """`text` without what comes after validation `last`, and the values of `last` ({} if absent).
 
-    The first row of a validation stands, others of the same number go; so do torn rows. Lines that
-    are no val rows stay.
+    The first row of a validation is kept, others with the same number are dropped, and so are
+    incomplete rows. Lines that are not val rows are kept.
     """
     lines, seen = [], dict[float, dict[str, float]]()
     for line in text.splitlines():
@@ -52,13 +53,13 @@ def has_rows(directory: Path) -> bool:
 
 
 def read(directory: Path) -> str:
-    """The content of metrics.csv, empty where there is none."""
+    """The content of metrics.csv, empty if there is none."""
     path = directory / METRICS
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
 def mend(directory: Path) -> None:
-    """Cut off half a line that a kill or a full disk left at the end, before others follow."""
+    """Remove half a line that a kill or a full disk left at the end, before others follow."""
     path = directory / METRICS
     content = path.read_bytes() if path.is_file() else b""
     if content and not content.endswith(b"\n"):

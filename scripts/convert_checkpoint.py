@@ -23,10 +23,10 @@ if __package__ in (None, ""):
 import safetensors.torch
 import torch
 
-from config import UserError, wrong_input
 from network.convert import read_checkpoint
 from network.convert.checkpoint import HEADER_KEY, split_weights
 from runtime import streams
+from runtime.errors import UserError, wrong_input
 from runtime.files import write_atomic
 from runtime.limits import brief, name_problem
 

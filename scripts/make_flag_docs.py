@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write docs/flags.md from the parser and the configuration tree.
+"""Write docs/flags.md from the catalogue of settings.
 
 python -m scripts.make_flag_docs docs/flags.md     # `make docs`
 """
@@ -7,22 +7,20 @@ python -m scripts.make_flag_docs docs/flags.md     # `make docs`
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import inspect
-import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-import config
-import flags
-from flags.classification import DEFAULTS as TASK_DEFAULTS
-from flags.values import exact
+from settings import catalogue
+from settings.catalogue import Setting
+from settings.convert import exact
+from settings.declare import Bounds
+from settings.published import REPLACED, WITHOUT_EFFECT
+from settings.task import recipe_defaults
 
 HEADER = """\
 # Flags and configuration keys
 
-<!-- Written by `make docs` from flags/ and config.py; do not edit by hand. -->
+<!-- Written by `make docs` from settings/; do not edit by hand. -->
 
 `train.py` and `eval.py` have the same flags. An unknown flag, a value of the wrong type or range,
 and a flag that could have no effect with the others are errors (one line, exit code 2).
@@ -37,17 +35,24 @@ e.g. `HISEG_CITYSCAPES_DIR`) and by `--set KEY=VALUE`; later sources win, flags 
 environment and `--set`. Upper and lower case do not matter. Relative directories in `paths.yml`
 count from the project root, elsewhere from the current directory.
 
+In a program or notebook of your own, `parse_args` reads all of these sources, and `cfg` shows what
+they say; `cfg.settings` holds every setting, keys or not, by the groups of `settings/tree.py`.
+Nothing can be written to it.
+
+    from config import cfg, parse_args
+    parse_args(["--dataset", "camvid", "--n_scales", "0.5,1.0"])
+    cfg.DATASET.CAMVID_DIR, cfg.MODEL.n_scales, cfg.settings.optimiser.lr
+
 | key | default | meaning |
 |---|---|---|
 """
 
-SPELLINGS = {  # of converters of flags/values.py that are no ranges of numbers
+SPELLINGS = {  # of converters that are no ranges of numbers
     "crop_size": "N or height,width",
     "stride": "N or height,width",
     "box": "long,short",
     "betas": "2 numbers below 1",
     "param_rules": "KEY:lr=F:decay=F, several",
-    "file_name": "a path",
 }
 
 
@@ -58,60 +63,73 @@ def cell(text: object) -> str:
 
 def shown(value: object) -> str:
     """A value as the user would type it; a dash for none."""
-    if value is None or value == "" or value is False:
+    if value is None or value == "" or value is False or value == ():
         return "-"
     if isinstance(value, tuple | list):
         return ",".join(str(item) for item in value)
     return str(value)
 
 
-def bounds(convert: Callable[[str], object]) -> str:
-    """What a converter of flags/values.py accepts, e.g. `integer >= 1`, read from its closure."""
-    inside = inspect.getclosurevars(convert).nonlocals if inspect.isfunction(convert) else {}
-    kind = inside.get("kind", convert)
-    name = {int: "integer", float: "number"}.get(kind) or SPELLINGS.get(convert.__name__, "text")
-    if "count" in inside:
-        count, one = inside["count"], bounds(inside["one"])
-        return f"{one}, list" if count is None else f"{count} x {one}"
-    if "low" not in inside:
-        return name
-    low = f"{'above ' if inside['open_low'] else ''}{exact(inside['low'])}"
-    return f"{name} {low} to {exact(inside['high'])}"
+def numbers(kind: type, bounds: Bounds) -> str:
+    """What a number may be, e.g. `integer 1 to 512`."""
+    name = "integer" if kind is int else "number"
+    low = f"{'above ' if bounds.above else ''}{exact(bounds.low)}"
+    return f"{name} {low} to {exact(bounds.high)}"
 
 
-def accepted(action: argparse.Action) -> str:
+def values(setting: Setting) -> str:
+    """What a setting may be, without its metavar."""
+    declared = setting.declared
+    if declared.parse is not None:
+        return SPELLINGS[declared.parse.__name__]
+    if declared.bounds is None:
+        return "a path" if declared.path else "text"
+    if setting.base in (int, float):
+        return numbers(setting.base, declared.bounds)
+    kind, count = setting.parts
+    one = numbers(kind, declared.bounds)
+    if declared.counts:
+        return f"{' or '.join(map(str, declared.counts))} x {one}"
+    return f"{one}, list" if count is None else f"{count} x {one}"
+
+
+def accepted(setting: Setting) -> str:
     """The values a flag takes, for the table."""
-    if action.nargs == 0:
+    declared = setting.declared
+    if setting.base is bool:
         return "switch"
-    if action.choices:
-        return ", ".join(f"`{choice}`" for choice in action.choices)
-    if action.type is None:
-        return str(action.metavar or "text")
-    text = bounds(action.type) if callable(action.type) else "text"
-    if text == SPELLINGS["file_name"] and action.metavar:
-        return str(action.metavar)
-    return f"{' '.join(action.metavar)}: {text}" if isinstance(action.metavar, tuple) else text
+    if declared.choices:
+        return ", ".join(f"`{choice}`" for choice in declared.choices)
+    text, metavar = values(setting), declared.metavar
+    if metavar and text in ("a path", "text"):
+        return str(metavar)
+    return f"{' '.join(metavar)}: {text}" if isinstance(metavar, tuple) else text
 
 
-def flag_table(group: argparse._ArgumentGroup) -> list[str]:
-    """The rows of one group of flags."""
-    rows = ["| flag | values | default | meaning |", "|---|---|---|---|"]
-    for action in group._group_actions:
-        if action.help == argparse.SUPPRESS:
-            continue
-        names = ", ".join(f"`{name}`" for name in action.option_strings)
-        values = cell(accepted(action))
-        rows.append(f"| {names} | {values} | {cell(shown(action.default))} | {cell(action.help)} |")
-    return rows
+def flag_tables() -> list[str]:
+    """The flags of each group, under its title."""
+    titles: dict[str, list[Setting]] = {}
+    for setting in catalogue().values():
+        if setting.declared.flags and setting.declared.help:
+            titles.setdefault(setting.title, []).append(setting)
+    lines = []
+    for title, members in titles.items():
+        heading = title[0].upper() + title[1:]
+        lines += [f"## {heading}", "", "| flag | values | default | meaning |", "|---|---|---|---|"]
+        for setting in members:
+            flags = ", ".join(f"`{flag}`" for flag in setting.declared.flags)
+            default, meaning = cell(shown(setting.default)), cell(setting.declared.help)
+            lines.append(f"| {flags} | {cell(accepted(setting))} | {default} | {meaning} |")
+        lines.append("")
+    return lines
 
 
 def task_defaults() -> list[str]:
     """The flags whose default is another one with `--task classify`."""
     rows = ["With `--task classify` other flags have the defaults of its recipe:", ""]
     rows += ["| flag | default |", "|---|---|"]
-    return rows + [
-        f"| `--{name}` | {cell(shown(value))} |" for name, value in TASK_DEFAULTS.items()
-    ]
+    found = recipe_defaults().items()
+    return rows + [f"| `--{name}` | {cell(shown(value))} |" for name, value in found]
 
 
 def old_flags() -> list[str]:
@@ -125,34 +143,23 @@ def old_flags() -> list[str]:
         "| flag | instead |",
         "|---|---|",
     ]
-    replaced = {**flags.WITHOUT_EFFECT, **flags.REPLACED}
+    replaced = {**WITHOUT_EFFECT, **REPLACED}
     return rows + [f"| `--{name}` | {cell(text)} |" for name, text in sorted(replaced.items())]
-
-
-def comments(section: type) -> dict[str, str]:
-    """The comment behind each field of a section of the configuration."""
-    pattern = re.compile(r"^\s+(\w+):[^#\n]*(?:#\s*(.*))?$", re.MULTILINE)
-    return {name: text or "" for name, text in pattern.findall(inspect.getsource(section))}
 
 
 def key_table() -> list[str]:
     """One row for each key of the configuration tree."""
     rows = ["| `ASSETS_PATH` | assets | weights and caches; the word is replaced in file flags |"]
-    for name, section in config.SECTIONS.items():
-        meaning = comments(section)
-        for item in dataclasses.fields(section):
-            default = cell(shown(item.default))
-            rows.append(f"| `{name}.{item.name}` | {default} | {cell(meaning[item.name])} |")
+    for setting in catalogue().values():
+        if setting.key:
+            default, meaning = cell(shown(setting.default)), cell(setting.declared.help)
+            rows.append(f"| `{setting.key}` | {default} | {meaning} |")
     return rows
 
 
 def render() -> str:
     """The whole page."""
-    lines = [HEADER]
-    for group in flags.build_parser()._action_groups:
-        if group.title in flags.GROUPS:
-            lines += [f"## {str(group.title).capitalize()}", "", *flag_table(group), ""]
-    lines += [*task_defaults(), ""]
+    lines = [HEADER, *flag_tables(), *task_defaults(), ""]
     return "\n".join([*lines, *old_flags(), "", TREE.rstrip("\n"), *key_table()]) + "\n"
 
 

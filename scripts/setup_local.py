@@ -64,18 +64,18 @@ def runx_settings(logroot: Path) -> dict[str, object]:
     return {"LOGROOT": str(logroot), "CODE_IGNORE_PATTERNS": ",".join(patterns)}
 
 
-def path_settings(args: argparse.Namespace) -> dict[str, object]:
+def path_settings(assets: Path, cityscapes: Path | None, camvid: Path | None) -> dict[str, object]:
     """The content of `paths.yml`: only directories that were named, and the demo's."""
     data: dict[str, object] = {"SYNTHETIC_DIR": str(ROOT / "data" / "synthetic")}
-    if args.cityscapes:
-        data["CITYSCAPES_DIR"] = str(args.cityscapes.resolve())
-    if args.camvid:
-        data["CAMVID_DIR"] = str(args.camvid.resolve())
-    return {"ASSETS_PATH": str(args.assets.resolve()), "DATASET": data}
+    if cityscapes:
+        data["CITYSCAPES_DIR"] = str(cityscapes.resolve())
+    if camvid:
+        data["CAMVID_DIR"] = str(camvid.resolve())
+    return {"ASSETS_PATH": str(assets.resolve()), "DATASET": data}
 
 
 def place(path: Path, header: str, settings: dict[str, object], force: bool) -> str:
-    """Write `settings` to `path` unless the user has a file of his own; one line of report."""
+    """Write `settings` to `path` unless the user has another file there; one line of report."""
     text = header + yaml.safe_dump(settings, sort_keys=False, width=1000)
     if not path.exists():
         path.write_text(text, encoding="utf-8")
@@ -91,7 +91,7 @@ def place(path: Path, header: str, settings: dict[str, object], force: bool) -> 
 
 
 def main() -> int:
-    """Write both files and say what was done; exit code 2 when a kept `.runx` can not work."""
+    """Write both files and say what was done; exit code 2 when a kept `.runx` cannot work."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--logroot", type=Path, default=ROOT / "logs", help="where runs go")
     parser.add_argument("--assets", type=Path, default=ROOT / "assets", help="ASSETS_PATH")
@@ -101,7 +101,14 @@ def main() -> int:
     args = parser.parse_args()
     runx_file = ROOT / ".runx"
     print(place(runx_file, RUNX_HEADER, runx_settings(args.logroot.resolve()), args.force))
-    print(place(ROOT / "paths.yml", PATHS_HEADER, path_settings(args), args.force))
+    print(
+        place(
+            ROOT / "paths.yml",
+            PATHS_HEADER,
+            path_settings(args.assets, args.cityscapes, args.camvid),
+            args.force,
+        )
+    )
     kept = yaml.safe_load(runx_file.read_text(encoding="utf-8")) or {}
     if not Path(str(kept.get("LOGROOT", ""))).is_absolute():
         print(f"error: {runx_file}: LOGROOT must be an absolute path, else no run starts")

@@ -19,6 +19,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -48,7 +49,7 @@ LAUNCHER = (
 
 
 class SubmitError(Exception):
-    """The submission can not become a job; the message says why in one line."""
+    """The submission cannot become a job; the message says why in one line."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -56,6 +57,21 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise SubmitError(" ".join(message.split()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What runx asks for; gpu, cpu, mem, duration: per node, hours, None to leave it to Slurm."""
+
+    command: str
+    logdir: Path
+    name: str
+    nodes: int
+    gpu: int | None
+    cpu: int | None
+    mem: int | None
+    duration: float | None
+    image: str | None
 
 
 def number(kind: type, low: float, high: float) -> Callable[[str], float]:
@@ -77,7 +93,7 @@ def number(kind: type, low: float, high: float) -> Callable[[str], float]:
     return convert
 
 
-def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+def parse(argv: Sequence[str]) -> tuple[Request, list[str]]:
     """Known options, and all others as the text behind `#SBATCH `."""
     parser = _Parser(prog="submit_job", allow_abbrev=False)
     parser.add_argument("--command", required=True, help="the command of the run, shell text")
@@ -85,14 +101,14 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--name", default="hiseg", help="name of the job")
     parser.add_argument("--nodes", type=number(int, 1, 10**6), default=1, help="number of nodes")
     parser.add_argument(
-        "--gpu", type=number(int, 0, 1024), help="GPUs and processes a node; 0: none"
+        "--gpu", type=number(int, 0, 1024), help="GPUs and processes per node; 0: none"
     )
-    parser.add_argument("--cpu", type=number(int, 0, 65536), help="CPU cores a node")
-    parser.add_argument("--mem", type=number(int, 0, 10**6), help="memory a node, GB")
+    parser.add_argument("--cpu", type=number(int, 0, 65536), help="CPU cores per node")
+    parser.add_argument("--mem", type=number(int, 0, 10**6), help="memory per node, GB")
     parser.add_argument("--duration", type=number(float, 0, 87600), help="time limit, hours")
     parser.add_argument("--image", help="not used: Slurm runs the environment you submit from")
-    args, unknown = parser.parse_known_args(argv)
-    return args, passed_on(unknown)
+    found, unknown = parser.parse_known_args(argv)
+    return Request(**vars(found)), passed_on(unknown)
 
 
 def passed_on(words: Sequence[str]) -> list[str]:
@@ -109,7 +125,7 @@ def passed_on(words: Sequence[str]) -> list[str]:
 
 
 def node_command(command: str, processes: int | None) -> tuple[str, int]:
-    """`command` with torchrun over the nodes as its launcher, and the processes a node.
+    """`command` with torchrun over the nodes as its launcher, and the processes per node.
 
     A launcher that is there is replaced; its number of processes counts when `processes`
     (the GPUs) is None or 0.
@@ -125,50 +141,50 @@ def node_command(command: str, processes: int | None) -> tuple[str, int]:
     return f"{match['before']}{match['python']} {launcher} {match['program']}", count
 
 
-def directives(args: argparse.Namespace, more: Sequence[str]) -> list[str]:
+def directives(request: Request, more: Sequence[str]) -> list[str]:
     """The `#SBATCH` options; TERM comes early, so that training saves before the end."""
     options = [
-        f"--job-name={args.name}",
-        f"--nodes={args.nodes}",
+        f"--job-name={request.name}",
+        f"--nodes={request.nodes}",
         "--ntasks-per-node=1",
-        f"--output={args.logdir.resolve()}/%j.out",
+        f"--output={request.logdir.resolve()}/%j.out",
         "--open-mode=append",
         "--signal=TERM@120",
     ]
-    if args.gpu:
-        options.append(f"--gres=gpu:{args.gpu}")
-    if args.cpu:
-        options.append(f"--cpus-per-task={args.cpu}")
-    if args.mem:
-        options.append(f"--mem={args.mem}G")
-    if args.duration:
+    if request.gpu:
+        options.append(f"--gres=gpu:{request.gpu}")
+    if request.cpu:
+        options.append(f"--cpus-per-task={request.cpu}")
+    if request.mem:
+        options.append(f"--mem={request.mem}G")
+    if request.duration:
         # in minutes; 0 would mean no limit
-        options.append(f"--time={max(1, round(60 * args.duration))}")
+        options.append(f"--time={max(1, round(60 * request.duration))}")
     broken = [option for option in (*options, *more) if re.search(r"[\x00-\x1f]", option)]
     if broken:  # what follows a line break would be a command of the job
         raise SubmitError(f"{broken[0]!r}: an option of Slurm is one line of text")
     return [*options, *more]
 
 
-def write_job(args: argparse.Namespace, more: Sequence[str]) -> Path:
+def write_job(request: Request, more: Sequence[str]) -> Path:
     """Write node.sh and job.sbatch to the log directory; returns the latter.
 
-    SubmitError where they can not be written.
+    SubmitError where they cannot be written.
     """
-    command, _ = node_command(args.command, args.gpu)
+    command, _ = node_command(request.command, request.gpu)
     try:
-        folder: Path = args.logdir.resolve()
+        folder: Path = request.logdir.resolve()
         folder.mkdir(parents=True, exist_ok=True)
         node, job = folder / "node.sh", folder / "job.sbatch"
-        lines = "\n".join(f"#SBATCH {option}" for option in directives(args, more))
+        lines = "\n".join(f"#SBATCH {option}" for option in directives(request, more))
         text = JOB.format(directives=lines, node=shlex.quote(str(node)))
         node.write_bytes(os.fsencode(f"#!/bin/bash\n{command}\n"))
         job.write_bytes(os.fsencode(text))
     except (OSError, RuntimeError, ValueError) as error:  # the last two: loops of links, NUL
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        shown = str(args.logdir)
+        shown = str(request.logdir)
         shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
-        raise SubmitError(f"--logdir {shown} can not be written: {reason}") from error
+        raise SubmitError(f"--logdir {shown} cannot be written: {reason}") from error
     return job
 
 
@@ -186,10 +202,12 @@ def submit(job: Path) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Write and submit the job; exit code 2 with one line on stdout when that fails."""
     try:
-        args, more = parse(sys.argv[1:] if argv is None else argv)
-        job = write_job(args, more)
-        if args.image:
-            print(f"--image {args.image} is not used; pass container options of your Slurm instead")
+        request, more = parse(sys.argv[1:] if argv is None else argv)
+        job = write_job(request, more)
+        if request.image:
+            print(
+                f"--image {request.image} is not used; pass container options of your Slurm instead"
+            )
         print(f"{submit(job)} ({job})")
     except SubmitError as error:
         print(f"error: {error}")  # runx shows stderr only at the end

@@ -10,16 +10,16 @@ here, before anything starts. `--dry_run` prints the command instead of starting
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
-from config import Config, UserError, wrong_input
-from flags import Parser, build_parser, read_flags, resolve
+from runtime.errors import UserError, wrong_input
+from settings import Parser, build_parser, read_settings
 
 MASTER_PORT = "29500"
 
@@ -79,10 +79,10 @@ WITHOUT_EFFECT = {
 # Accepted with the values that hold here anyway, the published default first; else refused: why,
 # or what to use.
 FIXED: dict[str, tuple[tuple[str, ...], str]] = {
-    "in-channels": (("3",), "pictures have three channels"),
+    "in-channels": (("3",), "images have three channels"),
     "num-classes": (("1000",), "the folders of --data say it"),
-    "mean": (("0.485 0.456 0.406",), "pictures are normalised with ImageNet's mean"),
-    "std": (("0.229 0.224 0.225",), "pictures are normalised with ImageNet's deviation"),
+    "mean": (("0.485 0.456 0.406",), "images are normalised with ImageNet's mean"),
+    "std": (("0.229 0.224 0.225",), "images are normalised with ImageNet's deviation"),
     "lr-noise-pct": (("0.67",), "--sched cosine has no noise here"),
     "lr-noise-std": (("1",), "--sched cosine has no noise here"),
     "lr-cycle-mul": (("1",), "--sched cosine has one cycle here"),
@@ -95,7 +95,7 @@ FIXED: dict[str, tuple[tuple[str, ...], str]] = {
     "log-interval": (("50",), "lines come every few seconds"),
     "num-gpu": (("1",), "GPUS is the second argument"),
     "eval-metric": (("top1",), "top-1 decides which checkpoint is best"),
-    "tta": (("0",), "pictures are scored once"),
+    "tta": (("0",), "images are scored once"),
 }
 # Accepted with the value of the positional argument that says the same.
 POSITIONAL = {
@@ -103,7 +103,7 @@ POSITIONAL = {
     "num-machines": ("nodes", "it is the first argument"),
     "ngpus-per-node": ("gpus", "it is the second argument"),
 }
-# What can not be had, and why or what to use.
+# What cannot be had, and why or what to use.
 REFUSED = {
     "config": "use a recipe, scripts/imagenet_*.yml",
     "no-resume-opt": "--initial-checkpoint FILE starts anew from the weights of a file",
@@ -113,7 +113,7 @@ REFUSED = {
     "resplit": "augmentation splits are not part of the recipe",
     "split-bn": "augmentation splits are not part of the recipe",
     "model-ema-force-cpu": "the average stays on the device",
-    "save-images": "--dump_augmentation_images writes augmented pictures",
+    "save-images": "--dump_augmentation_images writes augmented images",
     "apex-amp": "--amp is native mixed precision",
 }
 MODELS = ("HRViT_b1_224", "HRViT_b2_224", "HRViT_b3_224")
@@ -148,6 +148,35 @@ def parser() -> Parser:
     return made
 
 
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A published command line: what is read one by one, and all values by published name."""
+
+    nodes: int
+    gpus: int
+    node_rank: int
+    dry_run: bool
+    data: str | None
+    model: str
+    batch_size: int
+    validation_batch_size_multiplier: int
+    seed: str
+    dist_url: str
+    eval_checkpoint: str | None
+    model_ema: bool
+    model_ema_decay: str
+    values: Mapping[str, Any]
+
+
+def read_published(argv: Sequence[str] | None) -> tuple[Published, list[str]]:
+    """The published command line, and what is left of it for train.py."""
+    found, passed_on = parser().parse_known_args(argv)
+    values = {name.replace("_", "-"): value for name, value in vars(found).items()}
+    own = [item.name for item in fields(Published) if item.name != "values"]
+    named = {name: values[name.replace("_", "-")] for name in own}
+    return Published(**named, values=values), passed_on
+
+
 def arch_of(model: str) -> str:
     """`HRViT_b1_224` -> `hrvit.b1_224`; names of this program stay."""
     if model.startswith("HRViT_") and model not in MODELS:
@@ -163,18 +192,18 @@ def _same(text: str, wanted: str) -> bool:
         return text == wanted
 
 
-def check_published(args: argparse.Namespace) -> list[str]:
-    """One line for each flag without effect; UserError for a value that can not be had."""
+def check_published(line: Published) -> list[str]:
+    """One line for each flag without effect; UserError for a value that cannot be had."""
     given = {
-        name.replace("_", "-"): " ".join(value) if isinstance(value, list) else value
-        for name, value in vars(args).items()
+        name: " ".join(value) if isinstance(value, list) else value
+        for name, value in line.values.items()
         if value is not None
     }
     for name in sorted(given.keys() & REFUSED.keys()):
         raise UserError(f"--{name} is not supported: {REFUSED[name]}")
     fixed = dict(FIXED)
     for name, (position, reason) in POSITIONAL.items():
-        fixed[name] = ((str(getattr(args, position)),), reason)
+        fixed[name] = ((str(getattr(line, position)),), reason)
     for name in sorted(given.keys() & fixed.keys()):
         values, reason = fixed[name]
         if not any(_same(given[name], value) for value in values):
@@ -183,18 +212,18 @@ def check_published(args: argparse.Namespace) -> list[str]:
     return [f"--{name} has no effect: {WITHOUT_EFFECT[name]}" for name in ignored]
 
 
-def translated(args: argparse.Namespace) -> list[str]:
+def translated(line: Published) -> list[str]:
     """The flags of train.py that published ones stand for."""
-    given = {name.replace("_", "-"): value for name, value in vars(args).items()}
-    out = ["--task", "classify", "--dataset", "imagenet", "--arch", arch_of(args.model)]
-    out += ["--bs_trn", str(args.batch_size), "--seed", args.seed]
-    out += ["--bs_val", str(args.batch_size * args.validation_batch_size_multiplier)]
-    if args.data:
-        out += ["--set", f"DATASET.IMAGENET_DIR={args.data}"]
-    if args.eval_checkpoint:
-        out += ["--eval", "val", "--snapshot", args.eval_checkpoint]
-    if args.model_ema:
-        out += ["--ema", args.model_ema_decay]
+    given = line.values
+    out = ["--task", "classify", "--dataset", "imagenet", "--arch", arch_of(line.model)]
+    out += ["--bs_trn", str(line.batch_size), "--seed", line.seed]
+    out += ["--bs_val", str(line.batch_size * line.validation_batch_size_multiplier)]
+    if line.data:
+        out += ["--set", f"DATASET.IMAGENET_DIR={line.data}"]
+    if line.eval_checkpoint:
+        out += ["--eval", "val", "--snapshot", line.eval_checkpoint]
+    if line.model_ema:
+        out += ["--ema", line.model_ema_decay]
     for name, own in RENAMED.items():
         if given[name] and not (name in IDLE_DEFAULTS and _same(given[name], IDLE_DEFAULTS[name])):
             out += [f"--{own}", given[name]]
@@ -205,33 +234,33 @@ def translated(args: argparse.Namespace) -> list[str]:
     return out + [f"--{own}" for own in sorted(switched)]
 
 
-def result_dir(args: argparse.Namespace) -> list[str]:
+def result_dir(line: Published) -> list[str]:
     """Equal on all machines, so that each finds the checkpoint to go on from."""
-    return [] if args.output else ["--result_dir", f"output/train/{arch_of(args.model)}"]
+    return [] if line.values["output"] else ["--result_dir", f"output/train/{arch_of(line.model)}"]
 
 
-def launcher(args: argparse.Namespace) -> list[str]:
+def launcher(line: Published) -> list[str]:
     """torchrun's own arguments: how many processes, and where they meet."""
-    if args.nodes < 1 or args.gpus < 1 or not 0 <= args.node_rank < args.nodes:
+    if line.nodes < 1 or line.gpus < 1 or not 0 <= line.node_rank < line.nodes:
         raise UserError(
-            f"NODES {args.nodes}, GPUS {args.gpus}, NODE_RANK {args.node_rank}: at least 1, at "
+            f"NODES {line.nodes}, GPUS {line.gpus}, NODE_RANK {line.node_rank}: at least 1, at "
             "least 1, and 0 to NODES-1 wanted"
         )
-    run = ["-m", "torch.distributed.run", f"--nproc_per_node={args.gpus}"]
+    run = ["-m", "torch.distributed.run", f"--nproc_per_node={line.gpus}"]
     address, port = os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT", MASTER_PORT)
-    match = re.fullmatch(r"tcp://([^:/]+):(\d+)", args.dist_url)
+    match = re.fullmatch(r"tcp://([^:/]+):(\d+)", line.dist_url)
     if match:
         address, port = match.group(1), match.group(2)
-    elif args.dist_url not in ("auto", "env://"):
-        raise UserError(f"--dist-url {args.dist_url}: auto, env:// or tcp://HOST:PORT wanted")
-    if args.nodes == 1:
+    elif line.dist_url not in ("auto", "env://"):
+        raise UserError(f"--dist-url {line.dist_url}: auto, env:// or tcp://HOST:PORT wanted")
+    if line.nodes == 1:
         return [*run, "--standalone"]
     if not address:
         raise UserError(
             "more than one machine: name the first with MASTER_ADDR=HOST in the environment, or "
             f"--dist-url tcp://HOST:{MASTER_PORT}"
         )
-    run += [f"--nnodes={args.nodes}", f"--node_rank={args.node_rank}"]
+    run += [f"--nnodes={line.nodes}", f"--node_rank={line.node_rank}"]
     return [*run, f"--master_addr={address}", f"--master_port={port}"]
 
 
@@ -251,22 +280,21 @@ def check_own(argv: list[str]) -> None:
         spelled = flag.replace("_", "-")
         if flag not in known and spelled in published:
             raise UserError(f"unknown argument {flag}; did you mean {spelled}?")
-    args, given = read_flags(argv)
-    resolve(args, given, Config())
-    if args.arch not in map(arch_of, MODELS):
-        from engine.build import check_arch  # takes seconds
+    settings = read_settings(argv)
+    if settings.network.arch not in map(arch_of, MODELS):
+        from assembly.network import check_arch  # takes seconds
 
-        check_arch(args)
+        check_arch(settings)
 
 
 def plan(argv: Sequence[str] | None = None) -> Launch:
     """What the command line asks for; UserError if it is wrong."""
-    args, passed_on = parser().parse_known_args(argv)
-    notes = check_published(args)
-    own = translated(args) + ([] if "--result_dir" in passed_on else result_dir(args))
-    run = launcher(args)
+    line, passed_on = read_published(argv)
+    notes = check_published(line)
+    own = translated(line) + ([] if "--result_dir" in passed_on else result_dir(line))
+    run = launcher(line)
     check_own([*own, *passed_on])
-    return Launch([*run, "train.py", *own, *passed_on], notes, args.dry_run)
+    return Launch([*run, "train.py", *own, *passed_on], notes, line.dry_run)
 
 
 def main(execute: Callable[[str, list[str]], object] = os.execv) -> int:

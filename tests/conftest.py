@@ -15,15 +15,16 @@ import pytest
 from PIL import Image
 
 import config
-from datasets.synthetic import write_synthetic
+from datasets.synthetic import ScenePlan, write_synthetic
+from settings import sources
 
 
 @pytest.fixture(autouse=True)
 def fresh_config(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Neither `paths.yml` nor HISEG_ variables of this machine; `cfg` writable, then as before."""
-    for name in [name for name in os.environ if name.startswith(config.ENV_PREFIX)]:
+    """Neither `paths.yml` nor HISEG_ variables of this machine; an unread `cfg`, then as before."""
+    for name in [name for name in os.environ if name.startswith(sources.ENV_PREFIX)]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr(config, "PATHS_FILE", "paths-of-no-test.yml")
+    monkeypatch.setattr(sources, "PATHS_FILE", "paths-of-no-test.yml")
     before = dict(vars(config.cfg))
     fresh = config.Config()
     vars(config.cfg).update(vars(fresh))
@@ -48,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def street_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small synthetic street set in Cityscapes layout, written once a test session."""
     root = tmp_path_factory.mktemp("streets")
-    write_synthetic(root, size=(64, 128), train=8, val=4, test=2, seed=0)
+    write_synthetic(root, ScenePlan(size=(64, 128), train=8, val=4, test=2, seed=0))
     return root
 
 
@@ -110,7 +111,7 @@ def write_pair(image_path: Path, label_path: Path | None, ids: np.ndarray) -> No
 
 @pytest.fixture(scope="session")
 def ade20k_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A miniature of ADE20K: pictures of several sizes, ids 0..150, test pictures unlabelled."""
+    """A miniature of ADE20K: images of several sizes, ids 0..150, test images unlabelled."""
     root = tmp_path_factory.mktemp("ade") / "ADEChallengeData2016"
     rng = np.random.default_rng(0)
     counts = {"training": ("train", 4), "validation": ("val", 2), "testing": ("test", 2)}

@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 
-from datasets.synthetic import write_synthetic
+from datasets.synthetic import ScenePlan, write_synthetic
 from runtime.files import PARTIAL
 from tests.program import ROOT, TINY, command, environment
 
@@ -216,7 +216,7 @@ def try_kills(
 ) -> tuple[int, list[str]]:
     """Train twice below `folder`, once killed; how many kills struck, and what differs."""
     root = folder / "streets"
-    write_synthetic(root, size=(64, 128), train=12, val=4, test=2, seed=0)
+    write_synthetic(root, ScenePlan(size=(64, 128), train=12, val=4, test=2, seed=0))
     plan = Plan(root=root, epochs=kills + 4, ranks=ranks, val_iters=val_iters)
     (folder / "whole").mkdir()
     (folder / "killed").mkdir()

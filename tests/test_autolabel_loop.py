@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from config import Config
+from assembly.sets import coarse_items
 from datasets import cityscapes
 from datasets.base import read_item_label
-from datasets.sets import coarse_items
-from datasets.synthetic import SPEC, write_synthetic
-from flags import read_flags, resolve
+from datasets.synthetic import SPEC, ScenePlan, write_synthetic
+from settings import read_settings
 from tests.program import TINY, run
 
 pytestmark = pytest.mark.slow
@@ -27,7 +26,7 @@ EVERY_CLASS = ",".join(str(number) for number in range(19))
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("extra")
-    write_synthetic(folder, size=(64, 128), train=24, val=2, test=1, coarse=NUM_EXTRA)
+    write_synthetic(folder, ScenePlan(size=(64, 128), train=24, val=2, test=1, coarse=NUM_EXTRA))
     return folder
 
 
@@ -103,9 +102,7 @@ def test_student_trains_on_the_labels_of_the_teacher(
     assert result.returncode == 0, result.stdout + result.stderr
     data = json.loads((tmp_path / "run" / "run.json").read_text())["data"]
     assert (data["train"]["images"], data["coarse"]["images"]) == (24, NUM_EXTRA)
-    cfg = Config()
-    args, given = read_flags(train_flags(root, tmp_path, *flags))
-    resolve(args, given, cfg)
-    targets = [read_item_label(item, SPEC) for item in coarse_items(args, cfg, SPEC)]
+    told = read_settings(train_flags(root, tmp_path, *flags))
+    targets = [read_item_label(item, SPEC) for item in coarse_items(told, SPEC)]
     assert all((target != SPEC.ignore_label).any() for target in targets)
     assert list((tmp_path / "run").glob("best_checkpoint_ep*.pth"))

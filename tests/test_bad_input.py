@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-import flags
-from config import Config, UserError, configure
+from config import Config, UserError
+from settings import read_flags, read_settings
 from tests.program import ROOT, TINY, assert_one_line_error, command, environment, run
 
 
@@ -143,8 +143,7 @@ def first(root: Path, pattern: str) -> Path:
 )
 def test_wrong_flag_is_one_line(argv: list[str], words: list[str]) -> None:
     with pytest.raises(UserError) as error:
-        args, given = flags.read_flags(argv)
-        flags.resolve(args, given, Config())
+        read_settings(argv)
     assert "\n" not in str(error.value)
     for word in words:
         assert word in str(error.value)
@@ -153,7 +152,7 @@ def test_wrong_flag_is_one_line(argv: list[str], words: list[str]) -> None:
 def test_a_flag_like_no_other_gets_no_suggestion() -> None:
     for flag in ("--num_classes", "--lr_rate", "--model", "--data"):
         with pytest.raises(UserError, match=f"^unknown argument {flag}$"):
-            flags.read_flags([flag, "1"])
+            read_flags([flag, "1"])
 
 
 def test_unknown_arch_names_the_nearest(tmp_path: Path, street_root: Path) -> None:
@@ -282,7 +281,7 @@ def test_recipe_with_unknown_flag_fails_in_one_line(tmp_path: Path, street_root:
     )
     for name in ("train.py", "eval.py", "config.py"):
         shutil.copy(ROOT / name, tmp_path)
-    for name in ("flags", "runtime"):
+    for name in ("settings", "runtime", "datasets"):
         shutil.copytree(ROOT / name, tmp_path / name)
     executable = Path(command("x")[0])
     result = subprocess.run(
@@ -316,8 +315,11 @@ def test_disk_full_while_saving_leaves_the_previous_checkpoint(
 
 
 def test_frozen_tree_refuses_writes() -> None:
-    target = Config()
-    args, given = flags.read_flags([])
-    configure(args, given, target)
+    tree = Config()
+    tree.adopt(read_settings([]))
+    with pytest.raises(AttributeError, match="read-only; ASSETS_PATH"):
+        tree.ASSETS_PATH = "elsewhere"
+    with pytest.raises(AttributeError, match="hrnet_width"):
+        tree.MODEL.hrnet_width = 4
     with pytest.raises(AttributeError, match="frozen"):
-        target.ASSETS_PATH = "elsewhere"
+        tree.adopt(read_settings([]))

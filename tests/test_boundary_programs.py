@@ -23,7 +23,7 @@ def flags(root: Path, directory: Path, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def trained(street_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run directory of three steps with boundary supervision, on moved pictures."""
+    """The run directory of three steps with boundary supervision, on moved images."""
     directory = tmp_path_factory.mktemp("boundary")
     moving = ("--rrotate", "10", "--rand_augment", "2,10")
     result = run(

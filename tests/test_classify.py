@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.pictures import break_picture, write_class_folders
+from tests.class_folders import break_image, write_class_folders
 from tests.program import ROOT, assert_one_line_error, command, environment, run
 
 pytestmark = pytest.mark.slow
@@ -28,7 +28,7 @@ QUIET = ["--aa", "none", "--scale", "0.6,1", "--reprob", "0", "--mixup", "0", "-
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten classes, 16 training and 4 validation pictures each."""
+    """Ten classes, 16 training and 4 validation images each."""
     return write_class_folders(tmp_path_factory.mktemp("pictures"), train=16, val=4)
 
 
@@ -159,7 +159,7 @@ def test_two_machines_train_together(pictures: Path, tmp_path: Path) -> None:
     outputs = [node.communicate(timeout=280)[0] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], "\n".join(outputs)
     assert saved(directory)["world_size"] == 2
-    assert "40 pictures; best top-1" in outputs[0] and "best top-1" not in outputs[1]
+    assert "40 images; best top-1" in outputs[0] and "best top-1" not in outputs[1]
     port, places = free_port(), (directory, tmp_path / "not shared")
     nodes = [
         start_node(rank, pictures, place, port, "--resume", "auto")
@@ -172,7 +172,7 @@ def test_two_machines_train_together(pictures: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def damaged(pictures: Path, tmp_path: Path) -> Path:
-    """A private copy of the pictures."""
+    """A private copy of the images."""
     return Path(shutil.copytree(pictures, tmp_path / "pictures"))
 
 
@@ -183,11 +183,11 @@ def first(root: Path, split: str) -> Path:
 def test_corrupt_pictures_are_skipped_counted_and_listed(
     damaged: Path, trained: Path, tmp_path: Path
 ) -> None:
-    broken = [break_picture(first(damaged, split)) for split in ("train", "val")]
+    broken = [break_image(first(damaged, split)) for split in ("train", "val")]
     run_dir = tmp_path / "run"
     out = assert_done(run("train.py", *flags(damaged, run_dir), "--max_epoch", "1", *QUIET))
-    assert str(broken[0]) in out and "1 training pictures could not be read" in out
-    assert "39 pictures, 1 not read" in out
+    assert str(broken[0]) in out and "1 training images could not be read" in out
+    assert "39 images, 1 not read" in out
     snapshot = str(next(trained.glob("last_checkpoint_ep*.pth")))
     result = run(
         "eval.py", "--snapshot", snapshot, "--set", f"DATASET.IMAGENET_DIR={damaged}",
@@ -203,7 +203,7 @@ def test_a_validation_without_a_readable_picture_is_one_line(
     damaged: Path, trained: Path, tmp_path: Path
 ) -> None:
     for path in (damaged / "val").rglob("*.JPEG"):
-        break_picture(path)
+        break_image(path)
     snapshot = str(next(trained.glob("last_checkpoint_ep*.pth")))
     data = ["--set", f"DATASET.IMAGENET_DIR={damaged}", "--num_workers", "0"]
     result = run(
@@ -235,5 +235,5 @@ def test_an_empty_class_folder_stops_before_training(damaged: Path, tmp_path: Pa
     for path in (damaged / "train" / "n00000004").iterdir():
         path.unlink()
     result = run("train.py", *flags(damaged, tmp_path / "run"))
-    assert_one_line_error(result, "train: n00000004 holds no picture")
+    assert_one_line_error(result, "train: n00000004 holds no image")
     assert not list((tmp_path / "run").glob("*.pth"))

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-import config
 from network.build import build_net, list_archs, list_classifiers
 from scripts.make_flag_docs import render
+from settings import known_keys
+from settings.sources import ENV_PREFIX
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -26,6 +27,7 @@ FOREIGN_FLAGS |= {
 }  # of torchrun and of programs in tests/
 FOREIGN_MODULES = {"torch.distributed.launch", "torch.distributed.run", "runx.runx", "runx.sumx"}
 FOREIGN_MODULES |= {"pip", "venv", "pytest", "http.server"}
+FILES_TO_MAKE = {"network/plain.py", "tests/network/test_plain.py"}  # by readers of a recipe
 
 
 @pytest.fixture(params=NAMES)
@@ -34,11 +36,24 @@ def page(request: pytest.FixtureRequest) -> tuple[Path, str]:
     return path, path.read_text(encoding="utf-8")
 
 
+def test_the_readme_leads_to_every_page() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [name for name in NAMES if name != "README.md" and f"({name}" not in text] == []
+
+
 def test_pages_are_there() -> None:
     wanted = {"datasets", "flags", "archs", "losses", "inference", "outputs", "checkpoints"}
-    wanted |= {"cluster", "adding_an_arch"}
+    wanted |= {"cluster", "adding_an_arch", "architecture", "extending", "running"}
     assert {f"docs/{name}.md" for name in wanted} <= set(NAMES)
     assert {"README.md", "CONTRIBUTING.md", "CHANGELOG.md"} <= set(NAMES)
+
+
+def test_named_source_files_exist(page: tuple[Path, str]) -> None:
+    path, text = page
+    if path.name == "CHANGELOG.md":  # tells of files that were
+        return
+    named = set(re.findall(r"`([a-z_]+/[\w/]+\.py)`", text)) - FILES_TO_MAKE
+    assert sorted(name for name in named if not (ROOT / name).exists()) == []
 
 
 def test_flag_page_is_up_to_date() -> None:
@@ -72,14 +87,26 @@ def test_programs_exist(page: tuple[Path, str]) -> None:
     assert {name for name in files - packages if not (ROOT / name).exists()} == set()
 
 
+def quoted(source: str) -> set[str]:
+    """Single words in quotes, where flags are declared; some are made in a loop."""
+    return set(re.findall(r"\"(?:--)?([A-Za-z][\w-]*)\"", source))
+
+
+def declared(text: str) -> set[str]:
+    """What the Python of a page itself declares, to show how something is added."""
+    return quoted(
+        "\n".join(re.findall(r"^```python.*?\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+    )
+
+
 def test_flags_exist(page: tuple[Path, str]) -> None:
+    folders = ("", "settings/", "assembly/", "tools/", "network/", "scripts/", "benchmarks/")
     source = "\n".join(
         path.read_text(encoding="utf-8")
-        for folder in ("", "flags/", "network/", "reports/", "datasets/", "scripts/", "benchmarks/")
+        for folder in folders
         for path in ROOT.glob(f"{folder}*.py")
     )
-    literals = re.findall(r"\"(?:--)?([A-Za-z][\w-]*)\"", source)  # some flags are made in a loop
-    known = {f"--{name}" for name in literals} | FOREIGN_FLAGS
+    known = {f"--{name}" for name in quoted(source) | declared(page[1])} | FOREIGN_FLAGS
     named = set(re.findall(r"(?<![\w-])--[A-Za-z][\w-]*", page[1])) - known
     spelt = {name: "--" + name[2:].replace("-", "_") for name in named}  # hyphens are as good
     assert {name for name in named if spelt[name] not in known} == set()
@@ -87,9 +114,10 @@ def test_flags_exist(page: tuple[Path, str]) -> None:
 
 def test_configuration_keys_exist(page: tuple[Path, str]) -> None:
     named = set(re.findall(r"\b(?:DATASET|MODEL|LOSS)\.\w+", page[1]))
-    assert named <= set(config.known_keys())
-    leaves = {f"{config.ENV_PREFIX}{key.split('.')[-1].upper()}" for key in config.known_keys()}
-    assert set(re.findall(r"\bHISEG_\w*\w", page[1])) - {config.ENV_PREFIX} <= leaves
+    new = {key for key in named if key.split(".")[1] in declared(page[1])}
+    assert named - new <= set(known_keys())
+    leaves = {f"{ENV_PREFIX}{key.split('.')[-1].upper()}" for key in known_keys()}
+    assert set(re.findall(r"\bHISEG_\w*\w", page[1])) - {ENV_PREFIX} <= leaves
 
 
 def test_every_architecture_is_described() -> None:
@@ -108,8 +136,8 @@ def test_classifiers_have_the_parameters_of_the_table() -> None:
         assert f"| `{arch}` | {count:,} |" in text
 
 
-def test_the_file_tree_of_the_readme_is_true() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_file_tree_is_true() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     tree = text.split("## File tree", 1)[1].split("```")[1]
     entries = [line.split()[0] for line in tree.strip().splitlines() if not line.startswith(" ")]
     assert entries and [entry for entry in entries if not (ROOT / entry).exists()] == []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""train.py and eval.py with HANet blocks: flags, positions, pictures of gates, refusals."""
+"""train.py and eval.py with HANet blocks: flags, positions, images of gates, refusals."""
 
 from __future__ import annotations
 

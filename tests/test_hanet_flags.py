@@ -3,19 +3,16 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import pytest
 
-import flags
-from config import Config, UserError
+from config import UserError
+from settings import Settings, build_parser, flag_values, read_settings
 
 
-def parsed(*argv: str) -> argparse.Namespace:
-    args, given = flags.read_flags(argv)
-    flags.resolve(args, given, Config())
-    return args
+def parsed(*argv: str) -> Settings:
+    return read_settings(argv)
 
 
 # every flag of HANet's train.py and eval.py (arguments, if any, beside it)
@@ -81,10 +78,12 @@ SCRIPTS |= {
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_published_command_lines_run_verbatim(script: str) -> None:
-    args = parsed(*SCRIPTS[script].split())
-    assert args.eval or args.lr_by == "iter"
-    assert args.hanet_lr == (0.01 if script.startswith("train") and any(args.hanet) else 0)
-    idle = [note for note in args.notes if "no HANet block" in note]
+    told = parsed(*SCRIPTS[script].split())
+    assert told.inference.eval or told.schedule.lr_by == "iter"
+    assert told.hanet.hanet_lr == (
+        0.01 if script.startswith("train") and any(told.MODEL.hanet) else 0
+    )
+    idle = [note for note in told.notes if "no HANet block" in note]
     assert len(idle) == (script == "train_resnext_pretrain")
 
 
@@ -97,10 +96,10 @@ def test_published_command_lines_run_verbatim(script: str) -> None:
     ],
 )
 def test_published_defaults_may_be_spelled_out(argv: list[str]) -> None:
-    plain = vars(parsed())
-    args = vars(parsed(*argv))
-    own = {flag.removeprefix("--") for flag in argv} | {"given", "notes"}
-    assert {name: args[name] for name in plain if name not in own} == {
+    plain = flag_values(parsed())
+    told = flag_values(parsed(*argv))
+    own = {flag.removeprefix("--") for flag in argv}
+    assert {name: told[name] for name in plain if name not in own} == {
         name: plain[name] for name in plain if name not in own
     }
 
@@ -116,12 +115,12 @@ def test_published_defaults_may_be_spelled_out(argv: list[str]) -> None:
     ],
 )
 def test_the_rate_goes_by_iteration_where_the_length_does(argv: list[str], unit: str) -> None:
-    assert parsed(*argv).lr_by == unit
+    assert parsed(*argv).schedule.lr_by == unit
 
 
 @pytest.mark.parametrize("published", [TRAINING, EVALUATION], ids=["train.py", "eval.py"])
 def test_every_published_flag_is_accepted(published: str) -> None:
-    known = {name for action in flags.build_parser()._actions for name in action.option_strings}
+    known = {name for action in build_parser()._actions for name in action.option_strings}
     assert set(published.split()) - known == set()
 
 
@@ -144,19 +143,19 @@ def test_every_published_flag_is_accepted(published: str) -> None:
 def test_other_spellings_reach_the_shared_setting(
     argv: list[str], name: str, value: object
 ) -> None:
-    assert getattr(parsed(*argv), name) == value
+    assert flag_values(parsed(*argv))[name] == value
 
 
 def test_run_directories_follow_the_published_folders(tmp_path: Path) -> None:
-    args = parsed("--ckpt", str(tmp_path), "--date", "0101", "--exp", "r101")
-    assert args.result_dir == f"{tmp_path}/0101/r101"
-    args = parsed("--ckpt", "x", "--result_dir", str(tmp_path))
-    assert args.result_dir == str(tmp_path) and "--result_dir wins" in args.notes[0]
+    told = parsed("--ckpt", str(tmp_path), "--date", "0101", "--exp", "r101")
+    assert told.run.result_dir == f"{tmp_path}/0101/r101"
+    told = parsed("--ckpt", "x", "--result_dir", str(tmp_path))
+    assert told.run.result_dir == str(tmp_path) and "--result_dir wins" in told.notes[0]
     snapshot = str(tmp_path / "date" / "r101" / "01_01_10" / "best.pth")
-    args = parsed("--eval", "val", "--snapshot", snapshot, "--exp_name", "mine")
-    assert args.result_dir == f"{tmp_path}/date/mine/val"
-    args = parsed("--eval", "test", "--snapshot", snapshot, "--ckpt_path", f"{tmp_path}/out")
-    assert args.result_dir == f"{tmp_path}/out/r101/test"
+    told = parsed("--eval", "val", "--snapshot", snapshot, "--exp_name", "mine")
+    assert told.run.result_dir == f"{tmp_path}/date/mine/val"
+    told = parsed("--eval", "test", "--snapshot", snapshot, "--ckpt_path", f"{tmp_path}/out")
+    assert told.run.result_dir == f"{tmp_path}/out/r101/test"
 
 
 @pytest.mark.parametrize(

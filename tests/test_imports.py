@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import fnmatch
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,70 +14,73 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = (
-    "benchmarks", "datasets", "engine", "flags", "loss", "metrics", "network", "reports", "runtime",
-    "scripts", "transforms",
+    "assembly", "benchmarks", "datasets", "engine", "loss", "metrics", "network", "reports",
+    "runtime", "scripts", "settings", "tools", "transforms",
 )  # fmt: skip
 OWN = {*PACKAGES, "config", "train", "eval", "tests"}
 
-RESULTS = ("engine.result", "engine.evaluate.EvalSummary")  # what sinks and pages are given
-# Anyone may import these, which need the standard library alone: files whole or not at all, file
-# names from data, ranges of values, what memory and cores there are (before torch is loaded, too).
+# Anyone may import these, which need the standard library alone: errors, files whole or not at
+# all, file names from data, ranges of values, how images are normalised, memory and cores.
 LEAVES = (
+    "runtime.errors",
     "runtime.files",
     "runtime.limits",
     "runtime.memory",
     "runtime.names",
+    "runtime.normalisation",
+    "runtime.parallel",
+    "runtime.progress",
+    "runtime.remote",
     "runtime.streams",
     "runtime.threads",
 )
+SETS = ("datasets.table",)  # what is special about which data set, standard library alone
+OPTIONS = ("settings.model",)  # the type of the options that networks take
+LIBRARIES = ("engine", "datasets", "loss", "metrics", "network", "reports", "runtime", "transforms")
 BATCHES = ("datasets.loader", "datasets.samplers", "datasets.spec")  # what a loop is fed with
+OLD_NAMES = {  # of programs that moved: `python -m reports.sweep` still works
+    "datasets/check.py": "tools.check",
+    "datasets/dt_offset.py": "tools.dt_offset",
+    "network/summary.py": "tools.summary",
+    "network/weights.py": "tools.weights",
+    "reports/attention.py": "tools.attention",
+    "reports/deformable.py": "tools.deformable",
+    "reports/sweep.py": "tools.sweep",
+}
 
-# File (the first matching pattern counts) -> what it may import of this project, besides the
-# names of TYPES_OF_CONFIG. `a` allows `a` and everything below it.
+# File (the first matching pattern counts) -> what it may import of this project. `a` allows `a`
+# and everything below it. docs/architecture.md explains the floors.
 ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("config.py", ()),
-    ("flags/*", ("config", "flags")),
-    ("train.py", tuple(OWN - {"tests", "benchmarks", "scripts", "train"})),
-    ("eval.py", tuple(OWN - {"tests", "benchmarks", "scripts", "train"})),
-    ("benchmarks/*", tuple(OWN - {"tests", "scripts", "train", "eval"})),
-    ("scripts/convert_checkpoint.py", ("config", "network", "runtime")),
+    # what a run is told
+    ("settings/*", ("settings", *SETS)),
+    ("config.py", ("settings",)),
+    # programs
+    ("train.py", ("config", "assembly", "settings", "runtime")),
+    ("eval.py", ("config", "assembly", "settings", "runtime")),
+    *((old, (new,)) for old, new in OLD_NAMES.items()),
+    ("tools/*", ("tools", "assembly", "settings", *LIBRARIES)),
+    ("scripts/convert_checkpoint.py", ("network", "runtime")),
     ("scripts/demo_summary.py", ("metrics",)),
-    ("scripts/train_imagenet.py", ("config", "flags", "engine.build")),
-    ("scripts/*", ("config", "flags")),
-    # assembly: from the flags to the parts of a run
-    ("datasets/build.py", ("config", "datasets", "transforms")),
-    ("datasets/classify_build.py", ("config", "datasets", "transforms")),
-    ("datasets/registry.py", ("config", "datasets")),
-    ("datasets/sets.py", ("config", "datasets")),  # which images a run uses, cut from build.py
-    ("datasets/arguments.py", ("config", "flags", "datasets")),
-    ("datasets/dt_offset.py", ("config", "flags", "datasets", "transforms")),
-    ("datasets/check.py", ("config", "flags", "datasets")),
-    ("network/build.py", ("config", "network")),
-    ("loss/build.py", ("config", "loss", "datasets.spec")),
-    ("engine/build.py", ("config", "engine", "network", "datasets", "loss", "runtime")),
-    ("engine/procedure.py", ("config", "engine", "network", "datasets")),  # cut from build.py
-    ("engine/dumps.py", ("engine", "datasets.spec", "reports", "runtime")),
-    ("engine/dump_key.py", ("config", "datasets.spec", "runtime")),
-    ("engine/task.py", ("config", "engine", "datasets", "loss", "runtime")),
-    ("engine/classify_run.py", ("config", "engine", "datasets", "loss", "runtime")),
-    ("engine/refinement.py", ("loss.boundary", "network.outputs")),
-    ("engine/classify.py", ("engine", "metrics", "loss.soft_target", "network.outputs", *BATCHES)),
-    ("engine/mixing.py", ("transforms.imagenet", *BATCHES)),
+    ("scripts/train_imagenet.py", ("settings", "assembly.network")),
+    ("scripts/*", ("settings",)),
+    ("benchmarks/*", tuple(OWN - {"tests", "scripts", "train", "eval"})),
+    # assembly: from settings to the parts of a run
+    ("assembly/*", ("assembly", "settings", *LIBRARIES)),
+    # libraries: plain arguments
+    ("datasets/*", ("datasets", "transforms")),
+    ("engine/refinement.py", ("loss.boundary", "network.contract")),
     (
-        "engine/session.py",
+        "engine/classify.py",
         (
-            "config",
             "engine",
-            "network",
-            "datasets",
-            "loss",
             "metrics",
-            "reports",
-            "runtime",
+            "loss.soft_target",
+            "network.outputs",
+            "runtime.distributed",
+            *BATCHES,
         ),
     ),
-    # parts
-    ("datasets/*", ("datasets", "transforms")),
+    ("engine/mixing.py", ("transforms.imagenet", *BATCHES)),
     (
         "engine/*",
         (
@@ -84,63 +88,47 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
             "runtime",
             "metrics",
             "loss.objective",
+            "network.contract",
             "network.outputs",
             "transforms.normalize",
             "transforms.resample",
             *BATCHES,
         ),
     ),
-    *(
-        (  # build a network to look into it
-            f"reports/{name}.py",
-            (
-                "config",
-                "flags",
-                "engine",
-                "network",
-                "datasets.base",
-                "reports",
-                "runtime",
-                "transforms",
-            ),
-        )
-        for name in ("looking", "deformable", "attention")
-    ),
-    ("reports/sweep.py", ("flags", "reports")),
     # datasets.headers: sizes of image files by the rule that the loaders go by
     (
         "reports/*",
         (
             "reports",
-            "datasets.spec",
             "datasets.headers",
+            "datasets.spec",
             "metrics",
             "transforms.normalize",
-            *RESULTS,
+            *SETS,
         ),
     ),
     ("network/ops/*", ("network.ops",)),
-    ("network/backbones/*", ("network.backbones", "network.ops")),
-    ("network/heads/*", ("network.heads", "network.ops", "network.outputs")),
-    ("network/convert/*", ("network.convert",)),
-    ("network/*", ("network",)),
-    # leaves
+    ("network/backbones/*", ("network.backbones", "network.ops", *OPTIONS)),
+    ("network/heads/*", ("network.heads", "network.ops", "network.outputs", *OPTIONS)),
+    # the options in a checkpoint are checked by their declarations
+    (
+        "network/convert/*",
+        (
+            "network.backbones.trunk",
+            "network.contract",
+            "network.convert",
+            "network.ops.part",
+            "settings.catalogue",
+            "settings.sources",
+            *OPTIONS,
+        ),
+    ),
+    ("network/fetch/*", ("network.convert.hub", "network.fetch", "runtime.download")),
+    ("network/*", ("network", *OPTIONS)),
     ("loss/*", ("loss", "network.outputs", "transforms.boundary")),
     ("metrics/*", ("metrics",)),
     ("runtime/*", ("runtime",)),
     ("transforms/*", ("transforms",)),
-)
-
-# Read by anyone: the error type with its helpers, the types of the sections, never the values.
-TYPES_OF_CONFIG = {"UserError", "ModelConfig", "near", "wrong_input"}
-READS_CFG = (
-    "train.py",
-    "eval.py",
-    "flags/*",
-    "*/build.py",
-    "datasets/check.py",
-    "benchmarks/*",
-    "reports/looking.py",
 )
 
 FILES = sorted(
@@ -177,25 +165,29 @@ def test_imports_point_the_allowed_way(file: str) -> None:
         name
         for name in imported(file)
         if not any(name == root or name.startswith(root + ".") for root in allowed)
-        and name not in {f"config.{item}" for item in TYPES_OF_CONFIG}
     ]
     assert not wrong, f"{file} may import {sorted(allowed)}"
 
 
-def test_only_builders_and_entry_points_read_cfg() -> None:
-    readers = [file for file in FILES if "config.cfg" in imported(file) or reads_module(file)]
-    assert [f for f in readers if not any(fnmatch.fnmatch(f, p) for p in READS_CFG)] == []
+def test_metrics_result_loads_no_torch_in_processes_that_write_files() -> None:
+    program = "import reports.autolabel, sys; print('torch' in sys.modules)"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "False", done.stderr
 
 
-def reads_module(file: str) -> bool:
-    """True for `import config`, which would give access to `config.cfg`."""
-    return "config" in imported(file) and not file.startswith("scripts/")
+def test_nobody_but_benchmarks_reads_the_global_configuration() -> None:
+    readers = [file for file in FILES if any(name.startswith("config.") for name in imported(file))]
+    assert {file for file in readers if not file.startswith("benchmarks/")} == {
+        "train.py", "eval.py"
+    }  # fmt: skip
+    assert not [file for file in FILES if "config.cfg" in imported(file)]
 
 
 def test_third_party_imports_are_dependencies() -> None:
     known = {
         "cv2", "jinja2", "numpy", "PIL", "runx", "safetensors", "scipy", "skimage", "tifffile",
-        "torch", "torchvision", "tqdm", "yaml",
+        "timm", "torch", "torchvision", "tqdm", "yaml",
     }  # fmt: skip
     allowed = known | OWN | set(sys.stdlib_module_names)
     strange = {file: extra for file in FILES if (extra := roots(file) - allowed)}
@@ -216,7 +208,7 @@ def roots(file: str) -> set[str]:
 HEAVY = ("torch", "numpy", "cv2", "scipy", "skimage", "runx", "jinja2")
 START = {
     "import config": "import config",
-    "import flags": "import flags",
+    "import settings": "import settings",
     "train.py --help": "run_help('train.py')",
     "eval.py --help": "run_help('eval.py')",
 }
@@ -241,3 +233,10 @@ def test_start_up_loads_no_heavy_module(what: str) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == ""
+
+
+def test_the_table_of_the_documents_is_this_one() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([^`]+)` \| (.*) \|$", text, re.MULTILINE)
+    shown = [(file, set(re.findall(r"`([^`]+)`", cell))) for file, cell in rows]
+    assert shown == [(file, set(names)) for file, names in ALLOWED if file not in OLD_NAMES]

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from reports import sweep
 from tests.program import ROOT, TINY, assert_one_line_error, command, environment, run, street_flags
+from tools import sweep
 
 pytestmark = pytest.mark.slow
 
@@ -113,7 +113,7 @@ def test_a_training_that_ended_before_its_first_checkpoint_starts_again(
 
 
 def break_validation(root: Path, folder: Path) -> tuple[Path, Path]:
-    """A copy of the set with one damaged validation picture, whose header is whole."""
+    """A copy of the set with one damaged validation image, whose header is whole."""
     streets = Path(shutil.copytree(root, folder / "streets"))
     picture = sorted(streets.rglob("val/*/*_leftImg8bit.png"))[1]
     shutil.copy(picture, folder / "whole.png")
@@ -130,7 +130,7 @@ def break_validation(root: Path, folder: Path) -> tuple[Path, Path]:
 def test_a_broken_validation_picture_costs_no_training(
     street_root: Path, tmp_path: Path, ranks: int, length: tuple[str, ...]
 ) -> None:
-    """The second picture is that of rank 1; its name stands in rank 0's status.json."""
+    """The second image is that of rank 1; its name stands in rank 0's status.json."""
     streets = Path(shutil.copytree(street_root, tmp_path / "streets"))
     picture = sorted(streets.rglob("val/*/*_leftImg8bit.png"))[1]
     whole, directory = picture.read_bytes(), tmp_path / "run"
@@ -247,7 +247,7 @@ def test_a_network_of_nan_scores_is_never_best(street_root: Path, tmp_path: Path
 def test_a_disk_that_fills_up_ends_an_evaluation_in_one_line(
     street_root: Path, trained: Path, tmp_path: Path
 ) -> None:
-    """No file may grow beyond 10 kB, as on a full disk: pictures, submission, results, page."""
+    """No file may grow beyond 10 kB, as on a full disk: images, submission, results, page."""
     line = command(
         "eval.py", *street_flags(street_root, tmp_path / "run"), "--snapshot",
         str(next(trained.glob("best*.pth"))), "--dump_all_images", "--dump_for_submission",

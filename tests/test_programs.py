@@ -125,7 +125,7 @@ def test_printed_scores_are_those_of_the_cityscapes_server(
 
 
 def write_pictures(folder: Path) -> None:
-    """Pictures as people have them: sizes, formats, modes, sub-folders, one torn file."""
+    """Images as people have them: sizes, formats, modes, sub-folders, one torn file."""
     rng = np.random.default_rng(0)
     (folder / "trip" / "day 2").mkdir(parents=True)
     colour = rng.integers(0, 255, (70, 100, 3)).astype(np.uint8)
@@ -220,7 +220,7 @@ def test_published_launcher_and_flags_still_work(street_root: Path, tmp_path: Pa
 def test_slices_of_hilas_tester_add_up_to_the_whole_set(
     trained: Path, street_root: Path, tmp_path: Path
 ) -> None:
-    """Boundary F, modified F and a distance crop larger than the pictures."""
+    """Boundary F, modified F and a distance crop larger than the images."""
     found = {}
     for name, flags in {
         "whole": ["--eval_f1", "--eval_f1_th", "0.00088,3"],

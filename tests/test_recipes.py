@@ -7,7 +7,6 @@ the arguments that arrive. So quoting, sweeps and inheritance are those of a tru
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import os
 import re
@@ -18,10 +17,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from config import cfg
-from datasets.registry import dataset_spec
-from flags import parse_args
+from assembly.dataset import dataset_spec
+from config import cfg, parse_args
 from network.build import build_net
+from settings import Settings, flag_values
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = sorted(path.stem for path in (ROOT / "scripts").glob("*.yml"))
@@ -63,7 +62,7 @@ def received(line: str, place: Path) -> list[str]:
     return record.read_text().split("\0")[:-1]
 
 
-def parsed(arguments: list[str]) -> argparse.Namespace:
+def parsed(arguments: list[str]) -> Settings:
     """`arguments` of `python`, through the parser of the program they start."""
     program = next(item for item in arguments if item in ("train.py", "eval.py"))
     at = arguments.index(program)
@@ -74,13 +73,13 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     return parse_args(arguments[at + 1 :], prog=program, eval_default=default)
 
 
-def build(args: argparse.Namespace) -> torch.nn.Module:
-    """The network of `args` at its true size, without memory for the weights."""
-    is_imagenet = args.task == "classify"
-    num_classes = 1000 if is_imagenet else dataset_spec(args, cfg).num_classes
-    options = {**dataclasses.asdict(cfg.MODEL), "pretrained": ""}  # a file of the user
+def build(told: Settings) -> torch.nn.Module:
+    """The network of `told` at its true size, without memory for the weights."""
+    is_imagenet = told.classification.task == "classify"
+    num_classes = 1000 if is_imagenet else dataset_spec(told).num_classes
+    options = {**dataclasses.asdict(told.MODEL), "pretrained": ""}  # a file of the user
     with torch.device("meta"):
-        return build_net(args.arch, num_classes, **options)
+        return build_net(told.network.arch, num_classes, **options)
 
 
 # Of families of alike recipes a few are tried every time, all of them in `make slow`.
@@ -105,11 +104,11 @@ def test_runx_arguments_parse_and_build_the_network(
     lines = printed_commands(recipe, tmp_path)
     assert lines
     for line in lines:
-        args = parsed(received(line, tmp_path))
-        assert args.result_dir.startswith(f"{tmp_path}/logs/{recipe}/")
-        assert sum(weight.numel() for weight in build(args).parameters()) > 1000
+        told = parsed(received(line, tmp_path))
+        assert told.run.result_dir.startswith(f"{tmp_path}/logs/{recipe}/")
+        assert sum(weight.numel() for weight in build(told).parameters()) > 1000
         values = HANET_VALUES.get(recipe.removeprefix("hanet_"), {})
-        assert {name: getattr(args, name) for name in values} == values
+        assert {name: flag_values(told)[name] for name in values} == values
 
 
 def test_the_published_recipes_exist() -> None:
@@ -157,9 +156,9 @@ VALUES = {
 @pytest.mark.parametrize("recipe", PUBLISHED)
 def test_published_values_arrive(recipe: str, tmp_path: Path) -> None:
     (line,) = printed_commands(recipe, tmp_path)
-    args = parsed(received(line, tmp_path))
+    told = parsed(received(line, tmp_path))
     values = {"apex": True, "syncbn": True, "fp16": True, **VALUES[recipe]}
-    assert {name: getattr(args, name) for name in values} == values
+    assert {name: flag_values(told)[name] for name in values} == values
 
 
 HANET = {
@@ -232,27 +231,30 @@ HRVIT_RECIPES = {  # head and size, data set: drop-path, recomputation, head at 
 @pytest.mark.parametrize("name", sorted(HRVIT_RECIPES))
 def test_the_published_values_of_hrvit_arrive(name: str, tmp_path: Path) -> None:
     (line,) = printed_commands(f"hrvit_{name}", tmp_path)
-    args = parsed(received(line, tmp_path))
+    told = parsed(received(line, tmp_path))
     head, size, dataset = name.split("_")
     drop_path, grad_ckpt, fast_head = HRVIT_RECIPES[name]
     values = {**HRVIT, **(ADE20K if dataset == "ade20k" else WINDOWS)}
     values |= {"drop_path": drop_path, "grad_ckpt": grad_ckpt}
     values["arch"] = f"hrvit.{size}_{ {'segformer': 'SegFormer', 'upernet': 'UPerNet'}[head] }"
-    assert {key: getattr(args, key) for key in values} == values
-    rules = {(rule[0], rule[1], rule[2]) for rule in args.param_rules}
+    assert {key: flag_values(told)[key] for key in values} == values
+    rules = {(rule[0], rule[1], rule[2]) for rule in told.optimiser.param_rules}
     assert rules == {("norm", 1.0, 0.0), *({("head", 10.0, 1.0)} if fast_head else set())}
 
 
 def test_sweep_is_the_cross_product(tmp_path: Path) -> None:
     lines = printed_commands("sweep_example", tmp_path)
-    runs = {(args.lr, args.rmi_loss) for args in (parsed(received(x, tmp_path)) for x in lines)}
+    runs = {
+        (told.optimiser.lr, told.loss.rmi_loss)
+        for told in (parsed(received(x, tmp_path)) for x in lines)
+    }
     assert runs == {(0.01, True), (0.01, False), (0.05, True), (0.05, False)}
 
 
 def test_demo_evaluates_the_checkpoint_it_trained(tmp_path: Path) -> None:
     train, evaluate = (received(line, tmp_path) for line in printed_commands("demo", tmp_path))
     assert "--eval" not in train
-    snapshot = parsed(evaluate).snapshot
+    snapshot = parsed(evaluate).network.snapshot
     assert re.fullmatch(r"\.\./\.\./train_[^/]+/best_checkpoint_ep3\.pth", snapshot)
 
 
@@ -275,9 +277,9 @@ FAMILY_VALUES = {
 @pytest.mark.parametrize("recipe", FAMILY_VALUES)
 def test_published_values_of_segformer_and_hila_arrive(recipe: str, tmp_path: Path) -> None:
     (line,) = printed_commands(recipe, tmp_path)
-    args = parsed(received(line, tmp_path))
+    told = parsed(received(line, tmp_path))
     values = FAMILY_VALUES[recipe]
-    assert {name: getattr(args, name) for name in values} == values
+    assert {name: flag_values(told)[name] for name in values} == values
 
 
 def test_every_published_segformer_and_hila_configuration_has_a_recipe() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SegFormer and HILA by the real programs: small pictures, broken weights, wider blocks."""
+"""SegFormer and HILA by the real programs: small images, broken weights, wider blocks."""
 
 from __future__ import annotations
 

@@ -2,10 +2,10 @@
 """Boundary ground truth of a label map: how far it is to the next class, and which way is inside.
 
 Two uint8 maps (H, W). `depth`: Euclidean distance to the nearest pixel of another class, in whole
-pixels, 1 right at the boundary, `MAX_DEPTH` at most, 0 where there is no region. `direction`: the
+pixels: 1 right at the boundary, at most `MAX_DEPTH`, 0 where there is no region. `direction`: the
 angle of the distance's gradient as (degrees + 180) / 2, so 0..180; an angle of 0 points right, 90
-down, and all of them to the inside of the region. `NO_DIRECTION` (angle 0) where there is no
-region. Both are truncated to whole numbers.
+points down, and all of them point to the inside of the region. `NO_DIRECTION` (angle 0) where there
+is no region. Both are truncated to whole numbers.
 
 Source: the boundary supervision of UN-EPT (section 3.2 of Zhu et al., "UN-EPT: Unified Efficient
 Pyramid Transformer for Semantic Segmentation", 2021), in the format of SegFix (Yuan et al.,
@@ -26,7 +26,7 @@ Map = npt.NDArray[np.uint8]
 DEPTH, ANGLE = "boundary_depth", "boundary_angle"  # names of the maps among `Sample.extras`
 FIXED_ANGLE = "boundary_angle_fixed"  # the angle map that mirroring does not turn
 MAX_DEPTH, NO_DIRECTION, HALF_TURN = 250, 90, 180
-MIN_PIXELS = 100  # smaller classes, counted over the picture, make no region
+MIN_PIXELS = 100  # smaller classes, counted over the image, make no region
 DEGREES_PER_STEP = 2  # of the stored direction
 KERNEL_RADIUS = 2
 
@@ -49,7 +49,7 @@ def boundary_maps(
     """`depth` and `direction` of train ids (H, W).
 
     Regions are the classes 0..num_classes-1 without `void_classes` that have at least
-    `MIN_PIXELS` in the picture. One class everywhere has no boundary: depth `MAX_DEPTH`.
+    `MIN_PIXELS` in the image. One class everywhere has no boundary: depth `MAX_DEPTH`.
     """
     depth = np.zeros(label.shape, np.float32)
     gradient = np.zeros((2, *label.shape), np.float32)
@@ -76,8 +76,8 @@ def _add_class(
 ) -> None:
     """Fill in the pixels of one class, in place.
 
-    Only the box around the class is looked at, one pixel wider than the class: the nearest pixel
-    of another class never lies beyond. Kernels see zeros outside the class and the picture.
+    Only the box around the class is computed, one pixel wider than the class: the nearest pixel
+    of another class never lies beyond. Kernels see zeros outside the class and the image.
     """
     mask = (label == class_id).astype(np.uint8)
     left, top, width, height = cv2.boundingRect(mask)
@@ -99,15 +99,15 @@ def _exact(distance: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
     OpenCV's last bit depends on where the map lies in memory. Halfway between two sides the
     gradient is a sum that cancels: there the last bit would choose the direction, and the same
-    training would end in other weights. Holds for distances up to 1100 pixels.
+    training would end with other weights. Holds for distances up to 1100 pixels.
     """
     return np.sqrt(np.rint(np.square(distance)))
 
 
 def mirrored(name: str, values: np.ndarray) -> np.ndarray:
-    """The values of the extra map `name` after its picture was mirrored left and right.
+    """The values of the extra map `name` after its image was mirrored left and right.
 
-    `ANGLE` becomes 180 degrees minus itself, on the same half-degree grid; all else stays.
+    `ANGLE` becomes 180 degrees minus itself, on the same half-degree grid; all other maps stay.
     """
     if name != ANGLE:
         return values
@@ -129,16 +129,16 @@ Linear = tuple[tuple[float, float], tuple[float, float]]  # rows of a 2x2 matrix
 
 
 def turned(name: str, values: np.ndarray, degrees: float) -> np.ndarray:
-    """The values of the extra map `name` after its picture was turned anticlockwise."""
+    """The values of the extra map `name` after its image was turned anticlockwise."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     return regraded(name, values, ((cos, -sin), (sin, cos)))
 
 
 def regraded(name: str, values: np.ndarray, to_source: Linear) -> np.ndarray:
-    """The values of the extra map `name` after its picture went through a linear map.
+    """The values of the extra map `name` after its image went through a linear map.
 
-    `to_source` takes places of the new picture to those of the old one; the gradient of the
-    distance goes through its transpose. `ANGLE` alone has it; all else, and padding, stays.
+    `to_source` maps positions in the new image to positions in the old one; the gradient of the
+    distance goes through its transpose. This concerns `ANGLE` only; other maps and padding stay.
     """
     if name != ANGLE or to_source == ((1, 0), (0, 1)):
         return values

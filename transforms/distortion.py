@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Photometric distortion of the ADE20K line of recipes: brightness, contrast, saturation, hue.
 
-Every step happens with probability 1/2. Its arithmetic is float32, clipped to 0..255 and
-truncated to uint8, hence a table of 256 values; saturation and hue each pass through OpenCV's
-eight-bit HSV (hue 0..179) and back. Contrast has two places, before and after the steps in HSV,
-of which a fair coin picks one.
+Every step happens with probability 1/2. Its arithmetic is float32, clipped to 0..255 and truncated
+to uint8, hence a table of 256 values; saturation and hue each pass through OpenCV's eight-bit HSV
+(hue 0..179) and back. Contrast comes either before or after the steps in HSV, as a fair coin
+decides.
 
 Source: Liu et al., "SSD", ECCV 2016, as the segmentation recipes use it (no channel shuffle).
 """
@@ -28,7 +28,7 @@ _HUES = 180
 
 @dataclass(frozen=True, kw_only=True)
 class Distortion:
-    """What was drawn; None for a step that is left out."""
+    """What was drawn; None for a step that is skipped."""
 
     brightness: float | None = None
     contrast_first: bool = False
@@ -74,7 +74,7 @@ class PhotometricDistortion:
     """Random brightness, contrast, saturation and hue; the label is not touched."""
 
     def draw(self, draws: Draws) -> Distortion:
-        """One coin a step, at once followed by its value; the coin of the place of contrast
+        """One coin per step, followed at once by its value; the coin for the place of contrast
         comes after brightness."""
         brightness = self._maybe(draws, BRIGHTNESS)
         contrast_first = draws.randint(0, 1) == 1

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures for ImageNet classifiers: timm's augmentation and its evaluation crop.
+"""Images for ImageNet classifiers: timm's augmentation and its evaluation crop.
 
-timm is only needed here and for mixing batches (`engine.mixing`); it is imported when a
-transform is made, and its absence is one line for the user.
+timm is only needed here and for mixing batches (`engine.mixing`); it is imported when a transform
+is made, and if it is missing the user gets one line.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from config import UserError
+from runtime.errors import UserError
 from transforms.normalize import MEAN, STD
 
-Picture = npt.NDArray[np.uint8]
-PictureTransform = Callable[[Picture], Tensor]
+Pixels = npt.NDArray[np.uint8]
+ImageTransform = Callable[[Pixels], Tensor]
 
 NEEDS_TIMM = '--task classify needs timm, which is not installed: pip install ".[imagenet]"'
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Random changes of a training picture; the defaults are the published recipe's.
+    """Random changes of a training image; the defaults are the published recipe's.
 
     scale: share of the area that the crop covers. ratio: its width by its height. hflip, vflip:
     probabilities. color_jitter: strength, without effect under RandAugment. policy: a timm
@@ -62,7 +62,7 @@ def load_timm(module: str) -> Any:
         raise UserError(NEEDS_TIMM) from error
 
 
-def train_transform(size: int, augmentation: Augmentation) -> PictureTransform:
+def train_transform(size: int, augmentation: Augmentation) -> ImageTransform:
     """uint8 (H, W, 3) RGB -> float32 (3, size, size), augmented and normalised.
 
     Draws from the global generators of Python, NumPy and torch: call it inside `drawing_from`.
@@ -86,11 +86,13 @@ def train_transform(size: int, augmentation: Augmentation) -> PictureTransform:
             re_count=augmentation.erase_count,
         )
     except (AssertionError, KeyError, ValueError) as error:
-        raise UserError(f"--aa {augmentation.policy} is no augmentation policy of timm") from error
+        raise UserError(
+            f"--aa {augmentation.policy} is not an augmentation policy of timm"
+        ) from error
     return _FromArray(transform)
 
 
-def eval_transform(size: int, crop_pct: float, interpolation: str) -> PictureTransform:
+def eval_transform(size: int, crop_pct: float, interpolation: str) -> ImageTransform:
     """uint8 (H, W, 3) RGB -> float32 (3, size, size): resize, central crop, normalise.
 
     The short side becomes floor(size / crop_pct) pixels (224 and 0.9: 248).
@@ -108,15 +110,15 @@ class _FromArray:
     def __init__(self, transform: Callable[[Image.Image], Tensor]) -> None:
         self.transform = transform
 
-    def __call__(self, picture: Picture) -> Tensor:
-        return self.transform(Image.fromarray(picture))
+    def __call__(self, pixels: Pixels) -> Tensor:
+        return self.transform(Image.fromarray(pixels))
 
 
 @contextlib.contextmanager
 def drawing_from(seed: Sequence[int]) -> Iterator[None]:
     """Inside, the global generators start from `seed`; afterwards they are as before.
 
-    So the draws of a picture depend on nothing but its seed, in a worker process as in the main
+    So the draws of an image depend on nothing but its seed, in a worker process and in the main
     one, whose states are part of a checkpoint.
     """
     words = np.random.SeedSequence(tuple(seed)).generate_state(3)
@@ -124,7 +126,7 @@ def drawing_from(seed: Sequence[int]) -> Iterator[None]:
     torch_state = torch.get_rng_state()
     random.seed(int(words[0]))
     np.random.seed(int(words[1]))
-    torch.default_generator.manual_seed(int(words[2]))  # not torch's own: that one wakes CUDA
+    torch.default_generator.manual_seed(int(words[2]))  # torch.manual_seed would wake CUDA
     try:
         yield
     finally:

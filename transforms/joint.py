@@ -67,61 +67,88 @@ class _Axis:
     slide: bool
 
     def draw(self, draws: Draws) -> int:
-        """First pixel of the crop on the scaled picture, negative inside the padding."""
+        """First pixel of the crop on the scaled image, negative inside the padding."""
         if self.slide:
             return -draws.randint(0, self.crop - self.size)
         pad = (self.crop - self.size) // 2 + 1 if self.size < self.crop else 0
         last = self.size + 2 * pad - self.crop
         if self.centre is None:
             return draws.randint(0, last) - pad
-        # As published: the padding before the picture does not move the centroid.
+        # As published: the padding before the image does not move the centroid.
         return min(max(draws.randint(self.centre - self.crop, self.centre), 0), last) - pad
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomScale:
+    """A scale uniform in scale_min..scale_max, relative to the image as it is or at a given size.
+
+    pre_size: pixels of the long edge, of the short one with pre_size_short, at scale 1.
+    Raises ValueError for a range that is not positive and ascending.
+    """
+
+    scale_min: float = 0.5
+    scale_max: float = 2.0
+    pre_size: int | None = None
+    pre_size_short: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale_min <= self.scale_max:
+            low, high = self.scale_min, self.scale_max
+            raise ValueError(f"scale_min {low:g} .. scale_max {high:g} is not a range")
+
+    def draw(self, size: tuple[int, int], draws: Draws) -> float:
+        """The factor of both sides of an image of `size` (H, W)."""
+        scale = draws.uniform(self.scale_min, self.scale_max)
+        if self.pre_size is None:
+            return scale
+        return scale * self.pre_size / (min(size) if self.pre_size_short else max(size))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropRules:
+    """What happens if image and crop do not fit each other.
+
+    An axis shorter than the crop is padded on both sides by half of what is missing plus one before
+    the crop is drawn. slide_small: an image smaller than the crop on both axes slides freely inside
+    it. no_pad: an image that is too small for the crop is enlarged until it fits. full_crop: the
+    crop has the size of the incoming image.
+    """
+
+    full_crop: bool = False
+    slide_small: bool = False
+    no_pad: bool = False
+
+
+PLAIN_SCALE, PLAIN_CROP = RandomScale(), CropRules()
 
 
 class RandomSizeAndCrop:
     """Random scale, then a random crop of fixed size, in one resample.
 
-    The scale is uniform in scale_min..scale_max, times pre_size / long edge when given (short
-    edge with pre_size_short). With a centroid the crop contains it (its right or lower edge at
-    the least). An axis shorter than the crop is padded on both sides by half of what is missing
-    plus one before the crop is drawn. slide_small: a picture smaller than the crop on both axes
-    slides freely inside it. full_crop: the crop has the size of the incoming picture. no_pad: a
-    picture that is too small for the crop is enlarged until it fits.
-    Raises ValueError for an empty crop or a scale range that is not positive and ascending.
+    With a centroid the crop contains it (at least at its right or lower edge).
+    Raises ValueError for an empty crop.
     """
 
     def __init__(
         self,
         crop_size: tuple[int, int],
         ignore_label: int,
-        *,
-        scale_min: float = 0.5,
-        scale_max: float = 2.0,
-        pre_size: int | None = None,
-        full_crop: bool = False,
-        slide_small: bool = False,
-        no_pad: bool = False,
-        pre_size_short: bool = False,
+        scale: RandomScale = PLAIN_SCALE,
+        rules: CropRules = PLAIN_CROP,
         resample: Resample = "fast",
     ) -> None:
         if min(crop_size) < 1:
             raise ValueError(f"crop_size {crop_size[0]},{crop_size[1]} is empty")
-        if not 0 < scale_min <= scale_max:
-            raise ValueError(f"scale_min {scale_min:g} .. scale_max {scale_max:g} is no range")
         self.crop_size, self.ignore_label = crop_size, ignore_label
-        self.scale_min, self.scale_max, self.pre_size = scale_min, scale_max, pre_size
-        self.full_crop, self.slide_small, self.resample = full_crop, slide_small, resample
-        self.no_pad, self.pre_size_short = no_pad, pre_size_short
+        self.scale, self.rules, self.resample = scale, rules, resample
 
     def draw(self, size: tuple[int, int], centroid: tuple[int, int] | None, draws: Draws) -> Window:
-        """The window for a picture of `size` (H, W). Draws in order: scale, x, y."""
-        scale = draws.uniform(self.scale_min, self.scale_max)
-        if self.pre_size is not None:
-            scale *= self.pre_size / (min(size) if self.pre_size_short else max(size))
-        crop = size if self.full_crop else self.crop_size
+        """The window for an image of `size` (H, W). Draws in order: scale, x, y."""
+        scale, rules = self.scale.draw(size, draws), self.rules
+        crop = size if rules.full_crop else self.crop_size
         height, width = max(int(size[0] * scale), 1), max(int(size[1] * scale), 1)
-        if self.no_pad and (height < crop[0] or width < crop[1]):
-            # Published as a smaller crop that is enlarged to the crop size: the same picture.
+        if rules.no_pad and (height < crop[0] or width < crop[1]):
+            # Published as a smaller crop that is enlarged to the crop size: the same image.
             scale *= max(crop[0] / height, crop[1] / width)
             height = max(int(size[0] * scale), crop[0])
             width = max(int(size[1] * scale), crop[1])
@@ -130,7 +157,7 @@ class RandomSizeAndCrop:
         centre = (None, None) if centroid is None else [int(c * scale) for c in centroid]
         # differs: with slide_small and one short axis upstream fails or fills with class 0;
         # that axis is padded here as without the option.
-        slide = self.slide_small and height < crop[0] and width < crop[1]
+        slide = rules.slide_small and height < crop[0] and width < crop[1]
         x_axis = _Axis(size=width, crop=crop[1], centre=centre[0], slide=slide)
         y_axis = _Axis(size=height, crop=crop[0], centre=centre[1], slide=slide)
         left = x_axis.draw(draws)
@@ -143,7 +170,7 @@ class RandomSizeAndCrop:
         )
 
     def apply(self, sample: Sample, window: Window) -> Sample:
-        """The sample under `window`; its centroid has served and is dropped."""
+        """The sample under `window`; its centroid is no longer needed and is dropped."""
         shown = show(sample, window, self.ignore_label, "bicubic", self.resample)
         return replace(shown, centroid=None)
 
@@ -184,8 +211,8 @@ class HorizontalFlip:
 class RandomRotate:
     """Turn by an angle uniform in -degrees..degrees about the centre; image bicubic.
 
-    Corners without picture are black and `ignore_label`.
-    # differs: row positions stay those of the upright picture, which hold at its centre; the
+    Corners without image are black and `ignore_label`.
+    # differs: row positions stay those of the upright image, which hold at its centre; the
     # published ones are those of its first column.
     """
 
@@ -256,28 +283,16 @@ class ResizeHeight:
 
 
 class CenterCropPad:
-    """Validation square: the centre of the picture, padded where it is smaller.
+    """Validation square: the centre of the image, padded where it is smaller.
 
-    off_centre repeats the published arithmetic, which pads by the full missing amount on both
-    sides but places the crop by the unpadded size: a short axis shows the picture one and a half
-    times the missing amount late, the part before the padding black and of class 0.
+    # differs: published code pads an axis by all that is missing on both sides, then places the
+    # crop by the unpadded size, and shows a short axis late.
     """
 
-    def __init__(self, size: int, ignore_label: int, off_centre: bool = False) -> None:
-        self.size, self.ignore_label, self.off_centre = size, ignore_label, off_centre
+    def __init__(self, size: int, ignore_label: int) -> None:
+        self.size, self.ignore_label = size, ignore_label
 
     def __call__(self, sample: Sample, rng: np.random.Generator | None = None) -> Sample:
-        starts = [round((side - self.size) / 2) for side in sample.size]
-        pads = [max(self.size - side, 0) if self.off_centre else 0 for side in sample.size]
-        window = Window(
-            scaled=sample.size,
-            top=starts[0] - pads[0],
-            left=starts[1] - pads[1],
-            height=self.size,
-            width=self.size,
-        )
-        shown = show(sample, window, self.ignore_label)
-        if self.off_centre and shown.label is not None:
-            shown.label[: max(-starts[0], 0)] = 0
-            shown.label[:, : max(-starts[1], 0)] = 0
-        return shown
+        top, left = (round((side - self.size) / 2) for side in sample.size)
+        window = Window(scaled=sample.size, top=top, left=left, height=self.size, width=self.size)
+        return show(sample, window, self.ignore_label)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Geometry of the ADE20K line of recipes: resize into a box, crop of mixed classes, corner pad.
 
-Images are resized by OpenCV's bilinear filter without antialiasing, labels and extra maps take
-its nearest pixel, floor(i * old / new): all maps follow the same rule, so they stay aligned.
-A box is (long, short) in pixels; a picture fills it whichever way it is oriented.
+Images are resized by OpenCV's bilinear filter without antialiasing, labels and extra maps take its
+nearest pixel, floor(i * old / new): all maps follow the same rule, so they stay aligned. A box is
+(long, short) in pixels; an image fills it whichever way it is oriented.
 
 Source: the segmentation pipelines that HRViT, SegFormer, HILA and UN-EPT were trained with.
 """
@@ -21,12 +21,12 @@ from transforms.sample import EXTRA_PAD, PAD_ROW, Draws, GeneratorDraws, Sample
 
 Box = tuple[int, int]
 
-NUM_TESTS = 10  # crops that are tested before one is taken as it comes
+NUM_TESTS = 10  # crops that are tested before one is taken untested
 _MEAN_COLOUR = tuple(round(255 * mean) for mean in MEAN)
 
 
 def keep_ratio_size(size: tuple[int, ...], box: tuple[float, float]) -> tuple[int, int]:
-    """(H, W) of a picture of `size` as large as fits into `box` (long, short), sides kept."""
+    """(H, W) of an image of `size` as large as fits into `box` (long, short), sides kept."""
     factor = min(max(box) / max(size), min(box) / min(size))
     height, width = (max(int(side * factor + 0.5), 1) for side in size)
     return height, width
@@ -68,7 +68,7 @@ class RatioResize:
 
     The box is absolute: with (2048, 512) and ratio 1 the short side becomes 512 pixels whatever
     it was, unless the long side would pass 2048 first.
-    Raises ValueError for a box that is no (long, short), or a range that does not ascend.
+    Raises ValueError for a box that is not (long, short), or a range that does not ascend.
     """
 
     def __init__(self, img_scale: Box, ratio_range: tuple[float, float] = (0.5, 2.0)) -> None:
@@ -79,7 +79,7 @@ class RatioResize:
         self.img_scale, self.ratio_range = img_scale, ratio_range
 
     def draw(self, draws: Draws) -> Box:
-        """The box of this picture."""
+        """The box of this image."""
         return scaled_box(self.img_scale, draws.uniform(*self.ratio_range))
 
     def apply(self, sample: Sample, box: Box) -> Sample:
@@ -159,7 +159,7 @@ class MixedCrop:
         return values[corner.top : corner.top + height, corner.left : corner.left + width]
 
     def apply(self, sample: Sample, corner: Corner) -> Sample:
-        """The sample under the crop; its centroid has served and is dropped."""
+        """The sample under the crop; its centroid is no longer needed and is dropped."""
         assert sample.rows is not None
         label = sample.label
         return replace(
@@ -179,7 +179,7 @@ class MixedCrop:
 
 
 def _first_pixels(size: int, crop: int, centre: int | None) -> tuple[int, int]:
-    """Smallest and largest first pixel of a crop, one that shows `centre` when it is given."""
+    """Smallest and largest first pixel of a crop, which shows `centre` if it is given."""
     margin = max(size - crop, 0)
     if centre is None:
         return 0, margin
@@ -189,8 +189,8 @@ def _first_pixels(size: int, crop: int, centre: int | None) -> tuple[int, int]:
 class CornerPad:
     """Fill up to `size` (H, W) below and on the right: ignored, and zero for the network.
 
-    The padding is zero after normalisation, which no uint8 value gives exactly: the picture is
-    filled with the mean colour and `Sample.valid` says where it ends.
+    The padding is zero after normalisation, which no uint8 value gives exactly: it is filled with
+    the mean colour, and `Sample.valid` says where the image ends.
     """
 
     def __init__(self, size: tuple[int, int], ignore_label: int) -> None:
@@ -222,7 +222,7 @@ class FitImage:
 
     The label keeps the size of the file, and predictions are brought back to it
     (`Sample.output_size`). size_divisor: a second resize to the next multiple of it.
-    Raises ValueError for a box that is no (long, short).
+    Raises ValueError for a box that is not (long, short).
     """
 
     def __init__(self, box: Box, size_divisor: int = 1) -> None:

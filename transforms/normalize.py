@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mean and standard deviation of the inputs, and the way back for reports."""
+"""Mean and standard deviation of the inputs, and the inverse for reports."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import cv2
 import numpy as np
 import torch
 
-MEAN = (0.485, 0.456, 0.406)  # of ImageNet, RGB, for values 0..1
-STD = (0.229, 0.224, 0.225)
+from runtime.normalisation import IMAGENET
+
+MEAN, STD = IMAGENET  # RGB, for values 0..1
 
 _SCALE = np.array([1 / (255 * std) for std in STD], np.float32)
 _SHIFT = np.array([-mean / std for mean, std in zip(MEAN, STD, strict=True)], np.float32)
 
 
 def to_tensor(image: np.ndarray, valid: tuple[int, int] | None = None) -> torch.Tensor:
-    """Network input of one picture: uint8 (H, W, 3) RGB -> float32 (3, H, W), normalised.
+    """Network input of one image: uint8 (H, W, 3) RGB -> float32 (3, H, W), normalised.
 
-    valid: (H, W) of the picture in the top left corner; all else is padding and becomes zero.
+    valid: (H, W) of the image in the top left corner; all else is padding and becomes zero.
     """
     out = np.empty((3, *image.shape[:2]), np.float32)
     for channel, plane in enumerate(cv2.split(image)):
@@ -29,15 +30,15 @@ def to_tensor(image: np.ndarray, valid: tuple[int, int] | None = None) -> torch.
     return torch.from_numpy(out)
 
 
-def to_network(pictures: torch.Tensor) -> torch.Tensor:
+def to_network(images: torch.Tensor) -> torch.Tensor:
     """`to_tensor` of a batch, on its own device: uint8 (B, H, W, 3) -> float32 (B, 3, H, W)."""
-    out = pictures.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    out = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
     scale, shift = (torch.from_numpy(x).to(out.device).view(3, 1, 1) for x in (_SCALE, _SHIFT))
     return out.mul_(scale).add_(shift)
 
 
 def denormalize(tensor: torch.Tensor) -> np.ndarray:
-    """The picture behind a network input: float (3, H, W) -> uint8 (H, W, 3) RGB, rounded."""
+    """The image behind a network input: float (3, H, W) -> uint8 (H, W, 3) RGB, rounded."""
     values = tensor.detach().to("cpu", torch.float32).numpy().transpose(1, 2, 0)
     grey = values * (np.array(STD, np.float32) * 255) + np.array(MEAN, np.float32) * 255
     return np.clip(np.rint(grey), 0, 255).astype(np.uint8)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Colour jitter and blurs: they change grey levels only, never the label.
 
-All functions take and give (H, W, 3) uint8 RGB and follow Pillow (jitter) and scikit-image
+All functions take and return (H, W, 3) uint8 RGB and follow Pillow (jitter) and scikit-image
 (blurs) to the grey level; results are truncated, not rounded, as published.
 """
 
@@ -27,7 +27,7 @@ def adjust_brightness(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def adjust_contrast(image: np.ndarray, factor: float) -> np.ndarray:
-    """Distance of the grey levels from the picture's mean luma times `factor`."""
+    """Distance of the grey levels from the image's mean luma times `factor`."""
     mean = cv2.mean(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[0]
     return _blend_with(image, int(mean + 0.5), factor)
 
@@ -45,7 +45,7 @@ def adjust_hue(image: np.ndarray, factor: float) -> np.ndarray:
     """
     out = np.empty_like(image)
     steps = np.uint8(int(255 * factor) % 256)
-    # In strips: the float copies of a whole picture would be fetched from the system every time.
+    # In strips: memory for float copies of a whole image would be allocated every time.
     height = max(_STRIP // image.shape[1], 1)
     for top in range(0, image.shape[0], height):
         strip = image[top : top + height].astype(np.float32)
@@ -60,7 +60,7 @@ def adjust_hue(image: np.ndarray, factor: float) -> np.ndarray:
 
 def _blend_with(image: np.ndarray, level: int, factor: float) -> np.ndarray:
     """`level + factor * (image - level)`, truncated and clipped."""
-    # The second picture only fills the signature: this is OpenCV's fastest affine map.
+    # The second image only fills the signature: this is OpenCV's fastest affine map.
     return np.asarray(cv2.addWeighted(image, factor, image, 0, level * (1 - factor) + _FLOOR))
 
 
@@ -73,16 +73,15 @@ def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
     )
 
 
-def bilateral_blur(image: np.ndarray, sigma: float, dark_border: bool = False) -> np.ndarray:
-    """Edge-preserving blur, spatial sigma in pixels, colour sigma the picture's deviation."""
+def bilateral_blur(image: np.ndarray, sigma: float) -> np.ndarray:
+    """Edge-preserving blur, spatial sigma in pixels, colour sigma the image's deviation."""
     if image.min() == image.max():
-        return image  # scikit-image would hand it back unscaled
+        return image  # scikit-image would return it unscaled
     # OpenCV's filter measures colour distance in another norm; scikit-image loads slowly.
     from skimage.restoration import denoise_bilateral
 
-    # differs: upstream mixes black from outside into the outermost pixels; dark_border does so.
-    mode = "constant" if dark_border else "edge"
-    blurred = denoise_bilateral(image, sigma_spatial=sigma, mode=mode, channel_axis=2)
+    # differs: upstream mixes black from outside into the outermost pixels.
+    blurred = denoise_bilateral(image, sigma_spatial=sigma, mode="edge", channel_axis=2)
     return np.asarray((blurred * 255).astype(np.uint8))
 
 
@@ -95,7 +94,7 @@ ADJUSTMENTS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
 
 
 class ColorJitter:
-    """Brightness, contrast, saturation and hue, each drawn anew, in random order.
+    """Brightness, contrast, saturation and hue, each drawn independently, in random order.
 
     strength c in 0..1: the first three factors are uniform in 1-c..1+c, hue in -c..c.
     """

@@ -7,10 +7,14 @@ from typing import Literal
 
 from transforms.distortion import PhotometricDistortion
 from transforms.joint import (
+    PLAIN_CROP,
+    PLAIN_SCALE,
     CenterCropPad,
+    CropRules,
     Enlarge,
     HorizontalFlip,
     RandomRotate,
+    RandomScale,
     RandomSizeAndCrop,
     ResizeHeight,
     ScaleLongEdge,
@@ -18,7 +22,6 @@ from transforms.joint import (
 from transforms.mmseg import Box, CornerPad, FitImage, MixedCrop, RatioResize
 from transforms.photometric import BilateralBlur, ColorJitter, GaussianBlur
 from transforms.randaugment import RandAugment
-from transforms.resample import Resample
 from transforms.sample import Compose, Transform
 
 Blur = Literal["gauss", "bilateral"]
@@ -29,42 +32,21 @@ def train_pipeline(
     *,
     crop_size: tuple[int, int],
     ignore_label: int,
-    scale_min: float = 0.5,
-    scale_max: float = 2.0,
-    pre_size: int | None = None,
+    scale: RandomScale = PLAIN_SCALE,
+    crop: CropRules = PLAIN_CROP,
+    rotate: float = 0.0,
+    rand_augment: tuple[int, int] | None = None,
     color_aug: float = 0.25,
     blur: Blur | None = None,
-    full_crop: bool = False,
-    translate_aug_fix: bool = False,
-    rand_augment: tuple[int, int] | None = None,
-    no_pad: bool = False,
-    pre_size_short: bool = False,
-    rotate: float = 0.0,
-    hflip: float = 0.5,
-    resample: Resample = "fast",
 ) -> Compose:
     """Transforms of the training set, in the published order.
 
-    crop_size: (H, W) of the result; `full_crop` takes the size of each image instead.
-    pre_size: long edge, pixels, that the random scale of scale_min..scale_max refers to.
-    color_aug: strength of the colour jitter, 0 disables it. rand_augment: (N, M). rotate:
-    largest angle in degrees. no_pad, pre_size_short: see `RandomSizeAndCrop`.
-    resample: filter of the image, see `transforms.resample`.
+    crop_size: (H, W) of the result unless `crop` says otherwise. rotate: largest angle in degrees.
+    rand_augment: (N, M). color_aug: strength of the colour jitter, 0 disables it.
     """
     chain: list[Transform] = [
-        RandomSizeAndCrop(
-            crop_size,
-            ignore_label,
-            scale_min=scale_min,
-            scale_max=scale_max,
-            pre_size=pre_size,
-            full_crop=full_crop,
-            slide_small=translate_aug_fix,
-            no_pad=no_pad,
-            pre_size_short=pre_size_short,
-            resample=resample,
-        ),
-        HorizontalFlip(hflip),
+        RandomSizeAndCrop(crop_size, ignore_label, scale, crop),
+        HorizontalFlip(),
     ]
     if rotate > 0:
         chain.append(RandomRotate(rotate, ignore_label))
@@ -84,7 +66,6 @@ def mmseg_train_pipeline(
     img_scale: Box,
     ratio_range: tuple[float, float] = (0.5, 2.0),
     cat_max_ratio: float = 0.75,
-    hflip: float = 0.5,
 ) -> Compose:
     """Transforms of the training set in the order of the mmsegmentation recipes.
 
@@ -94,7 +75,7 @@ def mmseg_train_pipeline(
     chain: list[Transform] = [
         RatioResize(img_scale, ratio_range),
         MixedCrop(crop_size, ignore_label, cat_max_ratio),
-        HorizontalFlip(hflip),
+        HorizontalFlip(),
         PhotometricDistortion(),
         CornerPad(crop_size, ignore_label),
     ]
@@ -114,7 +95,7 @@ def eval_pipeline(
 
     pre_size scales the long edge; with `map_crop_val` it is the side of a square (1536 if it is
     not given) that the image, resized to this height, is centred in. enlarge: factor of both
-    sides. Scores are then those of the resized picture.
+    sides. Scores are then those of the resized image.
     test_scale: (long, short), a box that the image alone is fitted into, then brought to the
     next multiple of size_divisor; predictions return to the size of the file, where they are
     scored. Raises ValueError for both kinds at once.

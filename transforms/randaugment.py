@@ -31,7 +31,7 @@ RANGES: dict[str, tuple[float, float]] = {  # value at magnitude 0 and 30
     "AutoContrast": (0.0, 1.0),
     "Invert": (0.0, 1.0),
     "Equalize": (0.0, 1.0),
-    "Solarize": (0.0, 110.0),  # grey level from which on the picture is inverted
+    "Solarize": (0.0, 110.0),  # grey level from which on the image is inverted
     "Posterize": (4.0, 8.0),  # bits that remain
     "Color": (0.1, 1.9),
     "Brightness": (0.1, 1.9),
@@ -61,7 +61,7 @@ class Operation:
 
 
 def magnitude_value(name: str, magnitude: float) -> float:
-    """Value of an operation at `magnitude` (0..30), without sign."""
+    """Value of an operation at `magnitude` (0..30), without its sign."""
     low, high = RANGES[name]
     return magnitude / MAX_MAGNITUDE * (high - low) + low
 
@@ -91,15 +91,15 @@ def matrix(operation: Operation, width: int, height: int) -> Matrix:
 
 def apply_operation(sample: Sample, operation: Operation, ignore_label: int) -> Sample:
     """The sample after one operation; uncovered pixels are black and `ignore_label`."""
-    picture = Image.fromarray(sample.image)
+    image = Image.fromarray(sample.image)
     if operation.name not in GEOMETRIC:
-        return replace(sample, image=np.array(_PIXELWISE[operation.name](picture, operation.value)))
-    size = picture.size
+        return replace(sample, image=np.array(_PIXELWISE[operation.name](image, operation.value)))
+    size = image.size
     affine = matrix(operation, *size)
     # Published: everything bilinear but the rotation, which takes the nearest pixel.
     smooth = operation.name != "Rotate"
     kernel = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
-    moved = picture.transform(size, Image.Transform.AFFINE, affine, resample=kernel)
+    moved = image.transform(size, Image.Transform.AFFINE, affine, resample=kernel)
 
     def moved_map(values: np.ndarray, fill: int) -> np.ndarray:
         kind = Image.Transform.AFFINE

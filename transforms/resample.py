@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One resample from the source to a window of the scaled picture; pixels cut away cost nothing.
+"""One resampling from the source to a window of the scaled image; pixels cut away cost nothing.
 
 Images follow Pillow's filters (cubic with a = -0.5, support widened when shrinking), labels take
-the nearest pixel. Two engines: "fast" is torch's uint8 kernel, within a grey level of Pillow but
-for a few pixels in a thousand beside saturated edges; "pillow" is Pillow itself, times slower.
+the nearest pixel. Two engines: "fast" is torch's uint8 kernel, within a grey level of Pillow except
+for a few pixels in a thousand next to saturated edges; "pillow" is Pillow itself and several times
+slower.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ _PHASE = 1 / 512  # accepted shift of a window against the pixel grid, source pi
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """A rectangle on the scaled picture; what lies outside the picture is padding.
+    """A rectangle on the scaled image; what lies outside the image is padding.
 
-    scaled: (H, W) of the whole scaled picture. top, left: corner on it, negative for padding.
-    height, width: size of the result. All in pixels of the scaled picture.
+    scaled: (H, W) of the whole scaled image. top, left: corner on it, negative for padding.
+    height, width: size of the result. All in pixels of the scaled image.
     """
 
     scaled: tuple[int, int]
@@ -43,7 +44,7 @@ class Window:
     width: int
 
     def inside(self) -> tuple[slice, slice]:
-        """Rows and columns of the result that show the picture; empty when none does."""
+        """Rows and columns of the result that show the image; empty when none does."""
         return (
             _inside(self.top, self.height, self.scaled[0]),
             _inside(self.left, self.width, self.scaled[1]),
@@ -51,7 +52,7 @@ class Window:
 
 
 def whole(height: int, width: int) -> Window:
-    """The window that shows the whole scaled picture."""
+    """The window that shows the whole scaled image."""
     return Window(scaled=(height, width), top=0, left=0, height=height, width=width)
 
 
@@ -95,14 +96,14 @@ def resample_rows(rows: np.ndarray, window: Window) -> np.ndarray:
         out[inside] = rows[_nearest(size, scaled, window.top, inside)]
         return out
     centres = (np.arange(inside.start, inside.stop) + window.top + 0.5) * (size / scaled) - 0.5
-    slope = (float(rows[-1]) - float(rows[0])) / (size - 1)  # rows of a picture are equidistant
+    slope = (float(rows[-1]) - float(rows[0])) / (size - 1)  # rows of an image are equidistant
     out[inside] = float(rows[0]) + slope * centres
     return out
 
 
 def _nearest(size: int, scaled: int, first: int, inside: slice) -> np.ndarray:
     """Source index under the centre of each scaled pixel."""
-    # Pillow adds up the step, and its rounding decides ties between two pixels: so do we.
+    # Pillow adds up the step, and its rounding decides ties between two pixels, so we do the same.
     steps = np.full(inside.stop + first, size / scaled)
     steps[:1] *= 0.5
     return np.cumsum(steps)[inside.start + first :].astype(np.intp).clip(max=size - 1)
@@ -152,17 +153,17 @@ def _fast(
     batch = torch.from_numpy(source)[None].permute(0, 3, 1, 2)  # channels last, also for torch
     factors = [(scaled[axis] + 1e-6) / image.shape[axis] for axis in (0, 1)]
     out = functional.interpolate(batch, scale_factor=factors, mode=kernel, antialias=True)
-    picture = out[0].permute(1, 2, 0).numpy()
+    resized = out[0].permute(1, 2, 0).numpy()
     row, col = origin[0] - row, origin[1] - col
-    return picture[row : row + shape[0], col : col + shape[1]]
+    return resized[row : row + shape[0], col : col + shape[1]]
 
 
 def _span(size: int, scaled: int, first: int, count: int, support: int) -> tuple[int, int, int]:
     """Source pixels [start, stop) for scaled pixels first..first+count, and start on the scale.
 
-    The kernel lays its grid from the corner of what it is given, so the start must fall on a
-    source pixel edge: the last scaled pixel before `first` that does (to `_PHASE`) is taken,
-    with a margin so that the cut is not seen. Pixel 0 always qualifies.
+    The kernel lays its grid from the corner of its input, so the start must fall on a source pixel
+    edge: the last scaled pixel before `first` that does (to `_PHASE`) is taken, with a margin so
+    that the cut has no effect. Pixel 0 always qualifies.
     """
     ratio = size / scaled
     reach = support * max(ratio, 1.0) + 1

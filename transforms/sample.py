@@ -14,28 +14,27 @@ from typing import Protocol
 
 import numpy as np
 
-PAD_ROW = -1.0  # row position of rows that lie outside the picture
-EXTRA_PAD = 255  # value of extra maps outside the picture
+PAD_ROW = -1.0  # row position of rows that lie outside the image
+EXTRA_PAD = 255  # value of extra maps outside the image
 
 
 @dataclass
 class Sample:
-    """One picture on its way to the network.
+    """One image on its way to the network.
 
     image: (H, W, 3) uint8 RGB. label: (H, W) uint8 train ids, None without ground truth.
     centroid: (x, y) in pixels of `image` that the random crop should contain.
-    rows: (H,) float32, for every row its position in the source picture as a fraction of the
+    rows: (H,) float32, for every row its position in the source image as a fraction of the
     source height (pixel centres, 0..1), `PAD_ROW` where there is only padding.
     source_size: (H, W) of the file.
-    output_size: (H, W) that predictions are brought to, where it is not that of `image`; the
-    label then has it too.
-    original: the picture as it was read, uint8 (H, W, 3), where `image` alone was resized for the
-    network; None where image and label still go together.
-    valid: (H, W) of the picture in the top left corner, where the rest is padding that the
-    network sees as zero; None without such padding.
-    extras: more (H, W) maps by name, uint8 or float32. They follow the label through all
-    geometry, nearest pixel, `EXTRA_PAD` outside the picture; of their values only the angles
-    of boundaries change (`transforms.boundary`).
+    output_size: (H, W) that predictions are brought to, if it is not that of `image`; the label
+    then has it too. original: the image as it was read, uint8 (H, W, 3), if only `image` was
+    resized for the network; None while image and label still go together.
+    valid: (H, W) of the image in the top left corner, if the rest is padding that the network sees
+    as zero; None without such padding.
+    extras: more (H, W) maps by name, uint8 or float32. They follow the label through all geometry,
+    nearest pixel, `EXTRA_PAD` outside the image; only the values of boundary angles change
+    (`transforms.boundary`).
     """
 
     image: np.ndarray
@@ -57,7 +56,7 @@ class Sample:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W) of the picture as it is now."""
+        """(H, W) of the image as it is now."""
         return self.image.shape[0], self.image.shape[1]
 
 
@@ -85,7 +84,7 @@ class Compose:
 
 
 class Draws(Protocol):
-    """The two draws that transforms need; `random.Random` has them under the same names."""
+    """The two kinds of draw that transforms need, named as in `random.Random`."""
 
     def uniform(self, a: float, b: float) -> float:
         """A float in [a, b]."""

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Backbones; each announces `channels` and `strides` of the maps it returns."""
+"""Trunks; each states what it gives and how files name its weights, see `trunk.py`."""

@@ -8,15 +8,14 @@ attention" (2021).
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from config import UserError
-from network.ops.recompute import run_stage
+from network.backbones.trunk import Trunk
 from network.ops.resize import Size, size_of
+from runtime.errors import UserError
 
 EXTRA_TOKENS = 2  # class and distillation, before the patches
 NORM_EPS = 1e-6
@@ -93,16 +92,15 @@ def resample_positions(positions: Tensor, old: Size, new: Size) -> Tensor:
     return torch.cat([extra, maps.flatten(2).transpose(1, 2)], dim=1)
 
 
-class DeiT(nn.Module):
+class DeiT(Trunk):
     """(B, 3, H, W), sides multiples of the patch -> the stream after each third of the blocks.
 
     Maps are (B, width, H / patch, W / patch), raw: no final norm. `grid` (rows, columns) is that
-    of the learned positions, which are resampled for pictures of another size.
+    of the learned positions, which are resampled for images of another size.
     """
 
-    patch = 16
-
-    file_names: ClassVar[dict[str, str | None]] = {"norm.": None, "head.": None, "head_dist.": None}
+    patch = smallest = 16
+    file_names = {"norm.": None, "head.": None, "head_dist.": None}
 
     def __init__(
         self,
@@ -114,18 +112,18 @@ class DeiT(nn.Module):
         mlp_ratio: int = 4,
         grad_ckpt: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(grad_ckpt)
         assert depth % 3 == 0
-        self.grid, self.grad_ckpt = grid, grad_ckpt
+        self.grid = grid
         self.channels, self.strides = (width,) * 3, (self.patch,) * 3
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.dist_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, EXTRA_TOKENS + grid[0] * grid[1], width))
         self.patch_embed = PatchEmbed(width, self.patch)
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(depth))
-        self._start()
+        self._init_weights()
 
-    def _start(self) -> None:
+    def _init_weights(self) -> None:
         """As DeiT starts: normal with deviation 0.02, cut at 2, biases zero."""
         for item in (self.cls_token, self.dist_token, self.pos_embed):
             nn.init.trunc_normal_(item, std=0.02)
@@ -143,12 +141,12 @@ class DeiT(nn.Module):
         x = x + resample_positions(self.pos_embed, self.grid, size)
         maps = []
         for number, block in enumerate(self.blocks, 1):
-            x = run_stage(block, x, self.grad_ckpt and self.training)
+            x = self.run(block, x)
             if number % (len(self.blocks) // 3) == 0:
                 maps.append(x[:, EXTRA_TOKENS:].transpose(1, 2).unflatten(2, size))
         return maps
 
-    def fit_file(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def adapt_to_file(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weights of an ImageNet file with the positions resampled to the grid of this trunk.
 
         Raises UserError if the file's patches form no square.

@@ -61,6 +61,7 @@ class EfficientNetB4(ThreeMaps):
     channels = (24, 32, 448)
     strides = (2, 4, 8)
     file_names = {"features.8.": None, "classifier.": None}
+    listed_parts = ("features",)
 
     def __init__(self, *, grad_ckpt: bool = False) -> None:
         super().__init__(grad_ckpt)
@@ -68,7 +69,7 @@ class EfficientNetB4(ThreeMaps):
         for index, dilation in DILATIONS.items():
             dilate(self.features[index], dilation)
 
-    def fit_file(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def adapt_to_file(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Takes TensorFlow's padding and epsilon if the file says so by an entry `tf_form`.
 
         The entry goes into checkpoints, so that a network stays what it was trained as.

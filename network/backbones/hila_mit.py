@@ -11,8 +11,10 @@ from collections.abc import Callable, Collection
 from torch import Tensor, nn
 
 from network.backbones.hila_update import (
+    REUSE_FLAG,
     BottomUpUpdate,
     Hila,
+    HilaTrunk,
     TopDownUpdate,
     check_heads,
     copy_equal,
@@ -21,7 +23,8 @@ from network.backbones.hila_update import (
     up_steps,
 )
 from network.backbones.mit import DROP_PATH, HEADS, PLAIN_EPS, REDUCTIONS, Block, Four, MiT, as_map
-from network.ops.start import start_transformer
+from network.ops.init import init_transformer
+from network.ops.inter_level import TopDownAttention
 
 PARTS = ("topdown.", "bottomup.", "prevblock.", "prevnorm.")
 
@@ -31,7 +34,7 @@ def _modules(make: Callable[[], nn.Module], steps: int, shared: bool) -> nn.Modu
     return nn.ModuleList(make() for _ in range(min(steps, 1) if shared else steps))
 
 
-class HilaMiT(MiT):
+class HilaMiT(MiT, HilaTrunk):
     """(B, 3, H, W) -> four maps, those of the lower stage of each pair refined by the upper one.
 
     The modules of a pair lie under its tag, such as `23`: `topdown`, `bottomup`, `prevblock` (one
@@ -54,20 +57,28 @@ class HilaMiT(MiT):
         file_depths: Four | None = None,
     ) -> None:
         super().__init__(channels, depths, drop_path=drop_path, grad_ckpt=grad_ckpt)
-        for stage, (own, there) in enumerate(zip(depths, file_depths or depths, strict=True), 1):
-            self.file_names |= {f"block{stage}.{index}.": None for index in range(own, there)}
+        spare: dict[str, str | None] = {
+            f"block{stage}.{index}.": None
+            for stage, (own, there) in enumerate(zip(depths, file_depths or depths, strict=True), 1)
+            for index in range(own, there)
+        }
+        self.file_names = {**self.file_names, **spare}
         self.hila = hila
         self.topdown, self.bottomup = nn.ModuleDict(), nn.ModuleDict()
         self.prevblock, self.prevnorm = nn.ModuleDict(), nn.ModuleDict()
         for stage in hila.stages:
             self._add_pair(stage)
         for part in (self.topdown, self.bottomup, self.prevblock, self.prevnorm):
-            start_transformer(part)
-        idle = [tag for tag, modules in self.topdown.items() if not list(modules.children())]
-        self.dead_entries = (
-            "reuse_bottomsa_pretraining_flag",
-            *(f"{part}.{tag}." for part in ("topdown", "prevblock") for tag in idle),
-        )
+            init_transformer(part)
+        self.dead_entries = (REUSE_FLAG, *self._unused_parts())
+
+    def _unused_parts(self) -> list[str]:
+        """Names that published files have for pairs without a top-down step, and this net lacks."""
+        found = []
+        for part in ("topdown", "prevblock"):
+            steps = self.get_submodule(part).named_children()
+            found += [f"{part}.{tag}." for tag, modules in steps if not any(modules.children())]
+        return found
 
     def _add_pair(self, stage: int) -> None:
         hila, tag, depth = self.hila, f"{stage - 1}{stage}", self.depths[stage - 1]
@@ -112,6 +123,11 @@ class HilaMiT(MiT):
         bottom = self.prevnorm[tag](bottom)
         top = self.get_submodule(f"norm{stage}")(top)
         return [*maps[:-1], as_map(bottom), as_map(top)]
+
+    def topdown_attentions(self, stage: int) -> list[TopDownAttention]:
+        """As in `HilaTrunk`: one for all steps, or one for each."""
+        found = self.topdown[f"{stage - 1}{stage}"].children()
+        return [each.topdown_attn for each in found if isinstance(each, TopDownUpdate)]
 
     def last_norms(self) -> list[nn.Module]:
         """Norms that only maps other than the last depend on."""

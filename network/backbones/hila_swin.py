@@ -11,8 +11,10 @@ from collections.abc import Collection
 from torch import Tensor, nn
 
 from network.backbones.hila_update import (
+    REUSE_FLAG,
     BottomUpUpdate,
     Hila,
+    HilaTrunk,
     TopDownUpdate,
     check_heads,
     copy_equal,
@@ -22,22 +24,22 @@ from network.backbones.hila_update import (
 )
 from network.backbones.mit import Four
 from network.backbones.swin import MLP, SHIFT, Layer, Swin, SwinBlock
-from network.ops.start import start_transformer
+from network.ops.init import init_transformer
+from network.ops.inter_level import TopDownAttention
 
 PARTS = ("top_down.", "bottom_up.", "bottom_sa.", "bottom_norm.")
-FLAG = "reuse_bottomsa_pretraining_flag"
 
 
-class HilaSwin(Swin):
+class HilaSwin(Swin, HilaTrunk):
     """(B, 3, H, W) -> four maps, those of the lower layer of each pair refined by the upper one.
 
     A layer that exchanges has `bottom_up`, `top_down`, `bottom_sa` (one more block of the layer
     below after each top-down step, with `hila.ratios` of the layer) and `bottom_norm`, used at
     all steps. Refined levels reach the heads without another norm, so theirs do not exist.
 
-    `legacy_shift`: as published, the shift of `bottom_sa` goes on turning from call to call, so
-    that the same picture gives two answers by turns; by default every call begins unshifted.
-    `raw_levels`: as published, levels below a layer without exchange miss their norm too.
+    `hila.legacy_shift`: as published, the shift of `bottom_sa` goes on turning from call to call,
+    so that the same image gives two answers by turns; by default every call begins unshifted.
+    `hila.raw_levels`: as published, levels below a layer without exchange miss their norm too.
     """
 
     def __init__(
@@ -49,16 +51,14 @@ class HilaSwin(Swin):
         *,
         drop_path: float,
         grad_ckpt: bool = False,
-        legacy_shift: bool = False,
-        raw_levels: bool = False,
     ) -> None:
         super().__init__(width, depths, heads, drop_path=drop_path, grad_ckpt=grad_ckpt)
-        self.hila, self.legacy_shift = hila, legacy_shift
+        self.hila = hila
         self.turned = dict.fromkeys(hila.stages, False)  # whether bottom_sa begins shifted
-        dead = [FLAG]
+        dead = [REUSE_FLAG]
         for stage in hila.stages:
             dead += self._add_pair(stage)
-        unnormed = {0, 1, 2} if raw_levels else {stage - 2 for stage in hila.stages}
+        unnormed = {0, 1, 2} if hila.raw_levels else {stage - 2 for stage in hila.stages}
         for level in sorted(unnormed):
             self.set_submodule(f"norm{level}", nn.Identity())
         self.dead_entries = (*dead, *(f"norm{level}." for level in unnormed))
@@ -77,16 +77,21 @@ class HilaSwin(Swin):
         sizes = {"heads": heads, "ratio": ratio}
         layer.bottom_up = BottomUpUpdate(bottom, top, hila, **sizes, drop_path=rate)
         layer.bottom_norm = nn.LayerNorm(bottom)
-        start_transformer(layer.bottom_up)
+        init_transformer(layer.bottom_up)
         if not down_steps(self.depths[index], hila.strides[index]):
             return [f"layers.{index}.top_down.", f"layers.{index}.bottom_sa."]
         layer.top_down = TopDownUpdate(bottom, top, hila, **sizes, drop_path=rate)
         layer.bottom_sa = nn.ModuleList(
             [SwinBlock(bottom, self.heads[index - 1], ratio=ratio, drop_path=rate)]
         )
-        start_transformer(layer.top_down)
-        start_transformer(layer.bottom_sa)
+        init_transformer(layer.top_down)
+        init_transformer(layer.bottom_sa)
         return []
+
+    def topdown_attentions(self, stage: int) -> list[TopDownAttention]:
+        """As in `HilaTrunk`: one for all steps of a layer, none for a layer of one block."""
+        found = self.layers[stage - 1].children()
+        return [each.topdown_attn for each in found if isinstance(each, TopDownUpdate)]
 
     def last_norms(self) -> list[nn.Module]:
         """Norms that only maps other than the last depend on."""
@@ -99,7 +104,7 @@ class HilaSwin(Swin):
                 found.append(self.layers[stage - 1].get_submodule("bottom_norm"))
         return found
 
-    def fit_file(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def adapt_to_file(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Take the width of the MLPs of `bottom_sa` from a file.
 
         Published runs without HILA pre-training replaced these blocks by copies of the layer
@@ -147,6 +152,6 @@ class HilaSwin(Swin):
                 turned = not turned
             else:
                 bottom = layer.get_submodule("bottom_norm")(bottom)
-        if self.legacy_shift:
+        if self.hila.legacy_shift:
             self.turned[stage] = turned
         return [*levels[:-1], bottom, top]

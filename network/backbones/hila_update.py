@@ -6,18 +6,21 @@ Source: Leung et al., HILA (2022), sections 3.1 to 3.3.
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from config import UserError
+from network.backbones.trunk import Trunk
 from network.ops.drop_path import DropPath
 from network.ops.inter_level import BottomUpAttention, TopDownAttention
 from network.ops.mix_ffn import MixFFN
+from runtime.errors import UserError
 
 Four = tuple[int, int, int, int]
+REUSE_FLAG = "reuse_bottomsa_pretraining_flag"  # an entry of published files without effect
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +31,7 @@ class Hila:
     stage of a pair counts is up to the host. With share_... one module serves all steps of a
     stage; without, each step has its own. reuse_bottom: after an ImageNet file without HILA is
     loaded, the blocks after top-down steps become copies of the last block of their stage.
+    legacy_shift and raw_levels: of the host Swin, see there.
     """
 
     stages: tuple[int, ...]
@@ -41,6 +45,22 @@ class Hila:
     info_weights: tuple[float, float] = (0.5, 0.5)
     euclidean: bool = False
     reuse_bottom: bool = False
+    legacy_shift: bool = False
+    raw_levels: bool = False
+
+
+class HilaTrunk(Trunk, abc.ABC):
+    """A trunk of which some stages exchange, as `hila` says."""
+
+    hila: Hila
+
+    @abc.abstractmethod
+    def topdown_attentions(self, stage: int) -> list[TopDownAttention]:
+        """What refines the stage below the top `stage`, in the order of use; maybe nothing."""
+
+    @abc.abstractmethod
+    def last_norms(self) -> list[nn.Module]:
+        """Norms that only maps other than the last depend on."""
 
 
 def up_steps(depth: int, stride: int) -> list[int]:

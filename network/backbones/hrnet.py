@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from network.backbones.trunk import Trunk
 from network.ops.conv import conv, conv_bn, conv_bn_relu
-from network.ops.recompute import run_stage
 from network.ops.resize import resize, size_of
 
 STEM_WIDTH, LAYER1_WIDTH = 64, 256
@@ -95,11 +95,11 @@ class FusedModule(nn.Module):
         return F.relu(functools.reduce(torch.add, terms), inplace=True)
 
 
-class HRNet(nn.Module):
+class HRNet(Trunk):
     """(B, 3, H, W) -> four maps of widths w, 2w, 4w, 8w at strides 4, 8, 16, 32.
 
     Sizes are rounded up at every stride, so any H, W will do. `width` 48, 32 and 18 are the
-    published ones; `grad_ckpt` recomputes the stages in the backward pass.
+    published ones; `grad_ckpt` cuts between the fused modules.
     """
 
     strides = (4, 8, 16, 32)
@@ -113,9 +113,9 @@ class HRNet(nn.Module):
         align_corners: bool = False,
         grad_ckpt: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(grad_ckpt)
         self.channels = tuple(width * 2**branch for branch in range(4))
-        self.align_corners, self.grad_ckpt = align_corners, grad_ckpt
+        self.align_corners = align_corners
         self.conv1, self.bn1 = conv(3, STEM_WIDTH, 3, 2), nn.BatchNorm2d(STEM_WIDTH)
         self.conv2, self.bn2 = conv(STEM_WIDTH, STEM_WIDTH, 3, 2), nn.BatchNorm2d(STEM_WIDTH)
         self.relu = nn.ReLU(inplace=True)
@@ -154,17 +154,16 @@ class HRNet(nn.Module):
                 nn.init.normal_(module.weight, std=0.001)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        recompute = self.grad_ckpt and self.training
         x = self.relu(self.bn1(self.conv1(images)))
         x = self.relu(self.bn2(self.conv2(x)))
-        x = run_stage(self.layer1, x, recompute)
+        x = self.run(self.layer1, x)
         maps = [transition(x) for transition in self.transition1]
         for module in self.stage2:
-            maps = run_stage(module, maps, recompute)
+            maps = self.run(module, maps)
         maps.append(self.transition2[-1](maps[-1]))
         for module in self.stage3:
-            maps = run_stage(module, maps, recompute)
+            maps = self.run(module, maps)
         maps.append(self.transition3[-1](maps[-1]))
         for module in self.stage4:
-            maps = run_stage(module, maps, recompute)
+            maps = self.run(module, maps)
         return maps

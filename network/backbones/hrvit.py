@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from network.backbones.hrvit_block import Block
+from network.backbones.trunk import Trunk
 from network.ops.conv import conv
 from network.ops.drop_path import rising_rates
-from network.ops.recompute import run_stage
+from network.ops.recompute import recomputed
 from network.ops.resize import size_of
 from network.ops.tokens import to_image, to_tokens
 
@@ -41,6 +42,8 @@ class Variant:
     blocks: tuple[tuple[int, ...], ...]
 
 
+# Source: the variants HRViT-b1, b2 and b3 of Gu et al. (2021), in the numbers of the published
+# weights: the 240 channels of the third branch of b2 are the ones that give its 32.5 M parameters.
 VARIANTS = {
     "b1": Variant(
         channels=(32, 64, 128, 256),
@@ -181,23 +184,25 @@ class Stage(nn.Module):
         blocks = self.branches[index]
         assert isinstance(blocks, nn.ModuleList)
         for block in blocks:
-            tokens = run_stage(block, tokens, self.recompute and self.training)
+            tokens = recomputed(block, tokens, recompute=self.recompute and self.training)
         return to_image(self.norm[index](tokens))
 
 
-class HRViTBody(nn.Module):
+class HRViTBody(Trunk):
     """Stem, fusions and stages, which trunk and classifier share.
 
-    `grad_ckpt` recomputes the blocks in the backward pass, `drop_path` is the rate of the last
-    block. Layers start as PyTorch has them, except that attention starts at zero.
+    `grad_ckpt` cuts between the blocks, `drop_path` is the rate of the last block. Layers start as
+    PyTorch has them, except that attention starts at zero.
     """
 
+    strides = (4, 8, 16, 32)
     file_names = {"head.": None}  # the part of a classifier that a trunk drops
+    listed_parts = ("features",)
 
     def __init__(
         self, variant: Variant, *, drop_path: float = 0.0, grad_ckpt: bool = False
     ) -> None:
-        super().__init__()
+        super().__init__(grad_ckpt)
         self.channels = variant.channels
         rates = rising_rates(drop_path, tuple(max(stage) for stage in variant.blocks))
         self.stem = Stem()
@@ -219,8 +224,6 @@ class HRViTBody(nn.Module):
 
 class HRViT(HRViTBody):
     """(B, 3, H, W) -> the four maps of `encode`, of any H, W; linear layers start small."""
-
-    strides = (4, 8, 16, 32)
 
     def __init__(
         self, variant: Variant, *, drop_path: float = 0.0, grad_ckpt: bool = False

@@ -18,6 +18,7 @@ from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from network.ops.conv import conv
 from network.ops.drop_path import DropPath
+from network.ops.part import Part
 from network.ops.stripes import row_stripe_attention
 from network.ops.tokens import to_image, to_tokens
 
@@ -32,7 +33,7 @@ def head_width(channels: int, nominal: int) -> int:
     return min(channels // (channels // nominal), channels // 2)
 
 
-class CrossShapedAttention(nn.Module):
+class CrossShapedAttention(Part):
     """Half of the channels attend in stripes of `window` rows, half in stripes of columns.
 
     Keys are the values. A depthwise convolution of the values is the local path. Tokens to
@@ -88,7 +89,7 @@ class CrossShapedAttention(nn.Module):
         return linear + local + scores + 2 * tokens * channels
 
 
-class DiversityShortcut(nn.Module):
+class DiversityShortcut(Part):
     """A nonlinear projection that keeps tokens apart: tokens (..., C) to tokens.
 
     The token is read as a matrix of `rows` x `columns`; its columns are mixed, then its rows.
@@ -139,7 +140,7 @@ class DiversityShortcut(nn.Module):
         return x.numel() * (self.columns + self.rows)
 
 
-class TwoScaleConv(nn.Module):
+class TwoScaleConv(Part):
     """Depthwise 3x3 on the first half of the channels, 5x5 on the second: (B, C, H, W) to same."""
 
     def __init__(self, channels: int) -> None:

@@ -16,19 +16,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from config import UserError
+from network.backbones.trunk import Trunk
 from network.ops.drop_path import DropPath, rising_rates
+from network.ops.init import init_transformer
 from network.ops.mix_ffn import MixFFN
-from network.ops.recompute import run_block
-from network.ops.start import start_transformer
 
 HEADS = (1, 2, 5, 8)
 REDUCTIONS = (8, 4, 2, 1)
-STRIDES = (4, 8, 16, 32)
 BLOCK_EPS, PLAIN_EPS = 1e-6, 1e-5  # of block and stage norms; of embedding and reduction norms
 EPS_ENTRY = "norm_eps"  # of weights that were trained with others: these two
 DROP_PATH = 0.1
-SMALLEST = 4  # pixels a side: one patch of stage 1
 
 Four = tuple[int, int, int, int]
 
@@ -138,14 +135,15 @@ def as_map(tokens: Tensor) -> Tensor:
     return tokens.permute(0, 3, 1, 2)
 
 
-class MiT(nn.Module):
+class MiT(Trunk):
     """(B, 3, H, W) -> four maps at strides 4, 8, 16, 32, sizes rounded up.
 
-    H and W are at least 4. `channels` announces the maps. `file_names` says how an ImageNet
-    file names the weights.
+    H and W are at least one patch of the first stage. `grad_ckpt` cuts between the blocks.
     """
 
-    strides = STRIDES
+    strides = (4, 8, 16, 32)
+    file_names = {"head.": None}
+    smallest = 4
 
     def __init__(
         self,
@@ -155,9 +153,8 @@ class MiT(nn.Module):
         drop_path: float = DROP_PATH,
         grad_ckpt: bool = False,
     ) -> None:
-        super().__init__()
-        self.channels, self.depths, self.grad_ckpt = channels, depths, grad_ckpt
-        self.file_names: dict[str, str | None] = {"head.": None}
+        super().__init__(grad_ckpt)
+        self.channels, self.depths = channels, depths
         rates = rising_rates(drop_path, depths)
         inputs = 3
         for index, width in enumerate(channels):
@@ -170,9 +167,9 @@ class MiT(nn.Module):
             self.add_module(f"block{index + 1}", blocks)
             self.add_module(f"norm{index + 1}", nn.LayerNorm(width, eps=BLOCK_EPS))
             inputs = width
-        start_transformer(self)
+        init_transformer(self)
 
-    def fit_file(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def adapt_to_file(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Takes the two epsilons that an entry `norm_eps` of the file names, else the published.
 
         Other programs train the same weights with others; the entry goes into checkpoints, so
@@ -198,13 +195,8 @@ class MiT(nn.Module):
         return state
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """The four maps; UserError for a picture smaller than one patch."""
-        height, width = images.shape[-2:]
-        if min(height, width) < SMALLEST:
-            raise UserError(
-                f"an image of {width}x{height} pixels is smaller than one patch of the network; "
-                f"both sides must have at least {SMALLEST}"
-            )
+        """The four maps; UserError for an image smaller than one patch."""
+        self.check_size(images)
         maps: list[Tensor] = []
         for stage in (1, 2, 3, 4):
             embedded = self.get_submodule(f"patch_embed{stage}")(maps[-1] if maps else images)
@@ -222,8 +214,3 @@ class MiT(nn.Module):
         blocks = self.get_submodule(f"block{stage}")
         assert isinstance(blocks, nn.ModuleList)
         return blocks
-
-    def run(self, block: nn.Module, *inputs: Tensor) -> Tensor:
-        """`block(*inputs)`, recomputed in the backward pass where `grad_ckpt` says so."""
-        out: Tensor = run_block(block, *inputs, recompute=self.grad_ckpt and self.training)
-        return out

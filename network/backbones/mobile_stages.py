@@ -16,7 +16,7 @@ from itertools import pairwise
 from torch import nn
 from torchvision import models
 
-from network.backbones.stages import Stages
+from network.backbones.five_stages import FiveStages
 
 DILATIONS = {32: {}, 16: {"layer3": 2}, 8: {"layer2": 2, "layer3": 4}}  # output stride -> rates
 MOBILENET_CUTS = (0, 2, 7, 11, 18, 19)  # first of torchvision's `features` in layer0, layer1, ...
@@ -33,8 +33,8 @@ def _unstride(stage: nn.Module, rate: int) -> None:
             layer.dilation = layer.padding = (rate, rate)
 
 
-class MobileStages(Stages):
-    """Maps after layer1 (stride 8, MNASNet 8), layer3 and layer4 of one of the small trunks."""
+class MobileStages(FiveStages):
+    """Maps after layer1, at stride 8, and after layer3 and layer4, at `stride`."""
 
     def __init__(
         self,
@@ -48,6 +48,7 @@ class MobileStages(Stages):
     ) -> None:
         super().__init__(grad_ckpt)
         self.channels, self.smallest = channels, smallest
+        self.strides = (8, stride, stride)
         self.file_names = file_names
         for name, stage in layers.items():
             self.add_module(name, stage)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import nn
 from torchvision.models import resnet as torchvision_resnet
 
-from network.backbones.stages import Stages
+from network.backbones.five_stages import FiveStages
 from network.ops.conv import dilate
 
 DILATIONS = {  # output stride -> dilation of stages that no longer halve the map
@@ -68,13 +68,14 @@ def _widen(stage: nn.Sequential, channels: int) -> None:
         stage.set_submodule(name, conv)
 
 
-class ResNetStages(Stages):
-    """Maps of 256 channels at stride 4, and of 1024 and 2048 at or above `stride`."""
+class ResNetStages(FiveStages):
+    """Maps of 256 channels at stride 4, and of 1024 and 2048 at `stride`."""
 
     channels = (256, 1024, 2048)
 
     def __init__(self, kind: ResNetKind, stride: int, *, grad_ckpt: bool = False) -> None:
         super().__init__(grad_ckpt)
+        self.strides = (4, stride, stride)
         source = torchvision_resnet.ResNet(
             torchvision_resnet.Bottleneck,
             list(kind.blocks),
@@ -92,4 +93,6 @@ class ResNetStages(Stages):
         self.layer1, self.layer2 = source.layer1, source.layer2
         self.layer3, self.layer4 = source.layer3, source.layer4
         for name, rate in DILATIONS[stride].items():
-            dilate(getattr(source, name), rate)
+            stage = self.get_submodule(name)
+            assert isinstance(stage, nn.Sequential)
+            dilate(stage, rate)

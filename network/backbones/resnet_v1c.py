@@ -8,25 +8,23 @@ dilated stages.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from torch import Tensor, nn
 from torchvision.models import resnet as torchvision_resnet
 
+from network.backbones.trunk import Trunk
 from network.ops.conv import conv_bn_relu
-from network.ops.recompute import run_stage
 
 
-class ResNetV1c(nn.Module):
+class ResNetV1c(Trunk):
     """(B, 3, H, W) -> [512, 1024, 2048] channels, three depths at one resolution: ceil(H / 8).
 
     The first block of a dilated stage keeps the dilation of the stage before, the others have 2
-    (stage 3) and 4 (stage 4). `grad_ckpt` recomputes the stages in the backward pass.
+    (stage 3) and 4 (stage 4). `grad_ckpt` cuts between the stages.
     """
 
     channels = (512, 1024, 2048)
     strides = (8, 8, 8)
-    file_names: ClassVar[dict[str, str | None]] = {
+    file_names = {
         **{f"conv{n + 1}.": f"stem.{3 * n}." for n in range(3)},
         **{f"bn{n + 1}.": f"stem.{3 * n + 1}." for n in range(3)},
         "fc.": None,
@@ -35,8 +33,7 @@ class ResNetV1c(nn.Module):
     def __init__(
         self, blocks: tuple[int, int, int, int] = (3, 4, 6, 3), *, grad_ckpt: bool = False
     ) -> None:
-        super().__init__()
-        self.grad_ckpt = grad_ckpt
+        super().__init__(grad_ckpt)
         source = torchvision_resnet.ResNet(
             torchvision_resnet.Bottleneck,
             list(blocks),
@@ -56,6 +53,6 @@ class ResNetV1c(nn.Module):
         x = self.maxpool(self.stem(images))
         maps = []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = run_stage(stage, x, self.grad_ckpt and self.training)
+            x = self.run(stage, x)
             maps.append(x)
         return maps[1:]

@@ -10,22 +10,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from config import UserError
 from network.backbones.mit import Four, as_map
+from network.backbones.trunk import Trunk
 from network.ops.drop_path import DropPath, rising_rates
-from network.ops.recompute import run_block
-from network.ops.start import start_transformer
+from network.ops.init import init_transformer
+from network.ops.part import Part
 from network.ops.windows import WindowAttention, from_windows, shift_mask, to_windows
 
 PATCH, WINDOW = 4, 7
 SHIFT = WINDOW // 2
-STRIDES = (4, 8, 16, 32)
 
 
 @dataclass(frozen=True)
@@ -101,10 +99,10 @@ class MLP(nn.Module):
         return out
 
 
-class SwinBlock(nn.Module):
+class SwinBlock(Part):
     """Attention in windows and feed-forward part, both residual, on tokens (B, H, W, C)."""
 
-    dead_entries: ClassVar[tuple[str, ...]] = ("attn_mask",)  # made for the size of the map
+    dead_entries = ("attn_mask",)  # made for the size of the map
 
     def __init__(
         self, channels: int, heads: int, *, shift: int = 0, ratio: int = 4, drop_path: float = 0.0
@@ -163,21 +161,16 @@ class Layer(nn.Module):
         self.downsample = None if last else PatchMerging(channels)
 
 
-class Swin(nn.Module):
+class Swin(Trunk):
     """(B, 3, H, W) -> four maps at strides 4, 8, 16, 32, sizes rounded up; from 4 pixels a side.
 
-    `channels` announces the maps. `file_names` says how an ImageNet file names the weights,
-    `fresh_groups` what it need not have.
+    ImageNet files have none of the norms behind the layers. `grad_ckpt` cuts between the blocks.
     """
 
-    strides = STRIDES
-    file_names: ClassVar[dict[str, str | None]] = {"norm.": None, "head.": None}
-    fresh_groups: tuple[tuple[str, ...], ...] = (
-        ("norm0.",),
-        ("norm1.",),
-        ("norm2.",),
-        ("norm3.",),
-    )
+    strides = (4, 8, 16, 32)
+    file_names = {"norm.": None, "head.": None}
+    fresh_groups: tuple[tuple[str, ...], ...] = (("norm0.",), ("norm1.",), ("norm2.",), ("norm3.",))
+    smallest = PATCH
 
     def __init__(
         self,
@@ -188,20 +181,20 @@ class Swin(nn.Module):
         drop_path: float,
         grad_ckpt: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(grad_ckpt)
         self.channels = (width, 2 * width, 4 * width, 8 * width)
-        self.depths, self.heads, self.grad_ckpt = depths, heads, grad_ckpt
+        self.depths, self.heads = depths, heads
         self.rates = rising_rates(drop_path, depths)
         self.patch_embed = PatchEmbed(width)
         self.layers = nn.ModuleList(
             Layer(channels, heads[index], self.rates[index], last=index == 3)
             for index, channels in enumerate(self.channels)
         )
-        start_transformer(self.layers)
+        init_transformer(self.layers)
         for index, channels in enumerate(self.channels):
             self.add_module(f"norm{index}", nn.LayerNorm(channels))
 
-    def fit_file(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def adapt_to_file(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Takes the windows of the file: their side, and whether small maps are shifted.
 
         Published sides are 7 and 12. Other programs do not shift a map of which one side fits
@@ -225,13 +218,8 @@ class Swin(nn.Module):
         return state
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """The four maps; UserError for a picture smaller than one patch."""
-        height, width = images.shape[-2:]
-        if min(height, width) < PATCH:
-            raise UserError(
-                f"an image of {width}x{height} pixels is smaller than one patch of the network; "
-                f"both sides must have at least {PATCH}"
-            )
+        """The four maps; UserError for an image smaller than one patch."""
+        self.check_size(images)
         levels: list[Tensor] = []
         tokens = self.patch_embed(images)
         for index, layer in enumerate(self.layers):
@@ -252,9 +240,4 @@ class Swin(nn.Module):
     def normed(self, index: int, level: Tensor) -> Tensor:
         """What the heads see of a level."""
         out: Tensor = self.get_submodule(f"norm{index}")(level)
-        return out
-
-    def run(self, block: nn.Module, *inputs: Tensor | int) -> Tensor:
-        """`block(*inputs)`, recomputed in the backward pass where `grad_ckpt` says so."""
-        out: Tensor = run_block(block, *inputs, recompute=self.grad_ckpt and self.training)
         return out

@@ -17,9 +17,9 @@ import safetensors
 import safetensors.torch
 import torch
 
-from config import UserError
 from network.convert import hub
 from network.convert.schema import check_own, is_own
+from runtime.errors import UserError
 from runtime.limits import brief, name_problem
 
 HEADER_KEY = "hiseg"  # metadata entry of our .safetensors files: everything but the tensors

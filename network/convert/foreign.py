@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from network.convert import hrnet_ocr, huggingface, mmseg1, timm
+from network.convert import efficientnet_pytorch, hrnet_ocr, huggingface, mmseg1, timm
 from network.convert.names import STILL_WINDOWS, TRUNK, Translated
 
 TRANSLATORS = (
@@ -15,6 +15,7 @@ TRANSLATORS = (
     mmseg1.translate,
     hrnet_ocr.translate,
     timm.translate,
+    efficientnet_pytorch.translate,
 )
 
 

@@ -2,7 +2,7 @@
 """Folders in the format of model hubs: `config.json`, weights, `preprocessor_config.json`.
 
 The configuration says what the names and shapes of the weights leave open: activation, heads,
-window, classes by name, and how pictures are normalised. What this program would compute in
+window, classes by name, and how images are normalised. What this program would compute in
 another way is refused in one line.
 """
 
@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from config import UserError
-from network.convert.entries_check import Check, flag, many, whole
+from network.convert.value_checks import Check, flag, many, whole
+from runtime.errors import UserError
+from runtime.normalisation import IMAGENET, Color, Normalisation, problem_of
 
 KEY = "hub"  # entry beside the weights of such a folder
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # what every network here is fed with
 NEAR = 1e-3  # some files round the deviations
 RESCALE = 1 / 255
 
@@ -84,8 +84,16 @@ class HubFacts:
     config: Mapping[str, Any]
     num_classes: int | None = None
     class_names: tuple[str, ...] = ()
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    mean: Color | None = None
+    std: Color | None = None
+
+    @property
+    def norm(self) -> Normalisation | None:
+        """Both together, None where one is not said; what is nearly ImageNet's is ImageNet's."""
+        if self.mean is None or self.std is None:
+            return None
+        norm = Normalisation(self.mean, self.std)
+        return IMAGENET if _is_near(norm.mean + norm.std, IMAGENET.mean + IMAGENET.std) else norm
 
     def note(self) -> str:
         """One phrase for the log: which network, its classes, and its normalisation."""
@@ -94,7 +102,7 @@ class HubFacts:
             shown = ", ".join(self.class_names[:3])
             parts.append(f"{len(self.class_names)} classes ({shown}, ...)")
         if self.mean is None or self.std is None:
-            parts.append("it says nothing of mean and std of its inputs, ImageNet's are used")
+            parts.append("it says nothing of mean and std of its inputs, the network keeps its own")
         return "; ".join(parts)
 
 
@@ -120,7 +128,7 @@ def read_facts(folder: Path) -> HubFacts:
     """What `config.json` and `preprocessor_config.json` of a folder say.
 
     Raises UserError for a folder of another architecture, for options of a known one that this
-    program lacks, and for pictures that are normalised in another way than here.
+    program lacks, and for images that are not normalised channel by channel.
     """
     if not (folder / CONFIG).is_file():
         raise UserError(
@@ -205,11 +213,12 @@ def _classes(folder: Path, config: Mapping[str, Any]) -> tuple[int | None, tuple
     return len(names), () if unnamed else names
 
 
-def _numbers(path: Path, name: str, value: Any) -> tuple[float, ...]:
+def _numbers(path: Path, name: str, value: Any) -> Color:
     values = value if isinstance(value, list) else [value] * 3
-    if not all(map(_is_number, values)):
+    if len(values) != 3 or not all(map(_is_number, values)):
         raise UserError(f"{path}: {name} must be three numbers, got {str(value)[:80]}")
-    return tuple(map(float, values))
+    red, green, blue = map(float, values)
+    return red, green, blue
 
 
 def _is_number(value: Any) -> bool:
@@ -219,24 +228,22 @@ def _is_number(value: Any) -> bool:
     return abs(value) <= sys.float_info.max
 
 
-def _normalisation(
-    folder: Path,
-) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """Mean and deviation by `preprocessor_config.json`, for pictures of values 0..1."""
+def _normalisation(folder: Path) -> tuple[Color | None, Color | None]:
+    """Mean and deviation by `preprocessor_config.json`, for images of values 0..1."""
     path = folder / PREPROCESSOR
     if not path.is_file():
         return None, None
     tree = _json(path)
-    if tree.get("do_normalize", True) is False:
-        return (0.0,) * 3, (1.0,) * 3
     scale = tree.get("rescale_factor", RESCALE)
     if not _is_number(scale):
         raise UserError(f"{path}: rescale_factor must be a number, got {str(scale)[:80]}")
     if tree.get("do_rescale", True) is False or abs(scale - RESCALE) > 1e-6:
         raise UserError(
-            f"{path}: pictures are not scaled to 0..1 before they are normalised "
+            f"{path}: images are not scaled to 0..1 before they are normalised "
             f"(do_rescale, rescale_factor); this program scales them by 1/255"
         )
+    if tree.get("do_normalize", True) is False:
+        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if "image_mean" not in tree or "image_std" not in tree:
         return None, None
     mean = _numbers(path, "image_mean", tree["image_mean"])
@@ -260,21 +267,23 @@ def _timm_facts(config: Mapping[str, Any]) -> HubFacts:
 
 
 def _check_inputs(folder: Path, facts: HubFacts) -> None:
-    """Weights that were trained on other inputs are refused: their scores would be noise."""
-    for name, given, ours in (("mean", facts.mean, MEAN), ("std", facts.std, STD)):
-        if given is None:
-            continue
-        if len(given) != len(ours) or any(
-            abs(a - b) > NEAR for a, b in zip(given, ours, strict=True)
-        ):
+    """Numbers that nothing can be normalised with are refused, and half of them."""
+    norm = facts.norm
+    if norm is not None and (problem := problem_of(norm)):
+        raise UserError(f"{folder}: images cannot be normalised like this: {problem}")
+    for name, given, ours in (
+        ("mean", facts.mean, IMAGENET.mean),
+        ("std", facts.std, IMAGENET.std),
+    ):
+        if norm is None and given is not None and not _is_near(given, ours):
             raise UserError(
-                f"{folder} was trained on pictures with {name} {_listed(given)}; this program "
-                f"normalises with ImageNet's {_listed(ours)}, the network would see other numbers"
+                f"{folder} gives {name} {' '.join(f'{value:g}' for value in given)} of its inputs "
+                "and not both of mean and std"
             )
 
 
-def _listed(values: Sequence[float]) -> str:
-    return " ".join(f"{value:g}" for value in values)
+def _is_near(given: Sequence[float], ours: Sequence[float]) -> bool:
+    return all(abs(a - b) <= NEAR for a, b in zip(given, ours, strict=True))
 
 
 def plain(name: str) -> str:

@@ -11,14 +11,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from config import UserError
-from network.convert import foreign, hila, hub, timm
+from network.backbones.trunk import Trunk
+from network.contract import Network
+from network.convert import foreign, hila, hub, input_norm, timm
+from network.convert.adapt import adapt
 from network.convert.checkpoint import read_checkpoint, split_weights
-from network.convert.entries import after_pretraining, dead_names, is_dead, is_fresh
-from network.convert.entries_check import not_finite
-from network.convert.fit import fitted
+from network.convert.dead_entries import dead_names, is_dead
 from network.convert.nvidia import strip_saved_prefix
 from network.convert.report import LoadReport, shortened
+from network.convert.value_checks import not_finite
+from runtime.errors import UserError
 
 CLASSIFIER_PREFIXES = (  # parts of the classifier that a segmentation trunk has no use for
     "incre_modules.",
@@ -78,48 +80,66 @@ def hiseg_trunk_name(key: str, state: Mapping[str, Tensor]) -> str | None:
 
 
 def _trunk_state(
-    backbone: nn.Module, state: Mapping[str, Tensor], facts: Mapping[str, Any], title: str
+    trunk: Trunk, state: Mapping[str, Tensor], facts: Mapping[str, Any], title: str
 ) -> tuple[str, dict[str, Tensor], list[str]]:
     """Layout of a file, its weights by the trunk's own names, and what is dropped on purpose."""
-    other = None if "model_options" in facts else foreign.translate(state)
+    ours = "model_options" in facts
+    if trunk.own_layout and not ours:
+        return trunk.own_layout, *_from_file(trunk, state, title)
+    other = None if ours else foreign.translate(state)
     dropped: list[str] = []
     if other is not None:
         layout = other.layout
         found, dropped = foreign.trunk_of(other)
     else:
-        if "model_options" in facts:
+        if ours:
             layout, renamed = "hiseg", {key: hiseg_trunk_name(key, state) for key in state}
         else:
-            names: Mapping[str, str | None] = getattr(backbone, "file_names", {})
             own = timm.respelled(state, hub.model_name(facts, title), title)
             layout = "imagenet" if own.keys() == state.keys() else timm.LAYOUT
-            state, renamed = own, {key: _own_name(key, names) for key in own}
+            state, renamed = own, {key: _own_name(key, trunk.file_names) for key in own}
         found = {name: state[key] for key, name in renamed.items() if name is not None}
         dropped = [key for key, name in renamed.items() if name is None]
-    dead = dead_names(backbone)
+    dead = dead_names(trunk)
     useless = [name for name in found if is_dead(name, dead)]
     return layout, {k: v for k, v in found.items() if k not in useless}, [*dropped, *useless]
 
 
-def load_trunk(net: nn.Module, path: str) -> LoadReport:
-    """Load the ImageNet file `path` into the backbone of `net` (wrapped or not).
+def _from_file(
+    trunk: Trunk, state: Mapping[str, Tensor], title: str
+) -> tuple[dict[str, Tensor], list[str]]:
+    """What `trunk` makes of a file in its own layout; errors begin with `title`."""
+    try:
+        return trunk.from_file(state)
+    except UserError as error:
+        raise UserError(f"{title}: {error}") from error
 
-    A classifier may be its own trunk: it has `file_names`, and a head among its `fresh_groups`.
-    Keys of the classifier are dropped and reported; anything else must fit, up to what the trunk
-    says that such files may lack. Raises UserError.
+
+def _trunk_of(net: nn.Module) -> Trunk | None:
+    if isinstance(net, Network):
+        return net.trunk
+    return net if isinstance(net, Trunk) else None
+
+
+def load_trunk(net: nn.Module, path: str, content: dict[str, Any] | None = None) -> LoadReport:
+    """Load the ImageNet file `path` into the trunk of `net`, or into `net` if it is a trunk.
+
+    A classifier may be its own trunk, with a head among its `fresh_groups`. Keys of the classifier
+    are dropped and reported; anything else must fit, up to what the trunk says that such files
+    may lack. `content` is what is in the file, for callers that have read it. Raises UserError.
     """
-    core = getattr(net, "net", net)
-    backbone = getattr(core, "backbone", core)
-    if backbone is core and not hasattr(core, "file_names"):
+    trunk = _trunk_of(net)
+    if trunk is None:
         raise UserError(f"--pretrained {path}: this architecture has no trunk to load it into")
-    state, facts = split_weights(read_checkpoint(path))
+    state, facts = split_weights(read_checkpoint(path) if content is None else content)
+    norm = input_norm.agreed(net, facts, f"--pretrained {path}")
     state = strip_saved_prefix(state)
-    layout, found, dropped = _trunk_state(backbone, state, facts, f"--pretrained {path}")
-    found = fitted(backbone, found, f"--pretrained {path}")
-    own = backbone.state_dict()
+    layout, found, dropped = _trunk_state(trunk, state, facts, f"--pretrained {path}")
+    found = adapt(trunk, found, f"--pretrained {path}")
+    own = trunk.state_dict()
     wrong = [f"{key} is not known" for key in found if key not in own]
     missing = [key for key in own if key not in found and "num_batches" not in key]
-    fresh = tuple(key for key in missing if is_fresh(key, backbone, found))
+    fresh = tuple(key for key in missing if trunk.may_lack(key, found))
     wrong += [f"{key} is missing" for key in missing if key not in fresh]
     wrong += [
         f"{key} has shape {tuple(value.shape)}, wanted {tuple(own[key].shape)}"
@@ -135,7 +155,8 @@ def load_trunk(net: nn.Module, path: str) -> LoadReport:
         raise UserError(f"--pretrained {path}: {broken} holds NaN or infinite numbers")
     for key, value in found.items():
         own[key].copy_(value)
-    filled = after_pretraining(backbone, found)
+    input_norm.take(net, norm)
+    filled = tuple(trunk.after_pretraining(found))
     return LoadReport(
         layout=layout,
         loaded=tuple(found),

@@ -10,12 +10,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from config import UserError
-from network.convert import foreign, hanet, hila, hub, imagenet, timm
+from network.contract import Network, SeveralScales
+from network.convert import foreign, hanet, hila, hub, imagenet, input_norm, timm
+from network.convert.adapt import adapt
 from network.convert.checkpoint import read_checkpoint, split_weights
-from network.convert.entries import dead_names, is_dead
-from network.convert.entries_check import COUNTER, not_a_weight, not_finite
-from network.convert.fit import fitted
+from network.convert.dead_entries import dead_names, is_dead
 from network.convert.names import Translated
 from network.convert.nvidia import (
     BACKBONE_PREFIX,
@@ -27,12 +26,15 @@ from network.convert.nvidia import (
 from network.convert.refusal import (
     Source,
     another_trunk,
+    bare_trunk,
     net_title,
     only_trunk,
     other_classes,
     refusal,
 )
 from network.convert.report import LoadReport
+from network.convert.value_checks import COUNTER, not_a_weight, not_finite
+from runtime.errors import UserError
 
 HRVIT_START = "stem.conv1.weight"  # of a classifier, which has no group around its trunk
 MMSEG_HEADS = {"decode_head", "context_branch"}  # the second: UN-EPT
@@ -60,8 +62,7 @@ OWN_NAMES: dict[str, Callable[[str], str]] = {  # key of a layout -> key without
 
 def _levelled(net: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """`state` with the group of a multi-scale wrapper exactly where `net` is one."""
-    wrapped = isinstance(getattr(net, "net", None), nn.Module)
-    if not wrapped:
+    if not isinstance(net, SeveralScales):
         return {_bare(key): value for key, value in state.items()}
     if any(key.startswith(WRAPPER_PREFIX) for key in state):
         return dict(state)
@@ -143,7 +144,6 @@ def load_official(
     net: nn.Module,
     source: str | Path | Mapping[str, Any],
     partial: Sequence[str] = (),
-    trust: bool = False,
     title: str = "the state dict",
     *,
     optional: Sequence[str] = (),
@@ -159,18 +159,15 @@ def load_official(
 
     `partial` names prefixes of weights that may be absent or of another shape and then keep
     their present value, in our spelling or the official one (`ocr.cls_head`); `optional` those
-    that this use of the network does without, in the file or in the network. `trust` lets a pickle
-    run code. Raises UserError for unreadable files and for anything left over.
+    that this use of the network does without, in the file or in the network. Raises UserError for
+    unreadable files and for anything left over.
     """
-    named = isinstance(source, str | Path)
-    content = read_checkpoint(source, trust) if isinstance(source, str | Path) else dict(source)
-    state, facts = split_weights(content)
-    title = str(source) if named else title
-    if not state:
-        raise UserError(f"{title} holds no weights")
-    state = strip_saved_prefix(state)
-    if problem := not_a_weight(state):
-        raise UserError(f"{title}: {problem}; the file is damaged or of another kind of program")
+    if isinstance(source, str | Path):
+        title, source = str(source), read_checkpoint(source)
+    state, facts = _weights_of(source, title)
+    if text := bare_trunk(net, state, facts, title, offer_partial):
+        raise UserError(text)
+    norm = input_norm.agreed(net, facts, title)
     state, other = _in_our_names(state, facts, title)
     layout = detect(state, facts) if other is None else other.layout
     state = _levelled(net, state) if other is not None or layout == "hiseg" else state
@@ -178,7 +175,7 @@ def load_official(
         title=title, facts=facts, layout=layout, dataset=dataset, offer_partial=offer_partial
     )
     _check_trunk(net, state, partial, about)
-    state = fitted(net, state, title)
+    state = adapt(net, state, title)
     _check_prefixes(net, state, partial)
     partial = [*partial, *optional]
     found, misfits, report = _plan(net, state, partial, layout)
@@ -187,12 +184,23 @@ def load_official(
     names = [*report.missing, *misfits]
     if report.unexpected or not all(_allowed(name, partial) for name in names):
         raise UserError(_reason(net, state, about, report, misfits))
-    broken = not_finite(found)
-    if broken is not None:
+    if (broken := not_finite(found)) is not None:
         raise UserError(f"{title}: {broken} holds NaN or infinite numbers; take another file")
     note = _hub_note(facts, about, class_names)
     _copy(net, found)
+    input_norm.take(net, norm)
     return replace(report, note=note)
+
+
+def _weights_of(content: Mapping[str, Any], title: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The weights in a dictionary, without the prefix of a saved wrapper, and its other entries."""
+    state, facts = split_weights(dict(content))
+    if not state:
+        raise UserError(f"{title} holds no weights")
+    state = strip_saved_prefix(state)
+    if problem := not_a_weight(state):
+        raise UserError(f"{title}: {problem}; the file is damaged or of another kind of program")
+    return state, facts
 
 
 def _in_our_names(
@@ -254,8 +262,8 @@ def _reason(
     """Why the file is refused, in the terms of its kind of network where these are known."""
     own = net.state_dict()
     names = (*report.missing, *misfits, *report.unexpected)
-    options = getattr(net, "model_options", None), about.facts.get("model_options")
-    hint = hanet.misfit(own, state, *options)
+    options = net.model_options if isinstance(net, Network) else None
+    hint = hanet.misfit(own, state, options, about.facts.get("model_options"))
     if hint and all("hanet" in name for name in names):
         return f"{about.title} does not fit {net_title(net)}: {hint}"
     stages = hila.misfit(about.title, own, state, about.offer_partial)

@@ -2,8 +2,8 @@
 """Key layouts of the HMSA networks: the official files and our own checkpoints.
 
 Official files name the parts of a multi-scale network side by side (`backbone.*`, `ocr.*`,
-`scale_attn.*`); here the wrapper holds the single-scale network under `net.`. Both ways are
-served, so weights of a single-scale network also go into its multi-scale form. The group of the
+`scale_attn.*`); here the wrapper holds the network of one scale under `net.`. Both ways are
+served, so weights of a network of one scale also go into its multi-scale form. The group of the
 trunk is `backbone.`, except that files of `deeper.*` call it `trunk.`, and published classifiers
 have no group around it.
 """

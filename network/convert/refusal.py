@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from network.contract import Network
 from network.convert.nvidia import BACKBONE_PREFIX, WRAPPER_PREFIX
 from network.convert.report import LoadReport, shortened
 
@@ -39,8 +40,13 @@ class Source:
 
 def net_title(net: nn.Module) -> str:
     """Architecture and number of classes."""
-    arch, num_classes = getattr(net, "arch", type(net).__name__), getattr(net, "num_classes", None)
-    return f"{arch} with {num_classes} classes"
+    arch, num_classes = _built_as(net)
+    return f"{arch or type(net).__name__} with {num_classes} classes"
+
+
+def _built_as(net: nn.Module) -> tuple[str, int | None]:
+    """Architecture and number of classes, empty and None of what `build_net` did not build."""
+    return (net.arch, net.num_classes) if isinstance(net, Network) else ("", None)
 
 
 def _is_trunk(name: str) -> bool:
@@ -77,6 +83,10 @@ def only_trunk(net: nn.Module, report: LoadReport, source: Source) -> str:
     alike = [*report.loaded, *(text.partition(" ")[0] for text in report.mismatched)]
     if not heads or "head.weight" in heads or not alike or not all(map(_is_trunk, alike)):
         return ""
+    return _only_trunk_text(net, source)
+
+
+def _only_trunk_text(net: nn.Module, source: Source) -> str:
     text = (
         f"{source.named()} holds a trunk, as classifiers of whole images do, and no head of "
         f"{net_title(net)}"
@@ -84,6 +94,27 @@ def only_trunk(net: nn.Module, report: LoadReport, source: Source) -> str:
     if source.offer_partial:
         return f"{text}; --pretrained {source.title} starts from its trunk"
     return f"{text}; an evaluation needs the whole network"
+
+
+def bare_trunk(
+    net: nn.Module,
+    state: Mapping[str, Tensor],
+    facts: Mapping[str, Any],
+    title: str,
+    offer_partial: bool,
+) -> str:
+    """One line if a file holds most of the trunk of `net` under its own names, else nothing.
+
+    This is for trunks with a layout of their own: elsewhere such names stand for other things.
+    """
+    trunk = net.trunk if isinstance(net, Network) else None
+    if trunk is None or not trunk.own_layout or "model_options" in facts:
+        return ""
+    own = trunk.state_dict().keys()
+    if 2 * sum(key in own for key in state) <= len(own):
+        return ""
+    source = Source(title=title, facts=facts, layout=trunk.own_layout, offer_partial=offer_partial)
+    return _only_trunk_text(net, source)
 
 
 def other_classes(
@@ -101,9 +132,10 @@ def other_classes(
     if report.missing or report.unexpected or len(counts) != 1 or not same_rows:
         return ""
     ((there, here),) = counts
-    if here != (getattr(net, "num_classes", None),):
+    arch, num_classes = _built_as(net)
+    if here != (num_classes,):
         return ""
-    arch, owner = getattr(net, "arch", "the network"), source.dataset or "the network"
+    owner = source.dataset or "the network"
     trained_on = source.facts.get("dataset")
     if trained_on and trained_on == source.dataset:
         way = f"{trained_on} had other classes when the file was trained"
@@ -126,8 +158,12 @@ def other_classes(
 def refusal(net: nn.Module, source: Source, report: LoadReport, way: str = "") -> str:
     """One line: what does not fit, and the way out; `way` where a better one is known."""
     parts = []
-    for what in ("mismatched", "missing", "unexpected"):
-        names = getattr(report, what)
+    left = {
+        "mismatched": report.mismatched,
+        "missing": report.missing,
+        "unexpected": report.unexpected,
+    }
+    for what, names in left.items():
         if names:
             parts.append(f"{len(names)} {what} ({shortened(names)})")
     if not way:

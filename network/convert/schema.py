@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from config import ModelConfig, UserError
-from network.convert.entries_check import (
+from network.convert.value_checks import (
     Check,
     any_text,
     either,
@@ -35,7 +34,11 @@ from network.convert.entries_check import (
     weights,
     whole,
 )
-from runtime.limits import value_problem
+from runtime.errors import UserError
+from runtime.normalisation import MEAN_RANGE, STD_RANGE
+from settings.catalogue import keys
+from settings.model import ModelConfig
+from settings.sources import value_problem
 
 FORMAT = "hiseg-1"
 COUNT, INT32, WORD = whole(0, 2**62), whole(-(2**31), 2**31), whole(0, 2**32 - 1)
@@ -43,7 +46,9 @@ SINCE = whole(-1, 2**62)  # -1: never
 
 
 def model_options(value: object, where: str) -> str | None:
-    """Known options of the types and ranges of `config.ModelConfig`; others are of other versions.
+    """Known options have the types and ranges of `settings.model.ModelConfig`.
+
+    Others are of other versions.
 
     They are ignored, as options that a file of an earlier version lacks have their default.
     """
@@ -55,7 +60,7 @@ def model_options(value: object, where: str) -> str | None:
     for name in names:
         option = typing.cast(dict[str, object], value).get(name)
         shown = tuple(option) if isinstance(option, list) else option
-        problem = value_problem(f"MODEL.{name}", shown)
+        problem = value_problem(keys()[f"MODEL.{name}"], shown)
         if problem is not None:
             return f"entry {where}.{name}: {problem}"
     return None
@@ -169,11 +174,16 @@ PROGRESS: dict[str, Check] = {
 
 
 def progress(value: object, where: str) -> str | None:
-    """Where training stands; a field of another version can not be gone on from."""
+    """Where training stands; a field of another version cannot be gone on from."""
     strange = sorted(value.keys() - PROGRESS.keys(), key=str) if isinstance(value, dict) else []
     if strange:
         return f"entry {where} has the field {strange[0]!r}, which this version does not know"
     return entries(PROGRESS, required=("epoch", "step", "iteration"))(value, where)
+
+
+def _origin(value: object, where: str) -> str | None:
+    """Typed name and revision of weights that were fetched."""
+    return entries({"name": text, "revision": text}, required=("name", "revision"))(value, where)
 
 
 HEADER: dict[str, Check] = {
@@ -190,12 +200,15 @@ HEADER: dict[str, Check] = {
     "positions": flag,
     "seed": whole(0, 2**64),
     "command": any_text,
+    "fetched": entries(dict.fromkeys(("snapshot", "pretrained"), _origin)),
     "settings": lambda value, where: _settings(value, where),
     "task": one_of("segment", "classify"),
     "best_by": text,
     "img_size": whole(1, 65536),
     "crop_pct": real(0.001, 1),
     "interpolation": text,
+    "input_mean": many(real(*MEAN_RANGE), 3),
+    "input_std": many(real(*STD_RANGE), 3),
     "state_dict": weights,
 }
 TRAINING: dict[str, Check] = {
@@ -239,6 +252,8 @@ def check_own(content: Mapping[Any, Any], title: str, *, training: bool = True) 
     if "format" in content:
         required = ALWAYS if content.get("task") == "classify" else (*ALWAYS, *MAPS)
     problem = _first_problem(content, known, required)
+    if problem is None and ("input_mean" in content) != ("input_std" in content):
+        problem = "input_mean and input_std belong together, one is missing"
     if problem is not None:
         raise UserError(f"{title} is damaged: {problem}")
     for name in ("state_dict", "live_state_dict"):

@@ -13,14 +13,21 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from config import UserError
 from network.convert.names import STILL_WINDOWS, Rule, Translated, renamed
+from runtime.errors import UserError
+from runtime.normalisation import NAMED, Normalisation
 
 LAYOUT, TORCHVISION = "timm", "torchvision"
 TF_FORM = "tf_form"  # entry of an EfficientNet that was trained in TensorFlow's way
 _SWIN_NEXT = re.compile(r"^layers[._]3\.downsample\.")
 _SWIN_VISION = "features.1.0.attn.relative_position_bias_table"
 _DEEP_STEM = {"conv1.0.weight", "conv1.3.weight", "conv1.6.weight", "bn1.weight"}
+_LITE0 = {
+    "conv_stem.weight": (32, 3, 3, 3),
+    "blocks.0.0.conv_dw.weight": (32, 1, 3, 3),
+    "blocks.2.0.conv_dw.weight": (144, 1, 5, 5),
+    "blocks.6.0.conv_pwl.weight": (320, 1152, 1, 1),
+}
 _EFFICIENT = "blocks.0.0.se.conv_reduce.weight"
 
 
@@ -95,6 +102,14 @@ _EFFICIENTNET: tuple[Rule, ...] = (
 )
 
 
+def norm_of_name(name: str) -> Normalisation | None:
+    """What timm's name of an EfficientNet, at the beginning of a file's name, says of its inputs.
+
+    Those of AdvProp were trained on -1..1, all others of that shape on ImageNet's numbers.
+    """
+    return NAMED["half"] if re.match(r"tf_efficientnet_b\d(_ap-|\.ap_)", name) else None
+
+
 def respelled(state: Mapping[str, Tensor], name: str, title: str) -> dict[str, Tensor]:
     """`state` with the names of the published classifier, where timm has its own.
 
@@ -104,6 +119,8 @@ def respelled(state: Mapping[str, Tensor], name: str, title: str) -> dict[str, T
     _refuse(state, title)
     if state.keys() >= _DEEP_STEM:
         return renamed(state, _STEM)
+    if _is_lite0(state):
+        _refuse_lite0(name, title)
     if _EFFICIENT not in state or "conv_stem.weight" not in state:
         return dict(state)
     own = renamed(state, _EFFICIENTNET)
@@ -116,6 +133,24 @@ def respelled(state: Mapping[str, Tensor], name: str, title: str) -> dict[str, T
             "timm's config.json, or keep timm's name at the beginning of the file's"
         )
     return own
+
+
+def _is_lite0(state: Mapping[str, Tensor]) -> bool:
+    """Whether these are the names and some of the shapes of EfficientNet-Lite0."""
+    return all(
+        name in state and tuple(state[name].shape) == shape for name, shape in _LITE0.items()
+    )
+
+
+def _refuse_lite0(name: str, title: str) -> None:
+    """timm has two: only that of TensorFlow is the trunk of this program."""
+    if not name.startswith("tf_"):
+        raise UserError(
+            f"{title} holds an EfficientNet-Lite0 of timm, and of efficientnet_lite0 and "
+            "tf_efficientnet_lite0, which name their weights alike, this program has the second: "
+            "give a folder with timm's config.json, or keep timm's name at the beginning of the "
+            "file's"
+        )
 
 
 def _refuse(state: Mapping[str, Tensor], title: str) -> None:

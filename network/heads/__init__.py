@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Heads: from backbone maps to class scores, features and attention."""
+"""Heads: from the maps of a trunk to class scores, features and attention."""

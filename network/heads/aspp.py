@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from config import UserError
 from network.ops.conv import conv, conv_bn_relu
 from network.ops.resize import resize, size_of
+from runtime.errors import UserError
 
 STRIDE_8_RATES = (12, 24, 36)
 FIXED_POOL = 105  # side of the windows of `fixed_pool`, map pixels

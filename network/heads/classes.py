@@ -5,10 +5,21 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from network.ops.part import Part
+
 CLASS_INIT_STD = 0.01
 
 
-class ClassScores(nn.Module):
+class DecodeHead(Part):
+    """Maps of a trunk -> logits (B, K, h, w) and the features under them.
+
+    `feature_channels` of the features; heads that only supervise give logits alone.
+    """
+
+    feature_channels: int
+
+
+class ClassScores(DecodeHead):
     """A head's last layers, `dropout` and `conv_seg`; heads inherit them for their key names."""
 
     def __init__(self, channels: int, num_classes: int, dropout: float = 0.1) -> None:

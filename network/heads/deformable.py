@@ -78,7 +78,7 @@ class DeformableAttention(nn.Module):
         self.value_proj = nn.Linear(width, width)
         self.output_proj = nn.Linear(width, width)
 
-    def start(self) -> None:
+    def init_weights(self) -> None:
         """Published initial values."""
         nn.init.zeros_(self.sampling_offsets.weight)
         with torch.no_grad():
@@ -117,12 +117,12 @@ class BatchAttention(nn.MultiheadAttention):
     """The step that the publication calls self-attention of the queries, (B, Q, C) -> the same.
 
     As published it runs along the batch: every query attends to the queries at its own position
-    in the pictures of the batch (`mixed`). With one picture that is a projection alone, which is
-    what each picture gets here by default.
+    in the images of the batch (`mixed`). With one image that is a projection alone, which is
+    what each image gets here by default.
     """
 
     def project(self, x: Tensor) -> Tensor:
-        """What the attention gives to a picture that is alone in its batch."""
+        """What the attention gives to an image that is alone in its batch."""
         width = self.embed_dim
         weight, bias = self.in_proj_weight, self.in_proj_bias
         assert weight is not None and bias is not None
@@ -134,7 +134,7 @@ class BatchAttention(nn.MultiheadAttention):
         return out
 
     def mixed(self, x: Tensor) -> Tensor:
-        """As published: pictures of a batch attend to each other at equal positions."""
+        """As published: images of a batch attend to each other at equal positions."""
         out: Tensor = super().forward(x, x, x, need_weights=False)[0]
         return out
 
@@ -243,15 +243,15 @@ class ContextBranch(nn.Module):
         self.level_embed = nn.Parameter(torch.empty(levels, width))
         self.encoder = Layers([EncoderLayer(*sizes) for _ in range(depth)])
         self.decoder = Layers([DecoderLayer(*sizes) for _ in range(depth)])
-        self._start()
+        self._init_weights()
 
-    def _start(self) -> None:
+    def _init_weights(self) -> None:
         for item in self.parameters():
             if item.dim() > 1:
                 nn.init.xavier_uniform_(item)
         for module in self.modules():
             if isinstance(module, DeformableAttention):
-                module.start()
+                module.init_weights()
         nn.init.normal_(self.level_embed)
 
     def positions(self, levels: Sequence[Tensor]) -> Tensor:
@@ -278,7 +278,7 @@ class ContextBranch(nn.Module):
     ) -> Tensor:
         """levels: L maps (B, C, h, w); queries (B, rows * columns, C) of `grid`, row by row.
 
-        `mix_batch`: the pictures of a batch see each other, see `BatchAttention`.
+        `mix_batch`: the images of a batch see each other, see `BatchAttention`.
         """
         memory = self.encode(levels)
         shapes = [size_of(x) for x in levels]

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from config import ModelConfig, UserError
 from network.ops.rows import STEPS, row_steps
+from runtime.errors import UserError
+from settings.model import ModelConfig
 
 HANET_OPTIONS = frozenset(  # that `height_attention` reads
     {
@@ -39,7 +40,7 @@ class HANetSettings:
     kernel of the last convolution (odd); reduction: hidden channels are inputs / reduction
     rounded up, or inputs * -reduction below zero; layers: 2 or 3 convolutions. injection: 0
     without height code, 1 on the pooled map, 2 after the first layer; sinusoid: the fixed code,
-    else a learned one. row_steps: steps (128 to a picture) that share a row of the code; the
+    else a learned one. row_steps: steps (128 to an image) that share a row of the code; the
     map is pooled to 128 // row_steps rows. dropout of whole channels; noise: standard deviation,
     in rows of the code, of the positions in training.
     """
@@ -198,6 +199,8 @@ def hanet_settings(model: ModelConfig) -> HANetSettings:
             f"pos_rfactor {model.pos_rfactor}: HANet blocks need 1..{STEPS}, "
             "8 for the published 16 rows"
         )
+    if model.hanet_pooling not in ("mean", "max"):
+        raise UserError(f"hanet_pooling={model.hanet_pooling} is unknown; there are mean, max")
     return HANetSettings(
         kernel=kernel,
         reduction=reduction,
@@ -205,7 +208,7 @@ def hanet_settings(model: ModelConfig) -> HANetSettings:
         injection=injection,
         sinusoid=code == 1,
         row_steps=model.pos_rfactor,
-        max_pooling=model.hanet_pooling != "mean",
+        max_pooling=model.hanet_pooling == "max",
         dropout=model.hanet_dropout,
         noise=model.pos_noise,
     )

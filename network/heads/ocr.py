@@ -73,7 +73,7 @@ class ObjectContextHead(nn.Module):
 
 
 class OCRHead(nn.Module):
-    """Backbone maps -> coarse and final logits and the features behind the latter.
+    """Maps of a trunk -> coarse and final logits and the features behind the latter.
 
     `branch_channels` are the widths of the maps, which are concatenated at the size of the
     first. Initialised by PyTorch's defaults, as the reference does for this head.

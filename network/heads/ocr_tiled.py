@@ -10,14 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from network.heads.ocr import OCRHead
+from network.ops.part import Part
 from network.ops.split_conv import SplitConv, SplitInput, tiles
 from network.outputs import Maps
 
 
-class TiledOCR(nn.Module):
-    """An OCR head without batch norms, for inference: one picture and one tile at a time.
+class TiledOCR(Part):
+    """An OCR head without batch norms, for inference: one image and one tile at a time.
 
-    The concatenated backbone map (720 channels for HRNet-W48) and the context map are never
+    The concatenated map of the trunk (720 channels for HRNet-W48) and the context map are never
     formed; the largest tensor is one map of `mid_channels`. Layers that are linear in a class
     vector are applied to the class vectors instead of to every pixel.
     """
@@ -53,7 +54,7 @@ class TiledOCR(nn.Module):
         like = branches[0].float()
         logits = like.new_empty(batch, height, width, self.classify.out_features)
         coarse = torch.empty_like(logits)
-        # One map serves all pictures when nobody wants to keep it.
+        # One map serves all images when nobody wants to keep it.
         feats = like.new_empty(batch if features else 1, height, width, self.feats.outputs)
         with torch.autocast(like.device.type, enabled=False):
             for index in range(batch):

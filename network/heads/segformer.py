@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from network.heads.classes import DecodeHead
 from network.ops.conv_block import ConvBlock
+from network.ops.init import init_transformer
 from network.ops.resize import resize, size_of
-from network.ops.start import start_transformer
 
 
 class LevelProjection(nn.Module):
@@ -34,7 +34,7 @@ class LevelProjection(nn.Module):
             self.bn = None
 
 
-class SegFormerHead(nn.Module):
+class SegFormerHead(DecodeHead):
     """Four maps of a trunk to class scores at the size of the first.
 
     The 1x1 fusion of the joined levels is linear, as are the projection before it and the
@@ -45,7 +45,7 @@ class SegFormerHead(nn.Module):
     Source: Xie et al., "SegFormer" (2021), section 3.2, equation 4.
     """
 
-    dead_entries: ClassVar[tuple[str, ...]] = ("conv_seg.weight", "conv_seg.bias")  # never used
+    dead_entries = ("conv_seg.weight", "conv_seg.bias")  # never used
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class SegFormerHead(nn.Module):
         self.feature_channels = width
         for level, inputs in enumerate(self.channels, start=1):
             self.add_module(f"linear_c{level}", LevelProjection(inputs, width))
-        start_transformer(self)
+        init_transformer(self)
         self.linear_fuse = ConvBlock(self.levels * width, width, 1)
         self.linear_pred = nn.Conv2d(width, num_classes, 1)
 

@@ -142,11 +142,11 @@ def _bags(locations: Tensor, weights: Tensor, tables: Tables) -> tuple[Tensor, T
 
 
 def _parts(batch: int, heads: int, queries: int, step: int) -> Iterator[tuple[int, int, slice]]:
-    """Every (picture, head, range of queries)."""
-    for picture in range(batch):
+    """Every (image, head, range of queries)."""
+    for image in range(batch):
         for head in range(heads):
             for start in range(0, queries, step):
-                yield picture, head, slice(start, start + step)
+                yield image, head, slice(start, start + step)
 
 
 class BagSums(torch.autograd.Function):
@@ -162,12 +162,12 @@ class BagSums(torch.autograd.Function):
         table = _framed(value, shapes)
         tables = Tables.of(shapes, points, value)
         sums = value.new_empty(batch, heads, queries, value.shape[-1])
-        for picture, head, part in _parts(batch, heads, queries, FORWARD_QUERIES):
+        for image, head, part in _parts(batch, heads, queries, FORWARD_QUERIES):
             rows, coefficients = _bags(
-                locations[picture, part, head], weights[picture, part, head], tables
+                locations[image, part, head], weights[image, part, head], tables
             )
-            sums[picture, head, part] = F.embedding_bag(
-                rows, table[picture, head], mode="sum", per_sample_weights=coefficients
+            sums[image, head, part] = F.embedding_bag(
+                rows, table[image, head], mode="sum", per_sample_weights=coefficients
             )
         return sums
 
@@ -180,20 +180,20 @@ class BagSums(torch.autograd.Function):
         tables = Tables.of(ctx.shapes, points, value)
         to_table = torch.zeros_like(table) if ctx.needs_input_grad[0] else None
         to_locations, to_weights = torch.empty_like(locations), torch.empty_like(weights)
-        for picture, head, part in _parts(batch, heads, queries, BACKWARD_QUERIES):
-            own = grad[picture, head, part].contiguous()
-            place = locations[picture, part, head].detach().requires_grad_()
-            weight = weights[picture, part, head].detach().requires_grad_()
+        for image, head, part in _parts(batch, heads, queries, BACKWARD_QUERIES):
+            own = grad[image, head, part].contiguous()
+            place = locations[image, part, head].detach().requires_grad_()
+            weight = weights[image, part, head].detach().requires_grad_()
             with torch.enable_grad():
                 rows, coefficients = _bags(place, weight, tables)
                 sums = F.embedding_bag(
-                    rows, table[picture, head], mode="sum", per_sample_weights=coefficients
+                    rows, table[image, head], mode="sum", per_sample_weights=coefficients
                 )
             to_place, to_weight = torch.autograd.grad(sums, (place, weight), own)
-            to_locations[picture, part, head] = to_place
-            to_weights[picture, part, head] = to_weight
+            to_locations[image, part, head] = to_place
+            to_weights[image, part, head] = to_weight
             if to_table is not None:
                 spread = coefficients.detach()[..., None] * own[:, None]
-                to_table[picture, head].index_add_(0, rows.flatten(), spread.flatten(0, 1))
+                to_table[image, head].index_add_(0, rows.flatten(), spread.flatten(0, 1))
         to_value = None if to_table is None else _unframed(to_table, ctx.shapes)
         return to_value, to_locations, to_weights, None

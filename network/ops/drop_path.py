@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stochastic depth: in training a residual branch is left out for some pictures."""
+"""Stochastic depth: in training a residual branch is left out for some images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class DropPath(nn.Module):
-    """(B, ...) -> the same, whole pictures set to zero with probability `rate` in training.
+    """(B, ...) -> the same, whole images set to zero with probability `rate` in training.
 
     What is kept is divided by 1 - rate, so the expectation stays. `rate` in 0..1.
 
@@ -21,7 +21,7 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
-        """The branch, perhaps without some of its pictures."""
+        """The branch, perhaps without some of its images."""
         if not self.training or self.rate == 0:
             return x
         shape = (x.shape[0],) + (1,) * (x.dim() - 1)

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -39,20 +40,40 @@ def frozen_statistics(module: nn.Module) -> Iterator[None]:
                 setattr(norm, name, value)
 
 
-def run_stage(module: nn.Module, inputs: Any, recompute: bool) -> Any:
-    """`module(inputs)`; with `recompute` its inner results are rebuilt in the backward pass."""
+def recomputed(module: nn.Module, *inputs: Any, recompute: bool = True) -> Any:
+    """`module(*inputs)`; with `recompute` its inner results are rebuilt in the backward pass."""
     if not (recompute and torch.is_grad_enabled()):
-        return module(inputs)
+        return module(*inputs)
+    if not any(isinstance(part, _BatchNorm) for part in module.modules()):
+        return checkpoint(module, *inputs, use_reentrant=False)
     return checkpoint(
         module,
-        inputs,
+        *inputs,
         use_reentrant=False,
         context_fn=lambda: (contextlib.nullcontext(), frozen_statistics(module)),
     )
 
 
-def run_block(module: nn.Module, *inputs: Any, recompute: bool) -> Any:
-    """`module(*inputs)` for modules without batch norm; recomputed as in `run_stage`."""
-    if not (recompute and torch.is_grad_enabled()):
-        return module(*inputs)
-    return checkpoint(module, *inputs, use_reentrant=False)
+@contextlib.contextmanager
+def recomputing(parts: Sequence[nn.Module]) -> Iterator[None]:
+    """Inside, the inner results of `parts` are rebuilt in the backward pass, whoever calls them."""
+    for part in parts:
+        forward = part.forward
+        part.__dict__["forward"] = partial(run_again, part, forward)
+    try:
+        yield
+    finally:
+        for part in parts:
+            del part.__dict__["forward"]
+
+
+def run_again(part: nn.Module, forward: Callable[..., Any], *inputs: Any) -> Any:
+    """`forward(*inputs)`, which calls `part`, and once more in the backward pass."""
+    if not torch.is_grad_enabled():
+        return forward(*inputs)
+    return checkpoint(
+        forward,
+        *inputs,
+        use_reentrant=False,
+        context_fn=lambda: (contextlib.nullcontext(), frozen_statistics(part)),
+    )

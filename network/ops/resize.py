@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from config import UserError
+from runtime.errors import UserError
 
 Size = tuple[int, int]
 
@@ -29,7 +29,7 @@ def scaled_size(size: Size, factor: float) -> Size:
 
 @contextlib.contextmanager
 def at_scale(scale: float) -> Iterator[None]:
-    """UserErrors about a copy of a picture say which copy; that at scale 1 is the picture."""
+    """UserErrors about a copy of an image say which copy; that at scale 1 is the image."""
     try:
         yield
     except UserError as error:

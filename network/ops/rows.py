@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the rows of a crop lie in the picture it was cut from.
+"""Where the rows of a crop lie in the image it was cut from.
 
 Positions are (B, H) floats: the centre of every row as a fraction of the height of the source
-picture, 0 at its top and 1 at its bottom, whatever its size; negative in rows of padding. They
+image, 0 at its top and 1 at its bottom, whatever its size; negative in rows of padding. They
 follow scale, crop, padding, flip and windows like the pixels themselves.
 """
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 PAD = -1.0  # position of a row of padding
-STEPS = 128  # the height of a picture in steps of the published code; also the value of padding
+STEPS = 128  # the height of an image in steps of the published code; also the value of padding
 ROUNDING = 1e-3  # of a step: float noise must not move a row below the step it begins
 
 
@@ -33,7 +33,7 @@ def scaled_rows(rows: Tensor | None, height: int) -> Tensor | None:
         return rows
     count = rows.shape[1]
     centres = (torch.arange(height, device=rows.device) + 0.5) * (count / height) - 0.5
-    # The outermost rows are extrapolated: an enlarged picture begins above its first centre.
+    # The outermost rows are extrapolated: an enlarged image begins above its first centre.
     upper = centres.floor().clamp(0, max(count - 2, 0)).long()
     return _at(rows, upper, (centres - upper).to(rows.dtype))
 
@@ -43,7 +43,7 @@ def row_steps(rows: Tensor, bins: int) -> Tensor:
 
     rows (B, H) -> (B, bins) int64. That is the first row of a part that lies in it by more than
     half, as the published nearest resize of the position map has it; where parts do not begin
-    at a row, not less than the place where the part begins, so that a whole picture of any
+    at a row, not less than the place where the part begins, so that a whole image of any
     height has the same steps.
 
     Source: Choi, Kim, Choo, "Cars Can't Fly up in the Sky" (2020), section 3.2.

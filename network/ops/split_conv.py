@@ -57,7 +57,7 @@ def interpolation(small: int, large: int, align_corners: bool, like: Tensor) -> 
 
 @dataclass(frozen=True)
 class SplitInput:
-    """Maps (h, w, C) of one picture, the first at full size, and how to bring the others there."""
+    """Maps (h, w, C) of one image, the first at full size, and how to bring the others there."""
 
     maps: list[Tensor]
     rows: list[Tensor]  # `interpolation` of each map but the first

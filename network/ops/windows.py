@@ -7,11 +7,11 @@ Source: Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shi
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from network.ops.part import Part
 
 APART = -100.0  # added to the score of two tokens that only the cyclic shift made neighbours
 
@@ -54,10 +54,10 @@ def shift_mask(size: tuple[int, int], window: int, shift: int) -> Tensor:
     return APART * (tokens[:, :, None] != tokens[:, None, :])
 
 
-class WindowAttention(nn.Module):
+class WindowAttention(Part):
     """Self-attention of windows (N, window^2, C) with a learned bias for relative places."""
 
-    dead_entries: ClassVar[tuple[str, ...]] = ("relative_position_index",)  # follows from `window`
+    dead_entries = ("relative_position_index",)  # follows from `window`
 
     def __init__(self, channels: int, heads: int, window: int = 7) -> None:
         super().__init__()
@@ -69,14 +69,14 @@ class WindowAttention(nn.Module):
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, windows: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The same shape; `mask` (n, window^2, window^2) is repeated over the N / n pictures."""
+        """The same shape; `mask` (n, window^2, window^2) is repeated over the N / n images."""
         qkv = self.qkv(windows).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         places = self.get_buffer("places")
         bias = self.relative_position_bias_table[places].permute(2, 0, 1)[None]
         if mask is not None:
             bias = bias + mask[:, None].to(bias.dtype)
-            pictures = windows.shape[0] // mask.shape[0]
-            bias = bias.repeat(pictures, 1, 1, 1) if pictures > 1 else bias
+            images = windows.shape[0] // mask.shape[0]
+            bias = bias.repeat(images, 1, 1, 1) if images > 1 else bias
         query, key, value = qkv.unbind(0)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 
 from benchmarks.hanet import ARCHS, build, shares, without_blocks
-from network.heads.hanet_places import attention_blocks
+from network.height_gates import attention_blocks
 
 
 @torch.inference_mode()

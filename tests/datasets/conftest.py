@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Cityscapes-like set of a few flat pictures, to be damaged by the tests."""
+"""A Cityscapes-like set of a few flat images, to be damaged by the tests."""
 
 from __future__ import annotations
 

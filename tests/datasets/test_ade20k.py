@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,14 @@ import pytest
 import torch
 from PIL import Image
 
-import flags
-from config import Config, UserError
-from datasets import ade20k, build, check, sets
+from assembly import data, sets
+from config import UserError
+from datasets import ade20k
 from datasets.base import DataError, read_label
 from datasets.spec import shifted_labels_text, zero_label_ids
 from reports.files import encode_png
+from settings import Settings, read_settings
+from tools import check
 
 LABELS = "annotations/training"
 
@@ -29,14 +31,11 @@ def ade(ade20k_root: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(ade20k_root, tmp_path / "ade"))
 
 
-def on(root: Path, cache: Path, *argv: str) -> tuple[argparse.Namespace, Config]:
-    cfg = Config()
-    args, given = flags.read_flags([
+def on(root: Path, cache: Path, *argv: str) -> Settings:
+    return read_settings([
         "--dataset", "ade20k", "--set", f"DATASET.ADE20K_DIR={root}", "--num_workers", "0",
         "--set", f"DATASET.CENTROID_ROOT={cache}", "--class_uniform_pct", "0", *argv,
     ])  # fmt: skip
-    flags.resolve(args, given, cfg)
-    return args, cfg
 
 
 def rewrite(folder: Path, change: object) -> None:
@@ -103,17 +102,17 @@ def test_the_test_archive_may_lie_beside_the_others(ade: Path) -> None:
     (ade / "images" / "testing").rename(ade.parent / "release_test" / "testing")
     assert len(ade20k.list_items(ade, "test")) == 2
     shutil.rmtree(ade.parent / "release_test")
-    with pytest.raises(DataError, match="no test pictures there, in images/testing"):
+    with pytest.raises(DataError, match="no test images there, in images/testing"):
         ade20k.list_items(ade, "test")
 
 
-def test_missing_folder_picture_and_label_are_named(ade: Path) -> None:
+def test_missing_folder_image_and_label_are_named(ade: Path) -> None:
     (ade / "annotations" / "validation" / "ADE_val_00000002.png").unlink()
     with pytest.raises(DataError, match=r"ADE_val_00000002.jpg: its label .* is missing"):
         ade20k.list_items(ade, "val")
     for picture in (ade / "images" / "validation").iterdir():
         picture.unlink()
-    with pytest.raises(DataError, match=r"images/validation: no pictures there"):
+    with pytest.raises(DataError, match=r"images/validation: no images there"):
         ade20k.list_items(ade, "val")
     shutil.rmtree(ade / "images")
     with pytest.raises(DataError, match=r"images/training: no such folder"):
@@ -145,10 +144,10 @@ def without_void(ids: np.ndarray) -> np.ndarray:
     return ids.clip(1)
 
 
-def test_a_few_pictures_may_be_labelled_everywhere(ade: Path, tmp_path: Path) -> None:
+def test_a_few_images_may_be_labelled_everywhere(ade: Path, tmp_path: Path) -> None:
     rewrite(ade / "annotations", without_void)
-    args, cfg = on(ade, tmp_path / "cache")
-    build.make_train_loader(args, cfg, 0, 1, 0)
+    told = on(ade, tmp_path / "cache")
+    data.make_train_loader(told, 0, 1, 0)
 
 
 @pytest.mark.parametrize(("change", "more"), [(shifted, 0), (without_void, 5)])
@@ -160,20 +159,20 @@ def test_labels_shifted_already_stop_training_with_one_line(
             first = ade / folder / "training" / f"ADE_train_00000001.{suffix}"
             shutil.copy(first, first.with_stem(f"ADE_train_{number:08d}"))
     rewrite(ade / "annotations", change)
-    args, cfg = on(ade, tmp_path / "cache")
+    told = on(ade, tmp_path / "cache")
     with pytest.raises(UserError, match=r"seem to be shifted already; wanted") as error:
-        build.make_train_loader(args, cfg, 0, 1, 0)
+        data.make_train_loader(told, 0, 1, 0)
     assert "\n" not in str(error.value) and "ADE_train_00000001.png" in str(error.value)
 
 
 def test_labels_shifted_already_stop_an_evaluation_too(ade: Path, tmp_path: Path) -> None:
     rewrite(ade / "annotations", shifted)
-    args, cfg = on(ade, tmp_path / "cache", "--eval", "val")
-    items = sets.eval_items(args, cfg)
+    told = on(ade, tmp_path / "cache", "--eval", "val")
+    items = sets.eval_items(told)
     with pytest.raises(UserError, match="shifted already"):
-        build.make_eval_loader(args, cfg, ade20k.SPEC, 0, 1, items)
-    unscored, _ = on(ade, tmp_path / "cache", "--eval", "val", "--no_metrics", "--dump_assets")
-    assert len(list(build.make_eval_loader(unscored, cfg, ade20k.SPEC, 0, 1, items))) == 2
+        data.make_eval_loader(told, ade20k.SPEC, 0, 1, items)
+    unscored = on(ade, tmp_path / "cache", "--eval", "val", "--no_metrics", "--dump_assets")
+    assert len(list(data.make_eval_loader(unscored, ade20k.SPEC, 0, 1, items))) == 2
 
 
 def test_check_finds_shifted_labels(ade: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -187,11 +186,11 @@ def test_check_finds_shifted_labels(ade: Path, capsys: pytest.CaptureFixture[str
 def test_mmseg_batches_have_the_crop_size_and_exact_padding(
     ade20k_root: Path, tmp_path: Path
 ) -> None:
-    args, cfg = on(
+    told = on(
         ade20k_root, tmp_path, "--augmentation", "mmseg", "--img_scale", "80,40",
         "--crop_size", "64,64", "--bs_trn", "4",
     )  # fmt: skip
-    loader, _, spec = build.make_train_loader(args, cfg, 0, 1, 0)
+    loader, _, spec = data.make_train_loader(told, 0, 1, 0)
     batch = next(iter(loader))
     assert batch.images.shape == (4, 3, 64, 64) and batch.labels.shape == (4, 64, 64)
     values = torch.unique(batch.labels)
@@ -204,12 +203,12 @@ def test_mmseg_batches_have_the_crop_size_and_exact_padding(
 def test_class_uniform_draws_work_with_the_mmseg_pipeline(
     ade20k_root: Path, tmp_path: Path
 ) -> None:
-    args, cfg = on(
+    told = on(
         ade20k_root, tmp_path, "--augmentation", "mmseg", "--img_scale", "200,100",
         "--crop_size", "32,32", "--class_uniform_pct", "1", "--class_uniform_tile", "24",
     )  # fmt: skip
-    args.bs_trn = 1
-    loader, sampler, _ = build.make_train_loader(args, cfg, 0, 1, 0)
+    told = replace(told, data=replace(told.data, bs_trn=1))
+    loader, sampler, _ = data.make_train_loader(told, 0, 1, 0)
     sampler.set_epoch(0)
     assert len(list(loader)) == 4
 
@@ -217,11 +216,11 @@ def test_class_uniform_draws_work_with_the_mmseg_pipeline(
 def test_test_scale_leaves_labels_at_the_size_of_the_file(
     ade20k_root: Path, tmp_path: Path
 ) -> None:
-    args, cfg = on(
+    told = on(
         ade20k_root, tmp_path, "--eval", "val", "--test_scale", "400,96", "--size_divisor", "32"
     )
-    items = sets.eval_items(args, cfg)
-    batches = list(build.make_eval_loader(args, cfg, ade20k.SPEC, 0, 1, items))
+    items = sets.eval_items(told)
+    batches = list(data.make_eval_loader(told, ade20k.SPEC, 0, 1, items))
     assert [tuple(batch.images.shape[2:]) for batch in batches] == [(96, 128), (96, 160)]
     assert [batch.sizes for batch in batches] == [[(60, 72)], [(48, 72)]]
     assert [tuple(batch.labels.shape[1:]) for batch in batches] == [(60, 72), (48, 72)]

@@ -48,7 +48,7 @@ def test_alpha_is_dropped_and_colours_are_kept(tmp_path: Path) -> None:
     assert (read_image(path) == GRADIENT).all()
 
 
-def test_palette_picture_gives_colours(tmp_path: Path) -> None:
+def test_palette_image_gives_colours(tmp_path: Path) -> None:
     Image.fromarray(GRADIENT).quantize(256).save(tmp_path / "p.png")
     assert np.abs(read_image(tmp_path / "p.png").astype(int) - GRADIENT).mean() < 8
 
@@ -102,7 +102,7 @@ def test_jpeg_overwritten_before_its_end_is_named_where_pillow_refuses_it(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(b"", "empty"), (b"no picture", "no known image format")]
+    ("content", "words"), [(b"", "empty"), (b"no image", "no known image format")]
 )
 def test_file_that_is_no_image_is_named(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "x.png"

@@ -15,9 +15,11 @@ from scipy.ndimage import center_of_mass
 
 from datasets import centroids
 from datasets.base import DataError
-from datasets.centroids import label_centroids, load_or_build
+from datasets.centroids import Remarks, label_centroids, load_or_build
 from datasets.spec import DatasetSpec, Item
+from runtime.progress import Progress
 from tests.full_disk import REASON, full_after
+from tests.parity.published import unclipped_centroids
 
 NAMES = ("road", "sky", "pole", "ghost")
 SPEC = DatasetSpec(
@@ -65,7 +67,7 @@ def test_a_tile_larger_than_the_image_is_clipped_or_gives_nothing():
     label = np.zeros((20, 60), np.uint8)
     assert label_centroids(label, 4, 32) == {0: [(15, 9)]}
     assert label_centroids(label, 4, 100) == {0: [(29, 9)]}
-    assert label_centroids(label, 4, 32, clip_tile=False) == {}
+    assert unclipped_centroids(label, 4, 32) == {}
 
 
 @pytest.fixture
@@ -83,9 +85,13 @@ def items(tmp_path: Path) -> list[Item]:
 def build(items: list[Item], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable:
     """`load_or_build` into one cache; `.reads` counts the labels read, `.lines` the log."""
 
-    def run(tile: int = 16, listed: list[Item] | None = None, spec: DatasetSpec = SPEC, **more):
+    def run(
+        tile: int = 16, listed: list[Item] | None = None, spec: DatasetSpec = SPEC,
+        title: str = "images", progress: Progress | None = None,
+    ):  # fmt: skip
         listed = items if listed is None else listed
-        return load_or_build(listed, spec, tile, run.folder, 2, log=run.lines.append, **more)
+        remarks = Remarks(log=run.lines.append, title=title)
+        return load_or_build(listed, spec, tile, run.folder, 2, remarks=remarks, progress=progress)
 
     def read(item: Item, spec: DatasetSpec) -> np.ndarray:
         run.reads.append(item.label)

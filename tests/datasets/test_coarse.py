@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from pathlib import Path
 
@@ -11,15 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import flags
-from config import Config, UserError
-from datasets import autolabel, build, cityscapes, sets
+from assembly import data, sets
+from config import UserError
+from datasets import autolabel, cityscapes
 from datasets.base import read_item_label
 from datasets.cityscapes import SPEC
 from datasets.samplers import TrainSampler
 from datasets.spec import AutoLabel
-from datasets.synthetic import AUTO_ROOT, write_synthetic
+from datasets.synthetic import AUTO_ROOT, ScenePlan, write_synthetic
 from datasets.uniform import EpochPlan
+from settings import Settings, read_settings
 
 ROAD, TRUCK, CARAVAN, BUS, VOID = 7, 27, 29, 28, 255
 NUM_FINE = 40
@@ -28,7 +28,7 @@ NUM_FINE = 40
 @pytest.fixture(scope="module")
 def extra_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("extra")
-    write_synthetic(root, size=(32, 64), train=NUM_FINE, val=2, test=1, coarse=6)
+    write_synthetic(root, ScenePlan(size=(32, 64), train=NUM_FINE, val=2, test=1, coarse=6))
     return root
 
 
@@ -39,21 +39,18 @@ def extra(extra_root: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(extra_root, tmp_path / "set", ignore=no_cache))
 
 
-def settings(root: Path, *argv: str, auto: bool = False) -> tuple[argparse.Namespace, Config]:
-    cfg = Config()
+def settings(root: Path, *argv: str, auto: bool = False) -> Settings:
     more = ["--set", f"DATASET.CITYSCAPES_CUSTOMCOARSE={root / AUTO_ROOT}"] if auto else []
-    args, given = flags.read_flags([
+    return read_settings([
         "--dataset", "synthetic", "--set", f"DATASET.SYNTHETIC_DIR={root}", "--crop_size", "32,32",
         "--set", f"DATASET.CENTROID_ROOT={root}/centroids", "--num_workers", "0",
         "--class_uniform_tile", "32", *more, *argv,
     ])  # fmt: skip
-    flags.resolve(args, given, cfg)
-    return args, cfg
 
 
 def make_sampler(root: Path, *argv: str, auto: bool = False) -> TrainSampler:
-    args, cfg = settings(root, *argv, auto=auto)
-    loader, sampler, _ = build.make_train_loader(args, cfg, 0, 1, 0)
+    told = settings(root, *argv, auto=auto)
+    loader, sampler, _ = data.make_train_loader(told, 0, 1, 0)
     batch = next(iter(loader))
     assert batch.labels is not None
     return sampler
@@ -92,6 +89,13 @@ def test_whole_image_draws_stay_with_the_fine_images(extra_root: Path) -> None:
         assert all(draw.centroid is not None for draw in sampler if draw.index >= NUM_FINE)
 
 
+def test_boundary_files_of_coarse_images_are_not_asked_for(extra_root: Path) -> None:
+    argv = ("--only_coarse", "--class_uniform_pct", "1", "--dt_offset_wt", "1")
+    with pytest.raises(UserError, match="no boundary files of coarse images"):
+        make_sampler(extra_root, *argv, "--dt_offset_source", "files")
+    make_sampler(extra_root, *argv)
+
+
 def test_only_coarse_draws_no_class_from_fine_images(extra_root: Path) -> None:
     sampler = make_sampler(extra_root, "--only_coarse", "--class_uniform_pct", "1")
     with_class = [draw.index for draw in sampler if draw.centroid is not None]
@@ -110,16 +114,14 @@ def test_listed_classes_alone_gain_points() -> None:
 
 def test_rules_follow_the_configured_root_whatever_its_name(extra: Path) -> None:
     argv = ["--coarse_boost_classes", "0", "--custom_coarse_prob", "0.9"]
-    args, cfg = settings(extra, *argv, auto=True)
-    item = sets.coarse_items(args, cfg, SPEC)[0]
+    told = settings(extra, *argv, auto=True)
+    item = sets.coarse_items(told, SPEC)[0]
     target = read_item_label(item, SPEC)
     prob = np.asarray(Image.open(extra / AUTO_ROOT / f"{item.name}_prob.png"))
     assert (target[prob / 255 < 0.9] == VOID).all()
     renamed = (extra / AUTO_ROOT).rename(extra / "vidseq_refinement")
-    args, cfg = settings(
-        extra, *argv, "--set", f"DATASET.CITYSCAPES_CUSTOMCOARSE={renamed}", auto=True
-    )
-    again = sets.coarse_items(args, cfg, SPEC)[0]
+    told = settings(extra, *argv, "--set", f"DATASET.CITYSCAPES_CUSTOMCOARSE={renamed}", auto=True)
+    again = sets.coarse_items(told, SPEC)[0]
     assert np.array_equal(read_item_label(again, SPEC), target)
 
 

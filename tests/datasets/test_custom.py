@@ -97,8 +97,8 @@ def test_ids_default_to_the_classes_themselves(harbour: Path) -> None:
         ({"splits": {"train": {"image": "x"}}}, ["unknown key splits: train: image", "images"]),
         ({"splits": {"train": {"labels": "train/ids"}}}, ["splits: train needs images"]),
         ({"splits": {"train": {"images": 3}}}, ["splits: train: images", "folder or a pattern"]),
-        ({"splits": {"train": {"images": "absent"}}}, ["splits: train: images", "no folder"]),
-        ({"splits": {"train": {"images": "train/*.jpg"}}}, ["finds no pictures"]),
+        ({"splits": {"train": {"images": "absent"}}}, ["splits: train: images", "not a folder"]),
+        ({"splits": {"train": {"images": "train/*.jpg"}}}, ["finds no images"]),
     ],
 )
 def test_mistakes_name_key_and_file(harbour: Path, changes: dict, words: list[str]) -> None:

@@ -13,11 +13,11 @@ from PIL import Image
 
 from datasets.base import DataError, SegmentationDataset, read_item_label
 from datasets.centroids import load_or_build
-from datasets.check import main
 from datasets.custom import list_items, make_spec
 from datasets.headers import item_size
 from datasets.spec import DatasetSpec
 from tests.datasets.conftest import save
+from tools.check import main
 
 CLASSES = np.kron(np.array([[0, 1, 2], [2, 255, 1]]), np.ones((4, 6))).astype(np.uint8)
 RED, GREEN, BLUE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)
@@ -131,7 +131,7 @@ def test_deep_colours_are_refused(colored: Path) -> None:
     pixels = painted(CLASSES).astype(np.uint16) * 257
     assert cv2.imwrite(str(colored / "masks" / "0.png"), pixels)
     path = describe(colored, colors=COLORS)
-    with pytest.raises(DataError, match="has 16 bit, colours of 8 bit wanted"):
+    with pytest.raises(DataError, match="has 16 bits, colours of 8 bits wanted"):
         read_item_label(list_items(path, "train")[0], make_spec(path))
 
 
@@ -154,10 +154,10 @@ def test_black_and_white_masks_of_1_bit_stand_beside_colours(
     [
         ({"colors": 3}, ["colors must map colours to classes"]),
         ({"colors": {}}, ["colors must map colours to classes"]),
-        ({"colors": [[1, 2, 3]]}, ["colors must be 3 colours, one a class"]),
+        ({"colors": [[1, 2, 3]]}, ["colors must be 3 colours, one per class"]),
         ({"colors": {**COLORS, "#ff00": "a"}}, ["colors: #ff00", "must be a colour"]),
         ({"colors": {**COLORS, "1,2,300": "a"}}, ["colors: 1,2,300", "must be a colour"]),
-        ({"colors": {**COLORS, "#111111": "aa"}}, ["colors: #111111", "no class: 'aa'"]),
+        ({"colors": {**COLORS, "#111111": "aa"}}, ["colors: #111111", "not a class: 'aa'"]),
         ({"colors": {**COLORS, "#111111": 9}}, ["colors: #111111", "one of the ids 0, 1, 2"]),
         ({"colors": {**COLORS, "#111111": True}}, ["colors: #111111", "got True"]),
         ({"colors": {**COLORS, "255,0,0": "b"}}, ["gives #ff0000 to two classes"]),
@@ -242,7 +242,7 @@ def test_nearly_black_images_are_noted_and_a_range_brings_them_up(
     assert cv2.imwrite(str(tmp_path / "images" / "0.png"), deep)
     code, text = check(describe(tmp_path), capsys)
     assert code == 0
-    assert "1 images have 16 bit but no value above 4095" in text and "range: [0, 4095]" in text
+    assert "1 images have 16 bits but no value above 4095" in text and "range: [0, 4095]" in text
     path = describe(tmp_path, range=[0, 4095])
     assert "nearly black" not in check(path, capsys)[1]
     image = SegmentationDataset(list_items(path, "train"), make_spec(path)).read(0).image

@@ -129,7 +129,7 @@ def test_types_without_a_meaning_are_refused_by_name(tmp_path: Path, kind: str) 
     tifffile.imwrite(path, np.ones((4, 5), kind))
     text = error_of(path)
     words = {"u": "unsigned integers", "i": "signed integers", "f": "floating point"}
-    assert f"{8 * np.dtype(kind).itemsize} bit, {words[kind[0]]}" in text
+    assert f"{8 * np.dtype(kind).itemsize} bits, {words[kind[0]]}" in text
     assert "no known image format" not in text
 
 

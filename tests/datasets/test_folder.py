@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A folder of anything: what counts as a picture and how it is called."""
+"""A folder of anything: what counts as an image and how it is called."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_names_stay_unique(tmp_path: Path) -> None:
 
 
 def test_empty_and_missing_folders_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no pictures"):
+    with pytest.raises(DataError, match="holds no images"):
         list_items(tmp_path)
     with pytest.raises(DataError, match="--eval_folder .*no such folder"):
         list_items(tmp_path / "absent")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from pathlib import Path
 
@@ -11,12 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import flags
-from config import Config, UserError
-from datasets import bdd100k, build, camvid, check, cityscapes, gtav, kitti, sets
+from assembly import data, sets
+from config import UserError
+from datasets import bdd100k, camvid, cityscapes, gtav, kitti
 from datasets.base import DataError, read_label
 from datasets.samplers import TrainSampler
+from settings import Settings, read_settings
 from tests.datasets.conftest import save
+from tools import check
 
 KEYS = {
     "bdd100k": "BDD100K_DIR", "gtav": "GTAV_DIR", "kitti": "KITTI_DIR", "camvid": "CAMVID_DIR",
@@ -24,14 +25,11 @@ KEYS = {
 }  # fmt: skip
 
 
-def on(dataset: str, root: Path, *argv: str) -> tuple[argparse.Namespace, Config]:
-    cfg = Config()
-    args, given = flags.read_flags([
+def on(dataset: str, root: Path, *argv: str) -> Settings:
+    return read_settings([
         "--dataset", dataset, "--set", f"DATASET.{KEYS[dataset]}={root}", "--num_workers", "0",
         "--set", f"DATASET.CENTROID_ROOT={root}/.centroids", "--crop_size", "32,32", *argv,
     ])  # fmt: skip
-    flags.resolve(args, given, cfg)
-    return args, cfg
 
 
 def names(items: list) -> set[str]:
@@ -60,7 +58,7 @@ def test_gtav_reads_colours_and_ignores_all_others(gtav_root: Path) -> None:
     assert strange.any()
 
 
-def test_gtav_palette_pictures_count_by_their_colours(tmp_path: Path) -> None:
+def test_gtav_palette_images_count_by_their_colours(tmp_path: Path) -> None:
     picture = Image.fromarray(np.array([[9, 4], [4, 9]], np.uint8))
     palette = [0] * 768
     palette[3 * 4 : 3 * 4 + 3] = gtav.SPEC.palette[10]
@@ -87,37 +85,37 @@ def test_kitti_needs_all_frames_and_a_listed_fold(kitti_root: Path, tmp_path: Pa
     with pytest.raises(DataError, match="--cv 3: kitti has the folds 0..2"):
         kitti.list_items(kitti_root, "val", cv=3)
     save(tmp_path / "training" / "image_2" / "a.png", np.zeros((8, 8, 3), np.uint8))
-    with pytest.raises(DataError, match="1 pictures, but the folds are numbers of 200"):
+    with pytest.raises(DataError, match="1 images, but the folds are numbers of 200"):
         kitti.list_items(tmp_path, "train")
 
 
 def test_camvid_trainval_trains_on_val_and_validates_on_test(camvid_root: Path) -> None:
-    args, cfg = on("camvid", camvid_root, "--city_mode", "trainval")
+    told = on("camvid", camvid_root, "--city_mode", "trainval")
     parts = {split: names(camvid.list_items(camvid_root, split)) for split in ("train", "val")}
-    assert names(sets.train_items(args, cfg)) == parts["train"] | parts["val"]
-    assert names(sets.val_items(args, cfg)) == names(camvid.list_items(camvid_root, "test"))
+    assert names(sets.train_items(told)) == parts["train"] | parts["val"]
+    assert names(sets.val_items(told)) == names(camvid.list_items(camvid_root, "test"))
 
 
 def test_parts_of_a_split_are_all_of_it(kitti_root: Path) -> None:
     parts = []
     for index in range(4):
         argv = ("--eval", "val", "--split_count", "4", "--split_index", str(index))
-        parts.append(sets.eval_items(*on("kitti", kitti_root, *argv)))
+        parts.append(sets.eval_items(on("kitti", kitti_root, *argv)))
     assert [len(part) for part in parts] == [5, 5, 5, 6]
     assert sum(parts, []) == kitti.list_items(kitti_root, "val")
     with pytest.raises(UserError, match="--split_count 30: there are only 21 images"):
-        sets.eval_items(*on("kitti", kitti_root, "--eval", "val", "--split_count", "30"))
+        sets.eval_items(on("kitti", kitti_root, "--eval", "val", "--split_count", "30"))
 
 
 def test_kitti_trainval_is_all_frames_twice(kitti_root: Path) -> None:
-    args, cfg = on("kitti", kitti_root, "--city_mode", "trainval")
-    assert len(sets.train_items(args, cfg)) == len(sets.val_items(args, cfg)) == 200
+    told = on("kitti", kitti_root, "--city_mode", "trainval")
+    assert len(sets.train_items(told)) == len(sets.val_items(told)) == 200
 
 
 def test_cityscapes_trainval_trains_on_every_city(cities: Path) -> None:
-    args, cfg = on("cityscapes", cities, "--city_mode", "trainval")
-    assert len(sets.train_items(args, cfg)) == 6
-    assert names(sets.val_items(args, cfg)) == names(cityscapes.list_items(cities, "val"))
+    told = on("cityscapes", cities, "--city_mode", "trainval")
+    assert len(sets.train_items(told)) == 6
+    assert names(sets.val_items(told)) == names(cityscapes.list_items(cities, "val"))
 
 
 @pytest.mark.parametrize("dataset", ["bdd100k", "camvid"])
@@ -125,11 +123,11 @@ def test_default_tile_larger_than_the_images_gives_centroids_and_a_line(
     dataset: str, bdd_root: Path, camvid_root: Path, tmp_path: Path
 ) -> None:
     root = bdd_root if dataset == "bdd100k" else camvid_root
-    args, cfg = on(dataset, root, "--set", f"DATASET.CENTROID_ROOT={tmp_path}/new")
-    assert args.class_uniform_tile == 1024
+    told = on(dataset, root, "--set", f"DATASET.CENTROID_ROOT={tmp_path}/new")
+    assert told.data.class_uniform_tile == 1024
     for _ in ("cold cache", "warm cache"):
         lines: list[str] = []
-        _, sampler, spec = build.make_train_loader(args, cfg, 0, 1, 0, lines.append)
+        _, sampler, spec = data.make_train_loader(told, 0, 1, 0, lines.append)
         assert len(sampler._plan.fine) >= spec.num_classes // 2
         clipped = [line for line in lines if "--class_uniform_tile 1024" in line]
         assert len(clipped) == 1 and "fine images" in clipped[0]
@@ -151,8 +149,8 @@ def video_root(cities: Path, root: Path, skip: int) -> Path:
 def test_max_skip_adds_the_frames_that_have_labels(cities: Path, tmp_path: Path) -> None:
     video = video_root(cities, tmp_path / "video", 3)
     more = ("--maxSkip", "3", "--max_cu_epoch", "1", "--class_uniform_pct", "1")
-    args, cfg = on("cityscapes", cities, *more, "--set", f"DATASET.CITYSCAPES_VIDEO_DIR={video}")
-    loader, sampler, _ = build.make_train_loader(args, cfg, 0, 1, 0)
+    told = on("cityscapes", cities, *more, "--set", f"DATASET.CITYSCAPES_VIDEO_DIR={video}")
+    loader, sampler, _ = data.make_train_loader(told, 0, 1, 0)
     items = loader.dataset.dataset.items
     assert [item.name for item in items[4:]] == ["alba/alba_000000_000022_leftImg8bit"]
     assert 4 in drawn_items(sampler, 0)
@@ -167,23 +165,23 @@ def drawn_items(sampler: TrainSampler, epoch: int) -> set[int]:
 
 
 def test_max_skip_without_frames_is_one_line(cities: Path, tmp_path: Path) -> None:
-    args, cfg = on("cityscapes", cities, "--maxSkip", "3")
+    told = on("cityscapes", cities, "--maxSkip", "3")
     with pytest.raises(UserError, match="CITYSCAPES_VIDEO_DIR is not set"):
-        build.make_train_loader(args, cfg, 0, 1, 0)
+        data.make_train_loader(told, 0, 1, 0)
     video = video_root(cities, tmp_path / "video", 5)
     argv = ("--maxSkip", "3", "--set", f"DATASET.CITYSCAPES_VIDEO_DIR={video}")
-    args, cfg = on("cityscapes", cities, *argv)
+    told = on("cityscapes", cities, *argv)
     with pytest.raises(UserError, match="no frame 3 before or after"):
-        build.make_train_loader(args, cfg, 0, 1, 0)
+        data.make_train_loader(told, 0, 1, 0)
 
 
-def test_scf_doubles_pictures_of_kitti(kitti_root: Path) -> None:
-    args, cfg = on("kitti", kitti_root, "--scf")
-    spec, items = build.dataset_spec(args, cfg), sets.val_items(args, cfg)
-    batch = next(iter(build.make_eval_loader(args, cfg, spec, 0, 1, items[:1])))
+def test_scf_doubles_images_of_kitti(kitti_root: Path) -> None:
+    told = on("kitti", kitti_root, "--scf")
+    spec, items = data.dataset_spec(told), sets.val_items(told)
+    batch = next(iter(data.make_eval_loader(told, spec, 0, 1, items[:1])))
     assert batch.images.shape[2:] == batch.labels.shape[1:] == (32, 96)
-    crop = build.train_transform(args, spec).transforms[0]
-    assert (crop.scale_min, crop.scale_max) == (1.0, 4.0)
+    crop = data.train_transform(told, spec).transforms[0]
+    assert (crop.scale.scale_min, crop.scale.scale_max) == (1.0, 4.0)
 
 
 @pytest.mark.parametrize("dataset", ["bdd100k", "gtav", "kitti"])

@@ -150,7 +150,7 @@ def test_a_file_that_ends_too_early_is_found_from_its_header(tmp_path: Path, end
     path.write_bytes(path.read_bytes()[:-40])
     if ending == "tif":  # Pillow writes the directory in front
         assert path.read_bytes()[4:8] == b"\x08\0\0\0"
-    with pytest.raises(DataError, match=r"a\.\w+: image can not be read: the file is truncated"):
+    with pytest.raises(DataError, match=r"a\.\w+: image cannot be read: the file is truncated"):
         image_size(path)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from config import UserError
 from datasets.imagenet import list_classes, list_split
-from tests.pictures import write_class_folders
+from tests.class_folders import write_class_folders
 
 
 @pytest.fixture
@@ -52,22 +52,22 @@ def refusal(root: Path, split: str) -> str:
 def test_empty_class_folder_is_named(root: Path) -> None:
     for path in (root / "train" / CLASSES[1]).iterdir():
         path.unlink()
-    assert "train: n00000001 holds no picture" in refusal(root, "train")
+    assert "train: n00000001 holds no image" in refusal(root, "train")
 
 
 def test_many_empty_folders_are_counted(root: Path) -> None:
     for number in range(9):
         (root / "train" / f"n1000000{number}").mkdir()
     text = refusal(root, "train")
-    assert "n10000000, n10000001, n10000002 and 6 more hold no picture" in text
+    assert "n10000000, n10000001, n10000002 and 6 more hold no image" in text
 
 
-def test_validation_pictures_without_class_folders_have_no_labels(root: Path) -> None:
+def test_validation_images_without_class_folders_have_no_labels(root: Path) -> None:
     for path in sorted((root / "val").rglob("*.JPEG")):
         path.rename(root / "val" / path.name)
     for folder in CLASSES:
         (root / "val" / folder).rmdir()
-    assert "val: 3 pictures without labels" in refusal(root, "val")
+    assert "val: 3 images without labels" in refusal(root, "val")
 
 
 def test_other_class_folders_than_in_training_are_named(root: Path) -> None:
@@ -78,9 +78,9 @@ def test_other_class_folders_than_in_training_are_named(root: Path) -> None:
 
 def test_missing_split_and_empty_split_name_the_layout(root: Path) -> None:
     shutil.rmtree(root / "val")
-    assert "val: can not be read" in refusal(root, "val")
+    assert "val: cannot be read" in refusal(root, "val")
     (root / "val").mkdir()
-    assert "one folder a class" in refusal(root, "val")
+    assert "one folder per class" in refusal(root, "val")
 
 
 def test_fingerprint_follows_the_names(root: Path) -> None:

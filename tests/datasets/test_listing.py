@@ -12,11 +12,11 @@ import yaml
 
 from datasets import bdd100k, cityscapes, custom, folder, gtav, kitti, listing
 from datasets.base import DataError
-from datasets.check import main as check
 from datasets.decode import read_bytes
 from datasets.headers import read_header
 from datasets.listing import MissingFiles, notes_of
 from tests.datasets.conftest import save
+from tools.check import main as check
 
 PIXELS = np.zeros((8, 9, 3), np.uint8)
 IDS = np.zeros((8, 9), np.uint8)
@@ -75,7 +75,7 @@ def test_labels_without_image_and_unknown_endings_are_noted(tmp_path: Path) -> N
     assert names(items) == ["a"]
     assert notes_of(items) == [
         "2 labels have no image (b, c)",
-        "3 files are left aside, their endings are not known: 2 .heic, 1 .cr2",
+        "3 files are ignored, their endings are not known: 2 .heic, 1 .cr2",
     ]
 
 
@@ -86,10 +86,10 @@ def test_a_folder_to_predict_names_what_it_leaves_aside(tmp_path: Path) -> None:
     (tmp_path / "c.heic").touch()
     items = folder.list_items(tmp_path)
     assert names(items) == ["a", "b"]
-    assert notes_of(items) == ["1 file is left aside, its ending is not known: 1 .heic"]
+    assert notes_of(items) == ["1 file is ignored, its ending is not known: 1 .heic"]
     (tmp_path / "only").mkdir()
     (tmp_path / "only" / "x.heic").touch()
-    with pytest.raises(DataError, match="holds no pictures.*1 .heic"):
+    with pytest.raises(DataError, match="holds no images.*1 .heic"):
         folder.list_items(tmp_path / "only")
 
 
@@ -196,7 +196,7 @@ def test_links_that_lead_nowhere_are_files_that_cannot_be_read(tmp_path: Path) -
     assert names(found) == ["circle", "dead", "pipe"]
     for item in found:
         for read in (read_header, read_bytes):
-            with pytest.raises(DataError, match=f"{item.name}.png: image can not be read: "):
+            with pytest.raises(DataError, match=f"{item.name}.png: image cannot be read: "):
                 read(item.image, "image")
 
 

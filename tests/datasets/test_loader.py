@@ -15,9 +15,9 @@ import torch
 from datasets import cityscapes
 from datasets.base import DataError, SegmentationDataset
 from datasets.loader import GRACE_SECONDS, collate, make_loader, stop_workers
+from datasets.resizer import make_resizer
 from datasets.samplers import EvalSampler
 from datasets.spec import Item
-from datasets.views import make_resizer
 from runtime.outcome import one_line
 from transforms.mmseg import FitImage
 from transforms.sample import Sample

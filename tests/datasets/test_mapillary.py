@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 from pathlib import Path
@@ -12,10 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import flags
-from config import Config, UserError
-from datasets import build, check, mapillary, registry, sets
+from assembly import data, sets
+from assembly.dataset import dataset_spec
+from config import UserError
+from datasets import mapillary
 from datasets.base import DataError, read_label
+from settings import Settings, read_settings
+from tools import check
 
 
 @pytest.fixture
@@ -24,14 +26,11 @@ def vistas(mapillary_root: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(mapillary_root, tmp_path / "vistas"))
 
 
-def on(root: Path, *argv: str) -> tuple[argparse.Namespace, Config]:
-    cfg = Config()
-    args, given = flags.read_flags([
+def on(root: Path, *argv: str) -> Settings:
+    return read_settings([
         "--dataset", "mapillary", "--set", f"DATASET.MAPILLARY_DIR={root}", "--num_workers", "0",
         "--set", f"DATASET.CENTROID_ROOT={root}/centroids", "--crop_size", "48,64", *argv,
     ])  # fmt: skip
-    flags.resolve(args, given, cfg)
-    return args, cfg
 
 
 def test_classes_are_those_of_config_json(mapillary_root: Path) -> None:
@@ -50,7 +49,7 @@ def test_labels_are_used_as_they_are(mapillary_root: Path) -> None:
         assert np.array_equal(read_label(item.label, spec), ids)
 
 
-def test_splits_have_their_pictures_and_test_no_labels(mapillary_root: Path) -> None:
+def test_splits_have_their_images_and_test_no_labels(mapillary_root: Path) -> None:
     counts = {split: len(mapillary.list_items(mapillary_root, split)) for split in mapillary.SPLITS}
     assert counts == {"train": 4, "val": 2, "test": 1}
     assert mapillary.list_items(mapillary_root, "test")[0].label is None
@@ -67,11 +66,11 @@ def test_labels_of_the_second_download_are_found(vistas: Path) -> None:
 
 
 def test_padding_and_void_of_training_batches_are_65(mapillary_root: Path, tmp_path: Path) -> None:
-    args, cfg = on(
+    told = on(
         mapillary_root, "--set", f"DATASET.CENTROID_ROOT={tmp_path}", "--pre_size", "96", "--gblur",
         "--crop_size", "128", "--scale_max", "1", "--class_uniform_tile", "16",
     )  # fmt: skip
-    loader, sampler, spec = build.make_train_loader(args, cfg, 0, 1, 0)
+    loader, sampler, spec = data.make_train_loader(told, 0, 1, 0)
     values = np.unique(np.concatenate([batch.labels.numpy().ravel() for batch in loader]))
     assert values.max() == 65
     assert spec.ignore_label == 65
@@ -88,9 +87,9 @@ def test_padding_and_void_of_training_batches_are_65(mapillary_root: Path, tmp_p
 def test_validation_size_follows_pre_size(
     mapillary_root: Path, argv: tuple[str, ...], sizes: list[tuple[int, int]]
 ) -> None:
-    args, cfg = on(mapillary_root, *argv)
-    spec, items = registry.dataset_spec(args, cfg), sets.val_items(args, cfg)
-    batches = list(build.make_eval_loader(args, cfg, spec, 0, 1, items))
+    told = on(mapillary_root, *argv)
+    spec, items = dataset_spec(told), sets.val_items(told)
+    batches = list(data.make_eval_loader(told, spec, 0, 1, items))
     assert [tuple(batch.images.shape[2:]) for batch in batches] == sizes
 
 
@@ -120,7 +119,7 @@ def test_wrong_config_is_one_line(vistas: Path, content: object, words: str) -> 
 
 def test_missing_or_torn_config_is_one_line(vistas: Path) -> None:
     (vistas / "config.json").write_text("{")
-    with pytest.raises(DataError, match="can not be read as JSON"):
+    with pytest.raises(DataError, match="cannot be read as JSON"):
         mapillary.make_spec(vistas)
     (vistas / "config.json").unlink()
     with pytest.raises(DataError, match=r"no config.json or config_v1.2.json"):
@@ -132,9 +131,9 @@ def test_label_above_65_stops_before_training(vistas: Path) -> None:
     ids = np.asarray(Image.open(label)).copy()
     ids[:2, :3] = 66
     Image.fromarray(ids).save(label)
-    args, cfg = on(vistas, "--class_uniform_pct", "0")
+    told = on(vistas, "--class_uniform_pct", "0")
     with pytest.raises(UserError, match=r"key0_x-Y.png: label id 66 \(6 pixels\) not in"):
-        build.make_train_loader(args, cfg, 0, 1, 0)
+        data.make_train_loader(told, 0, 1, 0)
 
 
 def test_image_without_label_is_named(vistas: Path) -> None:

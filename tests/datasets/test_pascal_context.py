@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from config import Config
-from datasets import check, pascal_context
+from assembly.dataset import dataset_spec
+from datasets import pascal_context
 from datasets.base import DataError, read_label
-from datasets.registry import dataset_spec
+from settings import read_settings
+from tools import check
 
 SETTING = "DATASET.PASCAL_CONTEXT_DIR"
 
@@ -41,12 +42,12 @@ def test_only_255_is_ignored_with_60_classes() -> None:
     assert (lut[60:255] == -1).all()
 
 
-def test_splits_have_their_pictures_by_name(pascal_context_root: Path) -> None:
+def test_splits_have_their_images_by_name(pascal_context_root: Path) -> None:
     items = pascal_context.list_items(pascal_context_root, "val")
     assert [item.name for item in items] == ["2008_000030", "2008_000031"]
     around = pascal_context.list_items(pascal_context_root.parent, "train")
     assert len(around) == 4
-    with pytest.raises(DataError, match="no split test; train and val are there"):
+    with pytest.raises(DataError, match="no split test; it has train and val"):
         pascal_context.list_items(pascal_context_root, "test")
 
 
@@ -62,5 +63,4 @@ def test_check_reads_both_protocols(
 
 def test_the_name_chooses_the_protocol() -> None:
     for name, spec in (("pascal_context", "SPEC"), ("pascal_context_59", "SPEC_59")):
-        args = type("Args", (), {"dataset": name})()
-        assert dataset_spec(args, Config()) is getattr(pascal_context, spec)
+        assert dataset_spec(read_settings(["--dataset", name])) is getattr(pascal_context, spec)

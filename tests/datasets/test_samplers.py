@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from datasets.samplers import Draw, EvalSampler, TrainSampler, split_over_ranks
+from tests.parity.published import consecutive_part
 
 
 def plan(length: int):
@@ -95,12 +96,9 @@ def test_an_empty_training_list_is_refused():
 
 
 @pytest.mark.parametrize("tail", ["pad", "drop"])
-@pytest.mark.parametrize("consecutive", [False, True])
-def test_splits_that_divide_have_equal_parts(tail, consecutive):
-    parts = [
-        split_over_ranks(range(11), rank, 3, multiple=2, tail=tail, consecutive=consecutive)
-        for rank in range(3)
-    ]
+@pytest.mark.parametrize("part_of", [split_over_ranks, consecutive_part])
+def test_splits_that_divide_have_equal_parts(tail, part_of):
+    parts = [part_of(range(11), rank, 3, multiple=2, tail=tail) for rank in range(3)]
     assert {len(part) for part in parts} == {4 if tail == "pad" else 2}
     merged = [index for part in parts for index in part]
     assert set(merged) == set(range(11 if tail == "pad" else 6))

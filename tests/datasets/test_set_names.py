@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from datasets import cityscapes
-from datasets.centroids import load_or_build
+from datasets.centroids import Remarks, load_or_build
 from datasets.verify import verify_items
 
 
@@ -20,7 +20,7 @@ def test_cache_files_stay_in_their_folder(cities: Path, tmp_path: Path, name: st
     cache = tmp_path / "one" / "two" / "cache"
     before = sorted(path for path in tmp_path.rglob("*") if cache not in path.parents)
     lines: list[str] = []
-    load_or_build(items, spec, 64, cache, 1, log=lines.append)
+    load_or_build(items, spec, 64, cache, 1, remarks=Remarks(log=lines.append))
     verify_items(items, spec, cache, 1)
     files = [path for path in cache.iterdir() if path.is_file()]
     assert len(files) == 2 and not any("not cached" in line for line in lines)

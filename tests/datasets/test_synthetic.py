@@ -15,7 +15,7 @@ from PIL import Image
 from config import UserError
 from datasets import cityscapes, synthetic
 from datasets.base import SegmentationDataset, read_ids
-from datasets.synthetic import auto_label, coarse_label, main, write_synthetic
+from datasets.synthetic import ScenePlan, auto_label, coarse_label, main, write_synthetic
 from datasets.synthetic_scene import render
 from tests.full_disk import REASON, full_after
 
@@ -31,7 +31,7 @@ def digests(root: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("set") / "streets"
-    assert write_synthetic(root, size=(64, 96), train=6, val=2, test=1, coarse=2)
+    assert write_synthetic(root, ScenePlan(size=(64, 96), train=6, val=2, test=1, coarse=2))
     return root
 
 
@@ -41,7 +41,7 @@ def scenes() -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def test_same_arguments_give_the_same_bytes(small: Path, tmp_path: Path) -> None:
-    write_synthetic(tmp_path / "again", size=(64, 96), train=6, val=2, test=1, coarse=2)
+    write_synthetic(tmp_path / "again", ScenePlan(size=(64, 96), train=6, val=2, test=1, coarse=2))
     assert digests(tmp_path / "again") == digests(small)
 
 
@@ -159,7 +159,7 @@ def test_second_run_does_nothing(small: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in small.rglob("*")}
     said: list[str] = []
     arguments = {"size": (64, 96), "train": 6, "val": 2, "test": 1, "coarse": 2}
-    assert not write_synthetic(small, **arguments, log=said.append)
+    assert not write_synthetic(small, ScenePlan(**arguments), log=said.append)
     assert {path: path.stat().st_mtime_ns for path in small.rglob("*")} == before
     assert "already" in said[0]
 
@@ -167,10 +167,10 @@ def test_second_run_does_nothing(small: Path) -> None:
 def test_other_arguments_need_force(tmp_path: Path) -> None:
     root = tmp_path / "set"
     tiny = {"size": (32, 64), "train": 1, "val": 1, "test": 1}
-    write_synthetic(root, **tiny)
+    write_synthetic(root, ScenePlan(**tiny))
     with pytest.raises(UserError, match="other arguments.*--force"):
-        write_synthetic(root, **tiny, seed=1)
-    assert write_synthetic(root, **tiny, seed=1, force=True)
+        write_synthetic(root, ScenePlan(**tiny, seed=1))
+    assert write_synthetic(root, ScenePlan(**tiny, seed=1), force=True)
     assert json.loads((root / "synthetic.json").read_text())["seed"] == 1
 
 
@@ -178,13 +178,13 @@ def test_other_arguments_need_force(tmp_path: Path) -> None:
 def test_folder_with_other_files_is_left_alone(tmp_path: Path, force: bool) -> None:
     (tmp_path / "precious.txt").write_text("mine")
     with pytest.raises(UserError, match="name a new folder"):
-        write_synthetic(tmp_path, train=1, val=1, test=1, force=force)
+        write_synthetic(tmp_path, ScenePlan(train=1, val=1, test=1), force=force)
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
 
 
 def test_interrupted_writing_leaves_nothing(tmp_path: Path) -> None:
     with full_after(100), pytest.raises(UserError, match=REASON):
-        write_synthetic(tmp_path / "set", size=(32, 32), train=1, val=1, test=1)
+        write_synthetic(tmp_path / "set", ScenePlan(size=(32, 32), train=1, val=1, test=1))
     assert list(tmp_path.iterdir()) == []
 
 

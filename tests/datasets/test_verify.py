@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 import errno
 import fcntl
 import os
@@ -15,15 +14,16 @@ import pytest
 import tifffile
 import yaml
 
-import flags
-from config import Config, UserError
-from datasets import build, verify
+from assembly import data
+from assembly.sets import Sets
+from config import UserError
+from datasets import verify
 from datasets.base import DataError, read_image
-from datasets.check import main as check
-from datasets.sets import Sets
+from datasets.completeness import check_whole
 from datasets.spec import Item
-from datasets.whole import check_whole
+from settings import Settings, read_settings
 from tests.datasets.conftest import save
+from tools.check import main as check
 
 
 def write_set(root: Path, end: str = "jpg", count: int = 4, **changes: object) -> Path:
@@ -46,22 +46,19 @@ def pairs(tmp_path: Path) -> Path:
     return write_set(tmp_path)
 
 
-def settings(root: Path, *argv: str) -> tuple[argparse.Namespace, Config]:
-    cfg = Config()
-    args, given = flags.read_flags([
+def settings(root: Path, *argv: str) -> Settings:
+    return read_settings([
         "--dataset", "custom", "--set", f"DATASET.CUSTOM_YAML={root}/set.yml", "--num_workers", "0",
         "--set", f"DATASET.CENTROID_ROOT={root}/centroids", "--crop_size", "32,32",
         "--class_uniform_tile", "32", *argv,
     ])  # fmt: skip
-    flags.resolve(args, given, cfg)
-    return args, cfg
 
 
 def start(root: Path, *argv: str) -> list[str]:
     """The lines of a start of a training, up to step 1."""
     lines: list[str] = []
-    args, cfg = settings(root, *argv)
-    build.make_train_loader(args, cfg, 0, 1, 0, lines.append)
+    told = settings(root, *argv)
+    data.make_train_loader(told, 0, 1, 0, lines.append)
     return lines
 
 
@@ -78,7 +75,7 @@ def test_a_file_that_was_cut_off_is_known_before_step_1(
     root = write_set(tmp_path, end)
     start(root)
     cut(root / split / "i" / f"im1.{end}")
-    with pytest.raises(UserError, match=rf"{split}/i/im1\.{end}: image can not be read"):
+    with pytest.raises(UserError, match=rf"{split}/i/im1\.{end}: image cannot be read"):
         start(root)
 
 
@@ -153,8 +150,8 @@ def test_a_skip_list_takes_names_and_paths(pairs: Path, tmp_path: Path, entry: s
 
 def test_an_evaluation_skips_too(pairs: Path, tmp_path: Path) -> None:
     (tmp_path / "skip.txt").write_text("val/i/im1\n")
-    args, cfg = settings(pairs, "--eval", "val", "--set", f"DATASET.SKIP_LIST={tmp_path}/skip.txt")
-    assert [item.name for item in Sets(args, cfg).evaluated] == ["im0", "im2", "im3"]
+    told = settings(pairs, "--eval", "val", "--set", f"DATASET.SKIP_LIST={tmp_path}/skip.txt")
+    assert [item.name for item in Sets(told).evaluated] == ["im0", "im2", "im3"]
 
 
 def test_a_skip_list_that_leaves_nothing_is_an_error(pairs: Path, tmp_path: Path) -> None:
@@ -173,10 +170,10 @@ def test_sizes_that_cannot_share_a_batch_are_known_before_step_1(pairs: Path) ->
     for argv in (["--bs_val", "2"], ["--bs_val", "2", "--pre_size", "100"]):
         with pytest.raises(UserError, match=r"im0 .* im1 .*different sizes.*--bs_val 1"):
             start(pairs, *argv)
-    args, cfg = settings(pairs, "--eval", "val", "--bs_val", "2")
-    sets = Sets(args, cfg)
+    told = settings(pairs, "--eval", "val", "--bs_val", "2")
+    sets = Sets(told)
     with pytest.raises(UserError, match="different sizes"):
-        build.make_eval_loader(args, cfg, build.dataset_spec(args, cfg), 0, 1, sets.evaluated)
+        data.make_eval_loader(told, data.dataset_spec(told), 0, 1, sets.evaluated)
 
 
 def test_sizes_of_whole_training_images_too(pairs: Path) -> None:
@@ -258,8 +255,8 @@ def test_a_file_system_without_locks_costs_one_line(
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     lines = start(pairs)
-    assert [line for line in lines if "no lock there" in line] == [
-        f"{pairs}/centroids: no lock there ({os.strerror(code)}); going on without"
+    assert [line for line in lines if "cannot be locked" in line] == [
+        f"{pairs}/centroids: cannot be locked ({os.strerror(code)}); going on without a lock"
     ]
 
 
@@ -294,17 +291,17 @@ def test_check_counts_what_is_left_aside(pairs: Path, capsys: pytest.CaptureFixt
     assert check(["--dataset", "custom", "--set", f"DATASET.CUSTOM_YAML={pairs}/set.yml"]) == 0
     text = capsys.readouterr().out
     assert "train: 1 label has no image (im0)" in text
-    assert "1 file is left aside, its ending is not known: 1 .heic" in text
+    assert "1 file is ignored, its ending is not known: 1 .heic" in text
 
 
 def test_a_set_moved_elsewhere_has_the_same_fingerprint(pairs: Path) -> None:
-    args, cfg = settings(pairs)
-    items = Sets(args, cfg).train
-    spec = build.dataset_spec(args, cfg)
+    told = settings(pairs)
+    items = Sets(told).train
+    spec = data.dataset_spec(told)
     found = verify.fingerprint(items, spec)
     (pairs / "train").rename(pairs / "moved")
     text = (pairs / "set.yml").read_text().replace("train/", "moved/")
     (pairs / "set.yml").write_text(text)
-    moved = Sets(args, cfg).train
+    moved = Sets(told).train
     assert moved[0].image != items[0].image
     assert verify.fingerprint(moved, spec) == found

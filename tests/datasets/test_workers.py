@@ -22,9 +22,9 @@ from datasets.loader import make_loader, stop_workers
 from datasets.samplers import EvalSampler
 from datasets.spec import Item
 from datasets.workers import check_handles, check_room
-from flags.workers import check_workers
 from runtime.outcome import one_line
 from runtime.threads import usable_cpus
+from settings.workers import check_workers
 from tests.program import ROOT, environment
 from transforms.sample import Sample
 

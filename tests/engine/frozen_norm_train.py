@@ -15,7 +15,7 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from flags import parse_or_exit
+from config import parse_or_exit
 from runtime.outcome import run
 from train import main
 

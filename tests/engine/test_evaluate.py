@@ -15,12 +15,14 @@ from torch import Tensor
 from config import UserError
 from datasets.loader import Batch
 from datasets.spec import DatasetSpec
-from engine.evaluate import evaluate, largest_probability
-from engine.result import EvalSummary, Gather, Result
+from engine.compute import Compute, Watch
+from engine.evaluate import EvalRules, evaluate, largest_probability
 from metrics.confusion import Scores, confusion_matrix
+from metrics.result import EvalSummary, Gather, ImageResult
+from runtime.distributed import Ranks
 from tests.engine.live_maps import LiveMaps
 
-CPU = torch.device("cpu")
+CPU = Compute(device=torch.device("cpu"))
 SPEC = DatasetSpec(
     name="three",
     class_names=("road", "car", "sky"),
@@ -36,7 +38,7 @@ class Keep:
 
     def __init__(self, needs: tuple[str, ...] = (), stored: tuple[str, ...] = ()) -> None:
         self.needs, self.stored = frozenset(needs), stored
-        self.results: list[Result] = []
+        self.results: list[ImageResult] = []
         self.closed: list[tuple[int, int, list[Any]]] = []
 
     def wants(self, index: int) -> bool:
@@ -45,7 +47,7 @@ class Keep:
     def done(self, name: str) -> bool:
         return name in self.stored
 
-    def add(self, result: Result) -> None:
+    def add(self, result: ImageResult) -> None:
         self.results.append(result)
 
     def close(self, rank: int, world: int, gather: Gather) -> None:
@@ -82,7 +84,8 @@ def val_loss(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def run(loader: Any, **options: Any) -> EvalSummary:
-    return evaluate(scores_of, loader, SPEC, CPU, val_loss=val_loss, **options)
+    options = {"rules": EvalRules(val_loss=val_loss), **options}
+    return evaluate(scores_of, loader, SPEC, CPU, **options)
 
 
 @pytest.mark.parametrize("size", [1, 4, 6])
@@ -161,7 +164,7 @@ def test_unreadable_files_are_logged_once_each_and_listed() -> None:
         failed=[("z", "truncated"), ("a", "no image")],
     )  # fmt: skip
     lines: list[str] = []
-    summary = run([nothing, *batches(3)], log=lines.append)
+    summary = run([nothing, *batches(3)], watch=Watch(log=lines.append))
     assert summary.unreadable == ["a: no image", "z: truncated"]
     assert lines == ["not read: z: truncated", "not read: a: no image"]
     assert summary.num_images == 6
@@ -169,7 +172,8 @@ def test_unreadable_files_are_logged_once_each_and_listed() -> None:
         run([nothing])
     sinks = [Keep(stored=("city/0",))]
     stored = [nothing, *batches(1, slice(0, 1))]
-    assert run(stored, sinks=sinks, metrics=False).skipped == 1  # an earlier run has read it
+    rules = EvalRules(metrics=False)
+    assert run(stored, sinks=sinks, rules=rules).skipped == 1  # an earlier run has read it
 
 
 def refuse_small(images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
@@ -191,19 +195,19 @@ def small_and_large() -> list[Batch]:
     ]
 
 
-def test_refused_pictures_of_a_folder_are_listed_and_the_rest_goes_on() -> None:
+def test_refused_images_of_a_folder_are_listed_and_the_rest_goes_on() -> None:
     lines: list[str] = []
     sink = Keep()
     summary = evaluate(
-        refuse_small, small_and_large(), SPEC, CPU, sinks=[sink], log=lines.append,
-        skip_refused=True,
+        refuse_small, small_and_large(), SPEC, CPU, sinks=[sink],
+        watch=Watch(log=lines.append), rules=EvalRules(skip_refused=True),
     )  # fmt: skip
     want = [f"a: /data/a{i}.png (8x5 pixels): too small" for i in range(2)]
     assert (summary.unreadable, summary.num_images, len(sink.results)) == (want, 1, 1)
     assert lines == [f"not predicted: {line}" for line in want]
 
 
-def test_a_refused_picture_of_a_data_set_is_an_error_with_its_path() -> None:
+def test_a_refused_image_of_a_data_set_is_an_error_with_its_path() -> None:
     with pytest.raises(UserError, match=r"^/data/a0.png \(8x5 pixels\): too small$"):
         evaluate(refuse_small, small_and_large(), SPEC, CPU)
 
@@ -217,7 +221,7 @@ def test_scores_that_are_not_finite_are_counted_and_the_first_image_is_named() -
         return outputs
 
     lines: list[str] = []
-    summary = evaluate(broken, batches(6), SPEC, CPU, log=lines.append)
+    summary = evaluate(broken, batches(6), SPEC, CPU, watch=Watch(log=lines.append))
     assert (summary.not_finite, run(batches(6)).not_finite) == (2, 0)
     assert len(lines) == 1 and lines[0].startswith("warning: city/1: ")
 
@@ -231,7 +235,7 @@ def test_stored_images_are_not_computed_again_without_metrics() -> None:
 
     stored = ("city/0", "city/1", "city/3")
     sinks = [Keep(stored=stored), Keep(stored=(*stored, "city/5"))]
-    summary = evaluate(infer, batches(2), SPEC, CPU, sinks=sinks, metrics=False)
+    summary = evaluate(infer, batches(2), SPEC, CPU, sinks=sinks, rules=EvalRules(metrics=False))
     assert seen == [1, 2]
     assert (summary.num_images, summary.skipped, summary.scores) == (3, 3, None)
     assert [result.name for result in sinks[0].results] == ["city/2", "city/4", "city/5"]
@@ -252,15 +256,15 @@ def test_two_ranks_give_the_summary_of_one() -> None:
         sums.append(tensor.clone())
         return tensor
 
-    run(batches(2, slice(1, None, 2)), all_reduce=record, rank=1, world=2)
+    run(batches(2, slice(1, None, 2)), ranks=Ranks(add=record, rank=1, size=2))
     waiting = iter(sums)
     sink = Keep()
     halves = run(
         batches(2, slice(0, None, 2)),
         sinks=[sink],
-        all_reduce=lambda tensor: tensor + next(waiting),
-        gather=lambda value: [value, value],
-        world=2,
+        ranks=Ranks(
+            add=lambda tensor: tensor + next(waiting), gather=lambda value: [value, value], size=2
+        ),
     )
     assert halves.scores is not None and whole.scores is not None
     assert np.array_equal(halves.scores.matrix, whole.scores.matrix)
@@ -271,7 +275,7 @@ def test_two_ranks_give_the_summary_of_one() -> None:
 
 def test_progress_counts_batches() -> None:
     calls: list[tuple[int, int | None]] = []
-    run(list(batches(4)), progress=lambda done, total: calls.append((done, total)))
+    run(list(batches(4)), watch=Watch(progress=lambda done, total: calls.append((done, total))))
     assert calls == [(1, 2), (2, 2)]
 
 
@@ -301,12 +305,13 @@ def test_metrics_confidence_and_loss_hold_at_most_two_score_maps() -> None:
         for i in range(3)
     ]
     with LiveMaps(40 * 32 * 32 * 4) as live:
-        evaluate(infer, loader, spec, CPU, sinks=[Keep(("prob",))], val_loss=val_loss)
+        rules = EvalRules(val_loss=val_loss)
+        evaluate(infer, loader, spec, CPU, sinks=[Keep(("prob",))], rules=rules)
     assert live.most <= 2
 
 
 def test_predictions_are_scored_and_shown_at_the_size_of_the_file() -> None:
-    """The network saw a smaller copy: labels, pictures and predictions are those of the file."""
+    """The network saw a smaller copy: labels, images and predictions are those of the file."""
     originals = torch.randint(0, 256, (2, 16, 20, 3), dtype=torch.uint8)
     images, _ = make_images(2, (8, 10))
     large = F.interpolate(images * 2.0, (16, 20), mode="bilinear", align_corners=False)

@@ -4,17 +4,17 @@
 from __future__ import annotations
 
 import json
-from argparse import Namespace
 
 import pytest
 import torch
 from torch import nn
 
+from assembly.rates import build_schedule, group_schedules
 from config import UserError
 from engine.hanet_groups import SCHEDULE, hanet_groups
-from engine.rates import build_schedule, group_schedules
 from engine.state import Progress, TrainState
-from flags import read_flags
+from settings import Settings
+from settings.catalogue import with_values
 from tests.parity.fixture import FIXTURES
 
 POLY = json.loads((FIXTURES / "hanet" / "functions.json").read_text())["poly"]
@@ -81,17 +81,16 @@ def test_groups_survive_the_state_of_an_optimiser() -> None:
     assert again.param_groups[1]["initial_lr"] == 0.02
 
 
-def flags(**changes: object) -> Namespace:
-    """Flags of a run of 40000 iterations with the poly schedule by iteration."""
-    args, _ = read_flags([])
+def flags(**changes: object) -> Settings:
+    """Settings of a run of 40000 iterations with the poly schedule by iteration."""
     fixed = {"lr_by": "iter", "max_iter": 40000, "poly_exp": 0.9, "lr": 0.01}
-    return Namespace(**{**vars(args), **fixed, **changes})
+    return with_values(Settings(), {**fixed, **changes})
 
 
 @pytest.mark.parametrize("case", POLY, ids=[str(number) for number in range(len(POLY))])
 def test_rates_are_the_recorded_ones(case: dict) -> None:
-    args = flags(max_iter=case["max_iter"], poly_exp=case["exp"])
-    rate = build_schedule(args, 100)(case["iter"], 0, case["lr"])
+    told = flags(max_iter=case["max_iter"], poly_exp=case["exp"])
+    rate = build_schedule(told, 100)(case["iter"], 0, case["lr"])
     assert rate == pytest.approx(case["value"], rel=1e-9)
 
 
@@ -102,8 +101,8 @@ def test_blocks_have_an_exponent_of_their_own_only_when_asked() -> None:
 
 
 def test_scl_poly_starts_again_at_its_iteration() -> None:
-    args = flags(lr_schedule="scl-poly", rlx_off_iter=30000, rescale=0.5)
-    rate = build_schedule(args, 100)
+    told = flags(lr_schedule="scl-poly", rlx_off_iter=30000, rescale=0.5)
+    rate = build_schedule(told, 100)
     assert rate(29999, 0, 0.01) == pytest.approx(0.01 * (1 - 29999 / 40000) ** 0.9)
     assert rate(35000, 0, 0.01) == pytest.approx(0.01 * 0.5 * 0.5**1.5)
     with pytest.raises(UserError, match="--rlx_off_iter 50000 is outside 0..39999"):

@@ -13,7 +13,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from datasets.loader import Batch
 from datasets.samplers import TrainSampler
-from engine.loop import MAX_SKIPPED_IN_A_ROW, Meter, Settings, Trainer
+from engine.compute import Platform
+from engine.loop import MAX_SKIPPED_IN_A_ROW, Feed, LoopOptions, Trainer
+from engine.meter import Meter
 from engine.state import Progress, TrainState
 from loss.cross_entropy import CrossEntropy
 from loss.objective import Objective
@@ -35,7 +37,7 @@ class Tiny(nn.Module):
 
 
 class Batches:
-    """Stands for a loader: the given pictures, one batch each."""
+    """Stands for a loader: the given images, one batch each."""
 
     def __init__(self, images: list[Tensor]) -> None:
         self.images = images
@@ -77,13 +79,13 @@ def make_trainer(
     return Trainer(
         state=state,
         objective=Objective(CrossEntropy(255), num_classes=3, ignore_label=255),
-        schedule=lambda iteration, epoch, base: base,
-        loader=Batches(images),
-        sampler=sampler,
-        precision=Precision("fp32", "cpu"),
-        world=World(rank=0, size=1, local_rank=0, device=torch.device("cpu")),
+        feed=Feed(loader=Batches(images), sampler=sampler),
+        platform=Platform(
+            world=World(rank=0, size=1, local_rank=0, device=torch.device("cpu")),
+            precision=Precision("fp32", "cpu"),
+        ),
         log=log,
-        settings=Settings(**{"max_epoch": 1, **settings}),
+        settings=LoopOptions(**{"max_epoch": 1, **settings}),
         validate=lambda epoch: {"mean_iu": 0.5},
         stop=StopFlag(),
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mixed batches: targets follow the pictures, draws follow the random state."""
+"""Mixed batches: targets follow the images, draws follow the random state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LABELS = torch.tensor([0, 1, 2, 3])
 
 
 def batch() -> Batch:
-    """Pictures that hold their own number, so that shares can be read from them."""
+    """Images that hold their own number, so that shares can be read from them."""
     images = LABELS.float()[:, None, None, None].expand(4, 3, 8, 8).clone()
     return Batch(images=images, labels=LABELS.clone(), names=list("abcd"), indices=[0, 1, 2, 3])
 
@@ -74,11 +74,11 @@ def test_an_unreadable_file_is_logged_once() -> None:
     log = UnreadableLog(lines.append, "left out")
     broken = Batch(
         images=torch.empty(0, 3, 0, 0), labels=None, names=[], indices=[],
-        failed=[("n1/a.JPEG", "set/n1/a.JPEG: image can not be read: truncated")],
+        failed=[("n1/a.JPEG", "set/n1/a.JPEG: image cannot be read: truncated")],
     )  # fmt: skip
     log.note(broken)
     log.note(broken)
-    assert lines == ["not read, left out: set/n1/a.JPEG: image can not be read: truncated"]
+    assert lines == ["not read, left out: set/n1/a.JPEG: image cannot be read: truncated"]
     assert log.count == 1
 
 

@@ -9,18 +9,18 @@ import pytest
 import torch
 from torch.optim.swa_utils import AveragedModel
 
+from assembly.optimiser import make_optimizer
 from config import UserError
 from engine.optim import (
-    OPTIMIZERS,
     freeze_auxiliary,
     freeze_others,
     has_auxiliary,
-    make_optimizer,
     weight_average,
 )
 from loss.cross_entropy import CrossEntropy
-from loss.objective import Objective
+from loss.objective import LossWeights, Objective
 from network.build import build_net
+from settings.kinds import OPTIMISERS
 from tests.network.test_hrvit import tiny
 from tests.network.tiny import NUM_CLASSES, picture
 
@@ -76,7 +76,7 @@ def test_amsgrad_reaches_the_optimiser(name):
     assert optimizer.defaults["amsgrad"]
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", OPTIMISERS)
 def test_parameter_groups_keep_their_own_rate(name):
     groups = [{"params": [torch.zeros(1)], "lr": 0.5}, {"params": [torch.zeros(1)]}]
     optimizer = make_optimizer(groups, name, lr=LR)
@@ -129,7 +129,10 @@ def test_without_auxiliary_loss_everything_that_trains_has_a_gradient():
     names = list(net.state_dict())
     freeze_auxiliary(net)
     objective = Objective(
-        CrossEntropy(255), num_classes=NUM_CLASSES, ignore_label=255, ocr_alpha=0.0
+        CrossEntropy(255),
+        num_classes=NUM_CLASSES,
+        ignore_label=255,
+        weights=LossWeights(ocr_alpha=0.0),
     )
     labels = torch.zeros(2, 40, 52, dtype=torch.int64)
     objective(net(picture(40, 52, batch=2)), labels).total.backward()

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from assembly.optimiser import make_optimizer
 from config import UserError
-from engine.optim import make_optimizer
 from engine.param_groups import NO_RULE, ParamRule, check_rules, describe, make_groups, rule_of
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Row positions reach the network in training and in every inference, and say the truth.
 
-The pictures show where their rows lie: green grows with the height in the file. A network that
+The images show where their rows lie: green grows with the height in the file. A network that
 only looks finds the positions it is given in the pixels it is given.
 """
 
@@ -19,6 +19,7 @@ from datasets import folder
 from datasets.base import SegmentationDataset
 from datasets.loader import Batch, make_loader
 from datasets.spec import Item
+from engine.compute import Compute
 from engine.evaluate import evaluate
 from engine.predict import Beside, Infer, flip, multi_scale, slide, whole
 from engine.windows_hanet import hanet_pooling, hanet_sliding
@@ -31,7 +32,7 @@ SIZES = ((60, 90), (60, 90), (81, 61))
 
 
 class Looks(nn.Module):
-    """Compares the rows it is given with what the picture shows, row by row."""
+    """Compares the rows it is given with what the image shows, row by row."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +55,7 @@ class Looks(nn.Module):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures of three sizes with a label each."""
+    """Images of three sizes with a label each."""
     directory = tmp_path_factory.mktemp("ramps")
     for index, (height, width) in enumerate(SIZES):
         image = np.full((height, width, 3), 128, np.uint8)
@@ -99,6 +100,6 @@ def test_inference_over_a_folder(root: Path, name: str) -> None:
     items = [item for item in folder.list_items(root) if "labels" not in item.name]
     dataset = SegmentationDataset(items, SPEC)
     loader: list[Batch] = list(make_loader(dataset, range(len(items)), 1, 0))
-    summary = evaluate(procedures(net)[name], loader, SPEC, torch.device("cpu"), metrics=True)
+    summary = evaluate(procedures(net)[name], loader, SPEC, Compute(device=torch.device("cpu")))
     assert summary.num_images == len(SIZES)
     assert len(net.seen) >= len(SIZES) and max(net.seen) < 6

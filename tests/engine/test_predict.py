@@ -19,11 +19,11 @@ from engine.predict import (
     scores_of,
     slide,
     whole,
-    window_starts,
 )
 from engine.refinement import refined
+from engine.windows import window_starts
 from loss.boundary import moved_scores
-from network.outputs import run_boundary_in_eval
+from network.contract import run_boundary_in_eval
 from tests.engine.live_maps import LiveMaps
 from tests.network.tiny_unept import tiny
 from transforms.normalize import to_network
@@ -77,7 +77,7 @@ def test_a_network_in_training_mode_is_refused(net: Net, images: Tensor) -> None
         whole(net)(images, None)
 
 
-def test_whole_returns_scores_alone_or_finished_pictures(net: Net, images: Tensor) -> None:
+def test_whole_returns_scores_alone_or_finished_images(net: Net, images: Tensor) -> None:
     assert set(whole(net)(images, None)) == {"pred"}
     outputs = whole(net, return_all=True)(images, None)
     assert set(outputs) == {"pred", "pred_05x", "pred_10x", "attn_05x"}
@@ -149,7 +149,7 @@ def test_multi_scale_refuses_scales_that_are_not_positive(net: Net) -> None:
 
 
 @torch.no_grad()
-def test_the_pictures_are_those_of_the_last_unflipped_scale(net: Net, images: Tensor) -> None:
+def test_the_images_are_those_of_the_last_unflipped_scale(net: Net, images: Tensor) -> None:
     infer = flip(multi_scale(whole(net, return_all=True), (1.0, 2.0)))
     outputs = infer(images, None)
     assert set(outputs) == {"pred", "pred_05x", "pred_20x", "attn_05x"}
@@ -221,7 +221,7 @@ def test_flip_and_scales_give_the_same_mean_in_either_order(net: Net, images: Te
 
 
 @torch.no_grad()
-def test_a_small_picture_is_padded_for_the_window_and_its_scores_are_cut_back(
+def test_a_small_image_is_padded_for_the_window_and_its_scores_are_cut_back(
     net: Net, images: Tensor
 ) -> None:
     rows = torch.linspace(0, 1, 24).repeat(2, 1)

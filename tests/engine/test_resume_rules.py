@@ -12,35 +12,29 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-import config
-import flags
-from config import Config
-from engine import build, resume_tables, state
+from assembly.network import param_rules
+from assembly.optimiser import build_optimizer, make_optimizer
+from assembly.resume import kept_settings, resume_rules
+from engine import state
 from engine.class_tables import class_difference
-from engine.optim import make_optimizer
-from engine.resume_rules import compare_settings, recorded, settings_of
+from engine.resume_rules import compare_settings, plain, recorded
 from engine.state import Progress, TrainState
 from network.convert import schema
 from network.convert.schema import check_own, check_resumable
-from tests.flags.test_classification import resolved
+from settings import catalogue
+from settings.declare import BETWEEN_EPOCHS, IN_FILE, REFUSED, UNRELATED
+from settings.model import ModelConfig
+from tests.settings.test_classification import resolved
 
-TABLES = ("APPLIED", "BETWEEN_EPOCHS", "REFUSED", "IN_THE_FILE", "UNRELATED")
 
-
-def test_every_flag_and_key_stands_in_exactly_one_table() -> None:
-    never = {*flags.WITHOUT_EFFECT, "init_decoder"}
-    known = {action.dest for action in flags.build_parser()._actions} - never
-    known |= {
-        f"{section}.{item.name}"
-        for section, cls in config.SECTIONS.items()
-        for item in dataclasses.fields(cls)
-        if section != "MODEL"  # the options of the network are compared one by one
-    }
-    known -= {key for key in config.FLAG_KEYS.values()}  # compared as flags
-    known |= {"ASSETS_PATH", "steps_per_epoch"}
-    placed = [name for table in TABLES for name in getattr(resume_tables, table)]
-    assert sorted(set(placed)) == sorted(placed), "a name stands twice"
-    assert set(placed) - {"DATASET.CITYSCAPES_DIR"} == known
+def test_every_setting_says_what_a_resumed_run_does_with_it() -> None:
+    rules, kept = resume_rules(), kept_settings(resolved(), 6)
+    assert rules.refused and rules.between_epochs and not rules.refused & rules.between_epochs
+    for name, each in catalogue().items():
+        assert (name in rules.refused) == (each.resume is REFUSED), name
+        assert (name in rules.between_epochs) == (each.resume is BETWEEN_EPOCHS), name
+        assert (name in kept) == (each.resume not in (IN_FILE, UNRELATED)), name
+    assert set(kept) == {name for name in catalogue() if name in kept} | {"steps_per_epoch"}
 
 
 def test_reader_and_writer_of_files_agree() -> None:
@@ -69,18 +63,26 @@ class Pair(nn.Module):
 
 def make_state(*argv: str, steps: int = 6, header: dict[str, Any] | None = None) -> TrainState:
     """The state of a run with these flags, at its start."""
-    args, cfg = resolved(*argv), Config()
+    told = resolved(*argv)
     torch.manual_seed(0)
     net = Pair()
-    optimizer = build.build_optimizer(args, net, float(args.lr), None)
+    optimizer = build_optimizer(told, net, float(told.optimiser.lr), None)
     ema = None
-    if args.ema is not None:
-        ema = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(args.ema), use_buffers=True)
-    facts = {**(header or HEADER), "settings": settings_of(args, cfg, steps)}
-    facts["param_rules"] = build.param_rules(args)
+    if told.optimiser.ema is not None:
+        ema = AveragedModel(
+            net, multi_avg_fn=get_ema_multi_avg_fn(told.optimiser.ema), use_buffers=True
+        )
+    facts = {**(header or HEADER), "settings": kept_settings(told, steps)}
+    facts["param_rules"] = param_rules(told)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     return TrainState(
-        net=net, optimizer=optimizer, scaler=scaler, ema=ema, progress=Progress(), facts=facts
+        net=net,
+        optimizer=optimizer,
+        scaler=scaler,
+        ema=ema,
+        progress=Progress(),
+        facts=facts,
+        rules=resume_rules(),
     )
 
 
@@ -220,7 +222,7 @@ def test_between_two_epochs_a_batch_may_change() -> None:
 def test_a_set_that_grew_is_noticed() -> None:
     with pytest.raises(ValueError, match=r"steps_per_epoch 6 \(this run 8\) inside epoch 0"):
         resumed(written(), steps=8)
-    assert resumed(written(at_step=0), steps=8)[1] == ["6 -> 8 steps an epoch: the set changed"]
+    assert resumed(written(at_step=0), steps=8)[1] == ["6 -> 8 steps per epoch: the set changed"]
 
 
 @pytest.mark.parametrize(
@@ -240,6 +242,19 @@ def test_another_set_or_network_is_refused(change: dict[str, Any], words: str) -
     assert resumed(written(), header=same)[1] == []
 
 
+def test_a_file_of_a_version_without_an_option_has_its_default() -> None:
+    options = dataclasses.asdict(ModelConfig(hrnet_width=4))
+    every = {key: plain(value) for key, value in options.items()}
+    for name in every.keys() - {"hrnet_width"}:
+        older = {key: value for key, value in every.items() if key != name}
+        content = written(header={**HEADER, "model_options": older})
+        assert resumed(content, header={**HEADER, "model_options": every})[1] == [], name
+    del every["trunk"]
+    content = written(header={**HEADER, "model_options": every})
+    with pytest.raises(ValueError, match=r"trunk none \(this run resnet18\)"):
+        resumed(content, header={**HEADER, "model_options": {**every, "trunk": "resnet18"}})
+
+
 @pytest.mark.parametrize("kind", ["sgd", "adam", "radam", "adamw"])
 def test_a_file_without_settings_tells_what_its_optimiser_holds(kind: str) -> None:
     content = written("--optimizer", kind)
@@ -253,7 +268,7 @@ def test_a_file_without_settings_tells_what_its_optimiser_holds(kind: str) -> No
 
 def test_what_does_not_fit_the_network_is_one_line() -> None:
     wrong: list[tuple[str, dict[str, Any]]] = []
-    for words in ("lacks head.bias", "trunk.bias of the file is", "no weight of the network"):
+    for words in ("lacks head.bias", "trunk.bias of the file is", "not a weight of the network"):
         wrong.append((words, written("--optimizer", "adam")))
     del wrong[0][1]["state_dict"]["head.bias"]
     wrong[1][1]["state_dict"]["trunk.bias"] = torch.ones(7)
@@ -284,7 +299,7 @@ def test_half_precision_can_begin_in_a_run_without_it() -> None:
 
 def test_an_unknown_setting_of_a_file_is_no_difference() -> None:
     own = make_state().facts["settings"]
-    found = compare_settings({**own, "of_another_version": 3}, own, 0, 1)
+    found = compare_settings({**own, "of_another_version": 3}, own, resume_rules(), 0, 1)
     assert (found.refused, found.applied) == ([], [])
 
 

@@ -9,44 +9,43 @@ import pytest
 import torch
 from timm.scheduler import CosineLRScheduler
 
-from engine.schedule import cosine, make_schedule, poly_iter, step_down, with_warmup
+from config import UserError
+from engine.schedule import cosine, poly, poly2, poly_iter, scl_poly, step_down, with_warmup
+from settings import read_settings
 
 
 def test_poly_falls_from_one_to_zero_and_stays_there():
-    factor = make_schedule("poly", 0.1, 10, poly_exp=2.0)
+    factor = poly(10, 2.0)
     assert [factor(e) for e in (0, 5, 7.5, 10, 12)] == [1, 0.25, 0.0625, 0, 0]
 
 
 def test_poly2_doubles_the_exponent_from_its_step_on():
-    factor = make_schedule("poly2", 0.1, 10, poly_exp=1.0, poly_step=5)
+    factor = poly2(10, 1.0, 5)
     assert [factor(e) for e in (4, 5, 8)] == pytest.approx([0.6, 0.25, 0.04])
 
 
 def test_scaled_poly_restarts_at_the_end_of_the_relaxation():
-    factor = make_schedule("scl-poly", 0.1, 10, rescale=0.5, repoly=2.0, rlx_off_epoch=6)
+    factor = scl_poly(10, start=6, rescale=0.5, second_power=2.0)
     assert [factor(e) for e in (0, 5, 6, 8, 10)] == pytest.approx([1, 0.5, 0.5, 0.125, 0])
 
 
 def test_order_of_calls_does_not_matter():
-    factor = make_schedule("poly2", 0.1, 10, poly_step=5)
+    factor = poly2(10, double_from=5)
     forward = [factor(e) for e in range(10)]
     assert [factor(e) for e in reversed(range(10))] == forward[::-1]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"name": "cosine"}, "cosine is unknown; there are poly, poly2, scl-poly, step"),
-        ({"name": "step"}, "step needs --lr_step N"),
-        ({"name": "scl-poly"}, "scl-poly needs --rlx_off_epoch within 0..10, got -1"),
-        ({"name": "scl-poly", "rlx_off_epoch": 10}, "within 0..10, got 10"),
-        ({"name": "poly", "max_epoch": 0}, "positive"),
-        ({"name": "poly", "lr": 0.0}, "positive"),
-    ],
-)
-def test_wrong_settings_are_refused_in_a_sentence(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        make_schedule(**{"lr": 0.1, "max_epoch": 10, **arguments})
+def test_wrong_settings_are_refused_in_a_sentence():
+    with pytest.raises(UserError, match="'lion' .choose from 'poly', 'poly2'"):
+        read_settings(["--lr_schedule", "lion"])
+    with pytest.raises(ValueError, match="step needs --lr_step N"):
+        step_down(None)
+    for start in (-1, 10):
+        wanted = f"scl-poly needs --rlx_off_epoch within 0..10, got {start}"
+        with pytest.raises(ValueError, match=wanted):
+            scl_poly(10, start=start)
+    with pytest.raises(ValueError, match="positive"):
+        poly(0)
 
 
 def test_warm_up_multiplies_the_decaying_value_and_joins_it_without_a_jump():
@@ -70,7 +69,7 @@ def test_poly_ends_at_the_smallest_rate():
 def test_steps_go_down_a_stair_by_epoch_and_by_iteration():
     factor = step_down(126_000)
     assert [factor(i) for i in (0, 125_999, 126_000, 252_000)] == pytest.approx([1, 1, 0.1, 0.01])
-    by_epoch = make_schedule("step", 0.1, 10, lr_step=4, lr_gamma=0.5)
+    by_epoch = step_down(4, 0.5)
     assert [by_epoch(e) for e in (0, 3, 4, 8)] == [1, 1, 0.5, 0.25]
     warm = with_warmup(factor, 10, 0.5)
     assert [warm(i) for i in (0, 5, 10)] == [0.5, 0.75, 1]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HANet's windows: recorded places, counts, positions, batches; whole pictures of any size."""
+"""HANet's windows: recorded places, counts, positions, batches; whole images of any size."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from engine.windows_hanet import (
 )
 from network.ops.rows import row_steps
 from tests.parity.fixture import FIXTURES
+from tests.parity.published import SizedPooling
 from transforms.normalize import to_tensor
 from transforms.sample import row_positions
 
@@ -96,7 +97,7 @@ def test_overlap_is_counted_truly_unless_the_published_count_is_asked_for() -> N
     assert official[0, :, 0].tolist() == expected
 
 
-def test_published_count_of_a_portrait_picture_is_one_line() -> None:
+def test_published_count_of_a_portrait_image_is_one_line() -> None:
     infer = hanet_sliding(Probe(), (1.0,), tile=(16, 16), official=True)
     with pytest.raises(UserError, match="--sliding_official divides by zero .* 20x30") as raised:
         infer(picture(30, 20), None)
@@ -104,12 +105,12 @@ def test_published_count_of_a_portrait_picture_is_one_line() -> None:
 
 
 @pytest.mark.parametrize("size", [(17, 23), (64, 32)])
-def test_whole_pictures_of_any_size_average_probabilities(size: tuple[int, int]) -> None:
+def test_whole_images_of_any_size_average_probabilities(size: tuple[int, int]) -> None:
     image, probe = picture(*size), Probe()
     scores = hanet_pooling(probe, (1.0,), flip=True)(image, None)["pred"]
     expected = probe(image)["pred"].log_softmax(1)
     assert torch.allclose(scores, expected, atol=1e-5)
-    wide = hanet_pooling(probe, (0.5, 2.0), flip=False, out_size=(30, 50))(image, None)["pred"]
+    wide = SizedPooling(probe, (0.5, 2.0), (30, 50), flip=False)(image, None)["pred"]
     assert wide.shape == (1, CLASSES, 30, 50)
     assert torch.allclose(wide.exp().sum(1), torch.ones(1, 30, 50), atol=1e-5)
 

@@ -17,7 +17,7 @@ from loss.boundary import (
     weighted_cross_entropy,
 )
 from loss.cross_entropy import IGNORED, CrossEntropy
-from loss.objective import Objective
+from loss.objective import BoundarySupervision, Objective
 from network.outputs import DIRECTION, MASK, PRED
 from transforms.boundary import ANGLE, DEPTH, boundary_maps
 
@@ -56,7 +56,12 @@ def batch(near_boundary: bool = True) -> tuple[dict[str, torch.Tensor], torch.Te
 
 def objective(official: bool = False) -> Objective:
     loss = BoundaryLoss(VOID, official=official)
-    return Objective(CrossEntropy(VOID), num_classes=3, ignore_label=VOID, boundary=loss)
+    return Objective(
+        CrossEntropy(VOID),
+        num_classes=3,
+        ignore_label=VOID,
+        boundary=BoundarySupervision(loss=loss),
+    )
 
 
 def test_void_teaches_nothing_unless_asked_for() -> None:
@@ -110,7 +115,7 @@ def test_boundary_pixels_take_the_scores_of_their_inner_neighbour() -> None:
     mask[0, 1, 1, 1] = mask[0, 1, 0, 3] = 1
     direction = torch.zeros(1, 8, 3, 4)
     direction[0, 6] = 1  # down
-    direction[0, 4, 0, 3] = 2  # right, beyond the picture
+    direction[0, 4, 0, 3] = 2  # right, beyond the image
     moved = moved_scores(scores, mask, direction)
     expected = scores.clone()
     expected[0, 0, 1, 1] = scores[0, 0, 2, 1]

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from assembly.objective import CITYSCAPES_WEIGHTS
 from config import UserError
-from loss.build import CITYSCAPES_WEIGHTS
 from loss.cross_entropy import CrossEntropy
-from loss.height import row_loss, row_presence
-from loss.objective import Objective
+from loss.height import row_loss, row_presence, supervised_rows
+from loss.objective import AuxRules, LossWeights, Objective, Term
 from loss.relaxed import RelaxedCrossEntropy
 from network.outputs import AUX, PRED, ROW_LOGITS
 from tests.loss.cases import IGNORE, logits_and_labels
@@ -43,6 +43,9 @@ def test_loss_is_low_for_logits_that_know_the_rows() -> None:
     assert row_loss(right, labels, IGNORE) < 1e-3 < row_loss(-right, labels, IGNORE)
 
 
+ROWS_TERM = Term(name="rows", loss=supervised_rows, weight=0.5)
+
+
 def make(**options: object) -> Objective:
     return Objective(CrossEntropy(), num_classes=CLASSES, ignore_label=IGNORE, **options)
 
@@ -51,7 +54,7 @@ def test_small_aux_is_compared_at_its_own_size_with_the_nearest_labels() -> None
     pred, labels = logits_and_labels((2, CLASSES, 24, 32), 0)
     aux, _ = logits_and_labels((2, CLASSES, 3, 4), 1)
     weights = torch.arange(1.0, 1 + CLASSES).tolist()
-    objective = make(small_aux=CrossEntropy(class_weights=weights), ocr_alpha=0.4)
+    objective = make(aux=AuxRules(small=CrossEntropy(class_weights=weights)))
     terms = objective({PRED: pred, AUX: aux}, labels)
     small = F.interpolate(labels[:, None].float(), (3, 4), mode="nearest")[:, 0].long()
     want = F.cross_entropy(aux, small, torch.tensor(weights), ignore_index=IGNORE)
@@ -62,11 +65,11 @@ def test_small_aux_is_compared_at_its_own_size_with_the_nearest_labels() -> None
 def test_attention_loss_adds_the_rows_and_needs_the_fifth_block() -> None:
     pred, labels = logits_and_labels((2, CLASSES, 16, 16), 0)
     rows = torch.randn(2, CLASSES, ROWS, generator=torch.Generator().manual_seed(0))
-    terms = make(row_wt=0.5)({PRED: pred, ROW_LOGITS: rows}, labels)
+    terms = make(weights=LossWeights(further=(ROWS_TERM,)))({PRED: pred, ROW_LOGITS: rows}, labels)
     want = row_loss(rows, labels, IGNORE)
     assert torch.allclose(terms.total, terms.terms["main"] + 0.5 * want)
     with pytest.raises(UserError, match="--attention_loss .* --hanet 1,1,1,1,1"):
-        make(row_wt=0.5)({PRED: pred}, labels)
+        make(weights=LossWeights(further=(ROWS_TERM,)))({PRED: pred}, labels)
 
 
 def test_relaxation_ends_after_the_given_iteration() -> None:

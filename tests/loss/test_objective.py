@@ -1,28 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Totals over the outputs of a network, and the flags that build them."""
+"""Totals over the outputs of a network."""
 
 from __future__ import annotations
-
-import dataclasses
-from argparse import Namespace
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from config import Config, UserError
-from flags import read_flags, resolve
-from loss.build import build_objective, build_val_loss
 from loss.cross_entropy import CrossEntropy, ImageWeightedCrossEntropy
-from loss.objective import Objective
+from loss.objective import AuxRules, LossWeights, Objective
 from loss.relaxed import RelaxedCrossEntropy
 from loss.rmi import RMILoss
 from network.outputs import AUX, PRED, attn_key, pred_key
 from tests.loss.cases import IGNORE, logits_and_labels
-
-SPEC = SimpleNamespace(num_classes=5, ignore_label=IGNORE)
-FLAGS = vars(read_flags([])[0])
 
 
 def two_scale_outputs():
@@ -39,7 +29,7 @@ def make(criterion=None, **options):
 
 def test_two_scale_total_is_the_published_sum():
     outputs, labels = two_scale_outputs()
-    got = make(supervised_mscale_wt=0.05)(outputs, labels)
+    got = make(weights=LossWeights(supervised_mscale_wt=0.05))(outputs, labels)
     criterion = RMILoss(5)
     up = F.interpolate(outputs[pred_key(0.5)], (24, 32), mode="bilinear", align_corners=False)
     want = (
@@ -57,16 +47,16 @@ def test_aux_gets_rmi_only_on_request():
     outputs, labels = two_scale_outputs()
     criterion = RMILoss(5)
     for wanted in (False, True):
-        terms = make(ocr_aux_rmi=wanted)(outputs, labels).terms
+        terms = make(aux=AuxRules(rmi=wanted))(outputs, labels).terms
         assert terms["aux"] == criterion(outputs[AUX], labels, do_rmi=wanted)
 
 
 def test_every_supervised_output_receives_gradient_and_the_others_none():
     outputs, labels = two_scale_outputs()
-    make(supervised_mscale_wt=0.05)(outputs, labels).total.backward()
+    make(weights=LossWeights(supervised_mscale_wt=0.05))(outputs, labels).total.backward()
     assert all(outputs[k].grad.any() for k in (PRED, AUX, pred_key(0.5), pred_key(1.0)))
     outputs, labels = two_scale_outputs()
-    make(ocr_alpha=0.0)(outputs, labels).total.backward()
+    make(weights=LossWeights(ocr_alpha=0.0))(outputs, labels).total.backward()
     assert [k for k, v in outputs.items() if v.grad is not None] == [PRED]
 
 
@@ -75,7 +65,7 @@ def test_every_supervised_output_receives_gradient_and_the_others_none():
 )
 def test_every_criterion_serves_single_and_multi_scale_networks(criterion):
     outputs, labels = two_scale_outputs()
-    full = make(criterion, supervised_mscale_wt=0.05)(outputs, labels)
+    full = make(criterion, weights=LossWeights(supervised_mscale_wt=0.05))(outputs, labels)
     single = make(criterion)({PRED: outputs[PRED]}, labels)
     assert full.total.isfinite() and single.total.isfinite()
     assert {"main", "aux", "scale_05x", "scale_10x"} <= set(full.terms)
@@ -85,7 +75,9 @@ def test_every_criterion_serves_single_and_multi_scale_networks(criterion):
 def test_supervised_weight_without_single_scales_is_an_error():
     outputs, labels = two_scale_outputs()
     with pytest.raises(ValueError, match="--supervised_mscale_loss_wt"):
-        make(supervised_mscale_wt=0.05)({PRED: outputs[PRED], AUX: outputs[AUX]}, labels)
+        make(weights=LossWeights(supervised_mscale_wt=0.05))(
+            {PRED: outputs[PRED], AUX: outputs[AUX]}, labels
+        )
 
 
 def test_other_class_count_is_an_error():
@@ -97,104 +89,3 @@ def test_other_class_count_is_an_error():
 def test_counters_report_repairs_of_rmi_only():
     assert make().counters() == {"rmi_jitter": 0}
     assert make(CrossEntropy()).counters() == {}
-
-
-@pytest.mark.parametrize(
-    ("flags", "kind"),
-    [
-        ({}, CrossEntropy),
-        ({"jointwtborder": True, "strict_bdr_cls": (2, 4)}, RelaxedCrossEntropy),
-        ({"img_wt_loss": True, "batch_weighting": True}, ImageWeightedCrossEntropy),
-        ({"img_wt_loss": True, "jointwtborder": True}, ImageWeightedCrossEntropy),
-        ({"rmi_loss": True, "img_wt_loss": True, "jointwtborder": True}, RMILoss),
-    ],
-)
-def test_flags_choose_the_criterion_in_the_published_order(flags, kind):
-    objective = build_objective(Namespace(**{**FLAGS, **flags}), Config(), SPEC)
-    assert type(objective.criterion) is kind
-    assert type(build_val_loss(SPEC)) is CrossEntropy
-
-
-def test_flags_reach_the_objective_and_the_criterion():
-    args = Namespace(
-        **{
-            **FLAGS,
-            "jointwtborder": True,
-            "strict_bdr_cls": (2,),
-            "rlx_off_epoch": 2,
-            "wt_bound": 3.0,
-            "ocr_alpha": 0.7,
-            "ocr_aux_loss_rmi": True,
-            "supervised_mscale_loss_wt": 0.05,
-        }
-    )
-    objective = build_objective(args, Config(), SPEC)
-    assert (objective.ocr_alpha, objective.supervised_mscale_wt) == (0.7, 0.05)
-    assert objective.ocr_aux_rmi
-    assert (objective.criterion.strict, objective.criterion.bound) == ((2,), 3.0)
-    objective.set_epoch(2)
-    assert objective.criterion.relaxing
-    objective.set_epoch(3)
-    assert not objective.criterion.relaxing
-
-
-def test_strict_class_outside_the_set_is_a_user_error():
-    args = Namespace(**{**FLAGS, "jointwtborder": True, "strict_bdr_cls": (2, 5)})
-    with pytest.raises(UserError, match="there is no class 5"):
-        build_objective(args, Config(), SPEC)
-
-
-def test_published_border_weights_are_a_configuration_key() -> None:
-    spec = SimpleNamespace(num_classes=3, ignore_label=255)
-    for entry, expected in ((), False), (("--set", "LOSS.BATCH_BORDER_WEIGHTS=true"), True):
-        target = Config()
-        args, given = read_flags(["--jointwtborder", *entry])
-        resolve(args, given, target)
-        criterion = build_objective(args, target, spec).criterion
-        assert criterion.batch_border_weights is expected
-
-
-@pytest.mark.parametrize("per_image", ["true", "false"])
-def test_image_weighted_loss_adds_images_up_unless_their_mean_is_configured(per_image) -> None:
-    spec, values = SimpleNamespace(num_classes=5, ignore_label=IGNORE), []
-    logits, labels = logits_and_labels((2, 5, 8, 8))
-    for mean in ("false", "true"):
-        target = Config()
-        entries = f"LOSS.HANET_WEIGHTS={per_image}", f"LOSS.IMAGE_MEAN={mean}"
-        args, given = read_flags(["--img_wt_loss", "--set", entries[0], "--set", entries[1]])
-        resolve(args, given, target)
-        values.append(build_objective(args, target, spec).criterion(logits, labels).item())
-    assert values[1] == pytest.approx(values[0] / 2)
-
-
-def test_mmseg_flags_reach_the_cross_entropy() -> None:
-    argv = ["--loss_average", "all", "--ohem_threshold", "0.7", "--ohem_min_kept", "50"]
-    argv += ["--aux_weight", "0.3", "--log_accuracy", "--set", "LOSS.CLASS_WEIGHTS=1,2,0.5"]
-    args, given = read_flags(argv)
-    target = Config()
-    resolve(args, given, target)
-    spec = SimpleNamespace(num_classes=3, ignore_label=255)
-    objective = build_objective(args, target, spec)
-    criterion = objective.criterion
-    assert (criterion.average, criterion.class_weights.tolist()) == ("all", [1, 2, 0.5])
-    assert (criterion.ohem.threshold, criterion.ohem.min_kept) == (0.7, 50)
-    assert objective.ocr_alpha == 0.3
-    logits = torch.zeros(1, 3, 2, 2)
-    logits[:, 1] = 1.0
-    terms = objective({"pred": logits}, torch.tensor([[[1, 0], [255, 1]]])).terms
-    assert terms["acc"] == 50
-    with pytest.raises(UserError, match="LOSS.CLASS_WEIGHTS holds 3 numbers.*; 4 of at least 0"):
-        build_objective(args, target, SimpleNamespace(num_classes=4, ignore_label=255))
-
-
-@pytest.mark.parametrize(("ignore", "refused"), [(5, False), (255, True)])
-def test_the_official_histogram_is_refused_where_no_label_falls_into_its_last_bin(ignore, refused):
-    cfg = Config()
-    cfg.LOSS = dataclasses.replace(cfg.LOSS, HISTOGRAM_OFFICIAL=True)
-    spec = SimpleNamespace(num_classes=5, ignore_label=ignore)
-    args = Namespace(**{**FLAGS, "img_wt_loss": True})
-    if refused:
-        with pytest.raises(UserError, match="HISTOGRAM_OFFICIAL has no effect here"):
-            build_objective(args, cfg, spec)
-    else:
-        assert build_objective(args, cfg, spec).criterion.official_histogram

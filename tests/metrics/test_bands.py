@@ -38,7 +38,7 @@ def test_whole_and_bands_have_the_recorded_scores(case: dict) -> None:
             assert getattr(found[band], name) == pytest.approx(value, abs=1e-12), (band, name)
 
 
-def test_bands_add_up_to_the_picture() -> None:
+def test_bands_add_up_to_the_image() -> None:
     pred, label = (torch.from_numpy(x) for x in drawn(RECORDED[1]))
     whole = confusion_matrix(pred, label, 5)
     assert torch.equal(band_confusion(pred, label, 5).sum(0), whole)

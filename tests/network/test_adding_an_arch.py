@@ -18,7 +18,7 @@ import torch
 
 from engine.auxiliary import freeze_auxiliary, has_auxiliary
 from network import build
-from network.outputs import run_boundary_in_eval
+from network.contract import run_boundary_in_eval
 from tests.network.tiny import enliven, picture
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -43,7 +43,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("arch", ["plain.Plain", "plain.Plain_Mscale"])
 def test_the_example_is_listed_trains_and_predicts(arch: str) -> None:
-    assert arch in build.list_archs()
+    assert "plain.Plain" in build.list_archs()
     net = build.build_net(arch, 3)
     enliven(net)
     outputs = net.train()(picture(65, 97, batch=2))
@@ -54,8 +54,13 @@ def test_the_example_is_listed_trains_and_predicts(arch: str) -> None:
 
 
 @pytest.mark.parametrize(("arch", "prefix"), [("plain.Plain", ""), ("plain.Plain_Mscale", "net.")])
-def test_its_auxiliary_head_is_known_by_what_it_outputs(arch: str, prefix: str) -> None:
+@pytest.mark.parametrize("declared", [True, False])
+def test_its_auxiliary_head_is_known_by_name_or_by_what_it_outputs(
+    arch: str, prefix: str, declared: bool
+) -> None:
     net = build.build_net(arch, 3)
+    if not declared:
+        net.one_scale.auxiliary_parts = None
     before = {name: value.clone() for name, value in net.state_dict().items()}
     noise = torch.random.get_rng_state()
     assert has_auxiliary(net)
@@ -87,8 +92,6 @@ def test_it_is_trained_on_boundaries(arch: str) -> None:
 
 
 def test_its_one_scale_form_is_wrapped_by_name() -> None:
-    module = sys.modules["network.plain"]
-    module.__all__ = ["Plain"]
     net = build.build_net("plain.Plain_Mscale", 3)
     enliven(net)
     assert {"pred", "pred_05x", "attn_05x", "aux"} <= set(net.train()(picture(batch=2)))

@@ -10,16 +10,20 @@ from torch import Tensor, nn
 
 from config import UserError
 from network.attnscale import AllScales, PairedScales, plain_head
+from network.contract import OneScale
 from network.outputs import Maps
 from tests.network.tiny import picture, tiny_net
 
 
-class ScaleByHeight(nn.Module):
+class ScaleByHeight(OneScale):
     """Scores and features that say how high the image was."""
 
-    feature_channels, align_corners = 1, False
+    def __init__(self) -> None:
+        super().__init__(feature_channels=1)
 
-    def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
+    def one_pass(
+        self, images: Tensor, rows: Tensor | None = None, *, features: bool = True
+    ) -> Maps:
         values = torch.full_like(images[:, :1, ::4, ::4], images.shape[2])
         return Maps(logits=values.expand(-1, 2, -1, -1), feats=values)
 
@@ -68,12 +72,15 @@ class FromFeatures(nn.Module):
         return torch.cat([mixed, 0.5 - 2 * mixed], dim=1).sigmoid()
 
 
-class Pixels(nn.Module):
+class Pixels(OneScale):
     """Scores and features are the image at stride 4."""
 
-    feature_channels, align_corners = 1, False
+    def __init__(self) -> None:
+        super().__init__(feature_channels=1)
 
-    def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
+    def one_pass(
+        self, images: Tensor, rows: Tensor | None = None, *, features: bool = True
+    ) -> Maps:
         return Maps(logits=images[:, :2, ::4, ::4], feats=images[:, 2:3, ::4, ::4])
 
 

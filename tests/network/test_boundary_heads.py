@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from network.build import build_net
-from network.outputs import DIRECTION, MASK, PRED, run_boundary_in_eval
+from network.contract import run_boundary_in_eval
+from network.outputs import DIRECTION, MASK, PRED
 from tests.network.tiny import tiny_net
 
 FAMILIES = (

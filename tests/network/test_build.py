@@ -3,13 +3,27 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
 from config import UserError
-from network.build import build_net, list_archs, resolve_arch
+from network.build import (
+    arch_named,
+    build_net,
+    is_classifier,
+    list_archs,
+    list_classifiers,
+    resolve_arch,
+)
 from tests.network.tiny import NUM_CLASSES, picture, tiny_net
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 ARCHS = [arch for arch in list_archs() if arch.startswith("ocrnet.")]
 
 
@@ -61,6 +75,50 @@ def test_no_classes_are_refused() -> None:
         build_net("ocrnet.HRNet", 0)
 
 
+def test_classifiers_are_told_from_networks_that_predict_maps() -> None:
+    assert all(is_classifier(arch) == (arch in list_classifiers()) for arch in list_archs())
+    assert not is_classifier("network.hrvit.b1_SegFormer_Mscale")
+    with pytest.raises(UserError, match="is no architecture"):
+        is_classifier("hrvit.b9_224")
+
+
+BROKEN = """
+from config import UserError
+from network.build import arch_help, build_net, is_classifier, list_archs
+import torch
+with torch.device("meta"):
+    build_net("ocrnet.HRNet", 19)
+assert not is_classifier("ocrnet.HRNet") and "ocrnet.HRNet" in list_archs()
+print(*[line for line in arch_help() if " " in line], sep="\\n")
+try:
+    build_net("hrvit.b1_SegFormer", 19)
+except UserError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("code", "problem"),
+    [
+        ("def f(:\n", "SyntaxError: invalid syntax (network/hrvit.py, line 1)"),
+        ("import os\n\nos.gone\n", "no attribute 'gone' (network/hrvit.py, line 3)"),
+    ],
+)
+def test_a_broken_file_breaks_its_own_family(code: str, problem: str, tmp_path: Path) -> None:
+    tree = tmp_path / "hiseg"
+    leave = shutil.ignore_patterns(".*", "__pycache__", "data", "logs", "assets", "tests", "docs")
+    shutil.copytree(ROOT, tree, ignore=leave)
+    (tree / "network" / "hrvit.py").write_text(code, encoding="utf-8")
+    result = subprocess.run(
+        [sys.executable, "-c", BROKEN], cwd=tree, capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 0, result.stderr
+    listed, refused = result.stdout.splitlines()
+    assert listed == refused
+    assert refused.startswith("network/hrvit.py cannot be imported: ") and problem in refused
+
+
 @pytest.mark.parametrize(
     ("arch", "num_classes", "count"),
     [
@@ -79,7 +137,7 @@ def test_published_parameter_counts(arch: str, num_classes: int, count: int) -> 
 def test_the_name_sets_the_width_and_an_option_overrides_it(arch: str, width: int) -> None:
     with torch.device("meta"):
         named, overridden = build_net(arch, 19), build_net(arch, 19, hrnet_width=20)
-    trunks = [getattr(net, "net", net).backbone for net in (named, overridden)]
+    trunks = [net.trunk for net in (named, overridden)]
     assert [trunk.channels[0] for trunk in trunks] == [width, 20]
 
 
@@ -104,3 +162,24 @@ def test_training_reaches_every_parameter(arch: str) -> None:
     without = [name for name, item in net.named_parameters() if item.grad is None]
     assert without == []
     assert all(bool(torch.isfinite(item.grad).all()) for item in net.parameters())
+
+
+def classes_of_the_text(arch: str) -> int:
+    """Number of classes for which the line about an architecture counts parameters."""
+    if is_classifier(arch):
+        return 1000
+    return 150 if arch.startswith("unept.") or arch.endswith("_UPerNet") else 19
+
+
+@pytest.mark.slow
+def test_the_line_about_an_architecture_counts_its_parameters() -> None:
+    checked = 0
+    for arch in list_archs():
+        stated = re.search(r"([\d,]+) parameters", arch_named(arch)[0].about)
+        if stated is None:
+            continue
+        with torch.device("meta"):
+            net = build_net(arch, classes_of_the_text(arch))
+        assert f"{sum(item.numel() for item in net.parameters()):,}" == stated[1], arch
+        checked += 1
+    assert checked > 40

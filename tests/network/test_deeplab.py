@@ -115,7 +115,7 @@ def test_the_published_start_is_kaiming_where_the_name_says_so() -> None:
     for arch in ("deepv3.DeepV3PlusW38", "deepv3.DeepV3PlusW38I"):
         torch.manual_seed(0)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("network.backbones.trunks.TRUNKS", TINY_TRUNKS)
+            patch.setattr("network.backbones.deeplab_trunks.TRUNKS", TINY_TRUNKS)
             net = build_net(arch, NUM_CLASSES)
         weights = {name: first_weights(net, name) for name in ("final", "bot_aspp")}
         spread[arch] = {name: float(w.std()) * w[0].numel() ** 0.5 for name, w in weights.items()}

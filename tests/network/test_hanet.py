@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from torchvision import models
 
 from config import ModelConfig, UserError
+from network.backbones.five_stages import FiveStages
 from network.backbones.mobile_stages import MobileStages, mnasnet, mobilenet_v2, shufflenet_v2
 from network.backbones.resnet_stages import ResNetKind, ResNetStages
-from network.backbones.stages import Stages
 from network.backbones.three_maps import ThreeMaps
 from network.build import build_net, list_archs, resolve_arch
 from network.convert import load_official
 from network.convert.hanet import official_name
 from network.deepv3 import DeepV3Plus
 from network.hanet import HANetDeepLab
-from network.heads.hanet_places import attention_blocks, record_gates
+from network.height_gates import attention_blocks, record_gates
 from network.inference import prepare_for_inference
 from network.multiscale import MultiScale, hierarchical
 from network.ops.conv import conv_bn_relu
@@ -38,7 +38,7 @@ def rows(height: int, batch: int = 1) -> Tensor:
     return ((torch.arange(height) + 0.5) / height).repeat(batch, 1)
 
 
-class Narrow(Stages):
+class Narrow(FiveStages):
     """A trunk of five convolutions at stride 16; its low map has stride 8 as in MobileNetV2."""
 
     channels = (8, 16, 24)

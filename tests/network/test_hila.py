@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -121,8 +122,8 @@ def test_impossible_options_are_one_clear_line(options: dict[str, Any], message:
 
 def tiny_swin(depths: Four, stages: tuple[int, ...], **options: bool) -> HilaSwin:
     torch.manual_seed(0)
-    hila = Hila(stages=stages)
-    return HilaSwin(12, depths, (3, 3, 3, 3), hila, drop_path=0.0, **options).eval()
+    hila = Hila(stages=stages, **options)
+    return HilaSwin(12, depths, (3, 3, 3, 3), hila, drop_path=0.0).eval()
 
 
 @torch.inference_mode()
@@ -131,7 +132,7 @@ def test_swin_answers_alike_on_every_call_unless_asked_for_the_published_turning
     image = picture(64, 96)
     first = net(image)
     assert all(torch.equal(a, b) for a, b in zip(first, net(image), strict=True))
-    net.legacy_shift = True
+    net.hila = dataclasses.replace(net.hila, legacy_shift=True)
     assert torch.equal(net(image)[0], first[0])
     assert not torch.equal(net(image)[0], first[0])
     assert torch.equal(net(image)[0], first[0])

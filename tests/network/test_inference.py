@@ -104,7 +104,8 @@ def test_compilation_changes_no_score_and_leaves_the_tiled_head_alone():
 
 
 def test_programs_start_without_the_compiler():
-    code = "import sys, engine.session, engine.task; print('torch._dynamo' in sys.modules)"
+    modules = "sys, assembly.training, assembly.evaluation"
+    code = f"import {modules}; print('torch._dynamo' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120
     )

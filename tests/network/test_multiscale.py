@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from network import multiscale
+from network.contract import OneScale
 from network.multiscale import MultiScale, ScalePass, fold
 from network.outputs import Maps
 from tests.network.tiny import NUM_CLASSES, picture, tiny_net
@@ -120,17 +121,17 @@ def test_the_low_scale_runs_first_in_training() -> None:
     assert heights == [32, 64]
 
 
-class TwoMaps(nn.Module):
+class TwoMaps(OneScale):
     """The least a network must offer to be wrapped: no auxiliary prediction, stride 8."""
 
-    feature_channels, align_corners = 5, False
-
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(feature_channels=5)
         self.score, self.features = nn.Conv2d(3, 4, 8, 8), nn.Conv2d(3, 5, 16, 16)
         self.seen: list[Tensor | None] = []
 
-    def maps(self, images: Tensor, rows: Tensor | None = None, *, features: bool = True) -> Maps:
+    def one_pass(
+        self, images: Tensor, rows: Tensor | None = None, *, features: bool = True
+    ) -> Maps:
         self.seen.append(rows)
         return Maps(logits=self.score(images), feats=self.features(images))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`USED_OPTIONS` tells the truth: an option that changes a network is taken, any other refused.
+"""`Arch.reads` tells the truth: an option that changes a network is taken, any other refused.
 
 Every architecture is built as if no option were ever refused, with each option changed in turn,
 and compared with the one of published options: first by its shapes and attributes, without
@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from config import ModelConfig, UserError
 from network import build
-from network.backbones import trunks
+from network.backbones import deeplab_trunks
+from network.build import used_options
 from tests.network.tiny import NARROW_HEADS, TINY, TINY_TRUNKS, enliven, picture
 
 CHANGED: dict[str, Any] = {
@@ -65,25 +66,23 @@ CHANGED: dict[str, Any] = {
     "hila_legacy_shift": True,
     "hila_raw_levels": True,
     "grad_ckpt": True,
+    "trunk": "resnet18",
+    "output_stride": 16,
+    "trunk_size": (64, 96),
 }
 # What other options must be for these to matter at all: blocks, or several exchanges of a stage.
 BESIDES: dict[str, dict[str, Any]] = {
     "hanet": {"hanet": (1, 1, 1, 1, 0)},
     "hila_stages": {"hila_stages": (3,), "stage_depths": (1, 2, 4, 4)},
+    "trunk_size": {"trunk": "botnet26t_256"},  # that takes a size and a stride
 }
 ON_LOADING = {"pretrained", "hila_reuse_bottom"}  # change no network, only what a file gives it
-BY_BUILD = {"boundary_heads"}  # read by `build_net` itself, for every network with maps
+# Read by `build_net` itself: the first for every network with maps, the other for all.
+BY_BUILD = {"boundary_heads", "input_norm"}
 NOT_RUN = {  # changes that a small run cannot show
     "grad_ckpt",  # memory alone
     "fixed_aspp_pool",  # a different mean from 105 map pixels on
 }
-
-
-def used_options(arch: str) -> frozenset[str]:
-    """The options that the arch promises to read."""
-    module, function = arch.split(".")
-    used: frozenset[str] = build._module(module).USED_OPTIONS[function]
-    return used
 
 
 def unchecked(arch: str, num_classes: int = 3, **options: Any) -> nn.Module:
@@ -148,7 +147,7 @@ def computed(arch: str, options: Mapping[str, Any], state: Mapping[str, Tensor])
 
     Empty if these weights do not fit.
     """
-    with mock.patch.dict(trunks.TRUNKS, TINY_TRUNKS):
+    with mock.patch.dict(deeplab_trunks.TRUNKS, TINY_TRUNKS):
         net = unchecked(arch, **options)
     if state and {k: v.shape for k, v in state.items()} != shapes(net):
         return {}
@@ -236,7 +235,10 @@ def test_an_option_is_taken_exactly_where_it_changes_the_network(module: str) ->
             assert structure | attributes <= promised, arch
             left |= promised - structure  # to be shown by running the smallest of the family
             for name in CHANGED.keys() - used:
-                with pytest.raises(UserError, match=f"{name}=.* has no effect on"):
+                says = (
+                    "has a trunk of its own" if name == "trunk" else f"{name}=.* has no effect on"
+                )
+                with pytest.raises(UserError, match=says):
                     build.build_net(arch, 3, **{name: CHANGED[name]})
         with torch.device("meta"):
             sizes = {arch: sum(p.numel() for p in unchecked(arch).parameters()) for arch in archs}

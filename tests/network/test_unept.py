@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""UN-EPT: any size, pictures that do not see each other, weights of files, what is refused."""
+"""UN-EPT: any size, images that do not see each other, weights of files, what is refused."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_maps_of_a_ragged_picture_have_a_cell_for_every_part() -> None:
 
 
 def change_by_company(net: nn.Module) -> float:
-    """How much the scores of a picture change with its companion in the batch."""
+    """How much the scores of an image change with its companion in the batch."""
     first, second, third = (picture(64, 64, seed=seed) for seed in range(3))
     pairs = [net(torch.cat([first, other]))["pred"][0] for other in (second, third)]
     return float((pairs[0] - pairs[1]).detach().abs().max())
@@ -240,5 +240,5 @@ def test_a_wrong_option_is_one_clear_line(options: dict[str, Any], message: str)
 @pytest.mark.parametrize(("arch", "count"), [("R50", 32_357_942), ("DeiT", 94_842_326)])
 def test_parameter_counts_are_the_published_ones(arch: str, count: int) -> None:
     with torch.device("meta"):
-        net = getattr(unept, arch)(150, ModelConfig())
+        net = unept.ARCHS[arch].build(150, ModelConfig())
     assert sum(item.numel() for item in net.parameters()) == count

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -11,12 +10,12 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-from network.backbones import trunks
+from network.backbones import deeplab_trunks
 from network.backbones.resnet import ResNet
 from network.backbones.seresnext import SEResNeXt
 from network.backbones.wider_resnet import WiderResNet38
 from network.backbones.xception import Xception71
-from network.build import build_net, resolve_arch
+from network.build import build_net, used_options
 
 TINY = {
     "hrnet_width": 4,
@@ -41,11 +40,10 @@ NUM_CLASSES = 3
 def tiny_net(arch: str = "ocrnet.HRNet_Mscale", seed: int = 0, **options: Any) -> nn.Module:
     """A small network with lively weights: batch-norm statistics off zero, scores of size one."""
     torch.manual_seed(seed)
-    module, function = resolve_arch(arch).split(".")
-    used = importlib.import_module(f"network.{module}").USED_OPTIONS[function]
+    used = used_options(arch)
     every = {**TINY, **NARROW_HEADS}
     small = {name: value for name, value in every.items() if name in used}
-    with mock.patch.dict(trunks.TRUNKS, TINY_TRUNKS):
+    with mock.patch.dict(deeplab_trunks.TRUNKS, TINY_TRUNKS):
         net = build_net(arch, NUM_CLASSES, **{**small, **options})
     enliven(net)
     return net

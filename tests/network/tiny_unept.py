@@ -33,7 +33,7 @@ def tiny_context() -> ContextBranch:
 def tiny(
     trunk: str = "DeiT", seed: int = 0, num_classes: int = NUM_CLASSES, **options: Any
 ) -> UNEPT:
-    """A narrow network with lively weights and a grid of 8x8 queries: pictures of 64x64."""
+    """A narrow network with lively weights and a grid of 8x8 queries: images of 64x64."""
     torch.manual_seed(seed)
     backbone = ResNetV1c((1, 1, 1, 1)) if trunk == "R50" else TinyDeiT((4, 4))
     net = UNEPT(backbone, num_classes, tiny_context(), **{"grid": (8, 8), **options})

@@ -51,7 +51,7 @@ SETTINGS = frozenset(
 # Arrays of which one pixel may be of no effect: inputs, targets of a loss.
 INPUTS = re.compile(r"\.in\.|^(label|distance|angle)$")
 NAMING = frozenset(("arrays",))  # which arrays belong to a case, with words on how they are packed
-GREY_STEPS = 7  # more than any tolerance of a picture
+GREY_STEPS = 7  # more than any tolerance of an image
 PIXELS = 25  # more than may change their class where two scores are as good as equal
 SMALL, SHARE = 1e-3, 0.05
 

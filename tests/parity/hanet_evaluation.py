@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The recorded inference of one picture: scales, mirrored pictures, windows or whole pictures."""
+"""The recorded inference of one image: scales, mirrored images, windows or whole images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from engine.predict import Infer, whole
-from engine.windows_hanet import hanet_pooling, hanet_sliding
+from engine.windows_hanet import hanet_sliding
 from network.convert import load_official
 from network.convert.hanet import official_name
 from tests.parity import recipe
@@ -17,6 +17,7 @@ from tests.parity.core import Check, Row, compare
 from tests.parity.fixture import CannotRun, Fixture, Record
 from tests.parity.hanet_networks import MAP_ROWS, REMARKS, build, map_rows
 from tests.parity.networks import output_rows, own_manifest
+from tests.parity.published import SizedPooling
 from transforms.normalize import to_tensor
 
 PUBLISHED_SIZE = (1024, 2048)
@@ -38,7 +39,7 @@ def network(header: Record) -> torch.nn.Module:
 
 
 def drawn_picture(wanted: Record) -> np.ndarray:
-    """The 8-bit picture (H, W, 3) of the fixture."""
+    """The 8-bit image (H, W, 3) of the fixture."""
     image = recipe.image(wanted["height"], wanted["width"], wanted["seed"])
     levels = np.rint((image * 0.25 + 0.5) * 255).clip(0, 255).astype(np.uint8)
     return np.ascontiguousarray(levels.transpose(1, 2, 0))
@@ -53,7 +54,7 @@ def procedures(header: Record, net: torch.nn.Module) -> dict[str, Callable[[], I
     return {
         "sliding": lambda: hanet_sliding(one, scales, **sizes, **flip, batch_windows=3),
         "sliding_official": lambda: hanet_sliding(one, scales, **sizes, **flip, official=True),
-        "whole": lambda: hanet_pooling(one, scales, **flip, out_size=PUBLISHED_SIZE),
+        "whole": lambda: SizedPooling(one, scales, PUBLISHED_SIZE, **flip),
     }
 
 

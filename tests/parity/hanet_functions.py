@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.centroids import label_centroids
+from assembly.objective import CITYSCAPES_WEIGHTS
 from datasets.uniform import epoch_list
 from engine.schedule import poly_iter
 from engine.windows_hanet import window_boxes
-from loss.build import CITYSCAPES_WEIGHTS
 from loss.cross_entropy import CrossEntropy, ImageWeightedCrossEntropy
 from loss.relaxed import RelaxedCrossEntropy, marked_target, relaxed_target
 from metrics.bands import band_confusion, band_scores
@@ -25,6 +24,7 @@ from network.ops.rows import PAD, row_steps
 from tests.parity import recipe
 from tests.parity.core import Check, Row, compare
 from tests.parity.fixture import CannotRun, Fixture, Record
+from tests.parity.published import unclipped_centroids
 from transforms.resample import Window, resample_rows
 from transforms.sample import row_positions
 
@@ -47,7 +47,7 @@ def published_rows(case: Case) -> np.ndarray:
     """The positions of a crop, with what the published loader makes of padding.
 
     Its map is read at column 0: padding there marks every row. Rows that the crop reaches beyond
-    the padded picture are filled with 0 by the image library.
+    the padded image are filled with 0 by the image library.
     """
     (pad_y, pad_x), (top, left) = case["pad_each_side"], case["crop_top_left"]
     window = Window(
@@ -145,9 +145,7 @@ def check_losses(case: Case, tolerance: dict[str, float]) -> list[Row]:
 
 def check_centroids(case: Case) -> list[Row]:
     label = recipe.label(case["height"], case["width"], case["num_classes"], case["seed"])
-    found = label_centroids(
-        label.astype(np.uint8), case["num_classes"], case["tile"], clip_tile=False
-    )
+    found = unclipped_centroids(label.astype(np.uint8), case["num_classes"], case["tile"])
     want = case["centroids_xy_per_class"]
     rows = [compare("centroids classes", sorted(found), sorted(map(int, want)))]
     for key, points in want.items():

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from loss.build import CITYSCAPES_WEIGHTS
+from assembly.objective import CITYSCAPES_WEIGHTS
 from network.build import build_net
 from network.convert import load_official
 from network.convert.hanet import official_name
-from network.heads.hanet_places import attention_blocks
+from network.height_gates import attention_blocks
 from network.inference import prepare_for_inference
 from tests.parity import recipe
 from tests.parity.core import Check, Row, compare
@@ -39,7 +39,7 @@ REMARKS = {
     "pos.*": "rows of positions, of no effect on a network without blocks",
     "losses.note": "in words",
     "manifest_of": "names the fixture with the keys",
-    "input.rule": "says how the picture is drawn",
+    "input.rule": "says how the image is drawn",
 }
 
 
@@ -49,7 +49,7 @@ def map_rows(start: int, stop: int) -> Tensor:
 
 
 def positions_of(span: list[int] | None, batch: int) -> Tensor | None:
-    """Positions for every picture, none for a span of null."""
+    """Positions for every image, none for a span of null."""
     return None if span is None else map_rows(*span).expand(batch, -1)
 
 

@@ -26,7 +26,7 @@ def draw(seed: int) -> np.random.Generator:
 
 
 def inputs_of(case: Record) -> tuple[Picture, Weights]:
-    """The drawn part of the picture, RGB, and the weights of the three pairs."""
+    """The drawn part of the image, RGB, and the weights of the three pairs."""
     size = case["height"], case["width"]
     image = draw(case["seed"]).integers(0, 256, (*size, 3)).astype(np.uint8)
     image = image[:, -case["crop_width"] :, ::-1]

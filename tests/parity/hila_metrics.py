@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from datasets.spec import IGNORE, DatasetSpec, zero_label_ids
-from engine.result import Result
-from flags.evaluation import HILA_THRESHOLD
 from metrics.boundary import boundary_f, boundary_radius, modified_f, outline
 from metrics.confusion import ConfusionMatrix, Scores
 from metrics.distance_crop import distance_window, published_corner
+from metrics.result import ImageResult
 from reports.boundary import BoundarySink
+from settings.outputs import HILA_THRESHOLD
 from tests.parity.core import Check, Row, compare
 from tests.parity.fixture import Arrays, Fixture, Record
 
@@ -82,7 +82,7 @@ def spec_of(case: Record) -> DatasetSpec:
 
 
 def boundary_of(
-    case: Record, results: list[Result], *, raw_labels: bool
+    case: Record, results: list[ImageResult], *, raw_labels: bool
 ) -> tuple[list[float | None], float]:
     """F of the classes, None for those that the modified score leaves open, and their mean."""
     sink = BoundarySink(
@@ -105,7 +105,9 @@ def pipeline(case: Record, arrays: Arrays) -> list[Row]:
     for index in range(case["images"]):
         label = spec.lut()[arrays[f"{case['name']}_gt{index}"]].astype(np.uint8)
         pred = arrays[f"{case['name']}_pred{index}"]
-        results.append(Result(name=str(index), index=index, image=None, label=label, pred=pred))
+        results.append(
+            ImageResult(name=str(index), index=index, image=None, label=label, pred=pred)
+        )
         window = distance_window(*label.shape, case["crop"]) if case["crop"] else slice(None)
         matrix.update(*(torch.from_numpy(each[window].copy()) for each in (pred, label)))
     scores = Scores.of(matrix.matrix, spec.class_names)

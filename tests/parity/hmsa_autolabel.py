@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The recorded targets of auto-labelled pictures, through files as training reads them."""
+"""The recorded targets of auto-labelled images, through files as training reads them."""
 
 from __future__ import annotations
 

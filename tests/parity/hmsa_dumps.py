@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The recorded files of the three dump modes: pictures, automatic labels, submission."""
+"""The recorded files of the three dump modes: images, automatic labels, submission."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from PIL import Image
 from datasets.cityscapes import SPEC
 from datasets.spec import Item
 from engine.predict import whole
-from engine.result import Sink
+from metrics.result import Sink
 from reports.autolabel import AutoLabelSink
-from reports.compose import DumpSink
+from reports.image_dump import DumpSink
 from reports.page import write_page
 from reports.results import make_results
 from reports.submission import SubmissionSink

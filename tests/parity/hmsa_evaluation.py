@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from datasets.cityscapes import SPEC
 from datasets.loader import Batch
-from engine.evaluate import evaluate
+from engine.compute import Compute
+from engine.evaluate import EvalRules, evaluate
 from engine.predict import Infer, flip, multi_scale, whole
-from engine.result import EvalSummary, Gather, Result, Sink
+from metrics.result import EvalSummary, Gather, ImageResult, Sink
 from tests.parity import recipe
 from tests.parity.core import Check, Row, compare, same
 from tests.parity.fixture import CannotRun, Fixture, Record, first_case
@@ -58,7 +59,7 @@ class Keep:
     needs = frozenset({"image", "prob", "assets"})
 
     def __init__(self) -> None:
-        self.results: list[Result] = []
+        self.results: list[ImageResult] = []
 
     def wants(self, index: int) -> bool:
         return True
@@ -66,7 +67,7 @@ class Keep:
     def done(self, name: str) -> bool:
         return False
 
-    def add(self, result: Result) -> None:
+    def add(self, result: ImageResult) -> None:
         self.results.append(result)
 
     def close(self, rank: int, world: int, gather: Gather) -> None:
@@ -84,7 +85,8 @@ def evaluate_one(
     def loss(scores: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(scores, labels, ignore_index=SPEC.ignore_label)
 
-    return evaluate(infer, [batch], SPEC, torch.device("cpu"), sinks=sinks, val_loss=loss)
+    compute = Compute(device=torch.device("cpu"))
+    return evaluate(infer, [batch], SPEC, compute, sinks=sinks, rules=EvalRules(val_loss=loss))
 
 
 def make_infer(arguments: Mapping[str, Any]) -> Infer:

@@ -23,7 +23,7 @@ def digest(rows: list[dict[str, Any]]) -> str:
 
 
 def check_labels(fixture: Fixture) -> list[Row]:
-    """Ids, train ids, names and colours; the row with id -1 can not occur in a file."""
+    """Ids, train ids, names and colours; the row with id -1 cannot occur in a file."""
     spec, columns = cityscapes.SPEC, fixture.header["columns"]
     rows = [dict(zip(columns, row, strict=True)) for row in fixture.header["rows"]]
     known = [row for row in rows if row["id"] >= 0]

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from network.backbones.deeplab_trunks import make_trunk
 from network.backbones.hrnet import HRNet
-from network.backbones.trunks import make_trunk
 from network.build import build_net
 from network.convert import load_official
 from network.convert.nvidia import official_name
@@ -77,7 +77,7 @@ def our_key(recorded: str) -> str:
 
 def ocr_taps(net: nn.Module, image: Tensor) -> dict[str, Tensor]:
     """The raw maps of a pass at scale 1 through an OCR network, wrapped or not."""
-    single = getattr(net, "net", net)
+    single = net.one_scale
     branches = single.backbone(image)
     maps = single.maps(image)
     return {
@@ -115,7 +115,7 @@ def check_network(fixture: Fixture) -> list[Row]:
 
 def trunk_taps(net: nn.Module, image: Tensor) -> dict[str, Tensor]:
     """The trunk's last map of a pass at scale 1; with HRNet all branches joined."""
-    single = getattr(net, "net", net)
+    single = net.one_scale
     maps = single.backbone(image)
     if isinstance(single.backbone, HRNet):
         return {"backbone": concat_resized(maps, single.align_corners)}

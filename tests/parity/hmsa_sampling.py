@@ -8,13 +8,13 @@ from collections import Counter
 import numpy as np
 import torch
 
-from datasets.centroids import label_centroids
 from datasets.cityscapes import SPEC
 from datasets.samplers import split_over_ranks
 from datasets.uniform import epoch_list
 from tests.parity import recipe
 from tests.parity.core import Check, Row, compare
 from tests.parity.fixture import CannotRun, Fixture, Record, first_case
+from tests.parity.published import consecutive_part, unclipped_centroids
 
 
 def shapes(height: int, width: int) -> np.ndarray:
@@ -45,7 +45,7 @@ def check_centroids(fixture: Fixture) -> list[Row]:
     """Points of every class in order, and the make-up of whole epochs."""
     rows = []
     for number, case in enumerate(fixture.header.get("cases", [])):
-        points = label_centroids(label_of(case), case["num_classes"], case["tile"], clip_tile=False)
+        points = unclipped_centroids(label_of(case), case["num_classes"], case["tile"])
         got = [(k, *xy) for k, pairs in sorted(points.items()) for xy in pairs]
         recorded = sorted((int(k), pairs) for k, pairs in case["centroids"].items())
         want = [(k, *xy) for k, pairs in recorded for xy in pairs]
@@ -96,16 +96,9 @@ def check_sampler(fixture: Fixture) -> list[Row]:
         if case["permutation"]:
             generator = torch.Generator().manual_seed(epoch)
             order = torch.randperm(case["n"], generator=generator).tolist()
-        got = [
-            split_over_ranks(
-                order,
-                rank,
-                case["replicas"],
-                tail="pad" if case["pad"] else "drop",
-                consecutive=case["consecutive_sample"],
-            )
-            for rank in range(case["replicas"])
-        ]
+        world, tail = case["replicas"], "pad" if case["pad"] else "drop"
+        part = consecutive_part if case["consecutive_sample"] else split_over_ranks
+        got = [part(order, rank, world, tail=tail) for rank in range(world)]
         name = f"{fixture.name}/{number}"
         rows.append(compare(name, got, case["indices_per_rank"]))
     return rows

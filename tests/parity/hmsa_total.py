@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from loss.objective import Objective
+from loss.objective import AuxRules, LossWeights, Objective
 from loss.rmi import RMILoss
 from network.build import build_net
 from network.convert import load_official
@@ -23,7 +23,7 @@ from tests.parity.hmsa_networks import KNOWN_OPTIONS, recorded_config
 from tests.parity.networks import draw_images, resolve, used_options
 
 IGNORE = 255
-LABEL_SEED = 50  # from the seed of a picture to that of its label
+LABEL_SEED = 50  # from the seed of an image to that of its label
 LOW_SCALE = "mscale_lo_scale"
 
 
@@ -74,9 +74,11 @@ def objective_of(case: Record, num_classes: int) -> Objective:
         RMILoss(num_classes),
         num_classes=num_classes,
         ignore_label=IGNORE,
-        ocr_alpha=case.get("ocr_alpha", 0.4),
-        ocr_aux_rmi=case.get("ocr_aux_loss_rmi", False),
-        supervised_mscale_wt=case.get("supervised_mscale_loss_wt", 0),
+        weights=LossWeights(
+            ocr_alpha=case.get("ocr_alpha", 0.4),
+            supervised_mscale_wt=case.get("supervised_mscale_loss_wt", 0),
+        ),
+        aux=AuxRules(rmi=case.get("ocr_aux_loss_rmi", False)),
     )
 
 
@@ -147,7 +149,7 @@ CHECKS = (
             "name": "what the recording is called",
             "mode": "says how the network was run; the low scale is read from it",
             "manifest": "the keys are those of the network",
-            "input.images": "says how the pictures are drawn",
+            "input.images": "says how the images are drawn",
             "input.labels": "says how the labels are drawn",
             "cases.*.label": "what the case is called",
         },

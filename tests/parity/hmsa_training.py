@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from engine.optim import make_optimizer
-from engine.schedule import make_schedule
+from assembly.optimiser import make_optimizer
+from engine.schedule import poly, poly2, scl_poly
 from tests.parity.core import Check, Row, compare
 from tests.parity.fixture import Fixture, Record, first_case
 
@@ -21,7 +21,20 @@ def check_training(fixture: Fixture) -> list[Row]:
     for number, case in enumerate(fixture.header.get("schedules", [])):
         options = dict(case["args"].plain())
         name = options.pop("lr_schedule")
-        factor = make_schedule(name, rlx_off_epoch=case.get("rlx_off_epoch", -1), **options)
+        length, power = options["max_epoch"], options["poly_exp"]
+        if name == "poly":
+            factor = poly(length, power)
+        elif name == "poly2":
+            factor = poly2(length, power, options["poly_step"])
+        else:
+            assert name == "scl-poly", name
+            factor = scl_poly(
+                length,
+                start=case["rlx_off_epoch"],
+                power=power,
+                rescale=options["rescale"],
+                second_power=options["repoly"],
+            )
         want = case["lr"].plain()
         got = [options["lr"] * factor(int(epoch)) for epoch in want]
         rows.append(compare(f"{fixture.name}/{name} {number}", got, list(want.values()), EXACT))
@@ -40,7 +53,8 @@ def optimizer_steps(case: Record, count: int) -> np.ndarray:
         case["optimizer"],
         lr=case["lr"],
         weight_decay=case["weight_decay"],
-        amsgrad=case.get("amsgrad", False),
+        **({"momentum": 0.9} if case["optimizer"] == "sgd" else {}),
+        **({"amsgrad": True} if case.get("amsgrad") else {}),
     )
     seen = []
     for i in range(count):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,9 @@ import numpy as np
 from tests.parity import recipe
 from tests.parity.core import Check, Row, compare, same
 from tests.parity.fixture import CannotRun, Fixture, Record, first_case
+from tests.parity.published import OffCentreCropPad, dark_bilateral_blur
 from transforms import photometric
-from transforms.joint import CenterCropPad, RandomSizeAndCrop, ResizeHeight, ScaleLongEdge
+from transforms.joint import CropRules, RandomScale, RandomSizeAndCrop, ResizeHeight, ScaleLongEdge
 from transforms.randaugment import RANGES, apply_operation, signed
 from transforms.resample import Resample
 from transforms.sample import Sample
@@ -64,11 +64,9 @@ def recorded_crop(case: Record, sample: Sample, resample: Resample) -> Sample:
     crop = RandomSizeAndCrop(
         (height, width),
         IGNORE,
-        scale_min=low,
-        scale_max=high,
-        pre_size=pre_size,
-        slide_small=case.get("translate_aug_fix", False),
-        resample=resample,
+        RandomScale(scale_min=low, scale_max=high, pre_size=pre_size),
+        CropRules(slide_small=case.get("translate_aug_fix", False)),
+        resample,
     )
     draws = random.Random(case["python_random_seed"])
     window = crop.draw(sample.size, sample.centroid, draws)
@@ -76,7 +74,7 @@ def recorded_crop(case: Record, sample: Sample, resample: Resample) -> Sample:
 
 
 def resized(case: Record, sample: Sample, resample: Resample) -> Iterator[Sample]:
-    """What the transforms without a draw make of a picture, those that give the recorded size.
+    """What the transforms without a draw make of an image, those that give the recorded size.
 
     The case says which one it was only in its title, so all are tried.
     """
@@ -84,7 +82,7 @@ def resized(case: Record, sample: Sample, resample: Resample) -> Iterator[Sample
     yield ScaleLongEdge(max(width, height), resample)(sample)
     yield ResizeHeight(height, resample)(sample)
     if width == height:
-        yield CenterCropPad(width, IGNORE, off_centre=True)(sample)
+        yield OffCentreCropPad(width, IGNORE)(sample)
 
 
 def replayed(case: Record, resample: Resample, image: np.ndarray) -> Sample:
@@ -128,8 +126,7 @@ def said(text: str, pattern: str, usual: tuple[int, ...]) -> tuple[int, ...]:
 def operation_row(name: str, sample: Sample, want: np.ndarray, text: str) -> list[Row]:
     """One photometric operation, whose name and strength are the array's name."""
     kind, _, rest = name.partition("_")
-    dark = partial(photometric.bilateral_blur, dark_border=True)
-    blurs = {"gblur": photometric.gaussian_blur, "bblur": dark}
+    blurs = {"gblur": photometric.gaussian_blur, "bblur": dark_bilateral_blur}
     if kind == "ra":
         operation, part = rest.rsplit("_", 1)
         (magnitude,) = said(text, r"M=(\d+)", (USUAL_MAGNITUDE,))
@@ -185,7 +182,7 @@ CHECKS = (
             "input_is": "names the numbers of an input",
             "cases.*.python_random_seed": "of no effect where nothing is drawn",
             "cases.*.centroid": "of no effect where no crop is drawn",
-            "cases.*.translate_aug_fix": "of no effect on pictures that fill the crop",
+            "cases.*.translate_aug_fix": "of no effect on images that fill the crop",
         },
     ),
     Check("hmsa photometric", is_photometric, check_photometric, {"hue": "in words"}),

@@ -52,7 +52,7 @@ class LegacyDraws:
 
 
 def sample_of(image: np.ndarray, label: np.ndarray) -> Sample:
-    """A recorded picture, which is BGR."""
+    """A recorded image, which is BGR."""
     return Sample(np.ascontiguousarray(image[..., ::-1]), label.astype(np.uint8), "recorded")
 
 
@@ -94,7 +94,7 @@ def check_random_crop(fixture: Fixture) -> list[Row]:
 
 
 def check_photometric(fixture: Fixture) -> list[Row]:
-    """Draws in order, and the pictures to the grey level."""
+    """Draws in order, and the images to the grey level."""
     rows = []
     image = np.ascontiguousarray(fixture.arrays["image"][..., ::-1])
     for number, case in enumerate(fixture.header["cases"]):

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from datasets.base import map_ids
 from datasets.loader import Batch, collate
+from datasets.resizer import make_resizer
 from datasets.spec import IGNORE, DatasetSpec, zero_label_ids
-from datasets.views import make_resizer
+from engine.compute import Compute
 from engine.evaluate import evaluate
-from engine.predict import Inputs, flip, multi_scale, scores_of, slide, whole, window_starts
+from engine.predict import Inputs, flip, multi_scale, scores_of, slide, whole
+from engine.windows import window_starts
 from metrics.confusion import ConfusionMatrix, Scores
 from network.outputs import PRED
 from tests.parity import recipe
@@ -106,7 +108,7 @@ def check_slide(fixture: Fixture) -> list[Row]:
 
 
 def one_batch(picture: np.ndarray, box: tuple[int, int]) -> Batch:
-    """A picture (H, W, 3) RGB as the loader delivers it with `--test_scale`."""
+    """An image (H, W, 3) RGB as the loader delivers it with `--test_scale`."""
     pipeline = eval_pipeline(ignore_label=IGNORE, test_scale=box)
     label = np.zeros(picture.shape[:2], np.uint8)
     sample = Sample(image=picture, label=label, name="picture")
@@ -202,7 +204,9 @@ def check_metrics(fixture: Fixture) -> list[Row]:
             batches.append(
                 Batch(images=picture, labels=labels, names=[f"{image}"], indices=[image])
             )
-        summary = evaluate(whole(Recorded(classes)), batches, spec, torch.device("cpu"))
+        summary = evaluate(
+            whole(Recorded(classes)), batches, spec, Compute(device=torch.device("cpu"))
+        )
         scores = summary.scores
         assert scores is not None
         rows.append(compare(f"{fixture.name}/{number} matrix", scores.matrix, matrix.matrix))

@@ -4,17 +4,18 @@
 from __future__ import annotations
 
 import re
-from argparse import Namespace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from assembly.rates import build_schedule
 from engine.param_groups import ParamRule, make_groups, rule_of
-from engine.rates import build_schedule
 from loss.cross_entropy import CrossEntropy
 from loss.objective import pixel_accuracy
 from network.build import build_net
+from settings import Settings
+from settings.catalogue import with_values
 from tests.parity import recipe
 from tests.parity.core import Check, Row, compare
 from tests.parity.fixture import CannotRun, Fixture, Record, first_case
@@ -31,31 +32,30 @@ def network_of(config: str) -> tuple[str, int]:
     return f"hrvit.{found[2]}_{HEADS[found[1]]}", CLASSES[found[3]]
 
 
-def schedule_flags(case: Record) -> Namespace:
-    """The flags of a recorded schedule."""
+def schedule_settings(case: Record) -> Settings:
+    """The settings of a recorded schedule."""
     if case.get("by_epoch", False):
         raise CannotRun("schedules: by_epoch=true, rates by epoch are another kind of recording")
     if case.get("warmup", "linear") not in ("linear", None):
         raise CannotRun(f"schedules: warmup={case['warmup']}, linear is the known one")
-    return Namespace(
-        lr_by="iter",
-        lr_schedule=case.get("policy", "poly"),
-        max_iter=case["max_iters"],
-        accum_steps=1,
-        test_mode=False,
-        poly_exp=case.get("power", 1.0),
-        min_lr=case.get("min_lr", 0.0),
-        warmup_iters=case.get("warmup_iters", 0),
-        warmup_ratio=case.get("warmup_ratio", 1e-6),
-        lr_step=case.get("step"),
-        lr_gamma=case.get("gamma", 0.1),
-    )
+    values = {
+        "lr_by": "iter",
+        "lr_schedule": case.get("policy", "poly"),
+        "max_iter": case["max_iters"],
+        "poly_exp": case.get("power", 1.0),
+        "min_lr": case.get("min_lr", 0.0),
+        "warmup_iters": case.get("warmup_iters", 0),
+        "warmup_ratio": case.get("warmup_ratio", 1e-6),
+        "lr_step": case.get("step"),
+        "lr_gamma": case.get("gamma", 0.1),
+    }
+    return with_values(Settings(), values)
 
 
 def check_poly_lr(fixture: Fixture) -> list[Row]:
     rows = []
     for case in fixture.header["schedules"]:
-        rate = build_schedule(schedule_flags(case), steps_per_epoch=100)
+        rate = build_schedule(schedule_settings(case), steps_per_epoch=100)
         recorded = case["values_iter_then_lr_per_group"]
         got = [[rate(row[0], 0, base) for base in case["base_lrs"]] for row in recorded]
         want = [row[1:] for row in recorded]

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from network.build import list_archs, resolve_arch
+from network.build import used_options as options_of
 from tests.parity import recipe
 from tests.parity.core import Row, compare, failure, same
 from tests.parity.fixture import CannotRun, Fixture, Record
@@ -27,7 +27,7 @@ def as_is(key: str) -> str:
 
 
 def draw_images(spec: Record) -> Tensor:
-    """The input (B, 3, H, W): one seed a picture, or `batch` pictures from `seed` on."""
+    """The input (B, 3, H, W): one seed an image, or `batch` images from `seed` on."""
     first = spec.get("seed")
     seeds = spec.get("seeds") or [first + number for number in range(spec.get("batch", 1))]
     if spec.get("batch", len(seeds)) != len(seeds):
@@ -149,6 +149,4 @@ def used_options(arch: str) -> frozenset[str]:
     """The options that a listed architecture reads."""
     if arch not in list_archs():
         raise CannotRun(f"arch: {arch} is not listed")
-    module, function = arch.split(".")
-    used: frozenset[str] = importlib.import_module(f"network.{module}").USED_OPTIONS[function]
-    return used
+    return options_of(arch)

@@ -19,7 +19,7 @@ from loss.boundary import (
     refined,
 )
 from loss.cross_entropy import IGNORED
-from loss.objective import Objective
+from loss.objective import BoundarySupervision, Objective
 from network.outputs import DIRECTION, MASK, PRED
 from tests.parity.core import Check, Row, compare, same
 from tests.parity.fixture import Fixture, Record
@@ -187,8 +187,7 @@ def measured(
         criterion,
         num_classes=seg.shape[1],
         ignore_label=VOID,
-        boundary=loss,
-        boundary_weights=weights,
+        boundary=BoundarySupervision(loss=loss, parts=weights),
     )
     extras = {DEPTH: depth, ANGLE: (angle + 180) / 2}
     total = objective(outputs, labels, extras).total

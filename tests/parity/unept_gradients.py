@@ -48,7 +48,7 @@ def published_loss(outputs: Mapping[str, Tensor], fixture: Fixture) -> Tensor:
 def misread(gradient: Tensor) -> Tensor:
     """What torch's CPU batch norm made of the gradient of the spatial branch when it was recorded.
 
-    For one picture it took the memory of a (cells, channels) gradient for (channels, cells).
+    For one image it took the memory of a (cells, channels) gradient for (channels, cells).
     """
     return gradient.flatten(2).transpose(1, 2).reshape(gradient.shape)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recorded UN-EPT networks: every map on the way from the picture to the scores."""
+"""Recorded UN-EPT networks: every map on the way from the image to the scores."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def arch_of(config: Record) -> str:
 
 
 def grid_of(config: Record, size: Record) -> tuple[int, int]:
-    """Rows and columns of queries, from the config or from the size of the picture."""
+    """Rows and columns of queries, from the config or from the size of the image."""
     if "query_grid" in config:
         return as_size(config["query_grid"])
     grid = size["height"] // CELL, size["width"] // CELL

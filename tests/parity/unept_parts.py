@@ -79,7 +79,7 @@ def small_branch(fixture: Fixture) -> ContextBranch:
 
 @torch.inference_mode()
 def check_branch(fixture: Fixture) -> list[Row]:
-    """The published mixing of the batch; with one picture our own form too."""
+    """The published mixing of the batch; with one image our own form too."""
     config, branch = fixture.header["config"], small_branch(fixture)
     levels = [_arrays(fixture, f"level.{n}") for n in range(config["levels"])]
     grid = as_size(config["query_grid"])
@@ -229,7 +229,7 @@ def check_resize(fixture: Fixture) -> list[Row]:
 
 
 def toy(fixture: Fixture) -> Infer:
-    """The network of the sliding fixture: channels of the picture and ramps inside the window."""
+    """The network of the sliding fixture: channels of the image and ramps inside the window."""
     classes, (height, width) = fixture.header["num_classes"], fixture.header["crop"]
 
     def infer(images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:

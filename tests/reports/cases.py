@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from datasets.spec import DatasetSpec, Item
-from engine.result import EvalSummary, Result
 from metrics.confusion import Scores, confusion_matrix
+from metrics.result import EvalSummary, ImageResult
 
 SPEC = DatasetSpec(
     name="streets",
@@ -25,7 +25,7 @@ SPEC = DatasetSpec(
 SIZE = (12, 16)
 
 
-def make_result(name: str, index: int = 0, wrong: float = 0.2, **changes: Any) -> Result:
+def make_result(name: str, index: int = 0, wrong: float = 0.2, **changes: Any) -> ImageResult:
     """An image with noise, blocky labels with some void, and a share of wrong predictions."""
     rng = np.random.default_rng(index)
     height, width = SIZE
@@ -47,10 +47,10 @@ def make_result(name: str, index: int = 0, wrong: float = 0.2, **changes: Any) -
             "pred_05x": pred[::2, ::2].copy(),
         },
     }
-    return Result(**{**content, **changes})
+    return ImageResult(**{**content, **changes})
 
 
-def make_summary(results: list[Result], **changes: Any) -> EvalSummary:
+def make_summary(results: list[ImageResult], **changes: Any) -> EvalSummary:
     """The summary evaluation would give for these results."""
     matrices = [result.confusion for result in results if result.confusion is not None]
     content: dict[str, Any] = {

@@ -12,12 +12,13 @@ import pytest
 from config import UserError
 from reports.autolabel import PAGE, AutoLabelSink, confidence_counts
 from reports.autolabel_page import NUM_STEPS, kept_shares
+from reports.sinks import DumpIdentity
 from tests.reports.cases import SPEC, alone, make_items, make_result, read
 
 
 def test_ids_are_raw_and_confidences_truncated(tmp_path: Path) -> None:
     items = make_items(tmp_path / "in", ["city/x"])
-    sink = AutoLabelSink(tmp_path / "out", SPEC, items, key="k")
+    sink = AutoLabelSink(tmp_path / "out", SPEC, items, DumpIdentity(key="k"))
     result = make_result("city/x")
     sink.add(result)
     sink.close(0, 1, alone)
@@ -26,7 +27,7 @@ def test_ids_are_raw_and_confidences_truncated(tmp_path: Path) -> None:
     mode, prob = read(tmp_path / "out" / "city" / "x_prob.png")
     assert mode == "L" and np.array_equal(prob, np.floor(result.prob * 255))
     assert [row.name for row in sink.rows] == ["city/x"]
-    assert AutoLabelSink(tmp_path / "out", SPEC, items, key="k").done("city/x")
+    assert AutoLabelSink(tmp_path / "out", SPEC, items, DumpIdentity(key="k")).done("city/x")
 
 
 def test_an_image_evaluated_at_another_scale_is_brought_back(tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ def test_worker_processes_write_the_same_files_and_continue(tmp_path: Path) -> N
     found = {}
     for workers in (0, 1):
         out = tmp_path / str(workers)
-        sink = AutoLabelSink(out, SPEC, items, key="k", workers=workers)
+        sink = AutoLabelSink(out, SPEC, items, DumpIdentity(key="k"), workers=workers)
         for index, item in enumerate(items):
             sink.add(make_result(item.name, index=index))
         sink.close(0, 1, alone)
@@ -67,7 +68,7 @@ def test_worker_processes_write_the_same_files_and_continue(tmp_path: Path) -> N
         sink.finish(None, {})
         files = sorted(path for path in out.rglob("*") if path.suffix in (".png", ".html"))
         found[workers] = [(path.relative_to(out), path.read_bytes()) for path in files]
-        again = AutoLabelSink(out, SPEC, items, key="k")
+        again = AutoLabelSink(out, SPEC, items, DumpIdentity(key="k"))
         assert all(again.done(item.name) for item in items)
     assert len(found[0]) == 11
     assert found[0] == found[1]
@@ -75,7 +76,7 @@ def test_worker_processes_write_the_same_files_and_continue(tmp_path: Path) -> N
 
 def test_page_shows_what_every_class_keeps(tmp_path: Path) -> None:
     items = make_items(tmp_path / "in", ["a", "b"])
-    sink = AutoLabelSink(tmp_path / "out", SPEC, items, key="k")
+    sink = AutoLabelSink(tmp_path / "out", SPEC, items, DumpIdentity(key="k"))
     results = [make_result("a", index=0), make_result("b", index=1)]
     for result in results:
         sink.add(result)

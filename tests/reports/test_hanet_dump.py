@@ -16,6 +16,7 @@ from metrics.bands import band_confusion, band_scores
 from reports.hanet_dump import FourFoldersSink
 from reports.page import write_page
 from reports.results import make_results
+from reports.sinks import DumpIdentity
 from reports.submission import SubmissionSink
 from tests.reports.cases import SIZE, SPEC, alone, make_items, make_result, make_summary, read
 
@@ -23,7 +24,7 @@ NAME = "lindau/lindau_000000_000019_leftImg8bit"
 
 
 def dumped(folder: Path, **changes: object) -> FourFoldersSink:
-    sink = FourFoldersSink(folder, SPEC, make_items(folder / "in", [NAME]), key="k")
+    sink = FourFoldersSink(folder, SPEC, make_items(folder / "in", [NAME]), DumpIdentity(key="k"))
     sink.add(make_result(NAME, **changes))
     sink.close(0, 1, alone)
     return sink
@@ -52,7 +53,9 @@ def test_without_label_there_is_no_diff(tmp_path: Path) -> None:
 
 def test_an_interrupted_dump_goes_on(tmp_path: Path) -> None:
     dumped(tmp_path)
-    again = FourFoldersSink(tmp_path, SPEC, make_items(tmp_path / "in", [NAME]), key="k")
+    again = FourFoldersSink(
+        tmp_path, SPEC, make_items(tmp_path / "in", [NAME]), DumpIdentity(key="k")
+    )
     assert again.done(NAME) and not again.done("another")
 
 

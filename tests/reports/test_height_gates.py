@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of height gates: what they show, in the dump and on the page."""
+"""Images of height gates: what they show, in the dump and on the page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reports.compose import DumpSink
 from reports.height_gates import (
     AXIS,
     CURVE_WIDTH,
@@ -22,15 +21,17 @@ from reports.height_gates import (
     gate_section,
     mean_curve,
 )
+from reports.image_dump import DumpSink
 from reports.page import write_page
 from reports.results import make_results
+from reports.sinks import DumpIdentity
 from tests.reports.cases import SPEC, alone, make_result, make_summary
 
 BLUE = np.array([26, 115, 232])
 
 
 def step_gate(channels: int = 40, rows: int = 8) -> np.ndarray:
-    """Closed in the upper half of the picture, open in the lower."""
+    """Closed in the upper half of the image, open in the lower."""
     return np.repeat((np.arange(rows) >= rows // 2)[None], channels, 0).astype(np.float32)
 
 
@@ -130,7 +131,7 @@ def test_without_the_flag_nothing_of_it_is_written(tmp_path: Path) -> None:
 
 def test_a_dump_with_gates_does_not_continue_one_without(tmp_path: Path) -> None:
     for gates, known in ((False, False), (False, True), (True, False), (True, True)):
-        sink = DumpSink(tmp_path, SPEC, gates=gates, key="k")
+        sink = DumpSink(tmp_path, SPEC, DumpIdentity(key="k"), gates=gates)
         assert sink.done("b") == known
         sink.add(make_result("b", gates={"gate_0": step_gate()}))
         sink.close(0, 1, alone)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reports.compose import DumpSink
+from reports.image_dump import DumpSink
 from reports.page import write_page
 from reports.results import make_results
 from reports.worst import PAGE, WorstSink

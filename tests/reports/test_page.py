@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reports.compose import DumpSink
-from reports.journal import ImageRow
+from reports.image_dump import DumpSink
 from reports.page import write_page
 from reports.results import make_results
+from reports.stored_images import ImageRow
 from tests.reports.cases import SPEC, alone, make_result, make_summary
 from tests.reports.chrome import Chrome
 
@@ -138,7 +138,7 @@ def test_the_page_fits_and_loads_without_a_complaint(
 
 
 def shown(chrome: Chrome) -> list[str]:
-    """File names of the pictures on the cards, in their order."""
+    """File names of the images on the cards, in their order."""
     return [Path(url).name for url in chrome.run(ON_CARDS)]
 
 
@@ -215,7 +215,7 @@ def test_matrix_table_and_theme_answer(chrome: Chrome, report: Path) -> None:
 
 def test_five_hundred_images_load_only_where_one_looks(chrome: Chrome, report: Path) -> None:
     rows = []
-    for i in range(500):  # files of their own, for a picture in the cache is there at once
+    for i in range(500):  # files of their own, for an image in the cache is there at once
         name = f"frame_{i:04}"
         files = {"input": f"{name}_input.png", "composited": f"composited_{name}.png"}
         for file, source in zip(files.values(), ("fog_input", "composited_fog"), strict=True):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Preview pictures: which images, which maps, at what size."""
+"""Preview images: which images, which maps, at what size."""
 
 from __future__ import annotations
 

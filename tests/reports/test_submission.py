@@ -17,6 +17,7 @@ from datasets.ade20k import SPEC as ADE20K
 from datasets.cityscapes import SPEC as CITYSCAPES
 from datasets.spec import Item
 from reports.autolabel import AutoLabelSink
+from reports.sinks import DumpIdentity
 from reports.submission import SubmissionSink
 from tests.reports.cases import SIZE, SPEC, alone, make_items, make_result, read
 
@@ -115,7 +116,7 @@ def test_an_old_archive_survives_a_failed_check(tmp_path: Path) -> None:
         (Image.new("L", SIZE[::-1], 8), "holds id 8, unknown to streets"),
         (Image.new("RGB", SIZE[::-1]), "has mode RGB, 8-bit grey wanted"),
         (Image.new("L", (8, 8), 7), "is 8x8, the image 16x12"),
-        (None, "can not be read"),
+        (None, "cannot be read"),
     ],
 )
 def test_a_wrong_file_is_named_with_its_fault(
@@ -135,7 +136,7 @@ def test_a_wrong_file_is_named_with_its_fault(
 def test_a_file_of_no_image_is_refused(tmp_path: Path) -> None:
     sink = filled(tmp_path)
     (tmp_path / "submit" / "old.png").write_bytes(b"")
-    with pytest.raises(UserError, match="1 files of no image, remove them: old.png"):
+    with pytest.raises(UserError, match="1 files belong to no image, remove them: old.png"):
         sink.finish()
 
 
@@ -155,10 +156,10 @@ def test_two_images_of_one_name_fail_at_the_start(tmp_path: Path) -> None:
 
 def test_a_submission_continues_with_the_same_key(tmp_path: Path) -> None:
     items = make_items(tmp_path / "in", NAMES)
-    SubmissionSink(tmp_path, SPEC, items, key="k").add(make_result(NAMES[0]))
-    again = SubmissionSink(tmp_path, SPEC, items, key="k")
+    SubmissionSink(tmp_path, SPEC, items, DumpIdentity(key="k")).add(make_result(NAMES[0]))
+    again = SubmissionSink(tmp_path, SPEC, items, DumpIdentity(key="k"))
     assert again.done(NAMES[0]) and not again.done(NAMES[1])
-    assert not SubmissionSink(tmp_path, SPEC, items, key="other").done(NAMES[0])
+    assert not SubmissionSink(tmp_path, SPEC, items, DumpIdentity(key="other")).done(NAMES[0])
 
 
 def test_raw_id_255_is_a_valid_answer_where_the_data_set_says_so(tmp_path: Path) -> None:

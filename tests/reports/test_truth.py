@@ -21,6 +21,7 @@ from torch.utils.data import SequentialSampler
 from datasets.base import SegmentationDataset
 from datasets.loader import make_loader
 from datasets.synthetic import SPEC, list_items
+from engine.compute import Compute
 from engine.evaluate import evaluate
 from metrics.confusion import Scores
 from reports.submission import SubmissionSink
@@ -76,7 +77,7 @@ def evaluate_imperfect(root: Path, out: Path) -> Scores:
     def infer(images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
         return {"pred": imperfect(images, labels[-1], generator)}
 
-    summary = evaluate(infer, batches(), SPEC, torch.device("cpu"), sinks=[sink])
+    summary = evaluate(infer, batches(), SPEC, Compute(device=torch.device("cpu")), sinks=[sink])
     assert summary.scores is not None
     sink.finish()
     return summary.scores

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.result import Result
+from metrics.result import ImageResult
 from reports.worst import PAGE, WorstSink, class_words
 from tests.reports.cases import SPEC, alone, make_result, read
 from tests.reports.chrome import Chrome
@@ -28,17 +28,17 @@ def pictures(folder: Path) -> set[str]:
     return {str(path) for path in found}
 
 
-def wrong_pixels(result: Result, number: int) -> int:
+def wrong_pixels(result: ImageResult, number: int) -> int:
     """False positives and false negatives of a class, counted on the maps themselves."""
     counts = result.label < SPEC.num_classes
     return int((((result.pred == number) != (result.label == number)) & counts).sum())
 
 
-def many(count: int) -> list[Result]:
+def many(count: int) -> list[ImageResult]:
     return [make_result(f"city/{i}", i, wrong=0.05 * (i % 7)) for i in range(count)]
 
 
-def expected(results: list[Result], keep: int) -> list[tuple[str, str, int]]:
+def expected(results: list[ImageResult], keep: int) -> list[tuple[str, str, int]]:
     """(class, image, pixels) by sorting everything."""
     rows = []
     for number, name in enumerate(SPEC.class_names):

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
 from runtime.checkpoint import SaveError, save
-from runtime.files import write_atomic
+from runtime.files import stamp_if_there, stamp_of, write_atomic
 from tests.full_disk import REASON, full_after
 
 
@@ -50,3 +51,17 @@ def test_a_checkpoint_on_a_full_disk_is_one_line_that_names_it(tmp_path: Path) -
         save(path, lambda file: torch.save({"weight": torch.zeros(10_000)}, file))
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stamp_is_another_one_when_size_or_time_changes(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    assert stamp_if_there(path) is None
+    with pytest.raises(FileNotFoundError):
+        stamp_of(path)
+    path.write_bytes(b"four")
+    first = stamp_of(path)
+    assert first == stamp_if_there(path) == (4, path.stat().st_mtime_ns)
+    os.utime(path, ns=(first[1], first[1] + 1))
+    assert stamp_of(path) == (4, first[1] + 1)
+    path.write_bytes(b"five!")
+    assert stamp_of(path)[0] == 5

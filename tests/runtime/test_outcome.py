@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, SequentialSampler
 
 from config import UserError
 from datasets.base import DataError
-from datasets.loader import start_loader, stop_workers
+from datasets.loader import stop_workers, worker_loader
 from runtime.checkpoint import SaveError, save
 from runtime.outcome import FAILED, INTERRUPTED, WRONG, Interrupted, Outcome, run
 from runtime.precision import resolve_precision
@@ -64,7 +64,7 @@ class Broken(Dataset[int]):
 
     def __getitem__(self, index: int) -> int:
         if self.kind == "data":
-            raise DataError("a.png: image can not be read")
+            raise DataError("a.png: image cannot be read")
         if self.kind == "dies":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.kind == "plain":
@@ -77,7 +77,7 @@ def loaded(kind: str) -> Callable[[], None]:
     """Reads the one entry in a loader process."""
 
     def read() -> None:
-        loader = start_loader(Broken(kind), SequentialSampler([0]), 1, 1, list)
+        loader = worker_loader(Broken(kind), SequentialSampler([0]), 1, 1, list)
         try:
             list(loader)
         finally:
@@ -102,7 +102,7 @@ def end(main: Callable[[], None], log: RunLog | None = None) -> int:
         (raising(DataError("a.png: torn")), WRONG, "error: a.png: torn"),
         (raising(SaveError("x could not be written")), WRONG, "error: x could not be written"),
         (own_check, WRONG, "error: --precision tf32 needs CUDA"),
-        (loaded("data"), WRONG, "error: a.png: image can not be read"),
+        (loaded("data"), WRONG, "error: a.png: image cannot be read"),
         (loaded("plain"), WRONG, "error: b.png: of our own code"),
         (encode, FAILED, "failed: UnicodeEncodeError: 'utf-8' codec"),
         (foreign_check, FAILED, "failed: JSONDecodeError: Expecting property name"),

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -44,7 +43,7 @@ def leave_evaluation(directory: Path) -> None:
     [
         (None, ["last_checkpoint_ep3.pth", "--resume auto", "another --result_dir"]),
         ("", ["last_checkpoint_ep3.pth", "--resume auto", "another --result_dir"]),
-        ("/elsewhere/last_checkpoint_ep9.pth", ["is no file of it", "--resume auto"]),
+        ("/elsewhere/last_checkpoint_ep9.pth", ["is not a file of it", "--resume auto"]),
     ],
 )
 def test_a_training_is_not_written_over(
@@ -88,37 +87,18 @@ def test_a_run_that_ended_before_it_had_anything_may_start_again(
     rundir.check_training(tmp_path, resume)
 
 
-def flags(directory: Path, **given: object) -> Namespace:
-    plain = {"eval": None, "summary": False, "dump_augmentation_images": False, "resume": None}
-    return Namespace(result_dir=str(directory), **{**plain, **given})
-
-
-@pytest.mark.parametrize(
-    ("given", "folder"),
-    [
-        ({"eval": "val"}, "eval"),
-        ({"eval": "folder"}, "eval"),
-        ({"summary": True}, "summary"),
-        ({"dump_augmentation_images": True}, "augmented"),
-    ],
-)
-def test_what_is_no_training_has_its_own_folder_beside_one(
-    tmp_path: Path, given: dict[str, object], folder: str
-) -> None:
-    args = flags(tmp_path, **given)
-    assert rundir.choose(args, ALONE) == ""
-    assert args.result_dir == str(tmp_path)
+@pytest.mark.parametrize("other", ["eval", "summary", "augmented"])
+def test_what_is_no_training_has_its_own_folder_beside_one(tmp_path: Path, other: str) -> None:
+    assert rundir.choose(tmp_path, other, None, ALONE) == (tmp_path, "")
     leave_training(tmp_path)
-    line = rundir.choose(args, ALONE)
-    assert args.result_dir == str(tmp_path / folder)
-    assert "holds a training" in line and args.result_dir in line
+    place, line = rundir.choose(tmp_path, other, None, ALONE)
+    assert place == tmp_path / other
+    assert "holds a training" in line and str(place) in line
 
 
 def test_evaluations_follow_each_other_in_one_directory(tmp_path: Path) -> None:
     leave_evaluation(tmp_path)
-    args = flags(tmp_path, eval="val")
-    assert rundir.choose(args, ALONE) == ""
-    assert args.result_dir == str(tmp_path)
+    assert rundir.choose(tmp_path, "eval", None, ALONE) == (tmp_path, "")
 
 
 @pytest.mark.parametrize("content", ["[]", "null", '{"flags": 3}', "{", "[" * 100_000])

@@ -82,7 +82,7 @@ def test_half_a_line_is_cut_off_before_others_follow(tmp_path: Path) -> None:
 def test_a_full_disk_ends_no_run_for_its_log(
     log: RunLog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Status, lines and TensorBoard are told once; the picture is larger than any buffer."""
+    """Status, lines and TensorBoard are told once; the image is larger than any buffer."""
     log.status("running")
     before = (tmp_path / "status.json").read_text()
     with full_after(10):

@@ -151,9 +151,9 @@ PROGRAM = ["--command", "python train.py"]
         (["--gpu", "1e3"], "--gpu: 1e3: a whole number"),
         (["--mem", str(10**30)], "--mem"),
         (["--cpu", "x"], "--cpu: x"),
-        (["--logdir", "n" * 300], "can not be written: File name too long"),
-        (["--logdir", "/dev/null/log"], "can not be written: Not a directory"),
-        (["--logdir", "a\0b"], "can not be written"),
+        (["--logdir", "n" * 300], "cannot be written: File name too long"),
+        (["--logdir", "/dev/null/log"], "cannot be written: Not a directory"),
+        (["--logdir", "a\0b"], "cannot be written"),
         (["--logdir"], "--logdir: expected one argument"),
     ],
 )

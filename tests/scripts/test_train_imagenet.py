@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-import flags
-from config import Config, UserError
+from config import UserError
 from scripts.train_imagenet import FIXED, PAIRS, REFUSED, RENAMED, SWITCHES, WITHOUT_EFFECT, plan
+from settings import Settings, build_parser, flag_values, read_settings
 from tests.program import ROOT, environment
 
 PUBLISHED = [
@@ -41,12 +41,9 @@ PUBLISHED = [
 ]
 
 
-def parsed(command: list[str]):
-    """The flags that train.py gets, through its own parser."""
-    args, given = flags.read_flags(command[command.index("train.py") + 1 :])
-    target = Config()
-    flags.resolve(args, given, target)
-    return args, target
+def parsed(command: list[str]) -> Settings:
+    """The settings that train.py gets, through its own parser."""
+    return read_settings(command[command.index("train.py") + 1 :])
 
 
 def test_default_command_line_as_published(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,8 +53,8 @@ def test_default_command_line_as_published(monkeypatch: pytest.MonkeyPatch) -> N
         "-m", "torch.distributed.run", "--nproc_per_node=8", "--nnodes=4", "--node_rank=3",
         "--master_addr=first", "--master_port=29500",
     ]  # fmt: skip
-    args, tree = parsed(command)
-    got = {name: getattr(args, name) for name in (
+    told = parsed(command)
+    got = {name: flag_values(told)[name] for name in (
         "task", "dataset", "arch", "bs_trn", "lr", "weight_decay", "precision", "img_size",
         "warmup_epochs", "drop_path", "head_drop", "clip_grad", "syncbn", "seed", "max_epoch",
         "optimizer", "lr_schedule", "mixup", "cutmix", "smoothing",
@@ -69,8 +66,8 @@ def test_default_command_line_as_published(monkeypatch: pytest.MonkeyPatch) -> N
         "seed": 42, "max_epoch": 300, "optimizer": "adamw", "lr_schedule": "cosine", "mixup": 0.8,
         "cutmix": 1.0, "smoothing": 0.1,
     }  # fmt: skip
-    assert tree.DATASET.IMAGENET_DIR == "/data/imagenet"
-    assert args.result_dir.endswith("output/train/hrvit.b1_224")
+    assert told.DATASET.IMAGENET_DIR == "/data/imagenet"
+    assert told.run.result_dir.endswith("output/train/hrvit.b1_224")
     assert not is_dry and not notes
 
 
@@ -80,16 +77,17 @@ def test_one_machine_finds_itself() -> None:
 
 
 def test_every_translated_flag_is_one_of_train_py(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = set(flags.build_parser()._option_string_actions)
+    known = set(build_parser()._option_string_actions)
     assert {f"--{name}" for table in (RENAMED, PAIRS, SWITCHES) for name in table.values()} <= known
 
 
 def test_values_of_two_numbers_switches_and_own_flags() -> None:
     argv = "--data D --scale 0.2 1 --model-ema --vb 3 --with-cp -j 3 --mixup 0.5 --resume auto"
     argv = argv.replace("--vb", "-vb").split()
-    args, _ = parsed(plan(["1", "1", "0", *argv]).command)
-    assert (args.scale, args.ema, args.bs_val, args.grad_ckpt) == ((0.2, 1.0), 0.99992, 192, True)
-    assert (args.num_workers, args.mixup, args.resume) == (3, 0.5, "auto")
+    told = parsed(plan(["1", "1", "0", *argv]).command)
+    assert (told.classification.scale, told.optimiser.ema) == ((0.2, 1.0), 0.99992)
+    assert (told.data.bs_val, told.MODEL.grad_ckpt) == (192, True)
+    assert (told.data.num_workers, told.classification.mixup, told.run.resume) == (3, 0.5, "auto")
 
 
 @pytest.mark.parametrize(
@@ -139,15 +137,16 @@ PUBLISHED_DEFAULTS = shlex.split("""
 
 def test_published_flags_at_their_defaults_change_nothing() -> None:
     command, notes, _ = plan(["1", "8", "0", *PUBLISHED_DEFAULTS])
-    args, target = parsed(command)
-    bare, _ = parsed(plan(["1", "8", "0", "--data", "D"]).command)
+    told = parsed(command)
+    bare = parsed(plan(["1", "8", "0", "--data", "D"]).command)
     assert [line.split()[0] for line in notes] == ["--drop", "--local_rank"]
-    spelled = {"given", "ratio", "warmup_epochs", "cooldown_epochs", "drop_path", "head_drop"}
+    spelled = {"ratio", "warmup_epochs", "cooldown_epochs", "drop_path", "head_drop"}
     spelled |= {"save_iters", "num_workers"}
-    for name, value in vars(bare).items():
-        got = getattr(args, name)
+    for name, value in flag_values(bare).items():
+        got = flag_values(told)[name]
         assert name in spelled or got == value or not (got or value), name
-    assert (args.warmup_epochs, args.cooldown_epochs, args.num_workers) == (20, 10, 8)
+    schedule = told.schedule
+    assert (schedule.warmup_epochs, schedule.cooldown_epochs, told.data.num_workers) == (20, 10, 8)
 
 
 def test_flags_that_never_had_an_effect_are_one_line_each() -> None:

@@ -28,13 +28,13 @@ VOID = 255
 
 
 def halves() -> np.ndarray:
-    """Class 0 on the left, class 1 on the right of a 20x30 picture."""
+    """Class 0 on the left, class 1 on the right of a 20x30 image."""
     label = np.zeros((20, 30), np.uint8)
     label[:, 12:] = 1
     return label
 
 
-def test_distance_counts_from_the_boundary_and_the_picture_border_is_none() -> None:
+def test_distance_counts_from_the_boundary_and_the_image_border_is_none() -> None:
     depth, _ = boundary_maps(halves(), 2)
     assert depth[0].tolist() == [*range(12, 0, -1), *range(1, 19)]
 
@@ -78,7 +78,7 @@ def test_void_and_small_classes_and_background_make_no_region() -> None:
     assert (background[:, :12] == 0).all() and (background[:, 12:] > 0).all()
 
 
-def test_a_class_counts_over_the_whole_picture_from_a_hundred_pixels_on() -> None:
+def test_a_class_counts_over_the_whole_image_from_a_hundred_pixels_on() -> None:
     label = np.zeros((40, 40), np.uint8)
     label[:5, :10] = label[-5:, -10:] = 1
     assert (label == 1).sum() == MIN_PIXELS
@@ -99,7 +99,7 @@ def sample_with(name: str, label: np.ndarray) -> Sample:
     return Sample(image=image, label=label, name="x", extras={DEPTH: depth, name: direction})
 
 
-def test_a_mirrored_picture_has_the_maps_of_the_mirrored_label() -> None:
+def test_a_mirrored_image_has_the_maps_of_the_mirrored_label() -> None:
     label = np.zeros((40, 60), np.uint8)
     label[8:30, 10:31] = 1
     flipped = HorizontalFlip().apply(sample_with(ANGLE, label), True)
@@ -124,7 +124,7 @@ def test_a_mirrored_picture_has_the_maps_of_the_mirrored_label() -> None:
     ],
     ids=["rotate", "back", "Rotate", "ShearX", "ShearY"],
 )
-def test_a_moved_picture_has_the_angles_of_the_moved_label(
+def test_a_moved_image_has_the_angles_of_the_moved_label(
     move: Callable[[Sample], Sample],
 ) -> None:
     label = np.zeros((90, 120), np.uint8)

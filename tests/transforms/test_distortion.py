@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.transforms.pictures import noise
+from tests.transforms.drawings import noise
 from transforms.distortion import Distortion, PhotometricDistortion, distort
 from transforms.sample import GeneratorDraws
 
@@ -66,7 +66,7 @@ def test_each_step_is_drawn_half_of_the_time_and_in_range() -> None:
     assert 150 < sum(one.contrast_first for one in drawn) < 250
 
 
-def test_the_label_and_the_source_picture_are_left_alone() -> None:
+def test_the_label_and_the_source_image_are_left_alone() -> None:
     sample = noise()
     before = sample.image.copy()
     out = PhotometricDistortion()(sample, np.random.default_rng(3))

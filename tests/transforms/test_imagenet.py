@@ -65,7 +65,7 @@ def test_erasing_fills_a_box_with_noise() -> None:
 
 
 def test_unknown_policy_is_one_line() -> None:
-    with pytest.raises(UserError, match="--aa nonsense is no augmentation policy"):
+    with pytest.raises(UserError, match="--aa nonsense is not an augmentation policy"):
         train_transform(32, Augmentation(policy="nonsense"))
 
 

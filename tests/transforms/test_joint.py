@@ -9,12 +9,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.transforms.pictures import IGNORE, aligned, blocks, ramp
+from tests.parity.published import OffCentreCropPad
+from tests.transforms.drawings import IGNORE, aligned, blocks, ramp
 from transforms.joint import (
     CenterCropPad,
+    CropRules,
     Enlarge,
     HorizontalFlip,
     RandomRotate,
+    RandomScale,
     RandomSizeAndCrop,
     ResizeHeight,
     ScaleLongEdge,
@@ -36,7 +39,10 @@ class Fixed:
 
 
 @pytest.mark.parametrize("crop", [(48, 64), (100, 140), (40, 140), (100, 60)])
-@pytest.mark.parametrize("options", [{}, {"slide_small": True}, {"pre_size": 80}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"rules": CropRules(slide_small=True)}, {"scale": RandomScale(pre_size=80)}],
+)
 def test_label_and_image_stay_aligned(crop, options):
     transform = RandomSizeAndCrop(crop, IGNORE, **options)
     for seed in range(12):
@@ -55,7 +61,7 @@ def test_extra_maps_follow_the_label_through_scale_crop_and_padding():
 
 @pytest.mark.parametrize("slide_small", [False, True])
 def test_padding_is_ignored_and_everything_else_is_not(slide_small):
-    transform = RandomSizeAndCrop((100, 64), IGNORE, slide_small=slide_small)
+    transform = RandomSizeAndCrop((100, 64), IGNORE, rules=CropRules(slide_small=slide_small))
     for seed in range(20):
         sample = transform(ramp(), np.random.default_rng(seed))
         is_picture = sample.image[..., 2] > 0
@@ -65,7 +71,7 @@ def test_padding_is_ignored_and_everything_else_is_not(slide_small):
 
 
 @pytest.mark.parametrize("high", [False, True])
-def test_a_crop_inside_the_picture_never_pads(high):
+def test_a_crop_inside_the_image_never_pads(high):
     transform = RandomSizeAndCrop((48, 64), IGNORE)
     for scale in (1.0, 1.37, 2.0):
         for centroid in (None, (0, 0), (89, 59), (45, 30)):
@@ -87,7 +93,7 @@ def test_the_crop_contains_its_centroid_or_ends_at_it(size):
         assert window.top - 1 <= y <= window.top + 48
 
 
-def test_a_small_picture_is_padded_on_both_sides_by_half_the_missing_plus_one():
+def test_a_small_image_is_padded_on_both_sides_by_half_the_missing_plus_one():
     transform = RandomSizeAndCrop((96, 96), IGNORE)
     low, high = (transform.draw((33, 50), None, Fixed(h)) for h in (False, True))
     assert (low.top, low.left) == (-(63 // 2 + 1), -(46 // 2 + 1))
@@ -120,26 +126,26 @@ def test_padding_does_not_move_the_centroid():
 
 
 def test_slide_small_reaches_every_place_inside_the_crop():
-    transform = RandomSizeAndCrop((96, 96), IGNORE, slide_small=True)
+    transform = RandomSizeAndCrop((96, 96), IGNORE, rules=CropRules(slide_small=True))
     low, high = (transform.draw((33, 50), None, Fixed(h)) for h in (False, True))
     assert (low.top, low.left) == (0, 0)
     assert (high.top, high.left) == (-63, -46)
 
 
 def test_slide_small_pads_a_single_short_axis():
-    transform = RandomSizeAndCrop((96, 40), IGNORE, slide_small=True)
+    transform = RandomSizeAndCrop((96, 40), IGNORE, rules=CropRules(slide_small=True))
     window = transform.draw((33, 50), None, Fixed(False))
     assert (window.top, window.left) == (-32, 0)
 
 
-def test_full_crop_gives_the_size_of_the_picture():
-    transform = RandomSizeAndCrop((8, 8), IGNORE, full_crop=True)
+def test_full_crop_gives_the_size_of_the_image():
+    transform = RandomSizeAndCrop((8, 8), IGNORE, rules=CropRules(full_crop=True))
     for seed in range(8):
         assert transform(ramp(70, 50), np.random.default_rng(seed)).size == (70, 50)
 
 
 def test_pre_size_scales_the_long_edge_first():
-    transform = RandomSizeAndCrop((8, 8), IGNORE, pre_size=180)
+    transform = RandomSizeAndCrop((8, 8), IGNORE, RandomScale(pre_size=180))
     assert transform.draw((60, 90), None, Fixed(False, 0.5)).scaled == (60, 90)
 
 
@@ -162,7 +168,8 @@ def test_rows_say_where_in_the_source_the_crop_lies():
 )
 def test_a_useless_crop_or_range_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        RandomSizeAndCrop(**{"crop_size": (8, 8), "ignore_label": IGNORE, **arguments})
+        scale = {key: value for key, value in arguments.items() if key != "crop_size"}
+        RandomSizeAndCrop(arguments.get("crop_size", (8, 8)), IGNORE, RandomScale(**scale))
 
 
 def test_flip_mirrors_image_label_and_centroid_and_keeps_rows():
@@ -188,7 +195,7 @@ def test_samples_without_label_pass():
         HorizontalFlip(1.0),
         ScaleLongEdge(50),
         CenterCropPad(70, IGNORE),
-        CenterCropPad(70, IGNORE, off_centre=True),
+        OffCentreCropPad(70, IGNORE),
     ):
         assert transform(sample, rng).label is None
 
@@ -218,15 +225,16 @@ def test_center_crop_pad_centres_and_marks_padding(size):
 
 
 def test_the_published_square_is_off_centre_with_a_strip_of_class_0():
-    sample = CenterCropPad(80, IGNORE, off_centre=True)(ramp())
+    sample = OffCentreCropPad(80, IGNORE)(ramp())
     assert (sample.label[:10] == 0).all()
     assert (sample.label[10:30] == IGNORE).all()
     assert (sample.label[30:] == 1).all()
 
 
-def test_no_pad_enlarges_small_pictures_until_the_crop_fits():
+def test_no_pad_enlarges_small_images_until_the_crop_fits():
+    scale, rules = RandomScale(scale_min=0.5, scale_max=1.0), CropRules(no_pad=True)
     for crop in ((100, 100), (80, 150)):
-        transform = RandomSizeAndCrop(crop, IGNORE, scale_min=0.5, scale_max=1.0, no_pad=True)
+        transform = RandomSizeAndCrop(crop, IGNORE, scale, rules)
         for seed in range(8):
             sample = transform(blocks(), np.random.default_rng(seed))
             assert sample.size == crop
@@ -236,9 +244,10 @@ def test_no_pad_enlarges_small_pictures_until_the_crop_fits():
 
 def test_pre_size_counts_the_short_edge_when_asked():
     options = {"pre_size": 128, "scale_min": 1.0, "scale_max": 1.0}
-    window = RandomSizeAndCrop((32, 32), IGNORE, **options).draw((64, 96), None, Fixed(False))
+    long = RandomSizeAndCrop((32, 32), IGNORE, RandomScale(**options))
+    window = long.draw((64, 96), None, Fixed(False))
     assert window.scaled == (85, 128)
-    short = RandomSizeAndCrop((32, 32), IGNORE, pre_size_short=True, **options)
+    short = RandomSizeAndCrop((32, 32), IGNORE, RandomScale(pre_size_short=True, **options))
     assert short.draw((64, 96), None, Fixed(False)).scaled == (128, 192)
 
 

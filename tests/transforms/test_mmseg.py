@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.transforms.pictures import IGNORE, NUM_CLASSES, aligned, blocks, noise, ramp
+from tests.transforms.drawings import IGNORE, NUM_CLASSES, aligned, blocks, noise, ramp
 from transforms.joint import HorizontalFlip
 from transforms.mmseg import (
     CornerPad,
@@ -34,13 +34,13 @@ def one_class(height: int, width: int) -> Sample:
     ("size", "box", "wanted"),
     [
         ((512, 683), (2048, 512), (512, 683)),
-        ((683, 512), (2048, 512), (683, 512)),  # the box turns with the picture
+        ((683, 512), (2048, 512), (683, 512)),  # the box turns with the image
         ((300, 2000), (2048, 512), (307, 2048)),  # here the long side is the limit
         ((100, 100), (520, 520), (520, 520)),
         ((1, 9000), (90, 30), (1, 90)),  # no side vanishes
     ],
 )
-def test_the_picture_fills_the_box(
+def test_the_image_fills_the_box(
     size: tuple[int, int], box: tuple[int, int], wanted: tuple[int, int]
 ) -> None:
     assert keep_ratio_size(size, box) == wanted
@@ -59,7 +59,7 @@ def test_the_box_is_absolute_and_its_ratio_in_range() -> None:
     assert resize.apply(noise(40, 56), (64, 20)).size == resize.apply(noise(80, 112), (64, 20)).size
 
 
-def test_label_and_extra_maps_stay_on_the_picture() -> None:
+def test_label_and_extra_maps_stay_on_the_image() -> None:
     sample = blocks()
     sample.extras["copy"] = sample.label.astype(np.float32)
     pipeline = mmseg_train_pipeline(
@@ -165,7 +165,7 @@ def test_evaluation_resizes_the_image_alone() -> None:
     assert np.allclose(sample.rows, row_positions(64), atol=1e-6)
 
 
-def test_a_picture_that_fits_is_handed_on_as_it_is() -> None:
+def test_a_image_that_fits_is_handed_on_as_it_is() -> None:
     sample = noise(40, 56)
     assert FitImage((200, 40))(sample).image is sample.image
 

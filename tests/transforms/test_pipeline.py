@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 
 from datasets.samplers import Draw
-from tests.transforms.pictures import IGNORE, aligned, blocks, noise
+from tests.transforms.drawings import IGNORE, aligned, blocks, noise
+from transforms.joint import CropRules, RandomScale
 from transforms.pipeline import eval_pipeline, train_pipeline
 
-FULL = {"blur": "gauss", "rand_augment": (2, 10), "pre_size": 100, "translate_aug_fix": True}
+FULL = {
+    "blur": "gauss", "rand_augment": (2, 10), "scale": RandomScale(pre_size=100),
+    "crop": CropRules(slide_small=True),
+}  # fmt: skip
 
 
 def names(compose: object) -> list[str]:
@@ -49,7 +53,9 @@ def test_a_square_without_size_is_that_of_the_mapillary_protocol():
     assert sample.label.shape == (1536, 1536)
 
 
-@pytest.mark.parametrize("options", [{}, FULL, {"blur": "bilateral", "full_crop": True}])
+@pytest.mark.parametrize(
+    "options", [{}, FULL, {"blur": "bilateral", "crop": CropRules(full_crop=True)}]
+)
 def test_the_same_draw_gives_the_same_bytes_and_another_draw_does_not(options):
     pipeline = train_pipeline(crop_size=(32, 48), ignore_label=IGNORE, **options)
     draw = Draw(0, (30, 20), (7, 3, 11))

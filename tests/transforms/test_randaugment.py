@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.transforms.pictures import IGNORE, aligned, blocks, noise
+from tests.transforms.drawings import IGNORE, aligned, blocks, noise
 from transforms.randaugment import (
     GEOMETRIC,
     RANGES,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.transforms.pictures import IGNORE, noise, ramp
+from tests.transforms.drawings import IGNORE, noise, ramp
 from transforms.resample import Window, resample_image, resample_label, resample_rows, whole
 from transforms.sample import PAD_ROW, row_positions
 
@@ -15,7 +15,7 @@ SIZES = [(30, 45), (51, 77), (59, 89), (60, 91), (61, 91), (83, 101), (97, 150),
 
 
 def smooth(height: int = 60, width: int = 90) -> np.ndarray:
-    """A picture with as much detail as a photograph: noise, blurred once."""
+    """An image with as much detail as a photograph: noise, blurred once."""
     image = Image.fromarray(noise(height // 2, width // 2).image)
     return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
 
@@ -40,7 +40,7 @@ def test_any_window_is_within_two_grey_levels_of_pillows_whole_resize(scaled, ke
         assert np.mean(difference > 1) < 1e-3
 
 
-def test_a_window_of_a_large_picture_reads_only_the_pixels_it_sees():
+def test_a_window_of_a_large_image_reads_only_the_pixels_it_sees():
     image = smooth(400, 600)
     window = Window(scaled=(680, 1020), top=600, left=900, height=60, width=80)
     want = resample_image(image, window)
@@ -60,7 +60,7 @@ def test_labels_take_the_pixel_that_pillow_takes(scaled):
 
 
 @pytest.mark.parametrize("engine", ["fast", "pillow"])
-def test_padding_is_black_and_ignored_and_touches_no_picture_pixel(engine):
+def test_padding_is_black_and_ignored_and_touches_no_image_pixel(engine):
     sample = ramp()
     window = Window(scaled=(60, 90), top=-7, left=-5, height=80, width=100)
     image = resample_image(sample.image, window, engine=engine)
@@ -72,13 +72,13 @@ def test_padding_is_black_and_ignored_and_touches_no_picture_pixel(engine):
     assert (label[inside] == 1).all() and (label[~inside] == IGNORE).all()
 
 
-def test_a_window_beside_the_picture_is_all_padding():
+def test_a_window_beside_the_image_is_all_padding():
     window = Window(scaled=(60, 90), top=60, left=0, height=8, width=9)
     assert not resample_image(ramp().image, window).any()
     assert (resample_label(ramp().label, window, IGNORE) == IGNORE).all()
 
 
-def test_read_only_and_mirrored_pictures_are_taken():
+def test_read_only_and_mirrored_images_are_taken():
     image = smooth()[:, ::-1]
     image.flags.writeable = False
     window = whole(50, 75)
@@ -97,5 +97,5 @@ def test_row_positions_follow_crop_and_padding():
     rows = resample_rows(row_positions(60), window)
     assert (rows[:2] == PAD_ROW).all()
     assert rows[2:] == pytest.approx(row_positions(30)[:18], abs=1e-6)
-    again = resample_rows(rows, whole(40, 90))  # a padded picture, resized
+    again = resample_rows(rows, whole(40, 90))  # a padded image, resized
     assert (again[:4] == PAD_ROW).all() and (again[4:] > 0).all()

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from network.backbones.deeplab_trunks import TRUNKS, make_trunk
 from network.backbones.efficientnet import EfficientNetB4
 from network.backbones.resnet import ResNet
 from network.backbones.three_maps import ThreeMaps
-from network.backbones.trunks import TRUNKS, make_trunk
 from network.backbones.xception import Unit
 from tests.network.tiny import TINY_TRUNKS, enliven, picture
 

@@ -242,7 +242,7 @@ def test_code_in_a_pickle_is_not_run_and_the_way_out_is_named(tmp_path: Path) ->
 
 def trunk_file(net: nn.Module, prefix: str = "", **changes: Tensor) -> dict[str, Tensor]:
     """An ImageNet classifier around the trunk of `net`."""
-    trunk = getattr(net, "net", net).backbone
+    trunk = net.trunk
     state = {prefix + key: value for key, value in trunk.state_dict().items()}
     extra = {"incre_modules.0.0.conv1.weight": torch.ones(2), "classifier.bias": torch.ones(1000)}
     return state | {prefix + key: value for key, value in extra.items()} | changes
@@ -258,7 +258,7 @@ def test_an_imagenet_file_fills_the_trunk(prefix: str, arch: str, tmp_path: Path
         "incre_modules.0.0.conv1.weight",
         "classifier.bias",
     }
-    assert_same_weights(getattr(source, "net", source).backbone, getattr(net, "net", net).backbone)
+    assert_same_weights(source.trunk, net.trunk)
 
 
 def tiny_options_net(arch: str, **options: Any) -> nn.Module:
@@ -266,34 +266,26 @@ def tiny_options_net(arch: str, **options: Any) -> nn.Module:
     return build_net(arch, NUM_CLASSES, **TINY, **options)
 
 
-class OneTrunk(nn.Module):
-    """The least that a trunk can be loaded into."""
-
-    def __init__(self, backbone: nn.Module) -> None:
-        super().__init__()
-        self.backbone = backbone
-
-
 def test_a_torchvision_resnet_fills_the_trunk_of_its_name(tmp_path: Path) -> None:
     blocks = (1, 1, 1, 1)
     source = torchvision.models.resnet.ResNet(torchvision.models.resnet.Bottleneck, blocks)
     path = tmp_path / "resnet.pth"
     torch.save(source.state_dict(), path)
-    net = OneTrunk(ResNet(blocks=blocks))
-    report = load_trunk(net, str(path))
+    trunk = ResNet(blocks=blocks)
+    report = load_trunk(trunk, str(path))
     assert set(report.dropped) == {"fc.weight", "fc.bias"}
-    assert torch.equal(net.backbone.layer0[0].weight, source.conv1.weight)
-    assert torch.equal(net.backbone.layer4[0].bn3.bias, source.layer4[0].bn3.bias)
+    assert torch.equal(trunk.layer0[0].weight, source.conv1.weight)
+    assert torch.equal(trunk.layer4[0].bn3.bias, source.layer4[0].bn3.bias)
 
 
 def test_a_torchvision_efficientnet_fills_the_trunk_of_its_name(tmp_path: Path) -> None:
     source = torchvision.models.efficientnet_b4(num_classes=2)
     path = tmp_path / "efficientnet.pth"
     torch.save(source.state_dict(), path)
-    net = OneTrunk(EfficientNetB4())
-    report = load_trunk(net, str(path))
+    trunk = EfficientNetB4()
+    report = load_trunk(trunk, str(path))
     assert all(key.startswith(("features.8.", "classifier.")) for key in report.dropped)
-    assert_same_weights(source.features[:8], net.backbone.features)
+    assert_same_weights(source.features[:8], trunk.features)
 
 
 def test_a_trunk_of_another_width_is_refused(tmp_path: Path) -> None:

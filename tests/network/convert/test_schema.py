@@ -16,20 +16,22 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from config import Config, UserError
-from engine.resume_rules import settings_of
-from engine.session import read_resumed
+from assembly.resume import kept_settings
+from assembly.run import Run, read_resumed
+from config import UserError
 from engine.state import Progress, TrainState
 from network.build import build_net
 from network.convert import load_official, load_trunk, read_checkpoint
-from network.convert.entries_check import not_finite
 from network.convert.position_tables import load_position_tables
 from network.convert.schema import check_named, check_own, check_resumable
+from network.convert.value_checks import not_finite
+from runtime.distributed import World
+from runtime.precision import resolve_precision
 from runtime.runlog import RunLog
 from scripts.convert_checkpoint import convert
 from tests.engine.test_resume_rules import HEADER
-from tests.flags.test_classification import resolved
 from tests.network.tiny import tiny_net
+from tests.settings.test_classification import resolved
 
 WRONG: tuple[Any, ...] = (
     None, True, 7, -1, 2**70, 0.5, float("nan"), float("inf"), "", "text", b"bytes", [], [None],
@@ -44,7 +46,7 @@ def a_checkpoint() -> dict[str, Any]:
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.1)
     net(torch.randn(4, 2)).square().sum().backward()
     optimizer.step()
-    settings = settings_of(resolved(), Config(), 3)
+    settings = kept_settings(resolved(), 3)
     state = TrainState(
         net=net, optimizer=optimizer, scaler=torch.amp.GradScaler("cpu", enabled=False),
         ema=torch.optim.swa_utils.AveragedModel(net), progress=Progress(iteration=1),
@@ -268,9 +270,13 @@ def test_a_converted_file_passes_but_holds_no_training(tmp_path: Path) -> None:
     convert(saved(WHOLE, tmp_path / "w.pth"), target, trust=False)
     assert read_checkpoint(target)["class_names"] == WHOLE["class_names"]
     log = RunLog(tmp_path / "run", is_main=True, progress=False)
-    args = resolved("--resume", str(target))
+    cpu = torch.device("cpu")
+    world = World(rank=0, size=1, local_rank=0, device=cpu)
+    precision, _ = resolve_precision("fp32", cpu)
+    told = resolved("--resume", str(target))
+    run = Run(settings=told, world=world, precision=precision, log=log)
     with pytest.raises(UserError, match=r"w\.safetensors holds no training state"):
-        read_resumed(args, log)
+        read_resumed(run)
 
 
 def test_a_rate_that_rescale_made_huge_can_be_resumed_but_no_infinite_one() -> None:

@@ -39,7 +39,7 @@ def theirs(name: str, **options: Any) -> nn.Module:
 def loaded(trunk: nn.Module, state: dict[str, Tensor], path: Path) -> LoadReport:
     """What becomes of a file in a trunk, which is then in evaluation mode."""
     torch.save(state, path)
-    return load_trunk(Holder(trunk).eval(), str(path))
+    return load_trunk(trunk.eval(), str(path))
 
 
 def image(*size: int) -> Tensor:
@@ -213,12 +213,31 @@ def test_a_folder_of_timm_says_which_efficientnet_it_is(tmp_path: Path) -> None:
     net = theirs("tf_efficientnet_b4", num_classes=5)
     path = hub_folder(tmp_path / "hub", "tf_efficientnet_b4", net, mean=[0.485, 0.456, 0.406])
     trunk = EfficientNetB4()
-    report = load_trunk(Holder(trunk).eval(), path)
+    report = load_trunk(trunk.eval(), path)
     assert "tf_form" in trunk.state_dict() and "tf_efficientnet_b4" in report.note
 
 
-def test_a_folder_of_timm_with_other_inputs_is_refused(tmp_path: Path) -> None:
+def test_a_folder_of_timm_says_how_its_inputs_are_normalised(tmp_path: Path) -> None:
     net = theirs("resnet50", layers=ONE, num_classes=5)
     path = hub_folder(tmp_path / "hub", "resnet50", net, mean=[0.5] * 3, std=[0.5] * 3)
-    with pytest.raises(UserError, match=r"trained on pictures with mean 0\.5 0\.5 0\.5"):
-        load_trunk(Holder(ResNet(blocks=ONE)), path)
+    trunk = ResNet(blocks=ONE)
+    load_trunk(trunk, path)
+    assert (trunk.mean, trunk.std) == ((0.5,) * 3, (0.5,) * 3)
+    half = hub_folder(tmp_path / "half", "resnet50", net, mean=[0.5] * 3)
+    with pytest.raises(UserError, match=r"gives mean 0\.5 0\.5 0\.5 of its inputs and not both"):
+        load_trunk(ResNet(blocks=ONE), half)
+
+
+@pytest.mark.parametrize(
+    ("name", "mean"),
+    [
+        ("tf_efficientnet_b4_ap-dedb23e6.pth", 0.5),
+        ("tf_efficientnet_b4.ap_in1k.pth", 0.5),
+        ("tf_efficientnet_b4_aa-818f208c.pth", 0.485),
+        ("efficientnet_b4_ra2_320-7eb33cd5.pth", 0.485),
+    ],
+)
+def test_a_file_of_advprop_wants_other_inputs(name: str, mean: float, tmp_path: Path) -> None:
+    trunk = EfficientNetB4()
+    loaded(trunk, theirs("efficientnet_b4").state_dict(), tmp_path / name)
+    assert trunk.mean[0] == mean

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from network.backbones.trunk import Trunk
 from network.encoder_decoder import EncoderDecoder
 from network.heads.fcn import FCNHead
 from network.heads.uper import UPerHead
@@ -15,8 +16,10 @@ from network.outputs import AUX, PRED
 CHANNELS = (4, 6, 8, 10)
 
 
-class Pyramid(nn.Module):
+class Pyramid(Trunk):
     """A trunk of four strided convolutions."""
+
+    channels, strides = CHANNELS, (4, 8, 16, 32)
 
     def __init__(self) -> None:
         super().__init__()

@@ -123,6 +123,7 @@ def test_a_gate_multiplies_every_column_alike() -> None:
         ({"hanet_pos": (3, 1)}, "hanet_pos 3,1"),
         ({"hanet_pos": (2,)}, "hanet_pos 2,-1"),
         ({"pos_rfactor": 0}, "pos_rfactor 0"),
+        ({"hanet_pooling": "median"}, "median is unknown; there are mean, max"),
     ],
 )
 def test_settings_that_describe_no_block_are_refused(options: dict, words: str) -> None:

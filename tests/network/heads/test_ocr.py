@@ -44,7 +44,7 @@ def test_a_pixel_attends_to_classes_by_scaled_products() -> None:
 
 
 class Branches(nn.Module):
-    """An OCR head behind fixed maps, so that it can be sent a picture."""
+    """An OCR head behind fixed maps, so that it can be sent an image."""
 
     def __init__(self, head: OCRHead, maps: list[torch.Tensor]) -> None:
         super().__init__()

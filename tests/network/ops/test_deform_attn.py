@@ -22,7 +22,7 @@ def draw(
     dtype: torch.dtype = torch.float64,
     seed: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Two pictures, six queries, two heads of four channels; one point in three is outside."""
+    """Two images, six queries, two heads of four channels; one point in three is outside."""
     generator = torch.Generator().manual_seed(seed)
     cells = sum(height * width for height, width in shapes)
     value = torch.randn(2, cells, 2, 4, generator=generator, dtype=dtype)
@@ -40,7 +40,7 @@ def cell(value: Tensor, row: int, column: int, size: tuple[int, int]) -> Tensor:
 
 
 def by_hand(value: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
-    """The definition for the first picture, query by query and point by point."""
+    """The definition for the first image, query by query and point by point."""
     _, queries, heads, levels, points = weights.shape
     parts = value.split([height * width for height, width in SHAPES], dim=1)
     out = torch.zeros(queries, heads, value.shape[-1], dtype=value.dtype)
@@ -105,7 +105,7 @@ def test_points_far_outside_give_zero_and_no_gradient() -> None:
 @pytest.mark.parametrize("which", [0, 1, 2], ids=["value", "locations", "weights"])
 def test_what_is_no_number_gives_no_number_and_stops_nothing(spoilt: float, which: int) -> None:
     inputs = draw(dtype=torch.float32)
-    inputs[which][(0,) * inputs[which].ndim] = spoilt  # of the first picture
+    inputs[which][(0,) * inputs[which].ndim] = spoilt  # of the first image
     value, locations, weights = (x.requires_grad_() for x in inputs)
     output = deformable_attention(value, SHAPES, locations, weights)
     gradients = torch.autograd.grad(output.sin().sum(), inputs)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Row positions: the published table is one case of them, and they follow the picture."""
+"""Row positions: the published table is one case of them, and they follow the image."""
 
 from __future__ import annotations
 

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What training needs to know of its task: data, loss, validation. One class per task.
+
+task = open_task(run)
+loader, sampler = task.train_loader()
+... task.num_classes, task.header(), task.objective(), task.validation(state), task.prepare
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch.utils.data import DataLoader
+
+from assembly import data
+from assembly.classification import Classification
+from assembly.dataset import dataset_spec
+from assembly.memory import check_memory
+from assembly.network import checkpoint_header
+from assembly.objective import build_objective
+from assembly.run import Run
+from assembly.sets import Sets
+from assembly.validation import Validation
+from datasets.loader import Batch
+from engine.loop import EpochSampler, as_loaded
+from engine.state import TrainState
+from loss.objective import Objective
+
+
+class Task(Protocol):
+    """The parts of a training that depend on what is predicted.
+
+    best_by: the score that decides which checkpoint is best; best_name: as people call it.
+    """
+
+    best_by: str
+    best_name: str
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes that the network predicts."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Their names."""
+
+    def prepare(self, batch: Batch, epoch: int) -> Batch:
+        """What the network sees of a batch that is on the device."""
+
+    def dump_augmentations(self, out_dir: Path) -> int:
+        """Write augmented training images; returns how many."""
+
+    def train_loader(self) -> tuple[DataLoader[Batch], EpochSampler]:
+        """Batches of this rank, and what draws them."""
+
+    def header(self) -> dict[str, Any]:
+        """The plain entries that make a checkpoint usable without any flag."""
+
+    def objective(self) -> Objective:
+        """The loss."""
+
+    def validation(self, state: TrainState) -> Callable[[int], dict[str, float]]:
+        """What gives the scores of the evaluated network after an epoch."""
+
+    def fingerprint(self) -> dict[str, object]:
+        """What identifies the data, for run.json."""
+
+
+class Segmentation:
+    """Maps of classes."""
+
+    best_by, best_name = "mean_iu", "mIoU"
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.spec = dataset_spec(run.settings)
+        self.sets = Sets(run.settings)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes of the data set."""
+        return self.spec.num_classes
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Their names."""
+        return self.spec.class_names
+
+    def prepare(self, batch: Batch, epoch: int) -> Batch:
+        """The batch as it came from the loader."""
+        return as_loaded(batch, epoch)
+
+    def dump_augmentations(self, out_dir: Path) -> int:
+        """Write augmented images and labels; returns how many."""
+        return data.dump_augmentations(self.run.settings, out_dir)
+
+    def train_loader(self) -> tuple[DataLoader[Batch], EpochSampler]:
+        """Crops of this rank, class-uniform as the settings say; all labels are checked first."""
+        loader, sampler, _ = data.make_train_loader(
+            self.run.settings,
+            self.run.world.rank,
+            self.run.world.size,
+            self.run.settings.run.seed,
+            self.run.log.msg,
+            self.sets,
+        )
+        return loader, sampler
+
+    def header(self) -> dict[str, Any]:
+        """Architecture, options, classes and colours."""
+        return checkpoint_header(self.run.settings, self.spec)
+
+    def objective(self) -> Objective:
+        """The loss that the settings describe."""
+        return build_objective(self.run.settings, self.spec)
+
+    def validation(self, state: TrainState) -> Callable[[int], dict[str, float]]:
+        """Scores of the validation split."""
+        return Validation(self.run, self.spec, state, self.sets.val)
+
+    def fingerprint(self) -> dict[str, object]:
+        """Counts and hashes of the splits."""
+        return self.sets.fingerprint()
+
+
+def open_task(run: Run) -> Task:
+    """The task of `--task`, with its data; UserError when no batch of it can fit the memory."""
+    kind: type[Segmentation] | type[Classification]
+    kind = Classification if run.settings.classification.task == "classify" else Segmentation
+    task = kind(run)
+    check_memory(run.settings, task.num_classes, run.world.device)
+    return task

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scores of the evaluated network while it trains, and one pass over images on all ranks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch.utils.data import DataLoader
+
+from assembly.data import make_eval_loader
+from assembly.inference import build_infer
+from assembly.objective import build_val_loss
+from assembly.run import Run
+from datasets.loader import Batch
+from datasets.spec import DatasetSpec, Item
+from engine.evaluate import EvalRules, EvalSummary, evaluate
+from engine.predict import Infer
+from engine.state import TrainState
+from metrics.result import Sink, score_values
+from reports.preview import PreviewSink
+
+TEST_MODE_IMAGES = 7
+
+
+class Validation:
+    """Scores of the evaluated network after an epoch; called by the training loop."""
+
+    def __init__(
+        self, run: Run, spec: DatasetSpec, state: TrainState, items: Sequence[Item]
+    ) -> None:
+        limit = TEST_MODE_IMAGES if run.settings.run.test_mode else None
+        self.run, self.spec, self.state = run, spec, state
+        self.loader = make_eval_loader(
+            run.settings, spec, run.world.rank, run.world.size, list(items[:limit])
+        )
+        self.rules = EvalRules(val_loss=build_val_loss(spec))
+
+    def __call__(self, epoch: int) -> dict[str, float]:
+        """Validate; prints the table and logs the val row. The same dict on every rank.
+
+        The row stands at the epoch, with `--val_iters` at the number of optimiser steps done.
+        """
+        settings, log = self.run.settings, self.run.log
+        by_steps, steps = bool(settings.run.val_iters), self.state.progress.iteration
+        number, unit = (steps, "step") if by_steps else (epoch, "epoch")
+        net = self.state.evaluated
+        net.eval()
+        infer = build_infer(settings, net, return_all=False)
+        preview = PreviewSink(log.image, self.spec, step=number, is_main=log.is_main)
+        summary = evaluate_images(
+            self.run, infer, self.loader, self.spec, rules=self.rules, sinks=[preview]
+        )
+        assert summary.scores is not None, "validation without labels"
+        scores = summary.scores
+        values = {"loss": summary.loss or 0.0, **score_values(summary)}
+        log.metric("val", {**values, **self.state.rates}, number)
+        known = [self.state.progress.best] if self.state.progress.has_best else []
+        best = max([*known, *filter(math.isfinite, [values["mean_iu"]])], default=None)
+        log.msg(scores.table())
+        log.msg(scores.summary())
+        log.msg(
+            f"this : [{unit} {number}], [val loss {values['loss']:.5f}], [acc {scores.acc:.5f}], "
+            f"[acc_cls {scores.acc_cls:.5f}], [mean_iu {scores.mean_iu:.5f}], "
+            f"[fwavacc {scores.fwavacc:.5f}]; best mean_iu "
+            + ("none" if best is None else f"{best:.5f}")
+        )
+        return values
+
+
+def evaluate_images(
+    run: Run,
+    infer: Infer,
+    loader: DataLoader[Batch],
+    spec: DatasetSpec,
+    *,
+    rules: EvalRules,
+    sinks: Sequence[Sink],
+) -> EvalSummary:
+    """`engine.evaluate` on this run's ranks, with progress lines in its log."""
+    log = run.log
+    summary = evaluate(
+        infer,
+        loader,
+        spec,
+        run.compute,
+        sinks=sinks,
+        rules=rules,
+        ranks=run.ranks,
+        watch=run.watch("evaluate"),
+    )
+    if summary.not_finite:
+        broken = f"{summary.not_finite} of {summary.num_images} images"
+        log.msg(f"warning: NaN or infinite scores in {broken}: what they score is no result")
+    elif not math.isfinite(summary.loss or 0.0):
+        log.msg("warning: the loss is not finite although all largest scores are")
+    return summary

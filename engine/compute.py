@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What networks run on, and who follows an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+
+from runtime.distributed import World
+from runtime.precision import Precision
+from runtime.progress import Log, Progress
+
+
+def _say_nothing(line: str) -> None:
+    """A log that nobody reads."""
+
+
+def _show_nothing(done: int, total: int | None) -> None:
+    """Progress that nobody sees."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """The device of a network and its arithmetic: `autocast` is around the forward pass alone."""
+
+    device: torch.device
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """`log` gets a line for what goes wrong, `progress(batches done, batches or None)` follows."""
+
+    log: Log = _say_nothing
+    progress: Progress = _show_nothing
+
+
+UNWATCHED = Watch()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Platform:
+    """What a training computes on: this process among the others, and the arithmetic."""
+
+    world: World
+    precision: Precision

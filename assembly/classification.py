@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -66,17 +65,7 @@ class Classification:
         self.unreadable = UnreadableLog(run.log.msg_any_rank, "another image takes its place")
         mix = mixing(settings.classification)
         batch = settings.data.bs_trn
-        self.mixer = BatchMixer(mix, self.num_classes, batch) if mix.is_on else None
-
-    @property
-    def num_classes(self) -> int:
-        """Number of class folders."""
-        return self.spec.num_classes
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Their names."""
-        return self.spec.class_names
+        self.mixer = BatchMixer(mix, self.spec.num_classes, batch) if mix.is_on else None
 
     def prepare(self, batch: Batch, epoch: int) -> Batch:
         """Note unreadable files, mix the images."""
@@ -103,7 +92,7 @@ class Classification:
         return {
             "task": "classify",
             "best_by": self.best_by,
-            **network_header(settings, self.num_classes),
+            **network_header(settings, self.spec.num_classes),
             "dataset": self.spec.name,
             "class_names": list(self.spec.class_names),
             **sizing(settings),
@@ -114,7 +103,7 @@ class Classification:
     def objective(self) -> Objective:
         """Soft-target cross entropy, label smoothing where batches are not mixed."""
         criterion = SoftTargetCrossEntropy(self.run.settings.classification.smoothing)
-        return Objective(criterion, num_classes=self.num_classes, ignore_label=IGNORE)
+        return Objective(criterion, num_classes=self.spec.num_classes, ignore_label=IGNORE)
 
     def validation(self, state: TrainState) -> Callable[[int], dict[str, float]]:
         """Scores of the validation images."""
@@ -146,11 +135,10 @@ class ClassValidation:
         by_steps, steps = task.run.settings.run.val_iters, self.state.progress.iteration
         number, unit = (steps, "step") if by_steps else (epoch, "epoch")
         net = self.state.evaluated.eval()
-        summary = run_classifier(task.run, net, self.loader, task.num_classes, self.named)
+        summary = run_classifier(task.run, net, self.loader, task.spec.num_classes, self.named)
         values = {"loss": summary.loss, **summary.values()}
         log.metric("val", {**values, **self.state.rates}, number)
-        known = [self.state.progress.best] if self.state.progress.has_best else []
-        best = max([*known, *filter(math.isfinite, [values["top1"]])], default=None)
+        best = self.state.progress.best_with(values["top1"])
         shown = "none" if best is None else f"{100 * best:.2f}"
         log.msg(f"this : [{unit} {number}], {summary.line()}; best top-1 {shown}")
         replaced = sum(distributed.gather_objects(task.unreadable.count))

@@ -10,13 +10,12 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from assembly import room
-from assembly.dataset import open_skip_list, root_ways
+from assembly.dataset import imagenet_root, open_skip_list
 from datasets import classify, imagenet
 from datasets.classify import ImageDataset, ImageDraw, ImageSampler
 from datasets.imagenet import ClassSpec, ImageList
 from datasets.loader import Batch
 from datasets.skip import SkipList
-from datasets.table import TABLE
 from runtime.distributed import World
 from runtime.errors import UserError
 from runtime.names import fitted, part
@@ -26,21 +25,6 @@ from transforms.normalize import denormalize
 
 SPLITS = {"trn": "train", "val": "val"}
 NUM_DUMPED = 32
-
-
-def imagenet_root(settings: Settings) -> Path:
-    """The folder with train/ and val/; UserError that says where to set it."""
-    row = TABLE[settings.data.dataset]
-    assert row.root is not None, row.name
-    key, value, where = row.root.key, settings.DATASET.root(row.root.key), root_ways(row.root)
-    if not value:
-        raise UserError(f"--dataset {row.name}: DATASET.{key} is not set; {where}")
-    path = Path(settings.expand(value))
-    if not path.is_dir():
-        raise UserError(
-            f"--dataset {row.name}: DATASET.{key} is {path}, which is no folder; {where}"
-        )
-    return path
 
 
 def class_spec(settings: Settings, names: tuple[str, ...] = ()) -> ClassSpec:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from datasets import registry
@@ -10,7 +11,7 @@ from datasets.listing import Items
 from datasets.registry import Folds
 from datasets.skip import SkipList
 from datasets.spec import DatasetSpec
-from datasets.table import Root
+from datasets.table import TABLE, Root, Row
 from runtime.errors import UserError
 from settings import Settings
 
@@ -35,16 +36,23 @@ def data_root(settings: Settings) -> Path:
 
     Raises UserError that says where to set it when it is empty or does not exist.
     """
-    dataset = settings.data.dataset
-    root = registry.row_of(dataset).root
-    assert root is not None, dataset
-    key, value, where = root.key, settings.DATASET.root(root.key), root_ways(root)
+    return _root(settings, registry.row_of(settings.data.dataset), Path.exists, "not there")
+
+
+def imagenet_root(settings: Settings) -> Path:
+    """The folder with train/ and val/ of a set of class folders; UserError as `data_root`."""
+    return _root(settings, TABLE[settings.data.dataset], Path.is_dir, "no folder")
+
+
+def _root(settings: Settings, row: Row, is_good: Callable[[Path], bool], otherwise: str) -> Path:
+    assert row.root is not None, row.name
+    key, value, where = row.root.key, settings.DATASET.root(row.root.key), root_ways(row.root)
     if not value:
-        raise UserError(f"--dataset {dataset}: DATASET.{key} is not set; {where}")
+        raise UserError(f"--dataset {row.name}: DATASET.{key} is not set; {where}")
     path = Path(settings.expand(value))
-    if not path.exists():
+    if not is_good(path):
         raise UserError(
-            f"--dataset {dataset}: DATASET.{key} is {path}, which is not there; {where}"
+            f"--dataset {row.name}: DATASET.{key} is {path}, which is {otherwise}; {where}"
         )
     return path
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -57,14 +58,12 @@ def _curve(settings: Settings, curve: Curve, length: float) -> Callable[[float],
         if name not in rates
     }
 
+    @functools.cache  # asked at every step, for the few base rates of the groups
     def made(base: float) -> Schedule:
         found: Schedule = make(**values, **dict.fromkeys(rates, base))
         return found
 
-    if rates:
-        return made
-    fixed = made(0.0)
-    return lambda base: fixed
+    return made
 
 
 def group_schedules(settings: Settings, steps_per_epoch: int) -> dict[str, Rate]:

@@ -66,7 +66,7 @@ def classes_of(snapshot: Snapshot | None) -> dict[str, Any]:
 
 
 def adopted(settings: Settings, snapshot: Snapshot | None) -> Settings:
-    """`settings` with architecture, options, data set and sizes of `snapshot`.
+    """`settings` of an evaluation with architecture, options, data set and sizes of `snapshot`.
 
     What the user typed stays; an architecture that differs from that of the file is refused.
     """
@@ -113,10 +113,8 @@ def _options(settings: Settings, saved: Mapping[str, Any]) -> ModelConfig:
 
 
 def _data(settings: Settings, facts: Mapping[str, Any]) -> Any:
-    """The data settings with the set that a file was trained on, in an evaluation."""
+    """The data settings with the set that a file was trained on."""
     data = settings.data
-    if not settings.inference.eval:
-        return data
     if "dataset" not in settings.given and not settings.network.from_run:
         is_built_in = facts["dataset"] in DATASETS and not facts.get("custom")
         data = dataclasses.replace(data, dataset=facts["dataset"] if is_built_in else "custom")
@@ -126,8 +124,8 @@ def _data(settings: Settings, facts: Mapping[str, Any]) -> Any:
 
 
 def _sizes(settings: Settings, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """How a classifier's images were sized, where an evaluation does not say."""
-    if not settings.inference.eval or settings.network.from_run:
+    """How a classifier's images were sized, where the evaluation does not say."""
+    if settings.network.from_run:
         return {}
     return {
         name: facts[name] for name in EVAL_FACTS if name in facts and name not in settings.given

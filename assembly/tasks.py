@@ -3,7 +3,7 @@
 
 task = open_task(run)
 loader, sampler = task.train_loader()
-... task.num_classes, task.header(), task.objective(), task.validation(state), task.prepare
+... task.spec, task.header(), task.objective(), task.validation(state), task.prepare
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from assembly.objective import build_objective
 from assembly.run import Run
 from assembly.sets import Sets
 from assembly.validation import Validation
+from datasets.imagenet import ClassSpec
 from datasets.loader import Batch
+from datasets.spec import DatasetSpec
 from engine.loop import EpochSampler, as_loaded
 from engine.state import TrainState
 from loss.objective import Objective
@@ -39,12 +41,8 @@ class Task(Protocol):
     best_name: str
 
     @property
-    def num_classes(self) -> int:
-        """Number of classes that the network predicts."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Their names."""
+    def spec(self) -> DatasetSpec | ClassSpec:
+        """The classes that the network predicts."""
 
     def prepare(self, batch: Batch, epoch: int) -> Batch:
         """What the network sees of a batch that is on the device."""
@@ -77,16 +75,6 @@ class Segmentation:
         self.run = run
         self.spec = dataset_spec(run.settings)
         self.sets = Sets(run.settings)
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes of the data set."""
-        return self.spec.num_classes
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Their names."""
-        return self.spec.class_names
 
     def prepare(self, batch: Batch, epoch: int) -> Batch:
         """The batch as it came from the loader."""
@@ -130,5 +118,5 @@ def open_task(run: Run) -> Task:
     kind: type[Segmentation] | type[Classification]
     kind = Classification if run.settings.classification.task == "classify" else Segmentation
     task = kind(run)
-    check_memory(run.settings, task.num_classes, run.world.device)
+    check_memory(run.settings, task.spec.num_classes, run.world.device)
     return task

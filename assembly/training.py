@@ -37,14 +37,14 @@ def train(settings: Settings, outcome: Outcome) -> int:
     resumed = read_resumed(run)
     run = run.fetched(resumed)
     snapshot = read_snapshot(run.local_settings.network.snapshot)
-    note_classes(snapshot, task.class_names, run.log.msg)
+    note_classes(snapshot, task.spec.class_names, run.log.msg)
     net = build_network(
         run.local_settings,
-        task.num_classes,
+        task.spec.num_classes,
         run.log,
         snapshot,
         resumed,
-        class_names=task.class_names,
+        class_names=task.spec.class_names,
     )
     if settings.run.summary:
         return _summarise(net, run.log)

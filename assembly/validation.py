@@ -55,8 +55,7 @@ class Validation:
         scores = summary.scores
         values = {"loss": summary.loss or 0.0, **score_values(summary)}
         log.metric("val", {**values, **self.state.rates}, number)
-        known = [self.state.progress.best] if self.state.progress.has_best else []
-        best = max([*known, *filter(math.isfinite, [values["mean_iu"]])], default=None)
+        best = self.state.progress.best_with(values["mean_iu"])
         log.msg(scores.table())
         log.msg(scores.summary())
         log.msg(

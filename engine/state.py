@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +49,11 @@ class Progress:
     def has_best(self) -> bool:
         """Whether any validation gave a score."""
         return self.best_epoch >= 0
+
+    def best_with(self, score: float) -> float | None:
+        """The best score if a validation gives `score` now; None if none is finite so far."""
+        known = [self.best] if self.has_best else []
+        return max([*known, *filter(math.isfinite, [score])], default=None)
 
 
 @dataclass(kw_only=True)

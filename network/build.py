@@ -72,37 +72,33 @@ def _in_one_line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {text} ({place}, line {line})".split())
 
 
-def _importable() -> dict[str, Arch]:
-    """All listed architectures by full name, without those of modules that cannot be imported."""
+def _scanned() -> tuple[dict[str, Arch], list[str]]:
+    """All listed architectures by full name, and a line for each module that is broken."""
     found: dict[str, Arch] = {}
+    broken: list[str] = []
     for module in ARCH_MODULES:
         try:
             archs = _archs(module)
-        except UserError:
-            continue
-        found |= {f"{module}.{name}": arch for name, arch in archs.items()}
-    return found
+        except UserError as error:
+            broken.append(str(error))
+        else:
+            found |= {f"{module}.{name}": arch for name, arch in archs.items()}
+    return found, broken
 
 
 def list_archs() -> list[str]:
     """Every name `--arch` takes, sorted; see `broken_modules` for what is left out."""
-    return sorted(_importable())
+    return sorted(_scanned()[0])
 
 
 def list_classifiers() -> list[str]:
     """The names among them that stand for classifiers of whole images."""
-    return sorted(name for name, arch in _importable().items() if arch.classifier)
+    return sorted(name for name, arch in _scanned()[0].items() if arch.classifier)
 
 
 def broken_modules() -> list[str]:
     """A line for each architecture file that cannot be imported: its name and the error."""
-    lines = []
-    for module in ARCH_MODULES:
-        try:
-            _archs(module)
-        except UserError as error:
-            lines.append(str(error))
-    return lines
+    return _scanned()[1]
 
 
 def arch_help(classifiers: bool = False) -> list[str]:

@@ -13,12 +13,11 @@ from network.arch import Arch
 from network.backbones.efficientnet_lite import EfficientNetLite0, norm
 from network.contract import Network
 from network.deepv3 import PLUS_OPTIONS, DeepV3Plus
-from network.heads.aspp import STRIDE_8_RATES
+from network.heads.aspp import RATES
 from network.ops.init import init_transformer
 from network.outputs import PRED
 from settings.model import ModelConfig
 
-RATES = {8: STRIDE_8_RATES, 16: (6, 12, 18)}  # dilations of ASPP by the stride of its map
 HEAD_WIDTH, HEAD_DROP = 1280, 0.2
 
 

@@ -22,7 +22,7 @@ from network.arch import Arch
 from network.backbones.five_stages import FiveStages
 from network.backbones.mobile_stages import mnasnet, mobilenet_v2, shufflenet_v2
 from network.backbones.resnet_stages import KINDS, ResNetStages
-from network.heads.aspp import ASPP
+from network.heads.aspp import ASPP, RATES
 from network.heads.hanet import HANET_OPTIONS
 from network.height_gates import HeightGated
 from network.ops.conv import conv, conv_bn_relu
@@ -33,7 +33,6 @@ from network.outputs import AUX, Maps, single_scale_outputs
 from settings.model import ModelConfig
 
 OPTIONS = HANET_OPTIONS | {"aux_loss", "fixed_aspp_pool", "grad_ckpt", "pretrained"}
-RATES = {4: (24, 48, 72), 8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}  # of the ASPP by stride
 FINE, WIDTH, AUX_WIDTH = 48, 256, 512
 
 

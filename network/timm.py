@@ -17,6 +17,7 @@ from network.backbones.timm_trunk import TimmTrunk
 from network.contract import OneScale
 from network.deepv3 import PLUS_OPTIONS, DeepV3Plus
 from network.encoder_decoder import EncoderDecoder
+from network.heads.aspp import RATES
 from network.heads.fcn import FCNHead
 from network.heads.ocr import OCRHead
 from network.heads.segformer import SegFormerHead
@@ -36,8 +37,7 @@ TRUNK_OPTIONS = frozenset(
         "align_corners",
     }
 )
-# Dilations of the ASPP by the stride of its map: the same reach in pixels of the image.
-RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
+PLUS_STRIDES = (8, 16, 32)  # of the last map of DeepLabV3+
 OCR_WIDTH = 720  # of all levels together: about what HRNet-W48 hands to its head
 
 
@@ -86,7 +86,7 @@ def _trunk(model: ModelConfig, three: bool = False) -> TimmTrunk:
 
 def _deeplab(num_classes: int, model: ModelConfig) -> DeepV3Plus:
     trunk = _trunk(model, three=True)
-    nearest = min(RATES, key=lambda stride: abs(stride - trunk.strides[-1]))
+    nearest = min(PLUS_STRIDES, key=lambda stride: abs(stride - trunk.strides[-1]))
     return DeepV3Plus(
         trunk,
         num_classes,

@@ -6,7 +6,13 @@ from __future__ import annotations
 import os
 
 MAX_NAME, MAX_PATH = 255, 4095  # bytes of one part of a path, and of all of it
+MAX_REASON = 160  # letters of what a library says
 MAX_SHOWN = 80  # letters of a wrong value in an error line
+
+
+def one_line(text: str) -> str:
+    """What another program says, as a part of an error line."""
+    return " ".join(text.split())[:MAX_REASON]
 
 
 def brief(value: object) -> str:

@@ -82,20 +82,6 @@ def _words(counts: Sequence[int], bounds: Bounds) -> type[argparse.Action]:
     return Collect
 
 
-class _Several(argparse.Action):
-    """Stores the words of a flag that has a fixed number of them as a tuple."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: object,
-        option_string: str | None = None,
-    ) -> None:
-        assert isinstance(values, list)
-        setattr(namespace, self.dest, tuple(values))
-
-
 def converter(setting: Setting) -> Callable[[str], object]:
     """Text of the command line to the value of a setting; argparse.ArgumentTypeError if wrong."""
     declared = setting.declared
@@ -126,7 +112,7 @@ def _add(add: Callable[..., object], setting: Setting) -> None:
     if isinstance(declared.metavar, tuple):
         assert declared.bounds is not None, setting.name
         one = number(setting.parts[0], declared.bounds)
-        add(*declared.flags, nargs=len(declared.metavar), type=one, action=_Several, **facts)
+        add(*declared.flags, nargs=len(declared.metavar), type=one, **facts)
     elif declared.words:
         _, count = setting.parts
         counts = declared.counts or (count or 1,)
@@ -179,9 +165,10 @@ def read_flags(argv: Sequence[str] | None = None, prog: str = "train.py") -> Com
         names = [option for action in shown for option in action.option_strings]
         alike = near("--" + flag.lstrip("-").replace("-", "_"), names, cutoff=0.76)
         raise UserError(f"unknown argument {unknown[0]}{alike}")
-    values: dict[str, object] = vars(found)
-    if "set" in values:
-        values["set"] = tuple(values["set"])  # type: ignore[arg-type]
+    values = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in vars(found).items()
+    }
     ignored = sorted(values.keys() & WITHOUT_EFFECT.keys())
     known = {name: value for name, value in values.items() if name not in WITHOUT_EFFECT}
     return CommandLine(values=known, ignored=tuple(ignored))

@@ -26,8 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from assembly import sets
-from assembly.classification_data import imagenet_root
-from assembly.dataset import data_root, dataset_spec, open_skip_list
+from assembly.dataset import data_root, dataset_spec, imagenet_root, open_skip_list
 from datasets import registry, table
 from datasets.base import (
     DataError,

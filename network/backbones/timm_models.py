@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from network.backbones.pyramid import PYRAMID, STRIDES
 from network.ops.resize import Size, size_of
 from runtime.errors import UserError, near
+from runtime.limits import one_line
 
 LEADING = re.compile(r"[a-z0-9_]+")  # a model without its tag
 FINEST, MOST = 4, len(STRIDES)  # stride of the finest map that is taken, number of maps
@@ -106,8 +107,8 @@ def _shown(value: object) -> str:
 
 
 def _line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or "timm's model refuses it"
-    return "timm's model has no such option" if "unexpected keyword" in text else text[:160]
+    text = one_line(str(error)) or "timm's model refuses it"
+    return "timm's model has no such option" if "unexpected keyword" in text else text
 
 
 @dataclass(frozen=True, kw_only=True)

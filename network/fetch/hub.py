@@ -19,6 +19,7 @@ from network.fetch.place import Fetched, elsewhere, library
 from runtime.download import sha256_of
 from runtime.errors import UserError
 from runtime.files import is_fatal
+from runtime.limits import one_line
 from runtime.remote import HUB
 
 EXTRA = "huggingface_hub>=1.0"
@@ -90,7 +91,7 @@ class Repository:
         at = "" if self.revision == "main" else f" --revision {self.revision}"
         return (
             f"{self.name} is not in the cache and cannot be downloaded "
-            f"({_brief(reason)}): "
+            f"({one_line(reason)}): "
             + elsewhere(self.name, self.folder, f"hf download {self.repo}{at}")
         )
 
@@ -104,19 +105,15 @@ class Repository:
         if isinstance(error, self.errors.RevisionNotFoundError):
             return f"{self.name}: {self.repo} has no branch, tag or commit {self.revision}"
         if isinstance(error, self.errors.HFValidationError):
-            return f"{self.name}: {_brief(str(error))}; hf:OWNER/NAME or hf:OWNER/NAME@REV wanted"
+            return f"{self.name}: {one_line(str(error))}; hf:OWNER/NAME or hf:OWNER/NAME@REV wanted"
         if is_fatal(error):
             assert isinstance(error, OSError)
             return f"{self.name}: {self.folder} cannot be written: {error.strerror}"
-        return f"{self.name} cannot be downloaded: {type(error).__name__}: {_brief(str(error))}"
+        return f"{self.name} cannot be downloaded: {type(error).__name__}: {one_line(str(error))}"
 
 
 class NotCached(UserError):
     """There is no network, and the file has not been downloaded before."""
-
-
-def _brief(text: str) -> str:
-    return " ".join(text.split())[:160]
 
 
 def parse(name: str) -> tuple[str, str, str]:

@@ -14,13 +14,11 @@ from types import ModuleType
 from typing import Any
 
 from network.fetch.hub import fetch_repository
-from network.fetch.place import Fetched, Tell, library
+from network.fetch.place import Fetched, Tell
 from network.fetch.web import fetch_file, named_hash, torch_folder
 from runtime.errors import UserError, near
 from runtime.names import part
 from runtime.remote import TIMM, TORCHVISION
-
-TIMM_EXTRA = "timm>=1.0.31,<2"
 
 
 def fetch_timm(name: str, tell: Tell) -> Fetched:
@@ -29,8 +27,9 @@ def fetch_timm(name: str, tell: Tell) -> Fetched:
     A file that torch's folder already holds is taken. UserError for a name that timm does not
     know or has no weights for.
     """
+    import timm  # takes a second
+
     model = name.removeprefix(TIMM)
-    timm = library("timm", name, TIMM_EXTRA)
     config = _timm_config(timm, name, model)
     licence, url = config.license or "", config.url or ""
     cached = bool(url) and (torch_folder() / part(url.rsplit("/", 1)[-1])).is_file()

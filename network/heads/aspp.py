@@ -15,7 +15,9 @@ from network.ops.conv import conv, conv_bn_relu
 from network.ops.resize import resize, size_of
 from runtime.errors import UserError
 
-STRIDE_8_RATES = (12, 24, 36)
+# Dilations by the stride of the map: the same reach in pixels of the image.
+RATES = {4: (24, 48, 72), 8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
+STRIDE_8_RATES = RATES[8]
 FIXED_POOL = 105  # side of the windows of `fixed_pool`, map pixels
 
 

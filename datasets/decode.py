@@ -54,7 +54,13 @@ def read_image(path: Path, *, turned: bool = True, levels: Levels | None = None)
     Raises DataError for a missing, truncated or unreadable file, for samples of a type without
     a declared range, and for more bands than red, green, blue and alpha.
     """
-    data = read_bytes(path, "image")
+    return decode_image(read_bytes(path, "image"), path, turned=turned, levels=levels)
+
+
+def decode_image(
+    data: bytes, path: Path, *, turned: bool = True, levels: Levels | None = None
+) -> Picture:
+    """The same for the bytes of a file; messages call it `path`."""
     header = header_of(data, path, "image")
     if refused := _refused(header, levels):
         raise DataError(f"{path}: image {refused}")

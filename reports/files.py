@@ -50,9 +50,9 @@ def grey(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     return np.repeat(levels(values)[:, :, None], 3, axis=2)
 
 
-def colored(ids: npt.NDArray[np.uint8], palette: list[int]) -> npt.NDArray[np.uint8]:
-    """Class ids (H, W) as the RGB pixels (H, W, 3) of a palette of 256 x RGB values."""
-    pixels: npt.NDArray[np.uint8] = np.asarray(palette, np.uint8).reshape(256, 3)[ids]
+def colored(ids: npt.NDArray[Any], palette: list[int]) -> npt.NDArray[np.uint8]:
+    """Class ids (H, W) as the RGB pixels (H, W, 3) of a palette, RGB values one after the other."""
+    pixels: npt.NDArray[np.uint8] = np.asarray(palette, np.uint8).reshape(-1, 3)[ids]
     return pixels
 
 

@@ -15,12 +15,18 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
 def write_html(path: Path, template: str, **values: Any) -> None:
-    """Fill `template` and write it whole or not at all; a missing name is an error.
+    """Fill `template` and write it whole or not at all; see `html_of`."""
+    write_atomic(path, html_of(template, **values))
 
-    Every page takes `title`, `subtitle` and `links`, a list of {"file", "text"}.
+
+def html_of(template: str, folder: Path = TEMPLATES, **values: Any) -> bytes:
+    """`template`, filled; a missing name is an error.
+
+    folder: where it lies; templates that it names may also lie with those of the reports. Every
+    page takes `title`, `subtitle` and `links`, a list of {"file", "text"}.
     """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
+        loader=jinja2.FileSystemLoader([folder, TEMPLATES]),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -28,4 +34,4 @@ def write_html(path: Path, template: str, **values: Any) -> None:
     )
     values = {"subtitle": "", "links": [], **values}
     html = printable(environment.get_template(template).render(**values))
-    write_atomic(path, html.encode(errors="backslashreplace"))
+    return html.encode(errors="backslashreplace")

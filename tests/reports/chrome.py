@@ -95,6 +95,10 @@ class Chrome:
 
     def open(self, page: Path, width: int, height: int = 900, dark: bool = False) -> None:
         """Load a page from disk in a window of that many CSS pixels."""
+        self.visit(page.resolve().as_uri(), width, height, dark)
+
+    def visit(self, url: str, width: int, height: int = 900, dark: bool = False) -> None:
+        """Load an address in a window of that many CSS pixels."""
         self.problems, self.requests, self.loaded = [], [], False
         size = {"width": width, "height": height}
         self.call(
@@ -102,7 +106,7 @@ class Chrome:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
-        self.call("Page.navigate", url=page.resolve().as_uri())
+        self.call("Page.navigate", url=url)
         while not self.loaded:
             self._note(self._receive())
 
@@ -113,6 +117,29 @@ class Chrome:
         )
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
+
+    def choose(self, selector: str, file: Path) -> None:
+        """Choose a file in an input of the page, as its dialog would."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file.resolve())])
+
+    def point(self, x: float, y: float, kind: str = "mouseMoved", pressed: bool = False) -> None:
+        """Move the mouse, press or release it at a place of the window, in CSS pixels."""
+        button = {"button": "left", "buttons": 1, "clickCount": 1} if pressed else {}
+        self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, pointerType="mouse", **button)
+
+    def save_downloads(self, folder: Path) -> None:
+        """Let the page write what it offers into `folder`, without a question."""
+        self.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(folder.resolve()))
+
+    def wait(self, script: str, seconds: float = SECONDS) -> Any:
+        """The value of an expression once it is true."""
+        end = time.monotonic() + seconds
+        while not (value := self.run(script)):
+            assert time.monotonic() < end, f"never true: {script}"
+            time.sleep(0.05)
+        return value
 
     def press(self, key: str) -> None:
         """Press and release a key, as a person would."""

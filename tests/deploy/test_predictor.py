@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A predictor: the same ids as eval.py, and a process that stays as it was."""
+
+from __future__ import annotations
+
+import os
+import random
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datasets.decode import read_image
+from deploy import Predictor
+from runtime.errors import UserError
+from tests.deploy.conftest import scene
+from tests.program import run
+
+
+@pytest.fixture(scope="module")
+def predictor(checkpoint: Path) -> Predictor:
+    return Predictor(checkpoint)
+
+
+def eval_ids(checkpoint: Path, photos: Path, out: Path, *flags: str) -> dict[str, np.ndarray]:
+    """Name -> ids of `eval.py --eval folder`."""
+    done = run(
+        "eval.py", "--eval", "folder", "--eval_folder", str(photos), "--snapshot",
+        str(checkpoint), "--num_workers", "0", "--result_dir", str(out), *flags,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    pictures = out / "best_images"
+    return {
+        path.relative_to(pictures).as_posix().removesuffix("_prediction.png"): np.asarray(
+            Image.open(path)
+        )
+        for path in pictures.rglob("*_prediction.png")
+    }
+
+
+def named(photos: Path) -> dict[str, Path]:
+    """Name, as eval.py gives it -> file."""
+    files = [path for path in photos.rglob("*") if path.is_file()]
+    return {path.relative_to(photos).with_suffix("").as_posix(): path for path in files}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flags", "options"),
+    [
+        ((), {}),
+        (
+            ("--n_scales", "0.5,1.0", "--do_flip", "--precision", "bf16"),
+            {"n_scales": (0.5, 1.0), "flip": True, "precision": "bf16"},
+        ),
+        (
+            ("--slide_crop", "48,64", "--slide_stride", "36,48", "--test_scale", "200,80"),
+            {"slide_crop": (48, 64), "test_scale": (200, 80)},
+        ),
+        (
+            ("--multi_scale_inference", "--extra_scales", "0.5", "--average", "probs"),
+            {"multi_scale_inference": True, "extra_scales": 0.5, "average": "probs"},
+        ),
+    ],
+)
+def test_ids_are_those_of_eval(
+    flags: tuple[str, ...], options: dict[str, Any], checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    wanted = eval_ids(checkpoint, photos, tmp_path, *flags)
+    files, predictor = named(photos), Predictor(checkpoint, **options)
+    assert wanted.keys() == files.keys()
+    for name, path in files.items():
+        found = predictor.predict(path)
+        np.testing.assert_array_equal(found.ids, wanted[name], err_msg=name)
+        np.testing.assert_array_equal(found.image, read_image(path))
+    assert sum(len(np.unique(ids)) > 1 for ids in wanted.values()) >= 4
+
+
+@pytest.mark.slow
+def test_a_folder_and_an_iterable_of_files_are_read_as_eval_reads_them(
+    predictor: Predictor, photos: Path, tmp_path: Path
+) -> None:
+    assert {each.name for each in predictor.predict_files(photos)} == {
+        str(path) for path in named(photos).values()
+    }
+    broken = tmp_path / "cut.jpg"
+    broken.write_bytes((photos / "odd.jpg").read_bytes()[:700])
+    paths, failed = [photos / "plain.png", broken, photos / "odd.jpg"], []
+    found = predictor.predict_files(paths, on_error=lambda path, error: failed.append(path))
+    assert [each.size for each in found] == [(64, 96), (61, 97)]
+    assert failed == [str(broken)]
+    with pytest.raises(UserError, match=r"cut\.jpg"):
+        list(predictor.predict_files(paths))
+
+
+def test_the_same_pixels_give_the_same_ids_however_they_come(
+    predictor: Predictor, photos: Path
+) -> None:
+    wanted = predictor.predict(photos / "plain.png")
+    assert len(wanted.classes) > 1
+    for source in (scene(seed=1), Image.fromarray(scene(seed=1)), torch.tensor(scene(seed=1))):
+        np.testing.assert_array_equal(predictor.predict(source).ids, wanted.ids)
+
+
+def test_images_of_several_sizes_come_back_in_their_order(predictor: Predictor) -> None:
+    images = [scene(seed=1), scene(48, 64, seed=2), scene(seed=3), scene(seed=4)]
+    found = predictor.predict_batch(images, together=2)
+    for image, prediction in zip(images, found, strict=True):
+        np.testing.assert_array_equal(prediction.image, image)
+        alone = predictor.predict(image)
+        assert (prediction.ids != alone.ids).mean() < 1e-3  # sums of a batch are rounded otherwise
+        np.testing.assert_allclose(prediction.confidence, alone.confidence, atol=1e-4)
+    assert predictor.predict_batch([]) == []
+
+
+def test_scores_are_logits_kept_or_asked_for_again(predictor: Predictor) -> None:
+    kept = predictor.predict(scene(), scores=True)
+    again = predictor.predict(scene())
+    assert kept.scores.shape == (3, 64, 96) and kept.scores.dtype == np.float32
+    np.testing.assert_array_equal(kept.scores, again.scores)
+    np.testing.assert_array_equal(kept.scores.argmax(0), kept.ids)
+    np.testing.assert_allclose(kept.probabilities.max(0), kept.confidence, rtol=1e-4)
+
+
+def state() -> list[Any]:
+    """What belongs to the process."""
+    return [
+        torch.get_rng_state().tolist(),
+        np.random.get_state()[1].tolist(),
+        random.getstate(),
+        torch.get_num_threads(),
+        torch.get_float32_matmul_precision(),
+        torch.is_grad_enabled(),
+        torch.get_default_dtype(),
+        os.getcwd(),
+        dict(os.environ),
+    ]
+
+
+def test_the_process_stays_as_it_was(checkpoint: Path, tmp_path: Path) -> None:
+    here = Path.cwd()
+    os.chdir(tmp_path)
+    try:
+        before = state()
+        Predictor(checkpoint, n_scales=(0.5, 1.0), flip=True).predict(scene())
+        assert state() == before
+        assert not list(tmp_path.iterdir())
+    finally:
+        os.chdir(here)
+
+
+def test_two_predictors_and_many_threads_do_not_disturb_each_other(
+    predictor: Predictor, checkpoint: Path
+) -> None:
+    other = Predictor(checkpoint, n_scales=(0.5, 1.0))
+    images = [scene(seed=number) for number in range(4)]
+    wanted = [[each.predict(image).ids for image in images] for each in (predictor, other)]
+    assert any((a != b).any() for a, b in zip(*wanted, strict=True))
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [
+            pool.submit(each.predict, image) for each in (predictor, other) for image in images
+        ]
+        found = [job.result(60).ids for job in jobs]
+    for ids, alone in zip(found, wanted[0] + wanted[1], strict=True):
+        np.testing.assert_array_equal(ids, alone)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"n_scale": (0.5,)}, r"n_scale= is no option of a prediction; did you mean n_scales\?"),
+        ({"lr": 0.1}, "lr= is no option"),
+        ({"n_scales": (0.5, 9.0)}, r"n_scales=\(0\.5, 9\.0\)"),
+        ({"n_scales": {0.5}}, "numbers such as"),
+        ({"slide_crop": 5}, "at least 32 pixels"),
+        ({"slide_crop": "wide"}, "slide_crop='wide'"),
+        ({"slide_stride": 5}, "no effect without --slide_crop"),
+        ({"precision": "fp8"}, "fp32, tf32, fp16, bf16"),
+        ({"precision": "tf32"}, "needs CUDA"),
+        ({"device": "gpu"}, "cpu, cuda or cuda:N"),
+        ({"device": "cuda:77"}, "CUDA devices"),
+        ({"arch": "segformer.B0"}, "holds ocrnet.HRNet_Mscale"),
+        ({"dataset": "cityscape"}, "did you mean cityscapes"),
+        ({"compile": "yes"}, "True or False"),
+        ({"set": ["MODEL.foo=1"]}, "unknown key MODEL.foo"),
+        ({"together": 4}, "together= is no option"),
+    ],
+)
+def test_a_wrong_option_is_one_line(options: dict[str, Any], words: str, checkpoint: Path) -> None:
+    if options.get("precision") == "tf32" and torch.cuda.is_available():
+        pytest.skip("a CUDA device computes in tf32")
+    with pytest.raises(UserError, match=words) as caught:
+        Predictor(checkpoint, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_cannot_be_used_are_one_line(
+    checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    foreign = tmp_path / "foreign.pth"
+    torch.save({"state_dict": {"conv.weight": torch.zeros(3, 3)}}, foreign)
+    cases = {
+        tmp_path / "none.pth": "does not exist",
+        photos: "folder without config.json",
+        photos / "plain.png": "truncated or no checkpoint",
+        foreign: "does not name its classes",
+        "ftp://host/x.pth": "hf:",
+    }
+    for place, words in cases.items():
+        with pytest.raises(UserError, match=words) as caught:
+            Predictor(place)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_foreign_file_and_a_run_directory_are_taken_too(photos: Path, tmp_path: Path) -> None:
+    from network.build import build_net
+    from tests.network.tiny import enliven
+
+    net = build_net("segformer.B0", 19)
+    enliven(net)
+    torch.save(net.state_dict(), tmp_path / "weights.pth")
+    options = {"arch": "segformer.B0", "dataset": "cityscapes"}
+    found = Predictor(tmp_path / "weights.pth", **options).predict(photos / "odd.jpg")
+    assert found.known.names[0] == "road" and found.ids.shape == (61, 97)
+    flags = [word for name, value in options.items() for word in (f"--{name}", value)]
+    wanted = eval_ids(tmp_path / "weights.pth", photos / "odd.jpg", tmp_path / "out", *flags)
+    np.testing.assert_array_equal(found.ids, wanted["odd"])
+    np.testing.assert_array_equal(found.raw_ids == 7, found.ids == 0)
+
+
+def test_an_image_that_the_network_refuses_names_its_file_and_size(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    Image.fromarray(scene(1, 1)).save(tmp_path / "dot.png")
+    assert predictor.predict(tmp_path / "dot.png").size == (1, 1)
+    with pytest.raises(UserError, match=r"together=0"):
+        predictor.predict_batch([scene()], together=0)

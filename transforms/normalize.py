@@ -33,8 +33,14 @@ def to_tensor(image: np.ndarray, valid: tuple[int, int] | None = None) -> torch.
 def to_network(images: torch.Tensor) -> torch.Tensor:
     """`to_tensor` of a batch, on its own device: uint8 (B, H, W, 3) -> float32 (B, 3, H, W)."""
     out = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-    scale, shift = (torch.from_numpy(x).to(out.device).view(3, 1, 1) for x in (_SCALE, _SHIFT))
+    scale, shift = (each.to(out.device) for each in scale_and_shift())
     return out.mul_(scale).add_(shift)
+
+
+def scale_and_shift() -> tuple[torch.Tensor, torch.Tensor]:
+    """What values 0..255 are multiplied by, and what is added then: (3, 1, 1) float32 each."""
+    scale, shift = (torch.from_numpy(x.copy()).view(3, 1, 1) for x in (_SCALE, _SHIFT))
+    return scale, shift
 
 
 def denormalize(tensor: torch.Tensor) -> np.ndarray:

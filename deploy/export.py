@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Export a checkpoint into a folder that runs without this program and without PyTorch.
+
+    python -m deploy.export --snapshot best_checkpoint.pth --out street_model
+    python -m deploy.export --snapshot FILE --out DIR --n_scales 0.5,1.0,2.0 --size 1024,2048
+    python -m deploy.export --snapshot FILE --out DIR --dynamic --output scores --image a.jpg
+    python street_model/predict.py photos/ --out ids           # NumPy, OpenCV, ONNX Runtime
+
+The graph takes a uint8 RGB image; normalisation, all scales of the network and, with
+`--output ids`, the choice of the class lie inside. The file is compared with PyTorch on a picture
+before the folder appears, and refused if more than 0.01 % of the pixels differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import torch
+
+from assembly.inspection import run_program
+from deploy import onnx_file, predict, program
+from deploy.compare import Check, Picture, Run, compare, picture, require_same
+from deploy.folder import new_folder, refuse_existing
+from deploy.graph import ExportGraph
+from deploy.loading import SHARED_FLAGS, Loaded, load, network_settings
+from deploy.model_json import model_json, write_model_json
+from settings import Parser
+from settings.convert import file_name
+
+PROG = "python -m deploy.export"
+DEFAULT_SIZE = (512, 1024)
+OTHER_SIZES = ((96, 160), (101, 135))  # that a graph of any size is compared at besides
+
+
+def size(text: str) -> tuple[int, int]:
+    """`512,1024`: height and width of the images."""
+    parts = text.split(",")
+    if len(parts) != 2 or not all(part.isdecimal() and 0 < int(part) < 1 << 16 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text}: HEIGHT,WIDTH in pixels wanted, as in 512,1024")
+    return int(parts[0]), int(parts[1])
+
+
+def command_line() -> Parser:
+    """The flags of this program alone."""
+    parser = Parser(
+        prog=PROG,
+        description=__doc__,
+        epilog=SHARED_FLAGS,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--out", type=file_name, required=True, metavar="DIR", help="folder to make")
+    add("--format", choices=("onnx", "pt2"), default="onnx", help="pt2: torch.export, for PyTorch")
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument("--size", type=size, metavar="H,W", help="of the images, default 512,1024")
+    sizes.add_argument("--dynamic", action="store_true", help="one graph for images of any size")
+    add("--precision", choices=("fp32", "fp16"), default="fp32", help="number format inside")
+    add("--output", choices=("ids", "scores"), default="ids", help="what the graph gives")
+    add("--image", type=Path, metavar="FILE", help="compared on this, by default on a drawn scene")
+    return parser
+
+
+def write(own: argparse.Namespace, loaded: Loaded, folder: Path) -> list[Check]:
+    """Make the files of the export in `folder`; the comparisons that they passed."""
+    graph = ExportGraph(
+        loaded.net, output=own.output, rows=loaded.takes_rows, precision=own.precision
+    ).eval()
+    fixed = None if own.dynamic else own.size or DEFAULT_SIZE
+    made = program.export_program(graph, fixed)
+    kind = onnx_file if own.format == "onnx" else program
+    path = folder / kind.MODEL_FILE
+    content = model_json(
+        net=loaded.net,
+        spec=loaded.spec,
+        snapshot=loaded.file,
+        file=path.name,
+        kind=own.format,
+        precision=own.precision,
+        output=own.output,
+        size=fixed,
+        smallest=program.SMALLEST,
+    )
+    if own.format == "onnx":
+        onnx_file.save_onnx(made, path, own.output)
+        (folder / "predict.py").write_bytes(Path(predict.__file__).read_bytes())
+    else:
+        program.save_program(made, path)
+    write_model_json(folder, content)
+    checks = [
+        compare(graph, runner(folder, own.format), *picture(own.image, each))
+        for each in ([fixed] if fixed else [DEFAULT_SIZE, *OTHER_SIZES])
+    ]
+    require_same(checks)
+    write_model_json(folder, {**content, "check": checks[0].as_json()})
+    return checks
+
+
+def runner(folder: Path, kind: str) -> Run:
+    """What runs the file in `folder` on one image."""
+    if kind == "onnx":
+        return predict.ExportedModel(folder).run
+
+    def run(image: Picture) -> npt.NDArray[Any]:
+        path = folder / program.MODEL_FILE
+        return program.run_program_file(path, torch.from_numpy(image)[None])[0].numpy()
+
+    return run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the folder; exit code 2 for a file, a network or a size that does not fit."""
+
+    def work() -> str:
+        own, shared = command_line().parse_known_args(argv)
+        out, start = Path(own.out), time.monotonic()
+        refuse_existing(out)
+        if own.format == "onnx":
+            onnx_file.require_onnx()
+        settings = network_settings(shared, PROG)
+        with new_folder(out) as folder:
+            checks = write(own, load(settings, folder), folder)
+        lines = [f"{check}" for check in checks]
+        return "\n".join([*lines, f"{out}: exported in {time.monotonic() - start:.0f} s"])
+
+    return run_program(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the command line of a deploy program to a network with its weights and its classes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from assembly.dataset import dataset_spec
+from assembly.evaluation import spec_from_checkpoint
+from assembly.network import build_network
+from assembly.snapshot import Snapshot, adopted, classes_of, read_snapshot
+from datasets.spec import DatasetSpec
+from network.build import is_classifier
+from network.contract import Network
+from network.convert.hub import weights_file
+from network.fetch import fetch
+from network.height_gates import attention_blocks
+from runtime.errors import UserError
+from runtime.runlog import RunLog
+from settings import Settings, catalogue, read_settings, with_task
+
+# Groups of settings that say which network it is, and single flags of other groups that do.
+NETWORK_GROUPS = (
+    "network",
+    "network options",
+    "height attention",
+    "inter-level attention",
+    "data roots",
+)
+NETWORK_FLAGS = ("dataset", "no_pos_dataset", "set", "task")
+SHARED_FLAGS = (
+    "Flags of eval.py that say which network it is also count: --snapshot, --arch, --dataset, "
+    "--n_scales, --allow_partial, --from_run, --set and all options of networks."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A network in eval mode on the CPU, its classes, and the file it came from."""
+
+    net: Network
+    spec: DatasetSpec
+    settings: Settings
+    file: Path
+
+    @property
+    def takes_rows(self) -> bool:
+        """Whether the network is told the rows of its images."""
+        return bool(attention_blocks(self.net)) and not self.settings.data.no_pos_dataset
+
+
+def network_settings(
+    shared: Sequence[str], prog: str, also: Collection[str] = NETWORK_FLAGS
+) -> Settings:
+    """The settings of the flags that are shared with eval.py.
+
+    UserError for a flag that would have no effect: it says neither which network nor is in `also`.
+    """
+    settings = read_settings([*shared, "--eval", "folder", "--eval_folder", "."], prog=prog)
+    for name in sorted(settings.given - {"eval", "eval_folder"}):
+        known = catalogue().get(name)
+        if name not in also and (known is None or known.title not in NETWORK_GROUPS):
+            raise UserError(f"--{name} has no effect on {prog}; leave it out")
+    return settings
+
+
+def load(settings: Settings, folder: Path) -> Loaded:
+    """The network of `--snapshot`; `folder` is one that may be written.
+
+    UserError without a snapshot, for a classifier, and for a file that does not name its classes
+    where no `--dataset` does.
+    """
+    if not settings.network.snapshot:
+        raise UserError("an export needs weights: --snapshot FILE or --from_run DIR")
+    path = fetch(settings.network.snapshot, print).path
+    snapshot = read_snapshot(path)
+    assert snapshot is not None
+    facts = classes_of(snapshot)
+    settings = adopted(with_task(settings, facts.get("task")), snapshot)
+    arch = settings.network.arch
+    if is_classifier(arch):
+        raise UserError(f"--snapshot {path}: {arch} classifies whole images and gives no class map")
+    spec = classes(settings, snapshot)
+    log = RunLog(folder, is_main=True)
+    net = build_network(
+        settings, spec.num_classes, log, snapshot, class_names=spec.class_names
+    ).eval()
+    assert isinstance(net, Network)
+    file = Path(path)
+    file = weights_file(file) if file.is_dir() else file
+    return Loaded(net=net.requires_grad_(False), spec=spec, settings=settings, file=file)
+
+
+def classes(settings: Settings, snapshot: Snapshot) -> DatasetSpec:
+    """The classes that the checkpoint names, or those of `--dataset`.
+
+    UserError if there are neither.
+    """
+    facts = classes_of(snapshot)
+    if "dataset" in settings.given or settings.network.from_run:
+        return dataset_spec(settings)
+    if "class_names" not in facts:
+        raise UserError(
+            f"--snapshot {snapshot.path} does not say what its classes are: add --dataset NAME, "
+            "the set that it was trained on"
+        )
+    return spec_from_checkpoint(facts)

@@ -1,0 +1,455 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Class ids of images by an exported network, without PyTorch.
+
+    python predict.py IMAGES... --out OUT              # beside model.json, as in every export
+    python predict.py DIR IMAGES... --out OUT --raw_ids --color
+
+IMAGES are files and folders, which are searched with their sub-folders. OUT gets a PNG of ids for
+each: of classes as they are counted in model.json, with `--raw_ids` as the label files of the data
+set count them. Needs Python 3.9, NumPy, OpenCV and ONNX Runtime, and nothing else:
+`pip install numpy opencv-python-headless onnxruntime`.
+
+From Python:
+
+    model = ExportedModel("DIR")
+    ids = model.run(read_rgb("street.jpg"))            # (H, W); (K, H, W) of a graph of scores
+
+Exit code 0; 2 if the input is wrong, 3 if some images could not be read or predicted; all others
+are done by then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import struct
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+FORMAT, VERSION = "hiseg-export", 1
+MODEL_JSON = "model.json"
+ENTRIES = {  # of model.json that are read here -> their types
+    "file": str,
+    "kind": str,
+    "output": str,
+    "input": dict,
+    "multiple": int,
+    "smallest": list,
+    "classes": list,
+    "palette": list,
+    "ids": list,
+}
+IMAGE_ENDINGS = frozenset((
+    ".bmp", ".dib", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm",
+    ".webp",
+))  # fmt: skip
+
+JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+JPEG_END, JPEG_SCAN = b"\xff\xd9", b"\xff\xda"
+STANDALONE = (0x01, *range(0xD0, 0xD9))  # JPEG markers without a length
+# What follows a byte 255 in the last scan of a JPEG: stuffing, fill, restarts, the end.
+SCAN_MARKERS = np.isin(np.arange(256), [0x00, 0xFF, *range(0xD0, 0xD8), JPEG_END[1]])
+EXIF, ORIENTATION = b"Exif\0\0", 274
+XMP_START, XMP_KEYWORD = b"http://ns.adobe.com/xap/1.0/\0", b"XML:com.adobe.xmp"
+XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
+MAX_TEXT = 1 << 20  # bytes of an unpacked text chunk that are read
+AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+
+PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+
+Array = npt.NDArray[Any]
+
+
+class ModelError(ValueError):
+    """An export that cannot be used, or an image that it does not take: one line."""
+
+
+class ImageError(ValueError):
+    """A file that cannot be read as an image: one line that names it."""
+
+
+class ExportedModel:
+    """The network in `folder`, as deploy.export wrote it.
+
+    `spec` is the content of model.json. threads: of ONNX Runtime, 0 for all cores. ModelError for
+    a folder without an export, of another version, or with a damaged file.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, threads: int = 0) -> None:
+        self.folder = Path(folder)
+        self.spec = read_spec(self.folder)
+        path = self.folder / self.spec["file"]
+        if self.spec["kind"] != "onnx":
+            raise ModelError(
+                f"{path} is a program of PyTorch ({self.spec['kind']}): torch.export.load reads "
+                "it; for ONNX Runtime export again with --format onnx"
+            )
+        _check_file(path, self.spec.get("file_sha256"))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3  # errors alone
+        there = onnxruntime.get_available_providers()
+        try:
+            self.session = onnxruntime.InferenceSession(
+                str(path), options, providers=[each for each in PROVIDERS if each in there]
+            )
+        except Exception as error:  # ONNX Runtime has no class of its own for all of them
+            raise ModelError(f"{path} is damaged: {_line(error)}") from error
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.spec["classes"])
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise ModelError for images of a size that the graph does not take."""
+        wanted, given = self.spec.get("size"), f"an image of {width}x{height} pixels"
+        if wanted is not None:
+            if [height, width] != list(wanted):
+                raise ModelError(
+                    f"{given}: this export takes {wanted[1]}x{wanted[0]} alone (width x height); "
+                    "resize it (--resize), or export with --dynamic"
+                )
+            return
+        low, step = self.spec["smallest"], self.spec["multiple"]
+        if height < low[0] or width < low[1]:
+            raise ModelError(f"{given}: this export takes {low[1]}x{low[0]} and more")
+        if height % step or width % step:
+            raise ModelError(f"{given}: this export takes sides that are multiples of {step}")
+
+    def run(self, image: Array) -> Array:
+        """(H, W, 3) uint8 RGB -> ids (H, W), or scores (K, H, W) float32 where the graph gives
+        them. ModelError for another size, or for something that is no such image.
+        """
+        image = np.asarray(image)
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ModelError(
+                f"an image of shape (H, W, 3) and type uint8 wanted, RGB; got {image.shape}, "
+                f"{image.dtype}"
+            )
+        self.check_size(image.shape[0], image.shape[1])
+        feed = {self.spec["input"]["name"]: np.ascontiguousarray(image)[None]}
+        try:
+            found: Array = self.session.run(None, feed)[0][0]
+        except Exception as error:
+            raise ModelError(f"{self.folder}: ONNX Runtime failed: {_line(error)}") from error
+        return found
+
+    def ids(self, image: Array) -> Array:
+        """Class ids (H, W), whatever the graph gives."""
+        found = self.run(image)
+        if self.spec["output"] == "ids":
+            return found
+        wide = np.uint8 if len(found) <= 256 else np.uint16
+        return found.argmax(0).astype(wide)
+
+
+def read_spec(folder: Path) -> dict[str, Any]:
+    """The content of model.json; ModelError unless this version wrote it."""
+    path = folder / MODEL_JSON
+    try:
+        spec = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}: {folder} is no export") from error
+    except ValueError as error:
+        raise ModelError(f"{path} is damaged: {_line(error)}") from error
+    if not isinstance(spec, dict) or spec.get("format") != FORMAT:
+        raise ModelError(f"{path} is not of an export: format {FORMAT!r} wanted")
+    if spec.get("version") != VERSION:
+        raise ModelError(
+            f"{path} has version {spec.get('version')!r}, and {VERSION} is read here: export the "
+            "checkpoint again, or use the predict.py that lies in the folder"
+        )
+    for name, kind in ENTRIES.items():
+        if not isinstance(spec.get(name), kind):
+            raise ModelError(f"{path} is damaged: entry {name} is {spec.get(name)!r}")
+    return spec
+
+
+def _check_file(path: Path, wanted: str | None) -> None:
+    """Raise ModelError for a model file that is missing or not the one that was written."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}") from error
+    if wanted is not None and hashlib.sha256(content).hexdigest() != wanted:
+        raise ModelError(f"{path} is damaged: its SHA-256 is not the one in {MODEL_JSON}")
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def read_rgb(path: str | os.PathLike[str]) -> Array:
+    """An image file as uint8 (H, W, 3) RGB, by the rules of `eval.py --eval folder`.
+
+    Turned as EXIF or XMP data say; grey is repeated; alpha is dropped; of 16 bits the upper eight
+    are kept. ImageError for a missing, truncated or unreadable file.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: {error.strerror}") from error
+    if not data:
+        raise ImageError(f"{path}: the file is empty")
+    if not _is_whole(data):
+        raise ImageError(f"{path}: the file is truncated or damaged")
+    is_png = data.startswith(PNG)
+    is_deep = is_png and data[24:25] == b"\x10"
+    flags = cv2.IMREAD_UNCHANGED if is_deep else AS_STORED
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise ImageError(f"{path}: {_line(error)}") from error
+    if pixels is None:
+        raise ImageError(f"{path}: no image of a kind that OpenCV reads")
+    if pixels.dtype == np.uint16:
+        pixels = (pixels >> 8).astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        raise ImageError(f"{path}: samples of type {pixels.dtype}; 8 or 16 bits wanted")
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[..., None], 3, -1)
+    return _turned(pixels[..., 2::-1], orientation_of(data))
+
+
+def _is_whole(data: bytes) -> bool:
+    """False for a JPEG or PNG without its end, or with a marker inside the last JPEG scan.
+
+    OpenCV silently fills in what is truncated or broken.
+    """
+    if data.startswith(PNG):
+        return b"IEND\xaeB`\x82" in data[-64:]
+    if not data.startswith(JPEG):
+        return True
+    if JPEG_END not in data[-64:]:
+        return False
+    scan = np.frombuffer(data, np.uint8)[data.rfind(JPEG_SCAN) + len(JPEG_SCAN) :]
+    return bool(SCAN_MARKERS[scan[1:][scan[:-1] == 0xFF]].all())
+
+
+def _turned(pixels: Array, orientation: int) -> Array:
+    """(H, W, 3) as stored -> upright, for an orientation 1..8."""
+    if orientation in (5, 7):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (6, 8):
+        pixels = np.rot90(pixels, -1 if orientation == 6 else 1)
+    elif orientation in (3, 7):
+        pixels = pixels[::-1, ::-1]
+    elif orientation in (2, 4):
+        pixels = pixels[:, ::-1] if orientation == 2 else pixels[::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def orientation_of(data: bytes) -> int:
+    """1..8 as the EXIF data of a JPEG, PNG or WebP say, else the XMP packet, else 1."""
+    told: dict[str, int] = {}
+    for kind, content in _told(data):
+        found = _exif(content) if kind != "xmp" else _xmp(content)
+        if found is not None:
+            told.setdefault(kind, found)
+    found = next((told[kind] for kind in ("exif", "profile", "xmp") if kind in told), 1)
+    return found if 1 <= found <= 8 else 1
+
+
+def _told(data: bytes) -> list[tuple[str, bytes]]:
+    """What a file says besides its pixels: "exif", "profile" (EXIF in a text) or "xmp"."""
+    try:
+        if data.startswith(JPEG):
+            return _jpeg_parts(data)
+        if data.startswith(PNG):
+            return _png_parts(data)
+        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+            return _webp_parts(data)
+    except (struct.error, ValueError, IndexError, zlib.error):
+        pass
+    return []
+
+
+def _jpeg_parts(data: bytes) -> list[tuple[str, bytes]]:
+    parts, at = [], 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == JPEG_SCAN[1]:
+            break
+        if marker == 0xFF or marker in STANDALONE:
+            at += 1 if marker == 0xFF else 2
+            continue
+        length = struct.unpack_from(">H", data, at + 2)[0]
+        content = data[at + 4 : at + 2 + length]
+        if marker == 0xE1 and content.startswith(EXIF):
+            parts.append(("exif", content))
+        elif marker == 0xE1 and content.startswith(XMP_START):
+            parts.append(("xmp", content))
+        at += 2 + length
+    return parts
+
+
+def _png_parts(data: bytes) -> list[tuple[str, bytes]]:
+    parts, at = [], len(PNG)
+    while at + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        content = data[at + 8 : at + 8 + length]
+        if kind == b"eXIf":
+            parts.append(("exif", content))
+        elif kind in (b"tEXt", b"zTXt", b"iTXt"):
+            keyword, _, rest = content.partition(b"\0")
+            text = _text(kind, rest) if keyword in (XMP_KEYWORD, b"Raw profile type exif") else b""
+            if text and keyword == XMP_KEYWORD:
+                parts.append(("xmp", text))
+            elif text:  # name, length, hexadecimal lines
+                hexadecimal = b"".join(text.split(b"\n")[3:]).decode("ascii", "replace")
+                parts.append(("profile", bytes.fromhex(hexadecimal)))
+        at += 12 + length
+    return parts
+
+
+def _text(kind: bytes, rest: bytes) -> bytes:
+    """What follows the keyword of a text chunk, unpacked."""
+    is_packed = kind == b"zTXt"
+    if kind == b"zTXt":
+        rest = rest[1:]
+    elif kind == b"iTXt":
+        is_packed, rest = rest[:1] == b"\1", rest[2:].split(b"\0", 2)[-1]
+    return zlib.decompressobj().decompress(rest, MAX_TEXT) if is_packed else rest
+
+
+def _webp_parts(data: bytes) -> list[tuple[str, bytes]]:
+    parts, at = [], 12
+    while at + 8 <= len(data):
+        kind, length = struct.unpack_from("<4sI", data, at)
+        if kind in (b"EXIF", b"XMP "):
+            parts.append(("exif" if kind == b"EXIF" else "xmp", data[at + 8 : at + 8 + length]))
+        at += 8 + length + length % 2
+    return parts
+
+
+def _exif(content: bytes) -> int | None:
+    """The orientation that EXIF data name, which are a TIFF without pixels."""
+    if content.startswith(EXIF):
+        content = content[len(EXIF) :]
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(content[:4])
+    if order is None:
+        return None
+    try:
+        (start,) = struct.unpack_from(f"{order}L", content, 4)
+        (count,) = struct.unpack_from(f"{order}H", content, start)
+        for number in range(count):
+            tag, kind, size = struct.unpack_from(f"{order}HHL", content, start + 2 + 12 * number)
+            if tag == ORIENTATION and kind == 3 and size == 1:
+                return int(struct.unpack_from(f"{order}H", content, start + 10 + 12 * number)[0])
+    except struct.error:
+        pass
+    return None
+
+
+def _xmp(text: bytes) -> int | None:
+    match = XMP_ORIENTATION.search(text)
+    return None if match is None else int(match[1])
+
+
+def found_images(places: list[str]) -> dict[str, Path]:
+    """Name of each output -> image: of a folder all images below it, sub-folders kept.
+
+    ImageError for a place that is not there, and for two images of one name.
+    """
+    found: dict[str, Path] = {}
+    for place in map(Path, places):
+        if place.is_dir():
+            below = sorted(path for path in place.rglob("*") if path.is_file())
+            files = [path for path in below if path.suffix.lower() in IMAGE_ENDINGS]
+            named = [(path.relative_to(place).with_suffix(""), path) for path in files]
+        elif place.is_file():
+            named = [(Path(place.stem), place)]
+        else:
+            raise ImageError(f"{place}: no such file or folder")
+        for name, path in named:
+            if str(name) in found:
+                raise ImageError(f"{path} and {found[str(name)]} would both give {name}.png")
+            found[str(name)] = path
+    if not found:
+        raise ImageError(f"no images in {', '.join(places)}")
+    return found
+
+
+def write_png(path: Path, pixels: Array) -> None:
+    """A PNG under its name once it is whole; colours (H, W, 3) are RGB."""
+    shown = pixels[..., ::-1] if pixels.ndim == 3 else pixels
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{os.getpid()}.partial")
+    partial.write_bytes(cv2.imencode(".png", np.ascontiguousarray(shown))[1].tobytes())
+    os.replace(partial, path)
+
+
+def predict(model: ExportedModel, path: Path, resize: bool) -> Array:
+    """Ids (H, W) of an image file; with `resize` it takes the size of the graph on the way."""
+    image = read_rgb(path)
+    size, wanted = image.shape[:2], model.spec["size"]
+    if not resize or wanted is None or list(size) == wanted:
+        return model.ids(image)
+    ids = model.ids(cv2.resize(image, wanted[::-1], interpolation=cv2.INTER_AREA))
+    found: Array = cv2.resize(ids, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    return found
+
+
+def save(own: argparse.Namespace, model: ExportedModel, name: str, ids: Array) -> None:
+    """Write what is wanted of one image."""
+    raw = np.array(model.spec["ids"])
+    raw = raw.astype(np.uint16 if raw.max(initial=0) > 255 else np.uint8)
+    write_png(Path(own.out, f"{name}.png"), raw[ids] if own.raw_ids else ids)
+    if own.color:
+        palette = np.array(model.spec["palette"], np.uint8)
+        write_png(Path(own.out, f"{name}_color.png"), palette[ids])
+
+
+def command_line() -> argparse.ArgumentParser:
+    """The flags."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
+    add = parser.add_argument
+    add("places", nargs="+", metavar="[DIR] IMAGES", help="an export, images, folders of images")
+    add("--out", required=True, help="folder to write to")
+    add("--raw_ids", action="store_true", help="ids as the label files of the data set have them")
+    add("--color", action="store_true", help="also NAME_color.png in the colours of the classes")
+    add("--resize", action="store_true", help="bring images to the one size of a graph, ids back")
+    add("--overwrite", action="store_true", help="replace files of an earlier call")
+    add("--threads", type=int, default=0, help="of ONNX Runtime; 0: all cores")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Predict; the exit code."""
+    own = command_line().parse_args(argv)
+    here, places = Path(__file__).resolve().parent, own.places
+    if (Path(places[0]) / MODEL_JSON).is_file() or not (here / MODEL_JSON).is_file():
+        here, places = Path(places[0]), places[1:]
+    failed = 0
+    try:
+        model, images = ExportedModel(here, threads=own.threads), found_images(places)
+        for name in images:
+            if Path(own.out, f"{name}.png").exists() and not own.overwrite:
+                raise ImageError(f"{own.out}/{name}.png exists; --overwrite replaces it")
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for number, (name, path) in enumerate(images.items(), 1):
+        try:
+            save(own, model, name, predict(model, path, own.resize))
+            print(f"{number}/{len(images)} {path}", flush=True)
+        except (ValueError, OSError, cv2.error) as error:
+            failed += 1
+            print(f"failed: {path}: {_line(error)}", file=sys.stderr, flush=True)
+    return 3 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -23,7 +23,7 @@ def is_export(place: str) -> bool:
 
 
 class Exported:
-    """An export as `deploy.predictor.Network`; ONNX Runtime computes it on the CPU.
+    """An export as `deploy.predictor.Network`; ONNX Runtime computes it.
 
     `options` that a checkpoint takes are refused: those of an export are inside it. UserError for
     a folder that is damaged or of another version, and without ONNX Runtime.
@@ -37,8 +37,10 @@ class Exported:
                 f"{name}= has no effect on {folder}: the options of an export are inside it; "
                 "export again with others"
             )
-        if device is not None and str(device) not in ("cpu", "auto"):
-            raise UserError(f"device {device}: exports run on the CPU here; leave device= out")
+        if device is not None:
+            raise UserError(
+                f"device={device} has no effect on {folder}: ONNX Runtime takes a GPU where it can"
+            )
         try:
             from deploy.predict import ExportedModel
         except ImportError as error:

@@ -28,7 +28,7 @@ from reports.image_dump import BLEND
 from reports.render import html_of
 from runtime.errors import UserError, wrong_input
 from runtime.threads import loaders_of, settle
-from settings import Parser, read_settings
+from settings import Parser, Settings, read_settings
 from settings.convert import number
 from settings.declare import Bounds
 
@@ -80,17 +80,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve until the end; the exit code."""
     try:
         own, shared = command_line().parse_known_args(argv)
+        settings = wanted_network(own.model, shared)
     except UserError as error:
         return wrong_input(error)
     settle(loaders_of(0, True))
     from runtime.outcome import run  # loads torch, which reads what `settle` has set
 
-    return run(lambda outcome: serve(own, shared))
+    return run(lambda outcome: serve(own, settings))
 
 
-def serve(own: Namespace, shared: Sequence[str]) -> int:
-    """Load the network and serve its page; UserError for wrong flags, weights and ports."""
-    predictor, origin = load(own.model, shared)
+def serve(own: Namespace, settings: Settings | None) -> int:
+    """Load the network and serve its page; UserError for weights and addresses that do not work.
+
+    settings: those of a checkpoint, None for an export.
+    """
+    predictor, origin = load(own.model, settings)
     limits = Limits(
         max_bytes=int(own.upload_mb * MILLION),
         max_pixels=int(own.upload_mpixels * MILLION),
@@ -112,23 +116,32 @@ def serve(own: Namespace, shared: Sequence[str]) -> int:
     return 0
 
 
-def load(model: str | None, shared: Sequence[str]) -> tuple[Predictor, str]:
+def wanted_network(model: str | None, shared: Sequence[str]) -> Settings | None:
+    """The settings of the flags that are shared with eval.py, None for an export.
+
+    UserError for wrong flags, and where no network is named.
+    """
+    if model is not None:
+        if shared:
+            raise UserError(f"{shared[0]} has no effect on --model, whose options are inside it")
+        if not is_export(model):
+            raise UserError(f"--model {model} holds no model.json: the folder of an export wanted")
+        return None
+    settings = read_settings([*shared, "--eval", "folder", "--eval_folder", "."], prog=PROG)
+    if not settings.network.snapshot:
+        raise UserError("a page needs a network: --snapshot FILE, --from_run DIR or --model DIR")
+    return settings
+
+
+def load(model: str | None, settings: Settings | None) -> tuple[Predictor, str]:
     """The predictor, and the name of what it was made from."""
     from deploy.predictor import Predictor
 
-    if model is not None:
-        if shared:
-            raise UserError(
-                f"{shared[0]} has no effect on --model, whose options are inside it"
-            )
-        if not is_export(model):
-            raise UserError(f"--model {model} holds no model.json: the folder of an export wanted")
+    if settings is None:
+        assert model is not None, "either an export or a checkpoint"
         return Predictor(model), Path(model).resolve().name
-    settings = read_settings([*shared, "--eval", "folder", "--eval_folder", "."], prog=PROG)
-    name = settings.network.snapshot
-    if not name:
-        raise UserError("a page needs a network: --snapshot FILE, --from_run DIR or --model DIR")
-    return Predictor.of_settings(settings, settings.run.device), name.rstrip("/").split("/")[-1]
+    name = str(settings.network.snapshot).rstrip("/").split("/")[-1]
+    return Predictor.of_settings(settings, settings.run.device), name
 
 
 def open_server(

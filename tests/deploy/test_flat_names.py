@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packages of the same names, in fresh processes: what is imported is ours, or one line says why."""
+"""Packages of the same names, in fresh processes: ours are imported, or one line says why."""
 
 from __future__ import annotations
 
@@ -39,9 +39,8 @@ def test_a_foreign_package_that_was_imported_before_is_named(foreign: Path, tmp_
 
 
 def test_a_foreign_package_that_would_be_imported_is_named(foreign: Path, tmp_path: Path) -> None:
-    program = (
-        f"import sys; sys.path[:0] = [{str(foreign)!r}, {str(ROOT)!r}]\nfrom deploy import Predictor"
-    )
+    before = f"import sys; sys.path[:0] = [{str(foreign)!r}, {str(ROOT)!r}]"
+    program = f"{before}\nfrom deploy import Predictor"
     last = python(program, tmp_path).stderr.strip().splitlines()[-1]
     assert last.startswith("ImportError: `import datasets` would take") and str(ROOT) in last
 

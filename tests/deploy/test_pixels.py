@@ -86,11 +86,12 @@ def test_what_is_no_image_is_refused_in_one_line(source: Any, words: str) -> Non
 def test_a_truncated_pil_image_names_its_file(photos: Path, tmp_path: Path) -> None:
     path = tmp_path / "cut.jpg"
     path.write_bytes((photos / "odd.jpg").read_bytes()[:900])
-    with pytest.raises(UserError, match=r"cut\.jpg"):
-        as_picture(Image.open(path))
+    with Image.open(path) as image, pytest.raises(UserError, match=r"cut\.jpg"):
+        as_picture(image)
 
 
 def test_messages_name_the_file_or_the_number(photos: Path) -> None:
     assert name_of(photos / "odd.jpg", 3) == str(photos / "odd.jpg")
-    assert name_of(Image.open(photos / "odd.jpg"), 3) == str(photos / "odd.jpg")
+    with Image.open(photos / "odd.jpg") as image:
+        assert name_of(image, 3) == str(photos / "odd.jpg")
     assert name_of(scene(), 3) == "image 3"

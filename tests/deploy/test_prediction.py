@@ -88,7 +88,9 @@ def test_ids_alone_have_no_confidence_and_say_why() -> None:
 def test_a_mask_takes_several_names_and_knows_them() -> None:
     assert make().mask("road", "sky").all()
     assert make().mask("road").sum() == 16 * 96
-    with pytest.raises(UserError, match=r"traffic_light: no such class; did you mean traffic light"):
+    with pytest.raises(
+        UserError, match=r"traffic_light: no such class; did you mean traffic light"
+    ):
         make().mask("traffic_light")
 
 

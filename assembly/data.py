@@ -203,8 +203,10 @@ def make_eval_loader(
     world: int,
     items: list[Item],
     log: Log = print,
+    raw_above: int | None = None,
 ) -> DataLoader[Batch]:
-    """This rank's share of `items`, every image on exactly one rank.
+    """This rank's share of `items`, every image on exactly one rank; images of more than
+    `raw_above` pixels as they were read.
 
     Unreadable files of `--eval folder` are reported in the batch, all others are errors.
     Raises UserError when labels with 0 for void turn out to be shifted already, and for images of
@@ -229,7 +231,14 @@ def make_eval_loader(
         dataset = SegmentationDataset(items, spec, transform, check_labels=not inference.no_metrics)
     sampler = EvalSampler(len(items), rank, world)
     workers = room.check_evaluation(settings, items, len(sampler))
-    return make_loader(dataset, sampler, data.bs_val, workers, report_unreadable=is_folder)
+    return make_loader(
+        dataset,
+        sampler,
+        data.bs_val,
+        workers,
+        report_unreadable=is_folder,
+        raw_above=raw_above,
+    )
 
 
 def _known_size(item: Item) -> tuple[int, int] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -22,19 +23,24 @@ from assembly.sets import Sets
 from assembly.sinks import PICTURES, open_sinks
 from assembly.snapshot import adopted, classes_of, read_snapshot
 from assembly.validation import TEST_MODE_IMAGES, evaluate_images
+from assembly.videos import VideoRun, VideosFound
 from datasets.spec import DatasetSpec, Item
+from datasets.video import is_video
 from engine.class_tables import note_classes
 from engine.classify import ClassSummary
 from engine.evaluate import EvalRules, EvalSummary
+from engine.large import Large
 from metrics.bands import bands_table
-from metrics.result import Measured, score_values
+from metrics.result import Measured, refuse_unread, score_values
 from reports.page import write_page
 from reports.results import write_results
 from reports.sinks import ReportingSink
+from reports.trees import TreeSink
 from runtime import distributed, runlog
 from runtime.errors import UserError
 from runtime.outcome import DONE, FAILED, Outcome
 from settings import Settings, catalogue, with_task
+from settings.needs import can_cut
 
 
 def evaluate(settings: Settings, outcome: Outcome) -> int:
@@ -89,16 +95,26 @@ class Evaluation:
         every = sets.evaluated
         for line in sets.lines():
             log.msg(line)
-        self.items = published_slice(settings, every)
+        chosen = published_slice(settings, every)
         if settings.run.test_mode:
-            self.items = self.items[:TEST_MODE_IMAGES]
+            chosen = chosen[:TEST_MODE_IMAGES]
+        self.videos = [item for item in chosen if is_folder and is_video(item.image)]
+        self.items = [item for item in chosen if item not in self.videos]
         self.slice = self._slice(len(every))
+        self.large = Large(max_pixels=settings.inference.max_pixels, log=log.msg_any_rank)
+        self.cuts = can_cut(settings) and settings.inference.max_pixels != 0
         labelled = all(item.label is not None for item in self.items)
         self.metrics = labelled and not settings.inference.no_metrics
         if not labelled:
             self._refuse_scores()
         self.loader = make_eval_loader(
-            settings, self.spec, run.world.rank, run.world.size, self.items, log.msg
+            settings,
+            self.spec,
+            run.world.rank,
+            run.world.size,
+            self.items,
+            log.msg,
+            raw_above=self.large.raw_above if self.cuts else None,
         )
         self.fingerprint: Callable[[], dict[str, object]] = sets.fingerprint
 
@@ -132,23 +148,48 @@ class Evaluation:
         infer = build_infer(settings, net, return_all="assets" in needs)
         if "gates" in needs:
             infer = with_gates(settings, net, infer)
-        summary = evaluate_images(
-            run,
-            infer,
-            self.loader,
-            self.spec,
-            rules=EvalRules(
-                metrics=self.metrics,
-                val_loss=build_val_loss(self.spec) if self.metrics else None,
-                crop=settings.outputs.eval_distance_crop,
-                skip_refused=settings.inference.eval == "folder",
-            ),
-            sinks=[*sinks, *metrics],
+        rules = EvalRules(
+            metrics=self.metrics,
+            val_loss=build_val_loss(self.spec) if self.metrics else None,
+            crop=settings.outputs.eval_distance_crop,
+            skip_refused=settings.inference.eval == "folder",
+            large=self.large if self.cuts else None,
+            top_scores=settings.outputs.top_scores,
+            refuse_none=not self.videos,
         )
+        every = [*sinks, *metrics]
+        summary = evaluate_images(run, infer, self.loader, self.spec, rules=rules, sinks=every)
+        if self.videos:
+            videos = VideoRun(run, self.spec, self.videos, rules, key)
+            summary = self._with_videos(summary, videos.predict(infer), sinks)
         if run.world.is_main:
             self._report(summary, protocol, sinks, [metric.scores for metric in metrics])
         distributed.barrier()
         return summary
+
+    def _with_videos(
+        self, summary: EvalSummary, found: VideosFound, sinks: Sequence[ReportingSink]
+    ) -> EvalSummary:
+        """`summary` with the lines about videos; UserError if nothing at all could be predicted."""
+        unreadable = [*summary.unreadable, *found.unreadable]
+        refuse_unread(summary.num_images + summary.skipped + len(found.lines), unreadable)
+        for sink in sinks:
+            if isinstance(sink, TreeSink):
+                sink.videos = found.lines
+        speed = found.frames / max(found.seconds, 1e-9)
+        skipped = f", {found.skipped} of an earlier run" if found.skipped else ""
+        self.run.log.msg(
+            f"{len(found.lines)} videos{skipped}, {found.frames} frames in {found.seconds:.1f} s "
+            f"({speed:.2f}/s)"
+        )
+        if found.not_finite:
+            self.run.log.msg(f"warning: NaN or infinite scores in {found.not_finite} frames")
+        return replace(
+            summary,
+            unreadable=unreadable,
+            seconds=summary.seconds + found.seconds,
+            not_finite=summary.not_finite + found.not_finite,
+        )
 
     def _report(
         self,

@@ -96,6 +96,7 @@ def protocol_of(settings: Settings) -> dict[str, Any]:
         "distance_crop": settings.outputs.eval_distance_crop,
         "boundary_labels": settings.outputs.eval_f1_labels,
         "precision": settings.run.precision,
+        **({} if inference.max_pixels is None else {"max_pixels": inference.max_pixels}),
         **({"positions": False} if settings.data.no_pos_dataset else {}),
         **hanet_protocol(settings),
     }

@@ -18,8 +18,10 @@ from reports.image_dump import DumpSink
 from reports.preview import PreviewSink
 from reports.sinks import DumpIdentity, ReportingSink
 from reports.submission import SubmissionSink
+from reports.trees import TreePlan, TreeSink, class_ids
 from reports.worst import WorstSink
 from settings import Settings
+from settings.outputs import PICTURE_FLAGS, TREE_FLAGS
 
 PICTURES = "best_images"  # folder of the dumped images and their pages
 
@@ -50,18 +52,52 @@ class Evaluated:
 def open_sinks(
     run: Run, spec: DatasetSpec, items: Sequence[Item], *, key: str
 ) -> list[ReportingSink]:
-    """The wanted ones of SINKS for `items`; `key` names the evaluation, see `DumpIdentity`."""
+    """The wanted ones of SINKS for `items`; `key` names the evaluation, see `DumpIdentity`.
+
+    Without any image, as beside videos, those that list videos too.
+    """
     images, note = image_stamps(items), run.log.msg_any_rank
     identity = DumpIdentity(key=key, rank=run.world.rank, images=images, note=note)
     of = Evaluated(run=run, spec=spec, items=items, identity=identity)
-    return [row.open(of) for row in SINKS.values() if row.wanted(run.settings)]
+    rows = SINKS.values() if items else [SINKS["trees"]]
+    return [row.open(of) for row in rows if row.wanted(run.settings)]
 
 
 def wants_pictures(settings: Settings) -> bool:
-    """Whether images are dumped; those of a folder always are."""
+    """Whether images are dumped; those of a folder are unless trees are wanted instead."""
+    is_plain_folder = settings.inference.eval == "folder" and not wants_trees(settings)
+    return is_plain_folder or any(getattr(settings.outputs, flag) for flag in PICTURE_FLAGS)
+
+
+def wants_trees(settings: Settings) -> bool:
+    """Whether images are written into trees of their own."""
+    return any(getattr(settings.outputs, flag) for flag in TREE_FLAGS)
+
+
+def tree_plan(settings: Settings, spec: DatasetSpec) -> TreePlan:
+    """Which trees; UserError for a mask of an unknown class."""
     outputs = settings.outputs
-    dumps = outputs.dump_assets or outputs.dump_attention or outputs.dump_all_images
-    return dumps or settings.inference.eval == "folder"
+    return TreePlan(
+        ids=outputs.dump_ids,
+        scores=outputs.dump_scores,
+        top=outputs.top_scores,
+        masks=class_ids(outputs.dump_masks, spec) if outputs.dump_masks else (),
+        dilate=outputs.mask_dilate,
+        color=outputs.dump_color,
+        composite=outputs.dump_composite,
+    )
+
+
+def open_trees(of: Evaluated) -> TreeSink:
+    """Ids, scores, masks, colours, composites."""
+    return TreeSink(
+        of.directory,
+        of.spec,
+        of.items,
+        tree_plan(of.settings, of.spec),
+        of.identity,
+        workers=eval_workers(of.settings),
+    )
 
 
 def open_pictures(of: Evaluated) -> DumpSink:
@@ -131,5 +167,6 @@ SINKS: dict[str, SinkRow] = {  # in the order of their lines in the log
     "submission": SinkRow(lambda s: s.outputs.dump_for_submission, open_submission),
     "auto_labels": SinkRow(lambda s: s.outputs.dump_for_auto_labelling, open_auto_labels),
     "four_folders": SinkRow(lambda s: s.outputs.dump_images, open_four_folders),
+    "trees": SinkRow(wants_trees, open_trees),
     "preview": SinkRow(lambda s: s.outputs.log_msinf_to_tb, open_preview),
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images without labels: a folder with its sub-folders, one image, or a list of images."""
+"""Images and videos without labels: a folder with its sub-folders, one file, or a list of files."""
 
 from __future__ import annotations
 
@@ -24,22 +24,25 @@ LIST_ENDINGS = (".txt", ".lst")
 # The files of a run directory, and the folders in it that hold what a run wrote.
 RUN_FILES = ("run.json", "status.json")
 OUTPUT_FOLDERS = ("best_images", "submit")
+TREE_FOLDERS = ("ids", "scores", "masks", "color", "composite")
+TREE_LISTS = (".trees-*.jsonl", ".videos-*.jsonl")  # what tells that a run wrote such folders
 
 
 def list_items(place: Path, split: str = "all", results: Path | None = None) -> Items:
-    """The images of `place`, without labels; `split` is ignored.
+    """The images of `place`, then its videos, without labels; `split` is ignored.
 
     A folder stands for all images below it, a text file for those that it lists, one per line.
     Names are the paths below the folder without the ending; if two files differ only in the ending
-    (a.jpg, a.png), it stays part of the name (a_jpg, a_png). What a run of this program wrote is
-    left out: run directories below the folder, and `results`, the one of this run.
-    Raises DataError if `place` does not exist or contains no image.
+    (a.jpg, a.png), it stays part of the name (a_jpg, a_png), and so does that of a video beside a
+    folder of images with its name. What a run of this program wrote is left out: run directories
+    below the folder, and `results`, the one of this run.
+    Raises DataError if `place` does not exist or contains neither images nor videos.
     """
     del split
     if place.is_dir():
         return _below(place, results)
     if not place.exists():
-        raise DataError(f"--eval_folder {place}: no such folder, image or list of images")
+        raise DataError(f"--eval_folder {place}: no such folder, image, video or list of them")
     if place.suffix.lower() in LIST_ENDINGS:
         return list_files.image_list(place)
     return Items([Item(name=place.stem, image=place, label=None)])
@@ -47,13 +50,15 @@ def list_items(place: Path, split: str = "all", results: Path | None = None) -> 
 
 def _below(root: Path, results: Path | None) -> Items:
     own = own_outputs(root, results)
-    found = find(root, own)
-    if not found.images:
+    found = find(root, own, videos=True)
+    if not found.images and not found.videos:
         left = f"; {', '.join(found.notes())}" if found.strange else ""
         raise DataError(
-            f"--eval_folder {root}: holds no images ({', '.join(sorted(IMAGE_ENDINGS))}){left}"
+            f"--eval_folder {root}: holds no images ({', '.join(sorted(IMAGE_ENDINGS))}) and no "
+            f"videos{left}"
         )
     names = distinct_names(found.images, root)
+    names += video_names(found.videos, root, names)
     notes = found.notes()
     if own:
         listed = ", ".join(sorted(own)[:3]) + (", ..." if len(own) > 3 else "")
@@ -61,10 +66,19 @@ def _below(root: Path, results: Path | None) -> Items:
     return Items(
         [
             Item(name=name, image=path, label=None)
-            for name, path in zip(names, found.images, strict=True)
+            for name, path in zip(names, [*found.images, *found.videos], strict=True)
         ],
         notes,
     )
+
+
+def video_names(videos: list[Path], root: Path, images: list[str]) -> list[str]:
+    """Names of videos: each also names the folder of its frames, where no image may lie."""
+    folders = {os.path.dirname(name) for name in images} | set(images)
+    return [
+        name + path.suffix.replace(".", "_") if name in folders else name
+        for name, path in zip(distinct_names(videos, root), videos, strict=True)
+    ]
 
 
 def own_outputs(root: Path, results: Path | None) -> Collection[str]:
@@ -74,7 +88,9 @@ def own_outputs(root: Path, results: Path | None) -> Collection[str]:
     if results is not None:
         real = os.path.realpath(results)
         if real == top:
-            own |= {os.path.join(real, name) for name in OUTPUT_FOLDERS}
+            has_trees = any(any(results.glob(pattern)) for pattern in TREE_LISTS)
+            names = OUTPUT_FOLDERS + (TREE_FOLDERS if has_trees else ())
+            own |= {os.path.join(real, name) for name in names}
         elif real.startswith(top + os.sep):
             own.add(real)
     pending = [str(root)]

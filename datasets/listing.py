@@ -18,6 +18,7 @@ from PIL import features
 
 from datasets.base import DataError
 from datasets.spec import Item
+from datasets.video import VIDEO_ENDINGS
 
 # Endings that Pillow or OpenCV decode.
 IMAGE_ENDINGS = frozenset((
@@ -136,9 +137,11 @@ def walk(root: str, leave_out: Collection[str] = ()) -> Iterator[tuple[str, list
 
 @dataclass
 class Found:
-    """Images below a folder in the order of the paths, and the endings that are not known."""
+    """Images and, where asked for, videos below a folder in the order of the paths, and the
+    endings that are not known."""
 
     images: list[Path] = field(default_factory=list)
+    videos: list[Path] = field(default_factory=list)
     strange: Counter[str] = field(default_factory=Counter)
 
     def notes(self) -> list[str]:
@@ -167,18 +170,25 @@ def strange_ending(name: str) -> str | None:
     return kind
 
 
-def find(root: Path, leave_out: Collection[str] = ()) -> Found:
-    """All images below `root`; see `walk`."""
+def find(root: Path, leave_out: Collection[str] = (), *, videos: bool = False) -> Found:
+    """All images below `root`, and with `videos` all videos; see `walk`."""
     found = Found()
-    paths = []
+    images, clips = list[str](), list[str]()
     for folder, files in walk(str(root), leave_out):
         for name in files:
-            if ending(name) in IMAGE_ENDINGS:
-                paths.append(os.path.join(folder, name))
-            elif (kind := strange_ending(name)) is not None:
-                found.strange[kind] += 1
-    found.images = [Path(path) for path in sorted(paths, key=lambda path: path.split(os.sep))]
+            kind = ending(name)
+            if kind in IMAGE_ENDINGS:
+                images.append(os.path.join(folder, name))
+            elif videos and kind in VIDEO_ENDINGS:
+                clips.append(os.path.join(folder, name))
+            elif (strange := strange_ending(name)) is not None:
+                found.strange[strange] += 1
+    found.images, found.videos = _in_order(images), _in_order(clips)
     return found
+
+
+def _in_order(paths: list[str]) -> list[Path]:
+    return [Path(path) for path in sorted(paths, key=lambda path: path.split(os.sep))]
 
 
 def stems_below(paths: Iterable[Path], base: Path) -> list[str]:

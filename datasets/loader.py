@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,10 +20,10 @@ from datasets.spec import Item
 from datasets.workers import PREFETCH, Packing, WorkerLoader
 from runtime.memory import available, is_out_of_memory
 from runtime.memory import size_text as bytes_text
-from transforms.normalize import to_tensor
+from runtime.worker import survive_signals
+from transforms.normalize import to_network, to_tensor
 from transforms.sample import Sample
 
-GRACE_SECONDS = 30
 COPIES = 2  # of the float32 input at one time: images and batch, then batch and shared batch
 LARGE = 256 << 20  # bytes of images, below which free memory is not checked
 
@@ -38,7 +36,8 @@ class MemoryShortage(DataError):
 class Batch:
     """What networks and evaluation see.
 
-    images: (B, 3, H, W) float32, normalised. labels: (B, H, W) int64 train ids, None when an image
+    images: (B, 3, H, W) float32, normalised; large ones uint8 as they were read (`is_raw`).
+    labels: (B, H, W) int64 train ids, None when an image
     of the batch has none; of a classifier (B,) classes, or mixed (B, K). indices: numbers of the
     items. rows: (B, H) float32 row positions. failed: (name, message) of files that could not be
     read; they are in no other field, so a batch may hold no image at all (B = 0). sizes: (H, W)
@@ -63,6 +62,17 @@ class Batch:
         if not self.sizes:
             height, width = self.images.shape[-2:]
             self.sizes = [(height, width)] * len(self.names)
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether the images are not normalised yet."""
+        return self.images.dtype == torch.uint8
+
+    def normalised(self) -> Batch:
+        """The batch as the network takes it."""
+        if not self.is_raw:
+            return self
+        return replace(self, images=to_network(self.images.permute(0, 2, 3, 1)))
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:
         return replace(
@@ -165,10 +175,14 @@ def _check_memory(path: Path) -> None:
         )
 
 
-def collate(samples: Sequence[Sample], indices: Sequence[int] | None = None) -> Batch:
+def collate(
+    samples: Sequence[Sample],
+    indices: Sequence[int] | None = None,
+    raw_above: int | None = None,
+) -> Batch:
     """Stack samples of one size; `indices` defaults to 0..B-1.
 
-    Raises DataError when sizes differ.
+    Images of more than `raw_above` pixels stay bytes. Raises DataError when sizes differ.
     """
     if not samples:
         empty = torch.empty(0, 3, 0, 0)
@@ -179,7 +193,7 @@ def collate(samples: Sequence[Sample], indices: Sequence[int] | None = None) -> 
     extras = set(samples[0].extras).intersection(*(sample.extras for sample in samples))
     originals = [torch.from_numpy(s.original) for s in samples if s.original is not None]
     return Batch(
-        images=torch.stack([to_tensor(sample.image, sample.valid) for sample in samples]),
+        images=_stack_images(samples, raw_above),
         labels=_stack_labels(labels) if len(labels) == len(samples) else None,
         names=[sample.name for sample in samples],
         indices=list(range(len(samples)) if indices is None else indices),
@@ -209,20 +223,38 @@ def check_sizes(samples: Sequence[Sample]) -> None:
                 )
 
 
+def _is_large(sample: Sample, raw_above: int | None) -> bool:
+    """Whether the image stays bytes; padding has no value in bytes, and originals are kept."""
+    height, width = sample.size
+    is_plain = sample.valid is None and sample.original is None
+    return raw_above is not None and is_plain and height * width > raw_above
+
+
+def _stack_images(samples: Sequence[Sample], raw_above: int | None) -> Tensor:
+    """(B, 3, H, W); a single large image is not copied."""
+    if not _is_large(samples[0], raw_above):
+        return torch.stack([to_tensor(sample.image, sample.valid) for sample in samples])
+    images = [torch.from_numpy(sample.image)[None] for sample in samples]
+    return (torch.cat(images) if len(images) > 1 else images[0]).permute(0, 3, 1, 2)
+
+
 def _stack_labels(labels: Sequence[Any]) -> Tensor:
     return torch.stack([torch.from_numpy(label).to(torch.int64) for label in labels])
 
 
-def _collate_loaded(loaded: Sequence[Loaded]) -> Batch:
+def _collate_loaded(loaded: Sequence[Loaded], raw_above: int | None = None) -> Batch:
     """The batch of all that could be read; MemoryShortage if it does not fit into memory."""
     good = [item for item in loaded if item.sample is not None]
     samples = [item.sample for item in good if item.sample is not None]
-    needed = sum(COPIES * 4 * sample.image.size for sample in samples)
+    needed = sum(
+        COPIES * (1 if _is_large(sample, raw_above) else 4) * sample.image.size
+        for sample in samples
+    )
     left = available() if needed > LARGE else None
     try:
         if left is not None and needed > left:
             raise MemoryError
-        batch = collate(samples, [item.index for item in good])
+        batch = collate(samples, [item.index for item in good], raw_above)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -238,10 +270,10 @@ def _collate_loaded(loaded: Sequence[Loaded]) -> Batch:
     return batch
 
 
-def _collate_or_note(loaded: Sequence[Loaded]) -> Batch:
+def _collate_or_note(loaded: Sequence[Loaded], raw_above: int | None = None) -> Batch:
     """Like `_collate_loaded`; a batch that does not fit into memory is noted as not read."""
     try:
-        return _collate_loaded(loaded)
+        return _collate_loaded(loaded, raw_above)
     except MemoryShortage as error:
         return _noted(loaded, str(error))
 
@@ -254,25 +286,10 @@ def _noted(loaded: Sequence[Loaded], reason: str) -> Batch:
 
 
 def _set_up_worker(worker: int) -> None:
-    """Use one thread per worker process, which survives the signals that a whole run receives.
-
-    Ctrl-C, Slurm and torchrun signal every process of a run: a worker that died of it would take
-    the run down before it has saved. So SIGINT is left to the main process, and SIGTERM ends a
-    worker only `GRACE_SECONDS` later, unless the main process itself sent it.
-    """
+    """Use one thread per worker process, which survives the signals that a whole run receives."""
     del worker
     cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_await_end, args=(os.getppid(),), daemon=True).start()
-
-
-def _await_end(main_process: int) -> None:
-    """Take every SIGTERM of a worker process; only here does the kernel tell who sent it."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main_process:
-        signal.alarm(GRACE_SECONDS)
-    os._exit(0)
+    survive_signals()
 
 
 def stop_workers(loader: DataLoader[Any]) -> None:
@@ -289,17 +306,18 @@ def make_loader(
     batch_size: int,
     workers: int,
     report_unreadable: bool = False,
+    raw_above: int | None = None,
 ) -> DataLoader[Batch]:
-    """Batches of `dataset` in the order of `sampler`.
+    """Batches of `dataset` in the order of `sampler`; see `collate` for `raw_above`.
 
     report_unreadable: files that cannot be read arrive in `Batch.failed` and the others are
     processed; otherwise the first one raises its DataError (out of a worker process, torch wraps
     the traceback around the message; `runtime.outcome.one_line` unwraps it).
     """
     numbered = _Numbered(dataset, report_unreadable)
-    packing = Packing(_collate_loaded)
+    packing = Packing(partial(_collate_loaded, raw_above=raw_above))
     if report_unreadable:
-        packing = Packing(_collate_or_note, _noted)
+        packing = Packing(partial(_collate_or_note, raw_above=raw_above), _noted)
     return worker_loader(numbered, sampler, batch_size, workers, packing)
 
 

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from torch.utils.data import DataLoader, get_worker_info
 
 from datasets.base import DataError
-from runtime.memory import available, shared_free, size_text
+from runtime.memory import available, local_ranks, shared_free, size_text
 
 PREFETCH = 2  # batches that each worker keeps ready, at most
 WORKER_BYTES = 64 << 20  # that a process needs for itself, at least
@@ -168,7 +168,7 @@ def check_room(
     reads in total; flags: what makes a batch smaller; others: workers of another loader that run
     beside these.
     """
-    ranks = _local_ranks()
+    ranks = local_ranks()
     left = available()
     if left is not None and batch_bytes * ranks > left:
         raise DataError(
@@ -218,9 +218,3 @@ def check_handles(workers: int) -> None:
         )
     if needed > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _local_ranks() -> int:
-    """Processes of this run on this machine, each of which has loaders of its own."""
-    text = os.environ.get("LOCAL_WORLD_SIZE", "")
-    return int(text) if text.isdecimal() and int(text) else 1

@@ -23,13 +23,16 @@ from torch import Tensor
 from datasets.loader import Batch
 from datasets.spec import DatasetSpec
 from engine.compute import UNWATCHED, Compute, Watch
+from engine.decide import Decided, Keep, largest_probability
+from engine.large import Large
 from engine.predict import Infer
-from engine.predict_batch import predict_batch, why
+from engine.predict_batch import Part, predict_batch, why
+from engine.windows import Box
 from metrics.bands import BANDS, band_confusion, band_scores
 from metrics.confusion import Scores
 from metrics.distance_crop import distance_window
 from metrics.result import EvalSummary, ImageResult, Sink, refuse_unread
-from network.outputs import GATE_PREFIX, PRED
+from network.outputs import GATE_PREFIX
 from runtime.distributed import ALONE, Ranks
 from runtime.errors import UserError
 from runtime.files import is_fatal
@@ -39,7 +42,7 @@ from transforms.normalize import denormalize
 
 ValLoss = Callable[[Tensor, Tensor], Tensor]
 
-__all__ = ["EvalRules", "EvalSummary", "evaluate"]
+__all__ = ["EvalRules", "EvalSummary", "evaluate", "largest_probability"]
 
 
 @dataclass(kw_only=True)
@@ -70,13 +73,18 @@ class EvalRules:
     (B, K, H, W) and int64 (B, H, W). `crop` (H, W): only the `distance_window` is scored; loss and
     sinks get the whole image. With `skip_refused` an image that the network refuses with a
     UserError, for instance as too small, or that does not fit into memory, is logged and listed;
-    otherwise it is an error.
+    otherwise it is an error. `large`: what happens to batches of images as they were read; without
+    it they are normalised and pass whole. top_scores: of how many classes sinks get the scores, 0
+    for all. With `refuse_none` it is an error if no image at all could be predicted.
     """
 
     metrics: bool = True
     val_loss: ValLoss | None = None
     crop: tuple[int, int] | None = None
     skip_refused: bool = False
+    large: Large | None = None
+    top_scores: int = 0
+    refuse_none: bool = True
 
 
 DEFAULT_RULES = EvalRules()
@@ -113,7 +121,7 @@ def evaluate(
             if not rules.metrics:
                 batch = _pending(batch, sinks, tally)
             count = partial(_count, batch, spec, tally, sinks, rules, log)
-            refused = predict_batch(infer, batch, compute, count)
+            refused = predict_batch(infer, batch, compute, count, rules.large)
             for name, reason in refused:
                 if not rules.skip_refused:
                     raise UserError(reason)
@@ -122,7 +130,7 @@ def evaluate(
     for sink in sinks:
         for name, error in sink.close(ranks.rank, ranks.size, ranks.gather) or ():
             tally.note("not written", name, why(error), log)
-    return _summarise(tally, spec, rules.metrics, ranks, start)
+    return _summarise(tally, spec, rules, ranks, start)
 
 
 def _store(result: ImageResult, sinks: Sequence[Sink], tally: _Tally, log: Log) -> None:
@@ -164,6 +172,8 @@ def _shown_image(batch: Batch, position: int) -> npt.NDArray[np.uint8]:
     """One image as uint8 (H, W, 3), of the size of its prediction."""
     if batch.originals is not None:
         return batch.originals[position].numpy()
+    if batch.is_raw:
+        return np.ascontiguousarray(batch.images[position].permute(1, 2, 0).numpy())
     return denormalize(batch.images[position])
 
 
@@ -174,26 +184,29 @@ def _count(
     sinks: Sequence[Sink],
     rules: EvalRules,
     log: Log,
+    parts: Iterable[Part],
     outputs: dict[str, Tensor],
 ) -> None:
-    """Loss, confusion and results of one batch."""
-    scores, metrics = outputs.pop(PRED), rules.metrics
-    top, classes = scores.max(1)
-    _note_not_finite(top, batch, tally, log)
-    pred = classes.to(torch.uint8)
-    labels = batch.labels.to(scores.device) if batch.labels is not None and metrics else None
-    if labels is not None and rules.val_loss is not None:
-        _add_loss(scores, labels, spec.num_classes, rules.val_loss, tally)
+    """Loss, confusion and results of one batch; `outputs` are there once `parts` are through."""
+    metrics = rules.metrics
     takers = [
         [sink for sink in sinks if sink.wants(index) and (metrics or not sink.done(name))]
         for name, index in zip(batch.names, batch.indices, strict=True)
     ]
     needs = frozenset[str]().union(*(sink.needs for taken in takers for sink in taken))
-    prob = largest_probability(scores, top) if "prob" in needs else None
-    del scores, top
+    keep = Keep(prob="prob" in needs, scores="scores" in needs, top=rules.top_scores)
+    decided, labels = Decided(batch.sizes[0], keep), None
+    for box, scores in parts:
+        if metrics and batch.labels is not None:
+            labels = batch.labels.to(scores.device) if labels is None else labels
+            if rules.val_loss is not None:
+                _add_loss(scores, _part(labels, box), spec.num_classes, rules.val_loss, tally)
+        decided.take(scores, box)
+        del scores
+    _note_not_finite(decided.finite, batch, tally, log)
     tally.images += len(batch.names)
     for position, taken in enumerate(takers):
-        scored = _cropped(pred, labels, rules.crop)
+        scored = _cropped(decided.pred, labels, rules.crop)
         own = _own_confusion(*scored, position, tally, spec.ignore_label)
         if not taken:
             continue
@@ -202,18 +215,30 @@ def _count(
             index=batch.indices[position],
             image=_shown_image(batch, position) if "image" in needs else None,
             label=_to_uint8(None if batch.labels is None else batch.labels[position]),
-            pred=pred[position].cpu().numpy(),
-            prob=None if prob is None else prob[position].cpu().numpy(),
+            pred=decided.pred[position].cpu().numpy(),
+            prob=_own(decided.prob, position),
             assets=_extra_maps(outputs, position) if "assets" in needs else {},
             gates=_gates(outputs, position) if "gates" in needs else {},
             confusion=None if own is None else own.cpu().numpy(),
+            scores=_own(decided.scores, position),
+            score_ids=_own(decided.score_ids, position),
         )
         _store(result, taken, tally, log)
 
 
-def _note_not_finite(top: Tensor, batch: Batch, tally: _Tally, log: Log) -> None:
-    """Count images whose largest scores (B, H, W) are NaN or infinite; log a line for the first."""
-    broken = (~torch.isfinite(top).flatten(1).all(dim=1)).tolist()
+def _own(values: Tensor | None, position: int) -> npt.NDArray[Any] | None:
+    """Those of one image."""
+    return None if values is None else values[position].cpu().numpy()
+
+
+def _part(labels: Tensor, box: Box | None) -> Tensor:
+    """The labels (B, h, w) of a part of the image."""
+    return labels if box is None else labels[:, box.top : box.bottom, box.left : box.right]
+
+
+def _note_not_finite(finite: Tensor, batch: Batch, tally: _Tally, log: Log) -> None:
+    """Count images whose largest scores are NaN or infinite, not `finite` (B,); log the first."""
+    broken = (~finite).tolist()
     if any(broken) and not tally.not_finite:
         name = batch.names[broken.index(True)]
         log(
@@ -257,17 +282,6 @@ def _own_confusion(
     return bands.sum(0)
 
 
-def largest_probability(scores: Tensor, top: Tensor) -> Tensor:
-    """Largest softmax value per pixel: (B, K, H, W) and its maximum (B, H, W) -> (B, H, W).
-
-    Summed class by class: a softmax would make a second score map.
-    """
-    total = torch.zeros_like(top)
-    for number in range(scores.shape[1]):
-        total += (scores[:, number] - top).exp_()
-    return total.reciprocal_()
-
-
 def _to_uint8(label: Tensor | None) -> npt.NDArray[np.uint8] | None:
     return None if label is None else label.to(torch.uint8).cpu().numpy()
 
@@ -293,7 +307,7 @@ def _gates(outputs: dict[str, Tensor], position: int) -> dict[str, npt.NDArray[n
 def _summarise(
     tally: _Tally,
     spec: DatasetSpec,
-    metrics: bool,
+    rules: EvalRules,
     ranks: Ranks,
     start: float,
 ) -> EvalSummary:
@@ -305,8 +319,9 @@ def _summarise(
     loss = torch.tensor(tally.loss_sum, dtype=torch.float64, device=bands.device)
     loss_sum = float(ranks.add(loss))
     unreadable = sorted(line for lines in ranks.gather(tally.unreadable) for line in lines)
-    refuse_unread(images + skipped, unreadable)
-    scored = metrics and labelled
+    if rules.refuse_none:
+        refuse_unread(images + skipped, unreadable)
+    scored = rules.metrics and labelled
     return EvalSummary(
         scores=Scores.of(bands.sum(0), spec.class_names) if scored else None,
         bands=band_scores(bands, spec.class_names) if scored else None,

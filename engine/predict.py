@@ -17,7 +17,7 @@ images of other scales from the file itself, where a data set resizes images for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.windows import Box, cut, window_starts
+from engine.windows import Box, cut, window_boxes
 from network.outputs import (
     ATTENTION_PREFIX,
     PRED,
@@ -243,26 +243,38 @@ def slide(
 
     def windowed(images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
         batch, _, height, width = images.shape
-        size = min(crop[0], height), min(crop[1], width)
-        tops = window_starts(height, size[0], stride[0])
-        lefts = window_starts(width, size[1], stride[1])
-        boxes = [Box(top, left, top + size[0], left + size[1]) for top in tops for left in lefts]
         total: Tensor | None = None
         seen = images.new_zeros(height, width, dtype=torch.float32)
-        for first in range(0, len(boxes), batch_windows):
-            part = boxes[first : first + batch_windows]
-            scores = infer(*cut(images, rows, part))[PRED]
-            if average == "probs":
-                scores = _softmax_(scores)
+        boxes = window_boxes((height, width), crop, stride)
+        for box, window in each_window(infer, (images, rows), boxes, batch_windows, average):
             if total is None:
-                total = scores.new_zeros(batch, scores.shape[1], height, width)
-            for box, window in zip(part, scores.split(batch), strict=True):
-                total[:, :, box.top : box.bottom, box.left : box.right] += window
-                seen[box.top : box.bottom, box.left : box.right] += 1
+                total = window.new_zeros(batch, window.shape[1], height, width)
+            total[:, :, box.top : box.bottom, box.left : box.right] += window
+            seen[box.top : box.bottom, box.left : box.right] += 1
         assert total is not None
         return {PRED: mean_(total, seen, average)}
 
     return windowed
+
+
+def each_window(
+    infer: Infer,
+    inputs: tuple[Tensor, Tensor | None],
+    boxes: Sequence[Box],
+    batch_windows: int,
+    average: Average,
+) -> Iterator[tuple[Box, Tensor]]:
+    """The scores (B, K, h, w) of every window of images (B, 3, H, W) and rows (B, H), in order.
+
+    They are what is averaged: logits, or probabilities.
+    """
+    batch = len(inputs[0])
+    for first in range(0, len(boxes), batch_windows):
+        part = boxes[first : first + batch_windows]
+        scores = infer(*cut(*inputs, part))[PRED]
+        if average == "probs":
+            scores = _softmax_(scores)
+        yield from zip(part, scores.split(batch), strict=True)
 
 
 def check_stride(crop: tuple[int, int], stride: tuple[int, int]) -> None:

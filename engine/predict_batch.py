@@ -3,26 +3,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
 
 from datasets.loader import Batch
 from engine.compute import Compute
+from engine.large import Large
 from engine.predict import Infer, Inputs, scores_of
+from engine.windows import Box
+from network.outputs import PRED
 from runtime.errors import UserError
 from runtime.memory import available, is_out_of_memory, size_text
 
+Part = tuple[Box | None, Tensor]  # scores (B, K, h, w) of a part of the image; None: of all of it
+Count = Callable[[Iterable[Part], dict[str, Tensor]], None]
+
 
 def predict_batch(
-    infer: Infer,
-    batch: Batch,
-    compute: Compute,
-    count: Callable[[dict[str, Tensor]], None],
+    infer: Infer, batch: Batch, compute: Compute, count: Count, large: Large | None = None
 ) -> list[tuple[str, str]]:
-    """Hand the outputs of `infer` to `count`; nothing for a batch without images.
+    """Hand the scores of `infer` to `count`, part by part, and with the last one its other outputs.
 
+    Images that are too large for one pass go through `large`. Nothing for a batch without images.
     Returns the images that are refused or need more memory than there is, each with the reason:
     file, size and what to do.
     """
@@ -30,9 +34,8 @@ def predict_batch(
         return []
     device = compute.device
     try:
-        _check_memory(batch, device)
-        outputs = _outputs(infer, batch, compute)
-        count(outputs)
+        outputs: dict[str, Tensor] = {}
+        count(_parts(infer, batch, compute, large, outputs), outputs)
         return []
     except _Refused as error:
         reason = str(error)
@@ -49,16 +52,30 @@ def predict_batch(
     ]
 
 
-class _Refused(Exception):
-    """The network or the procedure does not take the images; the message says why."""
-
-
-def _outputs(infer: Infer, batch: Batch, compute: Compute) -> dict[str, Tensor]:
+def _parts(
+    infer: Infer,
+    batch: Batch,
+    compute: Compute,
+    large: Large | None,
+    outputs: dict[str, Tensor],
+) -> Iterator[Part]:
+    """The scores of one batch; its other outputs go to `outputs`."""
     try:
+        if large is not None and large.wants(infer, batch, compute):
+            yield from large.blocks(infer, batch, compute)
+            return
+        batch = batch.normalised()
+        _check_memory(batch, compute.device)
         with compute.autocast():
-            return scores_of(infer, _inputs(batch, compute.device))
+            found = scores_of(infer, _inputs(batch, compute.device))
     except UserError as error:
         raise _Refused(str(error)) from error
+    outputs.update({key: value for key, value in found.items() if key != PRED})
+    yield None, found.pop(PRED)
+
+
+class _Refused(Exception):
+    """The network or the procedure does not take the images; the message says why."""
 
 
 def _check_memory(batch: Batch, device: torch.device) -> None:
@@ -77,8 +94,8 @@ def _memory_text(device: torch.device, said: str) -> str:
     place = "memory of the GPU" if device.type == "cuda" else "memory"
     reason = " ".join(said.split("\n", 1)[0].split())[:160]
     return (
-        f"not enough {place} ({reason}); --slide_crop H,W --slide_stride H,W, fewer scales or "
-        "a smaller image need less"
+        f"not enough {place} ({reason}); --max_pixels N, --slide_crop H,W --slide_stride H,W, "
+        "fewer scales or a smaller image need less"
     )
 
 

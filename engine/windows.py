@@ -29,6 +29,16 @@ def window_starts(length: int, window: int, stride: int) -> list[int]:
     return [min(index * stride, length - window) for index in range(count)]
 
 
+def window_boxes(
+    size: tuple[int, int], crop: tuple[int, int], stride: tuple[int, int]
+) -> list[Box]:
+    """The windows of an image of `size` (H, W), row by row; on a shorter axis they are as long."""
+    height, width = min(crop[0], size[0]), min(crop[1], size[1])
+    tops = window_starts(size[0], height, stride[0])
+    lefts = window_starts(size[1], width, stride[1])
+    return [Box(top, left, top + height, left + width) for top in tops for left in lefts]
+
+
 def cut(images: Tensor, rows: Tensor | None, boxes: Sequence[Box]) -> tuple[Tensor, Tensor | None]:
     """The windows of all images as one batch, window by window, and the rows they show.
 

@@ -30,7 +30,9 @@ class ImageResult:
     scores) when one needs "prob", `assets` when one needs "assets": `attn_*` float32 (h, w) in
     0..1 and `pred_*` uint8 (h, w) class ids, each at its own resolution. `gates` are there when
     one needs "gates": `gate_*` float32 (C, h) in 0..1. `confusion` is the matrix of this image
-    alone, rows ground truth; None without a label.
+    alone, rows ground truth; None without a label. `scores` are there when one needs "scores":
+    probabilities of all classes in their order, or of the most probable ones, falling, and then
+    `score_ids` says which.
     """
 
     name: str  # relative, without suffix; sub-folders kept
@@ -42,6 +44,8 @@ class ImageResult:
     assets: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     gates: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     confusion: npt.NDArray[np.int64] | None = None  # (K, K)
+    scores: npt.NDArray[np.float16] | None = None  # (T, H, W)
+    score_ids: npt.NDArray[np.uint8] | None = None  # (T, H, W) train ids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +102,8 @@ class Sink(Protocol):
 
     @property
     def needs(self) -> frozenset[str]:
-        """Which costly parts of a result are read: of {"image", "prob", "assets", "gates"}."""
+        """Which costly parts of a result are read: of {"image", "prob", "assets", "gates",
+        "scores"}."""
 
     def wants(self, index: int) -> bool:
         """Whether the image at this position of the data set is to be added at all."""

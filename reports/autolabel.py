@@ -7,12 +7,8 @@ kept, which is the layout that the auto-labelled training set is read from.
 
 from __future__ import annotations
 
-import signal
-from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +23,10 @@ from reports.files import encode_png, levels
 from reports.rawids import to_raw_ids, to_size
 from reports.sinks import NEW_DUMP, DumpIdentity, ResumableSink
 from reports.stored_images import ImageRow
-from runtime.files import is_fatal, write_atomic
+from reports.writers import Writers
+from runtime.files import write_atomic
 
 PAGE = "autolabels.html"
-PENDING_PER_WORKER = 2  # images that may wait, so that memory stays bounded
 
 Picture = npt.NDArray[np.uint8]
 Kept = dict[str, list[int]]  # class -> pixels by confidence, NUM_STEPS steps
@@ -64,12 +60,6 @@ def confidence_counts(pred: Picture, prob: Picture) -> Kept:
     return {str(number): counts[number].tolist() for number in np.flatnonzero(counts.sum(1))}
 
 
-def _ignore_signals() -> None:
-    """Leave signals to the process group to the main process, as in loader workers."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
 class AutoLabelSink(ResumableSink):
     """Writes ids and confidences of every image under `out_dir`, at the size of its file.
 
@@ -93,10 +83,7 @@ class AutoLabelSink(ResumableSink):
         self.threshold = threshold
         self.images = {item.name: item for item in items}
         spec.inverse_lut()  # fails at once if ids cannot be written
-        self.workers = workers
-        self._pool: ProcessPoolExecutor | None = None
-        self._pending: deque[tuple[Future[Kept], dict[str, Any]]] = deque()
-        self._failed: list[tuple[str, Exception]] = []
+        self.writers = Writers(workers, self._note)
 
     def add(self, result: ImageResult) -> None:
         """Have both files of one image written, then note it as stored."""
@@ -114,28 +101,7 @@ class AutoLabelSink(ResumableSink):
             prob=to_size(levels(result.prob), size, result.name),
         )
         facts = {"name": result.name, "index": result.index, "size": size, "files": job.files}
-        if not self.workers:
-            self._note(job.run(), facts)
-            return
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                self.workers, mp_context=get_context("spawn"), initializer=_ignore_signals
-            )
-        self._pending.append((self._pool.submit(job.run), facts))
-        self._drain(PENDING_PER_WORKER * self.workers)
-
-    def _drain(self, limit: int) -> None:
-        """Note what has been written; wait until at most `limit` images are pending."""
-        while self._pending and (len(self._pending) > limit or self._pending[0][0].done()):
-            future, facts = self._pending.popleft()
-            try:
-                kept = future.result()
-            except (OSError, MemoryError) as error:
-                if is_fatal(error):
-                    raise
-                self._failed.append((facts["name"], error))
-            else:
-                self._note(kept, facts)
+        self.writers.submit(job, result.name, facts)
 
     def _note(self, kept: Kept, facts: dict[str, Any]) -> None:
         self.stored.add(ImageRow(**facts, facts={"kept": kept}))
@@ -143,12 +109,9 @@ class AutoLabelSink(ResumableSink):
     def close(self, rank: int, world: int, gather: Gather) -> list[tuple[str, Exception]]:
         """Wait for the writers and collect the rows of all ranks; returns what could not be
         written."""
-        self._drain(0)
-        if self._pool is not None:
-            self._pool.shutdown()
-            self._pool = None
+        failed = self.writers.finish()
         super().close(rank, world, gather)
-        return self._failed
+        return failed
 
     def report(self, protocol: Mapping[str, Any]) -> str:
         """Write the page; where it is."""

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 SYSTEM = Path("/")
@@ -100,3 +102,39 @@ def shared_free(folder: str = "/dev/shm") -> int | None:
     except OSError:
         return None
     return state.f_bavail * state.f_frsize
+
+
+def local_ranks() -> int:
+    """Processes of this run on this machine, which share its memory."""
+    text = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return int(text) if text.isdecimal() and int(text) else 1
+
+
+def peak_above(call: Callable[[], object]) -> int | None:
+    """Bytes by which this process grew at its highest during `call()`.
+
+    None where the system does not tell (Linux does). The high-water mark of the process starts
+    anew.
+    """
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):
+        return None
+    trim(0)  # freed memory that is used again would not count
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return None
+    before = _status("VmRSS")
+    result = call()
+    peak = _status("VmHWM")
+    del result
+    return None if before is None or peak is None else max(peak - before, 0)
+
+
+def _status(field: str) -> int | None:
+    """Bytes of a field of /proc/self/status."""
+    for line in _text(Path("/proc/self/status")).splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    return None

@@ -30,6 +30,8 @@ from runtime.runlog import RunLog
 
 DONE, WRONG, FAILED, INTERRUPTED = 0, 2, 3, 130
 RAISE = dis.opmap["RAISE_VARARGS"]
+# What torch says about a process that loads, and `reports.writers` about one that writes.
+DEAD = r"(DataLoader worker|writer process) \(pid(?:\(s\))? ([\d, ]+)\) (.*)"
 ROOT = Path(__file__).resolve().parent.parent
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
@@ -151,19 +153,20 @@ def _unwritable(error: BaseException) -> str:
 
 
 def _dead_worker(error: BaseException) -> str:
-    """The line for a loader process that ended; "" for every other error."""
+    """The line for a loader or writer process that ended; "" for every other error."""
     texts = [one_line(each) for each in (error, error.__cause__, error.__context__) if each]
-    matches = [re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*)", t) for t in texts]
-    known = sorted(filter(None, matches), key=lambda match: "by signal" in match[2])
+    matches = [re.search(DEAD, text) for text in texts]
+    known = sorted(filter(None, matches), key=lambda match: "by signal" in match[3])
     if not isinstance(error, RuntimeError) or matches[0] is None:
         return ""
     found = known[-1]  # "exited unexpectedly" may have a cause that says more
-    how = found[2].split("Details are lost")[0].rstrip(". ")
+    kind, how = "loader" if "Loader" in found[1] else "writer", found[3]
+    how = how.split("Details are lost")[0].rstrip(". ")
     way = "out of memory? fewer --num_workers or a smaller batch need less"
     if "Bus error" in how:
         how, way = "is killed by signal: Bus error", "raise /dev/shm (docker --shm-size)"
     trains = StopFlag.current is not None
-    return f"loader process {found[1]} {how}; {way}" + ("; --resume auto goes on" if trains else "")
+    return f"{kind} process {found[2]} {how}; {way}" + ("; --resume auto goes on" if trains else "")
 
 
 def _is_broken_group(error: BaseException) -> bool:

@@ -289,7 +289,9 @@ class RunLog:
 
         def report(done: int, total: int | None) -> None:
             if pace.is_due():
-                rest = 0.0 if total is None else (pace.last - start) / done * (total - done)
-                self.msg(f"{title} {done}/{total or '?'}, {rest:.0f} s left")
+                line = f"{title} {done}/{total or '?'}"
+                if total is not None:
+                    line += f", {(pace.last - start) / done * (total - done):.0f} s left"
+                self.msg(line)
 
         return report

@@ -11,6 +11,8 @@ from runtime.limits import brief, name_problem
 from settings.declare import Bounds
 from settings.ranges import FACTOR, PIXELS
 
+LEAST_PASS, MOST_PASS = 2048, 1 << 40  # pixels: two windows of 32x32
+
 
 def exact(value: float) -> str:
     """A bound as text; whole numbers with all their digits."""
@@ -103,6 +105,21 @@ def crop_size(text: str) -> tuple[int, int]:
 def stride(text: str) -> tuple[int, int]:
     """`768` or `768,512` (down, right) in pixels."""
     return _pixels(text, 1)
+
+
+def most_pixels(text: str) -> int:
+    """`4000000`: of one pass; 0 or `none`: any number."""
+    if text.strip().lower() == "none":
+        return 0
+    try:
+        count = int(text)
+    except ValueError:
+        count = -1
+    if count != 0 and not LEAST_PASS <= count <= MOST_PASS:
+        raise argparse.ArgumentTypeError(
+            f"{brief(text)}: a number of pixels from {LEAST_PASS} to {MOST_PASS}, or none"
+        )
+    return count
 
 
 def betas(text: str) -> tuple[float, ...]:

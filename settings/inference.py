@@ -6,9 +6,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from settings.convert import crop_size, stride
-from settings.declare import BOTH, UNRELATED, Bounds, Group, Need, setting
-from settings.needs import AVERAGES, EVALUATES, POOLING, SLIDES, SLIDING, WHOLE, WINDOWS
+from settings.convert import crop_size, most_pixels, stride
+from settings.declare import BOTH, SEGMENT, UNRELATED, Bounds, Group, Need, setting
+from settings.needs import (
+    AVERAGES,
+    EVALUATES,
+    POOLING,
+    SLIDES,
+    SLIDING,
+    WHOLE,
+    WINDOWS,
+    can_cut,
+)
 from settings.ranges import BATCH, COUNT, POSITIVE_COUNT, SCALES
 
 EVAL_MODES = ("val", "trn", "folder", "test", "train_extra")
@@ -107,6 +116,21 @@ class InferenceSettings:
             "--slide_crop N or --inference_mode sliding",
         ),
         decides=False,
+    )
+    max_pixels: int | None = setting(
+        None,
+        "--max_pixels",
+        parse=most_pixels,
+        help="evaluate images of more pixels in windows; none: never; by default what fits into "
+        "the free memory",
+        metavar="N|none",
+        needs=Need(
+            can_cut,
+            "images that are evaluated whole, at their own size: no --slide_crop, "
+            "no --test_scale, no --inference_mode",
+        ),
+        task=SEGMENT,
+        resume=UNRELATED,
     )
     refine_boundaries: bool = setting(
         False,

@@ -54,6 +54,13 @@ def has_plain_loss(settings: Settings) -> bool:
     return not (loss.rmi_loss or loss.img_wt_loss or loss.jointwtborder)
 
 
+def can_cut(settings: Settings) -> bool:
+    """Whether large images of this evaluation may be cut: nothing else cuts or resizes them."""
+    inference, sizes = settings.inference, settings.augmentation
+    is_cut = inference.slide_crop or inference.inference_mode in (SLIDING, POOLING)
+    return bool(inference.eval) and not is_cut and sizes.test_scale is None
+
+
 TRAINS = Need(lambda s: not s.inference.eval, "training")
 EVALUATES = Need(lambda s: s.inference.eval, "--eval")
 LABELLED = Need(is_scored, "labels: --eval val, trn or test, no --no_metrics")

@@ -6,11 +6,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from settings.declare import UNRELATED, Group, Need, setting
+from settings.declare import UNRELATED, Bounds, Group, Need, setting
 from settings.needs import EVALUATES, LABELLED, OUTLINES
 from settings.ranges import PIXELS, POSITIVE_COUNT, POSITIVE_RATE, PROCESS, SINCE
 
+TOP_CLASSES = Bounds(0, 255)
+DILATION = Bounds(0, 4096)  # pixels
+# What writes each image into a folder of its own kind, and, of the others, what draws pictures.
+TREE_FLAGS = ("dump_ids", "dump_scores", "dump_masks", "dump_color", "dump_composite")
+PICTURE_FLAGS = ("dump_assets", "dump_attention", "dump_all_images")
 HILA_THRESHOLD = 0.00088  # of the boundary F-score, share of the diagonal: 3 px at 1024x2048
+
+
+def names_problem(text: str) -> str | None:
+    """What is wrong with a comma list of class names; the names are checked with the classes."""
+    return (
+        None if all(part.strip() for part in text.split(",")) else "class names wanted, CLASS,..."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,5 +130,53 @@ class OutputSettings:
         False,
         "--dump_images",
         help="draw four pictures per image as HANet: rgb, pred, compose and diff",
+        needs=EVALUATES,
+    )
+    dump_ids: str | None = setting(
+        None,
+        "--dump_ids",
+        choices=("train", "raw"),
+        help="write PNG of class ids to ids/: train counts classes from 0, raw are those of the "
+        "label files",
+        needs=EVALUATES,
+    )
+    dump_scores: bool = setting(
+        False,
+        "--dump_scores",
+        help="write probabilities of the classes to scores/, float16 in .npz",
+        needs=EVALUATES,
+    )
+    top_scores: int = setting(
+        0,
+        "--top_scores",
+        bounds=TOP_CLASSES,
+        help="--dump_scores: of the N most probable classes of each pixel, with their ids; 0: all",
+        needs=Need(lambda s: s.outputs.dump_scores, "--dump_scores"),
+    )
+    dump_masks: str | None = setting(
+        None,
+        "--dump_masks",
+        check=names_problem,
+        help="write a mask per image and class to masks/CLASS/, e.g. sky,car",
+        metavar="CLASS,...",
+        needs=EVALUATES,
+    )
+    mask_dilate: int = setting(
+        0,
+        "--mask_dilate",
+        bounds=DILATION,
+        help="--dump_masks: enlarge the masks by so many pixels",
+        needs=Need(lambda s: s.outputs.dump_masks, "--dump_masks CLASS,..."),
+    )
+    dump_color: bool = setting(
+        False,
+        "--dump_color",
+        help="write predictions in the colours of the classes to color/",
+        needs=EVALUATES,
+    )
+    dump_composite: bool = setting(
+        False,
+        "--dump_composite",
+        help="write images under the colours of the classes to composite/",
         needs=EVALUATES,
     )

@@ -14,11 +14,12 @@ import torch
 
 from datasets import cityscapes
 from datasets.base import DataError, SegmentationDataset
-from datasets.loader import GRACE_SECONDS, collate, make_loader, stop_workers
+from datasets.loader import collate, make_loader, stop_workers
 from datasets.resizer import make_resizer
 from datasets.samplers import EvalSampler
 from datasets.spec import Item
 from runtime.outcome import one_line
+from runtime.worker import GRACE_SECONDS
 from transforms.mmseg import FitImage
 from transforms.sample import Sample
 

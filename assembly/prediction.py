@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -27,15 +28,17 @@ from datasets.loader import Batch, collate
 from datasets.spec import DatasetSpec
 from engine.class_tables import note_classes
 from engine.compute import Compute
-from engine.evaluate import largest_probability
-from engine.predict_batch import predict_batch
+from engine.decide import Decided, Keep
+from engine.large import Large
+from engine.predict_batch import Part, predict_batch
+from engine.windows import Box
 from network.fetch import fetch
-from network.outputs import PRED
 from runtime.distributed import World
 from runtime.errors import UserError
 from runtime.precision import choose_precision
 from runtime.runlog import RunLog
 from settings import Settings
+from settings.needs import can_cut
 from transforms.normalize import denormalize
 from transforms.sample import Sample
 
@@ -77,11 +80,18 @@ class Segmenter:
         self.spec = _classes(settings, snapshot)
         with torch.random.fork_rng(devices=[]), precision.borrowed():
             net = self._network(settings, snapshot, log)
-        self.settings, self.notes = settings, tuple(log.lines)
-        self._precision = precision
+        self.settings, self._log, self._precision = settings, log, precision
         self._infer = build_infer(settings, net, return_all=False)
         self._transform = eval_transform(settings, self.spec)
+        cuts = can_cut(settings) and settings.inference.max_pixels != 0
+        limit = settings.inference.max_pixels
+        self._large = Large(max_pixels=limit, log=log.msg) if cuts else None
         self._turn = threading.Lock()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The lines that eval.py would have logged until now."""
+        return tuple(self._log.lines)
 
     def _network(self, settings: Settings, snapshot: Snapshot, log: Notes) -> nn.Module:
         """The network as evaluation runs it, on its device."""
@@ -101,18 +111,17 @@ class Segmenter:
         names: what messages call them. scores: keep those of all classes. UserError for images that
         the network refuses, or that do not fit into memory, with what to do.
         """
-        batch = self._batch(pictures, names)
-        found: list[Answer] = []
+        batch, taken = self._batch(pictures, names), _Taken(scores)
 
-        def take(outputs: dict[str, Tensor]) -> None:
-            found.extend(_answers(outputs[PRED], batch, pictures, scores))
+        def take(parts: Iterable[Part], outputs: dict[str, Tensor]) -> None:
+            taken.take(parts, batch.sizes[0])
 
         compute = Compute(device=self.device, autocast=self._precision.autocast)
         with self._turn, torch.inference_mode(), self._precision.borrowed():
-            refused = predict_batch(self._infer, batch, compute, take)
-        for _, reason in refused:
-            raise UserError(reason)
-        return found
+            refused = predict_batch(self._infer, batch, compute, take, self._large)
+            for _, reason in refused:
+                raise UserError(reason)
+            return taken.answers(batch, pictures)
 
     def _batch(self, pictures: Sequence[Picture], names: Sequence[str]) -> Batch:
         """The images as the evaluation of a folder would load them."""
@@ -122,7 +131,8 @@ class Segmenter:
             )
             for number, (picture, name) in enumerate(zip(pictures, names, strict=True))
         ]
-        return collate(samples)
+        raw_above = None if self._large is None else self._large.raw_above
+        return collate(samples, raw_above=raw_above)
 
 
 def pick_device(name: str) -> torch.device:
@@ -172,23 +182,46 @@ def _classes(settings: Settings, snapshot: Snapshot) -> DatasetSpec:
     return dataset_spec(settings)
 
 
-def _answers(
-    scores: Tensor, batch: Batch, pictures: Sequence[Picture], keep_scores: bool
-) -> list[Answer]:
-    """Scores (B, K, H, W) as one answer per image."""
-    top, classes = scores.max(1)
-    confidence = largest_probability(scores, top).cpu().numpy()
-    ids = classes.to(torch.uint8).cpu().numpy()  # a DatasetSpec has at most 255 classes
-    kept = scores.cpu().numpy() if keep_scores else None
-    return [
-        Answer(
-            image=_shown(batch, number, pictures[number], ids[number].shape),
-            ids=ids[number].copy(),
-            confidence=confidence[number].copy(),
-            scores=None if kept is None else kept[number].copy(),
-        )
-        for number in range(len(pictures))
-    ]
+class _Taken:
+    """What becomes of the scores of one batch, which arrive part by part.
+
+    keep_scores: put those of all classes together on the host.
+    """
+
+    def __init__(self, keep_scores: bool) -> None:
+        self.keep_scores = keep_scores
+        self.decided: Decided
+        self.scores: npt.NDArray[np.float32] | None = None  # (B, K, H, W)
+
+    def take(self, parts: Iterable[Part], size: tuple[int, int]) -> None:
+        """All parts of images of `size`."""
+        self.decided = Decided(size, Keep(prob=True))
+        for box, scores in parts:
+            self.decided.take(scores, box)
+            if self.keep_scores:
+                self._keep(scores, box or Box(0, 0, *size), size)
+
+    def _keep(self, scores: Tensor, box: Box, size: tuple[int, int]) -> None:
+        if self.scores is None:
+            self.scores = np.empty((*scores.shape[:2], *size), np.float32)
+        place = slice(box.top, box.bottom), slice(box.left, box.right)
+        self.scores[:, :, *place] = scores.cpu().numpy()
+
+    def answers(self, batch: Batch, pictures: Sequence[Picture]) -> list[Answer]:
+        """One answer per image of `batch`."""
+        ids = self.decided.pred.cpu().numpy()
+        prob = self.decided.prob
+        assert prob is not None, "it is kept"
+        confidence = prob.cpu().numpy()
+        return [
+            Answer(
+                image=_shown(batch, number, picture, ids[number].shape),
+                ids=ids[number].copy(),
+                confidence=confidence[number].copy(),
+                scores=None if self.scores is None else self.scores[number].copy(),
+            )
+            for number, picture in enumerate(pictures)
+        ]
 
 
 def _shown(batch: Batch, number: int, picture: Picture, size: tuple[int, ...]) -> Picture:

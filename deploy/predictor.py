@@ -43,7 +43,10 @@ class Network(Protocol):
 
     arch: str
     classes: Classes
-    notes: tuple[str, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines for whoever wants to know more."""
 
     def answers(
         self, pictures: Sequence[Picture], names: Sequence[str], *, scores: bool = False
@@ -62,8 +65,7 @@ class Predictor:
     options: any other flag of `eval.py` about a prediction, by its name: `arch="segformer.B0"`,
     `multi_scale_inference=True`, `set=["MODEL.hrnet_width=18"]`.
 
-    arch: its architecture. classes: what the ids stand for. notes: the lines that eval.py would
-    log, for instance about classes that differ. Raises UserError, a ValueError of one line.
+    arch: its architecture. classes: what the ids stand for. Raises UserError, a ValueError of one line.
     """
 
     def __init__(
@@ -85,19 +87,20 @@ class Predictor:
         else:
             settings = read_keywords(_source(place), _with_stride(given))
             self._network = _open(settings, device)
-        self._take_facts()
-
-    def _take_facts(self) -> None:
-        network = self._network
-        self.arch, self.classes, self.notes = network.arch, network.classes, network.notes
+        self.arch, self.classes = self._network.arch, self._network.classes
 
     @classmethod
     def of_settings(cls, settings: Settings, device: object = None) -> Predictor:
         """The same from the settings of a program."""
         self = cls.__new__(cls)
         self._network = _open(settings, device)
-        self._take_facts()
+        self.arch, self.classes = self._network.arch, self._network.classes
         return self
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The lines that eval.py would have logged until now."""
+        return self._network.notes
 
     def predict(self, image: Source, *, scores: bool = False) -> Prediction:
         """One image: a path, an array (H, W, 3) uint8 RGB, a PIL image or a uint8 tensor.
@@ -231,8 +234,9 @@ def _files(paths: FilePath | Iterable[FilePath]) -> Iterable[FilePath]:
     if not isinstance(paths, str | os.PathLike):
         return paths
     from datasets.folder import list_items
+    from datasets.video import is_video
 
-    return [item.image for item in list_items(Path(paths))]
+    return [item.image for item in list_items(Path(paths)) if not is_video(item.image)]
 
 
 def _written(

@@ -17,10 +17,15 @@ class Trained:
     def __init__(self, settings: Settings, device: str) -> None:
         self._segmenter = Segmenter(settings, device)
         spec = self._segmenter.spec
-        self.arch, self.notes = self._segmenter.settings.network.arch, self._segmenter.notes
+        self.arch = self._segmenter.settings.network.arch
         self.classes = Classes(
             names=spec.class_names, palette=spec.palette, raw_ids=spec.train_id_to_id
         )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The lines that eval.py would have logged until now."""
+        return self._segmenter.notes
 
     def answers(
         self, pictures: Sequence[Picture], names: Sequence[str], *, scores: bool = False

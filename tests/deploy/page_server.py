@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import json
 import threading
 from collections.abc import Iterator
@@ -12,10 +13,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from deploy.predictor import Predictor
 from deploy.serve import open_server
 from deploy.server import Limits, PageServer
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """A PNG file of uint8 (H, W, 3)."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 @contextlib.contextmanager
@@ -69,7 +78,8 @@ class Reply:
         shape = facts["height"], facts["width"]
         found["image"] = found["image"].reshape(*shape, 3)
         found["ids"] = found["ids"].view("<u1" if facts["id_bytes"] == 1 else "<u2").reshape(shape)
-        found["confidence"] = found["confidence"].reshape(shape)
+        if found["confidence"].size:
+            found["confidence"] = found["confidence"].reshape(shape)
         return facts, found
 
 

@@ -15,7 +15,9 @@ import torch
 from PIL import Image
 
 from datasets.decode import read_image
+from datasets.video import open_video
 from deploy import Predictor
+from reports.video_writer import VideoWriter
 from runtime.errors import UserError
 from tests.deploy.conftest import scene
 from tests.program import run
@@ -61,6 +63,7 @@ def named(photos: Path) -> dict[str, Path]:
             ("--slide_crop", "48,64", "--slide_stride", "36,48", "--test_scale", "200,80"),
             {"slide_crop": (48, 64), "test_scale": (200, 80)},
         ),
+        (("--max_pixels", "3000"), {"max_pixels": 3000}),
         (
             ("--multi_scale_inference", "--extra_scales", "0.5", "--average", "probs"),
             {"multi_scale_inference": True, "extra_scales": 0.5, "average": "probs"},
@@ -238,3 +241,46 @@ def test_an_image_that_the_network_refuses_names_its_file_and_size(
     assert predictor.predict(tmp_path / "dot.png").size == (1, 1)
     with pytest.raises(UserError, match=r"together=0"):
         predictor.predict_batch([scene()], together=0)
+
+
+def clip(path: Path, frames: int = 5) -> list[np.ndarray]:
+    """A short video; its frames as they are read again."""
+    with VideoWriter(path, 10, (64, 96)) as writer:
+        for number in range(frames):
+            writer.add(scene(seed=number))
+    return list(open_video(path))
+
+
+def test_a_video_is_predicted_frame_by_frame(predictor: Predictor, tmp_path: Path) -> None:
+    frames = clip(tmp_path / "clip.mp4")
+    found = list(predictor.predict_video(tmp_path / "clip.mp4"))
+    assert [each.name for each in found][1] == f"{tmp_path / 'clip.mp4'}, frame 1"
+    for frame, each in zip(frames, found, strict=True):
+        np.testing.assert_array_equal(each.image, frame)
+        np.testing.assert_array_equal(each.ids, predictor.predict(frame).ids)
+
+
+def test_a_video_is_written_with_its_rate_and_size(predictor: Predictor, tmp_path: Path) -> None:
+    frames = clip(tmp_path / "clip.mp4")
+    assert predictor.predict_video(tmp_path / "clip.mp4", tmp_path / "out.mp4", alpha=1.0) == 5
+    written = open_video(tmp_path / "out.mp4")
+    assert (written.fps, written.size) == (10, (64, 96))
+    last = list(written)[-1].astype(int)
+    assert abs(last - predictor.predict(frames[-1]).color).mean() < 12  # video is lossy
+
+
+def test_of_a_damaged_video_the_frames_before_are_kept(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    clip(tmp_path / "whole.mp4", 40)
+    content = (tmp_path / "whole.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(content[: len(content) * 2 // 3])
+    with pytest.raises(
+        UserError, match=r"cut\.mp4: video is damaged after \d+ of 40 frames"
+    ) as told:
+        predictor.predict_video(tmp_path / "cut.mp4", tmp_path / "out.mp4")
+    kept = int(str(told.value).split(" after ")[1].split()[0])
+    assert 5 < kept < 40 and len(list(open_video(tmp_path / "out.mp4"))) == kept
+    with pytest.raises(UserError, match="video cannot be read"):
+        list(predictor.predict_video(tmp_path / "none.mp4"))
+    assert not list(tmp_path.glob(".*"))

@@ -21,16 +21,10 @@ from PIL import Image
 from deploy import Predictor
 from deploy.server import PageServer
 from tests.deploy.conftest import scene
-from tests.deploy.page_server import ask, serving
+from tests.deploy.page_server import ask, png, serving
 from tests.program import ROOT, assert_one_line_error, command, environment, run
 
 pytestmark = pytest.mark.slow
-
-
-def png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def png_of_size(width: int, height: int) -> bytes:

@@ -32,7 +32,9 @@ def check_names() -> None:
                 )
             continue
         found = importlib.util.find_spec(name)
-        place = _place(found and found.origin, found and found.submodule_search_locations)
+        place = None
+        if found is not None:
+            place = _place(found.origin, found.submodule_search_locations)
         if not _is_ours(place):
             raise ImportError(
                 f"`import {name}` would take {place}, not the package of this project: put its "

@@ -217,8 +217,8 @@ def _npz(prediction: Prediction) -> bytes:
 
 def _picture(pixels: npt.NDArray[Any], path: Path) -> bytes:
     """`pixels` in the format that the ending of `path` names."""
-    Image.init()  # only then are all endings registered
-    form = Image.registered_extensions().get(path.suffix.lower())
+    Image.init()  # only then are all endings known
+    form = Image.EXTENSION.get(path.suffix.lower())
     if form is None or form not in Image.SAVE:
         raise UserError(f"{path}: Pillow writes no such files; .png, .jpg, .webp, ... wanted")
     if form == "PNG":

@@ -65,7 +65,8 @@ class Predictor:
     options: any other flag of `eval.py` about a prediction, by its name: `arch="segformer.B0"`,
     `multi_scale_inference=True`, `set=["MODEL.hrnet_width=18"]`.
 
-    arch: its architecture. classes: what the ids stand for. Raises UserError, a ValueError of one line.
+    arch: its architecture. classes: what the ids stand for. Raises UserError, a ValueError of one
+    line.
     """
 
     def __init__(

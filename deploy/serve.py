@@ -14,8 +14,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +40,27 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 INTERRUPTED = 130
 LOCAL = ("127.0.0.1", "localhost", "::1")
 GRACE = 10.0  # seconds for the image that is being predicted at the end
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnFlags:
+    """The flags of this program alone, by their names."""
+
+    model: str | None
+    host: str
+    port: int
+    upload_mb: float
+    upload_mpixels: float
+    waiting: int
+
+    @property
+    def limits(self) -> Limits:
+        """Bytes, pixels and places."""
+        return Limits(
+            max_bytes=int(self.upload_mb * MILLION),
+            max_pixels=int(self.upload_mpixels * MILLION),
+            waiting=self.waiting,
+        )
 
 
 def command_line() -> Parser:
@@ -79,7 +100,8 @@ def command_line() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until the end; the exit code."""
     try:
-        own, shared = command_line().parse_known_args(argv)
+        found, shared = command_line().parse_known_args(argv)
+        own = OwnFlags(**vars(found))
         settings = wanted_network(own.model, shared)
     except UserError as error:
         return wrong_input(error)
@@ -89,18 +111,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(lambda outcome: serve(own, settings))
 
 
-def serve(own: Namespace, settings: Settings | None) -> int:
+def serve(own: OwnFlags, settings: Settings | None) -> int:
     """Load the network and serve its page; UserError for weights and addresses that do not work.
 
     settings: those of a checkpoint, None for an export.
     """
     predictor, origin = load(own.model, settings)
-    limits = Limits(
-        max_bytes=int(own.upload_mb * MILLION),
-        max_pixels=int(own.upload_mpixels * MILLION),
-        waiting=own.waiting,
-    )
-    with open_server(predictor, origin, own.host, own.port, limits) as server:
+    with open_server(predictor, origin, own.host, own.port, own.limits) as server:
         for line in predictor.notes:
             print(line)
         if own.host not in LOCAL:

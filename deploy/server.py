@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from datasets.decode import decode_image
@@ -31,6 +32,7 @@ from deploy.web import PLAIN_HEADERS, is_own_host, is_own_origin
 from runtime.errors import UserError
 
 PATIENCE = 60  # seconds without a byte, after which a connection is closed
+LENGTH_DIGITS = 18  # of a Content-Length
 RETRY_AFTER = 10  # seconds after which a full line is worth another try
 BACKLOG = 128  # connections that the system may hold until they are accepted
 DRAINED, CHUNK = 64 << 20, 1 << 16  # bytes of a refused upload that are read, at a time
@@ -80,16 +82,16 @@ class PageServer(ThreadingHTTPServer):
         self.shop = shop
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         self.address_family = family
-        super().__init__((address[0], port), PageHandler)
+        super().__init__((str(address[0]), port), PageHandler)
 
     @property
     def address(self) -> str:
         """Where a browser finds the page."""
-        host, port = self.server_address[0], self.server_address[1]
-        name = f"[{host}]" if ":" in str(host) else str(host)
+        host, port = self.socket.getsockname()[:2]
+        name = f"[{host}]" if ":" in host else host
         return f"http://{name}:{port}/"
 
-    def handle_error(self, request: object, client_address: object) -> None:
+    def handle_error(self, request: Any, client_address: object) -> None:
         """A connection that breaks off is no event; everything else is a fault of this program."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
@@ -136,7 +138,8 @@ class PageHandler(BaseHTTPRequestHandler):
     def _announced(self) -> int:
         """The length of what follows the headers."""
         text = self.headers.get("Content-Length", "0")
-        return int(text) if text.isascii() and text.isdecimal() else 0
+        is_number = text.isascii() and text.isdecimal() and len(text) <= LENGTH_DIGITS
+        return int(text) if is_number else 0
 
     def _check_sender(self) -> None:
         """Refuse what does not come from the own page: another site, or a name that is not ours."""
@@ -148,6 +151,7 @@ class PageHandler(BaseHTTPRequestHandler):
 
     def _get(self) -> None:
         shop, url = self.server.shop, urlsplit(self.path)
+        self._drain()
         if url.path == "/":
             policy = {"Content-Security-Policy": shop.policy}
             self._send(200, "text/html; charset=utf-8", shop.page, policy)
@@ -180,7 +184,7 @@ class PageHandler(BaseHTTPRequestHandler):
     def _uploaded(self) -> bytes:
         """The image file that was sent, if its header says that it may be decoded."""
         limits = self.server.shop.limits
-        if "Content-Length" not in self.headers:
+        if not self.headers.get("Content-Length", "").isdecimal():
             raise Refused(411, "the length of the file is missing (Content-Length)")
         if self.unread > limits.max_bytes:
             sent, most = self.unread / MILLION, limits.max_bytes / MILLION

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import signal
 import socket
@@ -21,7 +22,7 @@ from PIL import Image
 from deploy import Predictor
 from deploy.server import PageServer
 from tests.deploy.conftest import scene
-from tests.deploy.page_server import ask, png, serving
+from tests.deploy.page_server import Reply, ask, png, serving
 from tests.program import ROOT, assert_one_line_error, command, environment, run
 
 pytestmark = pytest.mark.slow
@@ -135,8 +136,11 @@ def test_only_the_page_is_there_and_only_for_its_own_names(server: PageServer) -
     assert ask(server, headers={"Host": "evil.example"}).status == 403
     assert ask(server, "/predict", b"x", {"Host": "evil.example"}).status == 403
     assert ask(server, "/predict", b"x", {"Origin": "http://evil.example"}).status == 403
-    assert ask(server, "/predict", method="POST", data=None).status == 400  # of no length: empty
     assert ask(server, method="DELETE").status == 501
+    unknown = {"Content-Length": "many"}
+    assert ask(server, "/predict", b"", unknown, "POST").status == 411
+    endless = {"Content-Length": "9" * 5000}
+    assert ask(server, "/predict", b"", endless, "POST").status == 400  # no length that is one
     assert "script-src 'sha256-" in page.headers["content-security-policy"]
     assert page.headers["x-content-type-options"] == "nosniff"
 
@@ -144,6 +148,22 @@ def test_only_the_page_is_there_and_only_for_its_own_names(server: PageServer) -
 def test_the_page_names_no_address_outside(server: PageServer) -> None:
     text = ask(server).body.decode()
     assert "http://" not in text and "https://" not in text and "src=" not in text
+
+
+def test_one_connection_serves_many_requests_and_bodies_that_nobody_wants(
+    server: PageServer, predictor: Predictor
+) -> None:
+    connection = http.client.HTTPConnection(*server.server_address[:2], timeout=60)
+    try:
+        for image in (scene(seed=1), scene(seed=2)):
+            connection.request("POST", "/predict", png(image))
+            answer = connection.getresponse()
+            content = Reply(answer.status, {}, answer.read()).parts()[1]["ids"]
+            np.testing.assert_array_equal(content, predictor.predict(image).ids)
+        connection.request("GET", "/line?ticket=x", b"GET /etc/passwd HTTP/1.1\r\n\r\n")
+        assert connection.getresponse().read() == b'{"before": null}'
+    finally:
+        connection.close()
 
 
 def started(checkpoint: Path, *flags: str) -> tuple[subprocess.Popen[str], int]:

@@ -132,7 +132,7 @@ class OneScale(Network):
         self.backbone = trunk
         self.boundary: nn.Module | None = None
         if trunk is not None:
-            self.take_input_norm(trunk.norm)
+            self.take_input_norm(trunk.input_norm)
 
     @property
     def trunk(self) -> Trunk | None:

@@ -35,7 +35,7 @@ class LiteClassifier(Network):
         self.classifier = nn.Linear(HEAD_WIDTH, num_classes)
         init_transformer(self.conv_head)
         init_transformer(self.classifier)
-        self.take_input_norm(backbone.norm)
+        self.take_input_norm(backbone.input_norm)
 
     @property
     def trunk(self) -> EfficientNetLite0:

@@ -28,7 +28,7 @@ class EncoderClassifier(Network):
         self.norm = nn.LayerNorm(channels) if norm else nn.Identity()
         self.head = nn.Linear(channels, num_classes)
         init_transformer(self.head)
-        self.take_input_norm(backbone.norm)
+        self.take_input_norm(backbone.input_norm)
 
     @property
     def trunk(self) -> Trunk:

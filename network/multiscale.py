@@ -15,6 +15,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from network.contract import OneScale, SeveralScales
@@ -158,11 +159,18 @@ class MultiScale(SeveralScales):
         channels are ever held at the size of the image or of its enlarged copies.
         """
         first = passes[0].logits
-        joint = first.new_empty(*first.shape[:2], *size)
-        for start in range(0, first.shape[1], CLASSES_AT_ONCE):
-            chunk = slice(start, start + CLASSES_AT_ONCE)
+        starts = range(0, first.shape[1], CLASSES_AT_ONCE)
+        chunks = [slice(start, start + CLASSES_AT_ONCE) for start in starts]
+
+        def joined(chunk: slice) -> Tensor:
             scores = [each.logits[:, chunk] for each in passes]
-            joint[:, chunk] = fold(passes, scores, size, self.align_corners)
+            return fold(passes, scores, size, self.align_corners)
+
+        if torch.compiler.is_exporting():  # a graph has no memory to write into
+            return torch.cat([joined(chunk) for chunk in chunks], dim=1)
+        joint = first.new_empty(*first.shape[:2], *size)
+        for chunk in chunks:
+            joint[:, chunk] = joined(chunk)
         return joint
 
     def single_scales(self, passes: list[ScalePass], size: Size) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from network.heads.boundary import SpatialBranch, direction_head, mask_head
 from network.heads.deformable import ContextBranch
 from network.ops.contiguous import contiguous_gradient
 from network.ops.conv import conv
-from network.ops.resize import Size, resize, size_of
+from network.ops.resize import Size, resize, same_size, size_of
 from network.outputs import DIRECTION, MASK, PRED, Maps, single_scale_outputs
 from runtime.errors import UserError
 from settings.model import ModelConfig
@@ -37,7 +37,7 @@ QUERIES = "query_embed.weight"
 def cells_of(size: Size) -> Size:
     """Rows and columns of queries for an image of `size`."""
     height, width = size
-    return math.ceil(height / STRIDE), math.ceil(width / STRIDE)
+    return -(-height // STRIDE), -(-width // STRIDE)
 
 
 def cut(x: Tensor, size: Size) -> Tensor:
@@ -85,7 +85,7 @@ class UNEPT(OneScale):
     def query_vectors(self, size: Size) -> Tensor:
         """(rows * columns, C): the learned vectors for a grid of `size`, bilinear between."""
         vectors: Tensor = self.query_embed.weight
-        if size == self.grid:
+        if same_size(size, self.grid):
             return vectors
         maps = vectors.T.unflatten(1, self.grid)[None]
         return resize(maps, size)[0].flatten(1).T

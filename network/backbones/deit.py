@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from network.backbones.trunk import Trunk
-from network.ops.resize import Size, size_of
+from network.ops.resize import Size, same_size, size_of
 from runtime.errors import UserError
 
 EXTRA_TOKENS = 2  # class and distillation, before the patches
@@ -84,7 +84,7 @@ def resample_positions(positions: Tensor, old: Size, new: Size) -> Tensor:
 
     Bicubic, as published for loading at another image size.
     """
-    if old == new:
+    if same_size(old, new):
         return positions
     extra, grid = positions[:, :EXTRA_TOKENS], positions[:, EXTRA_TOKENS:]
     maps = grid.transpose(1, 2).unflatten(2, old)

@@ -20,6 +20,7 @@ from network.backbones.trunk import Trunk
 from network.ops.drop_path import DropPath, rising_rates
 from network.ops.init import init_transformer
 from network.ops.mix_ffn import MixFFN
+from network.ops.resize import surely
 
 HEADS = (1, 2, 5, 8)
 REDUCTIONS = (8, 4, 2, 1)
@@ -90,8 +91,10 @@ class ReducedAttention(nn.Module):
         query = self.q(x).view(shape).transpose(1, 2)
         source = x
         if self.reduction > 1:
-            right, below = (max(self.reduction - side, 0) for side in (width, height))
-            filled = F.pad(x, (0, 0, 0, right, 0, below)) if right or below else x
+            filled = x
+            if not (surely(width >= self.reduction) and surely(height >= self.reduction)):
+                right, below = (max(self.reduction - side, 0) for side in (width, height))
+                filled = F.pad(x, (0, 0, 0, right, 0, below))
             source = self.norm(self.sr(filled.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
         key, value = self.kv(source).chunk(2, dim=-1)
         mixed = F.scaled_dot_product_attention(

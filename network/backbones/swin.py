@@ -20,6 +20,7 @@ from network.backbones.trunk import Trunk
 from network.ops.drop_path import DropPath, rising_rates
 from network.ops.init import init_transformer
 from network.ops.part import Part
+from network.ops.resize import surely
 from network.ops.windows import WindowAttention, from_windows, shift_mask, to_windows
 
 PATCH, WINDOW = 4, 7
@@ -50,7 +51,9 @@ TABLE = "attn.relative_position_bias_table"
 def pad_to(x: Tensor, multiple: int) -> Tensor:
     """(B, H, W, C) with zeros at the right and below, so that `multiple` divides both sides."""
     right, under = -x.shape[2] % multiple, -x.shape[1] % multiple
-    return F.pad(x, (0, 0, 0, right, 0, under)) if right or under else x
+    if surely(right == 0) and surely(under == 0):
+        return x
+    return F.pad(x, (0, 0, 0, right, 0, under))
 
 
 class PatchEmbed(nn.Module):

@@ -22,7 +22,7 @@ from network.backbones import timm_models
 from network.backbones.pyramid import PYRAMID, STRIDES, SimplePyramid
 from network.backbones.trunk import Trunk
 from network.ops.recompute import recomputing, run_again
-from network.ops.resize import Size, resize, size_of
+from network.ops.resize import Size, resize, size_of, surely
 from network.ops.tiles import joined, tiles
 from runtime.normalisation import Normalisation
 
@@ -149,9 +149,7 @@ class TimmTrunk(Trunk):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         size = size_of(images)
-        grown = [
-            max(-(-side // step) * step, LEAST) for side, step in zip(size, self.grid, strict=True)
-        ]
+        grown = [grown_to(side, step) for side, step in zip(size, self.grid, strict=True)]
         padded = F.pad(images, (0, grown[1] - size[1], 0, grown[0] - size[0]))
         maps = self._maps(padded)
         return [
@@ -195,6 +193,12 @@ class TimmTrunk(Trunk):
     def layer_numbers(self) -> Mapping[str, int]:
         """From the stem, 0, through the blocks to the pyramid, where there is one."""
         return timm_models.layers_of(self.model)
+
+
+def grown_to(side: int, step: int) -> int:
+    """`side` as the next multiple of `step`, at least LEAST."""
+    multiple = -(-side // step) * step
+    return multiple if surely(multiple >= LEAST) else max(multiple, LEAST)
 
 
 def _alike(value: Tensor, own: Tensor | None) -> bool:

@@ -51,7 +51,7 @@ class Trunk(Part):
         self.grad_ckpt = grad_ckpt
 
     @property
-    def norm(self) -> Normalisation:
+    def input_norm(self) -> Normalisation:
         """`mean` and `std` together."""
         return Normalisation(self.mean, self.std)
 

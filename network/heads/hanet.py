@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from network.ops.bins import bin_means, bins
 from network.ops.rows import STEPS, row_steps
 from runtime.errors import UserError
 from settings.model import ModelConfig
@@ -156,6 +157,8 @@ class HANet(nn.Module):
 
 def pooled(x: Tensor, rows: int, maximum: bool = False) -> Tensor:
     """(B, C, H, W) -> (B, C, rows): mean or maximum over the width and over bins of rows."""
+    if torch.compiler.is_exporting():
+        return _pooled_by_bins(x, rows, maximum)
     # Bins hold whole rows, all of the same width: over the width first is the same. Which way is
     # fast depends on the memory format, by a factor of 5 to 30.
     if x.is_contiguous(memory_format=torch.channels_last):
@@ -164,6 +167,14 @@ def pooled(x: Tensor, rows: int, maximum: bool = False) -> Tensor:
     if maximum:
         return F.adaptive_max_pool1d(x.amax(3), rows)
     return F.adaptive_avg_pool1d(x.mean(3), rows)
+
+
+def _pooled_by_bins(x: Tensor, rows: int, maximum: bool) -> Tensor:
+    """The same for a graph in which H may be unknown: adaptive pooling has no form for that."""
+    if maximum:
+        inside = bins(x.shape[2], rows, x.device)
+        return x.amax(3)[:, :, None].masked_fill(~inside, float("-inf")).amax(3)
+    return x.mean(3) @ bin_means(x.shape[2], rows, x).T
 
 
 def row_gate(logits: Tensor, height: int) -> Tensor:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from network.heads.classes import ClassScores
+from network.ops.bins import BinMeans
 from network.ops.conv_block import ConvBlock
 from network.ops.resize import concat_resized, resize, size_of
 
@@ -32,8 +33,7 @@ class UPerHead(ClassScores):
         *inner, deepest = channels
         self.align_corners = align_corners
         self.psp_modules = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(size), ConvBlock(deepest, width, 1))
-            for size in POOL_SIZES
+            nn.Sequential(BinMeans(size), ConvBlock(deepest, width, 1)) for size in POOL_SIZES
         )
         self.bottleneck = ConvBlock(deepest + len(POOL_SIZES) * width, width, 3)
         self.lateral_convs = nn.ModuleList(ConvBlock(each, width, 1) for each in inner)

@@ -41,13 +41,16 @@ def deformable_attention(
     other value allowed. weights (B, Q, M, L, K). Half precision is computed, and comes back, as
     float32.
     """
-    sizes = tuple((int(height), int(width)) for height, width in shapes)
+    exports = torch.compiler.is_exporting()  # sizes may be unknown then
+    sizes = tuple(shapes)
+    if not exports:
+        sizes = tuple((int(height), int(width)) for height, width in shapes)
     assert value.shape[1] == sum(height * width for height, width in sizes)
     assert locations.shape[:-1] == weights.shape and weights.shape[3] == len(sizes)
     half = value.dtype in (torch.float16, torch.bfloat16)
     dtype = torch.float32 if half else value.dtype
     value, locations, weights = value.to(dtype), locations.to(dtype), weights.to(dtype)
-    if value.device.type != "cpu":
+    if exports or value.device.type != "cpu":
         return level_by_level(value, sizes, locations, weights)
     sums: Tensor = BagSums.apply(value, locations, weights, sizes)
     return sums.transpose(1, 2).flatten(2)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,8 @@ from runtime.errors import UserError
 
 Size = tuple[int, int]
 
+LARGEST_DENOMINATOR = 1 << 10  # of a scale that is taken as a ratio of whole numbers
+
 
 def size_of(image: Tensor) -> Size:
     """(H, W) of a (B, C, H, W) tensor."""
@@ -23,8 +26,37 @@ def size_of(image: Tensor) -> Size:
 
 def scaled_size(size: Size, factor: float) -> Size:
     """floor(size * factor), at least one pixel."""
+    if torch.compiler.is_exporting():
+        height, width = (_scaled_unknown(side, factor) for side in size)
+        return height, width
     height, width = (max(1, math.floor(side * factor)) for side in size)
     return height, width
+
+
+def _scaled_unknown(side: int, factor: float) -> int:
+    """The same for a side that may be unknown: whole numbers are easier to reason about."""
+    ratio = Fraction(factor)
+    if ratio.denominator > LARGEST_DENOMINATOR:
+        return math.floor(side * factor)
+    return side * ratio.numerator // ratio.denominator
+
+
+def surely(condition: bool) -> bool:
+    """Whether `condition` holds; while a graph is made, only if it does for every size.
+
+    The sizes of a graph for images of any size are unknown, and asking for more than that about
+    them would tie it to the size of the image that it is made with.
+    """
+    if torch.compiler.is_exporting():
+        from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+        return statically_known_true(condition)
+    return condition
+
+
+def same_size(one: Size, other: Size) -> bool:
+    """Whether two sizes are surely equal."""
+    return surely(one[0] == other[0]) and surely(one[1] == other[1])
 
 
 @contextlib.contextmanager
@@ -43,7 +75,7 @@ def resize(image: Tensor, size: Size, align_corners: bool = False) -> Tensor:
 
     The same tensor comes back when it has that size already.
     """
-    if size_of(image) == tuple(size):
+    if same_size(size_of(image), size):
         return image
     return F.interpolate(image, size=size, mode="bilinear", align_corners=align_corners)
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from network.ops.resize import surely
+
 PAD = -1.0  # position of a row of padding
 STEPS = 128  # the height of an image in steps of the published code; also the value of padding
 ROUNDING = 1e-3  # of a step: float noise must not move a row below the step it begins
@@ -29,7 +31,7 @@ def _at(rows: Tensor, upper: Tensor, part: Tensor) -> Tensor:
 
 def scaled_rows(rows: Tensor | None, height: int) -> Tensor | None:
     """Positions (B, H) of a crop for a copy of the crop `height` rows high: (B, height)."""
-    if rows is None or rows.shape[1] == height:
+    if rows is None or surely(rows.shape[1] == height):
         return rows
     count = rows.shape[1]
     centres = (torch.arange(height, device=rows.device) + 0.5) * (count / height) - 0.5

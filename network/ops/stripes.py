@@ -23,6 +23,8 @@ def row_stripe_attention(query: Tensor, value: Tensor, height: int, heads: int) 
     not divide H, the last stripe has fewer rows: the same as padding it and masking the padded
     keys, without the padding. Stripes of columns: exchange H and W of the arguments.
     """
+    if torch.compiler.is_exporting() and height > 1:
+        return _attend_padded(query, value, height, heads)
     full = query.shape[1] // height * height
     if full == query.shape[1]:
         return _attend(query, value, height, heads)
@@ -40,6 +42,19 @@ def _attend(query: Tensor, value: Tensor, height: int, heads: int) -> Tensor:
     else:
         result = F.scaled_dot_product_attention(windows, key, key)
     return result.transpose(1, 2).reshape(query.shape)
+
+
+def _attend_padded(query: Tensor, value: Tensor, height: int, heads: int) -> Tensor:
+    """As `row_stripe_attention`, by padding and masking: the same steps for every H."""
+    rows, width = query.shape[1:3]
+    missing = -rows % height
+    query, value = (F.pad(x, (0, 0, 0, 0, 0, missing)) for x in (query, value))
+    windows, key = _windows(query, height, heads), _windows(value, height, heads)
+    real = torch.arange(rows + missing, device=query.device) < rows
+    mask = real.view(-1, 1, 1, height, 1).expand(-1, 1, 1, height, width).flatten(3)
+    mask = mask.repeat(query.shape[0], 1, 1, 1)
+    mixed = F.scaled_dot_product_attention(windows, key, key, attn_mask=mask)
+    return mixed.transpose(1, 2).reshape(query.shape)[:, :rows]
 
 
 def _by_products(query: Tensor, key: Tensor) -> Tensor:

@@ -114,7 +114,7 @@ def test_images_in_imagenets_way_are_not_touched() -> None:
     net.take_input_norm(HALF)
     assert net.net.own_inputs(image) is not image
     assert apart(normalised(pixels(), HALF), net.net.own_inputs(image)) < 1e-6
-    assert set(net.state_dict()) == names and net.trunk.norm == HALF
+    assert set(net.state_dict()) == names and net.trunk.input_norm == HALF
     net.take_input_norm(IMAGENET)
     assert net.net.own_inputs(image) is image and net.input_norm == IMAGENET
 
@@ -190,7 +190,7 @@ def test_a_folder_of_transformers_answers_as_processor_and_model_do_there(
     assert apart(want, net(to_tensor(image)[None])["pred"]) < CLOSE
     assert net.input_norm != IMAGENET
     trunk = build_net("segformer.B0", 3, stage_depths=(1, 1, 1, 1), pretrained=str(path))
-    assert trunk.input_norm == net.input_norm == trunk.trunk.norm
+    assert trunk.input_norm == net.input_norm == trunk.trunk.input_norm
 
 
 def test_checkpoints_keep_it_and_older_ones_are_imagenets(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_older_checkpoints_mean_what_the_trunk_states_by_itself(tmp_path: Path) 
     again = build_net("timm.SegFormer_Mscale", 3, **options)
     again.take_input_norm(IMAGENET)
     load_official(again, tmp_path / "old.pth")
-    assert again.input_norm == net.input_norm == again.trunk.norm == HALF
+    assert again.input_norm == net.input_norm == again.trunk.input_norm == HALF
     again.take_input_norm(IMAGENET)
     load_trunk(again, str(tmp_path / "old.pth"))
     assert again.input_norm == HALF

@@ -116,7 +116,6 @@ class Folder:
         sink = self.sink(out)
         scores = self.infer(torch.zeros(1, 3, *SIZE), None)[PRED]
         pred = scores.argmax(1)[0].to(torch.uint8).numpy()
-        prob = np.full(SIZE, 0.5, np.float32)
         for batch in self.loader():
             image = denormalize(batch.images[0]) if "image" in sink.needs else None
             sink.add(
@@ -126,7 +125,7 @@ class Folder:
                     image=image,
                     label=None,
                     pred=pred,
-                    prob=prob,
+                    confidence=0.5,
                 )
             )
         sink.close(0, 1, lambda value: [value])

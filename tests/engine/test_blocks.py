@@ -97,7 +97,7 @@ def predicted(image, max_pixels, infer, label=None, **rules):
     large = None if max_pixels is None else Large(max_pixels=max_pixels, log=lines.append)
     raw_above = None if large is None else large.raw_above
     batch = collate([Sample(image=image, label=label, name="x")], raw_above=raw_above)
-    sink = Taken("image", "prob", "scores")
+    sink = Taken("image", "prob", "confidence", "scores")
     summary = evaluate(
         infer, [batch], SPEC, COMPUTE, sinks=[sink], rules=EvalRules(large=large, **rules)
     )
@@ -119,6 +119,7 @@ def test_windows_of_a_network_of_small_reach_leave_no_seam(max_pixels):
     assert np.array_equal(got.pred, want.pred) and len(np.unique(got.pred)) == 4
     assert np.array_equal(got.image, image) and np.array_equal(want.image, image)
     assert np.allclose(got.prob, want.prob, atol=1e-6)
+    assert got.confidence == pytest.approx(got.prob.mean(dtype=float), rel=1e-6)
     assert np.array_equal(got.confusion, want.confusion)
     assert np.allclose(got.scores.astype(float), want.scores.astype(float), atol=1e-3)
     assert after.loss == pytest.approx(before.loss, rel=1e-5)

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from reports.trees import MANIFEST, TreePlan, TreeSink, class_ids, mask_of
 from reports.writers import WriterDied, Writers
 from tests.full_disk import REASON, full_after
 from tests.reports.cases import SPEC, alone, make_items, make_result, read
+from tests.reports.jobs import Write
 
 RAW = np.array([7, 26, 23, 31])
 EVERY = TreePlan(ids="raw", scores=True, masks=(1, 2), dilate=1, color=True, composite=True)
@@ -29,7 +29,7 @@ WIDE = replace(SPEC, train_id_to_id=(7, 260, 23, 31), id_to_train_id={7: 0, 260:
 def result(name, index=0):
     rng = np.random.default_rng(index)
     scores = rng.dirichlet(np.ones(4), (12, 16)).transpose(2, 0, 1).astype(np.float16)
-    return make_result(name, index, scores=scores)
+    return make_result(name, index, scores=scores, confidence=0.25 + index / 8)
 
 
 def dump(out, items, plan, spec=SPEC, key="k", workers=0, names=None):
@@ -85,7 +85,7 @@ def test_the_manifest_has_size_shares_and_confidence_in_the_order_of_the_set(
         shares = {name: (want.pred == k).mean() for k, name in enumerate(SPEC.class_names)}
         found = {name: share for name, share in shares.items() if share}
         assert row["classes"] == pytest.approx(found, abs=1e-5)
-        assert row["confidence"] == pytest.approx(want.prob.mean(), abs=1e-5)
+        assert row["confidence"] == 0.25 + index / 8
         assert row["files"] == {"ids": f"ids/{item.name}.png"}
         assert (tmp_path / "out" / row["files"]["ids"]).is_file()
 
@@ -156,20 +156,6 @@ def test_processes_write_the_same_files(tmp_path: Path) -> None:
     assert len(files) == 6 * 6 + 2
     for file in files:
         assert (tmp_path / "0" / file).read_bytes() == (tmp_path / "1" / file).read_bytes()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Write:
-    """Writes to a path, or fails as its name says."""
-
-    path: Path
-    content: bytes = b"x"
-
-    def run(self) -> int:
-        if self.path.name == "killed":
-            os.kill(os.getpid(), signal.SIGKILL)
-        self.path.write_bytes(self.content)
-        return os.getpid()
 
 
 def test_what_a_process_cannot_write_is_named_and_the_rest_is_written(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -162,7 +162,7 @@ def main() -> int:
         root = Path(folder)
         items = write_images(root, arguments.images)
         sides = Folder(items, infer, plan, arguments.workers)
-        calls = {
+        calls: dict[str, Callable[[], None]] = {
             "network alone": sides.network_alone,
             "decode + encode alone": lambda: sides.files_alone(root / "files"),
             "together": lambda: sides.together(root / "together"),

@@ -36,10 +36,10 @@ class Decided:
     """What a batch is predicted as, at `size` (H, W).
 
     pred: (B, H, W) uint8 class ids. finite: (B,) whether all largest scores are numbers. prob:
-    (B, H, W) float32 largest probability; sums: (B,) float64, their sum over the image. scores: (B, T, H, W) float16 probabilities, in order of
-    the classes, or of the T most probable ones, falling, with their classes `score_ids` (B, T, H,
-    W) uint8. What is not kept is None. `scores` and `score_ids` lie on the host, all else where
-    the scores came from.
+    (B, H, W) float32 largest probability; sums: (B,) float64, their sum over the image. scores:
+    (B, T, H, W) float16 probabilities, in order of the classes, or of the T most probable ones,
+    falling, with their classes `score_ids` (B, T, H, W) uint8. What is not kept is None. `scores`
+    and `score_ids` lie on the host, all else where the scores came from.
     """
 
     def __init__(self, size: tuple[int, int], keep: Keep) -> None:

@@ -98,8 +98,11 @@ class Evaluation:
         chosen = published_slice(settings, every)
         if settings.run.test_mode:
             chosen = chosen[:TEST_MODE_IMAGES]
-        self.videos = [item for item in chosen if is_folder and is_video(item.image)]
-        self.items = [item for item in chosen if item not in self.videos]
+        clips = {item.name: item for item in chosen if is_folder and is_video(item.image)}
+        self.videos = list(clips.values())
+        self.items = [item for item in chosen if item.name not in clips]
+        if clips:
+            log.msg(f"videos among them: {len(clips)}")
         self.slice = self._slice(len(every))
         self.large = Large(max_pixels=settings.inference.max_pixels, log=log.msg_any_rank)
         self.cuts = can_cut(settings) and settings.inference.max_pixels != 0
@@ -179,7 +182,7 @@ class Evaluation:
         speed = found.frames / max(found.seconds, 1e-9)
         skipped = f", {found.skipped} of an earlier run" if found.skipped else ""
         self.run.log.msg(
-            f"{len(found.lines)} videos{skipped}, {found.frames} frames in {found.seconds:.1f} s "
+            f"videos: {len(found.lines)}{skipped}, {found.frames} frames in {found.seconds:.1f} s "
             f"({speed:.2f}/s)"
         )
         if found.not_finite:
@@ -187,7 +190,6 @@ class Evaluation:
         return replace(
             summary,
             unreadable=unreadable,
-            seconds=summary.seconds + found.seconds,
             not_finite=summary.not_finite + found.not_finite,
         )
 
@@ -201,8 +203,9 @@ class Evaluation:
         """Tables, results.json, pages and zip, on rank 0."""
         directory, log = self.run.directory, self.run.log
         self._log_scores(summary, measured)
-        speed = summary.num_images / max(summary.seconds, 1e-9)
-        log.msg(f"{summary.num_images} images in {summary.seconds:.1f} s ({speed:.2f}/s)")
+        if self.items:
+            speed = summary.num_images / max(summary.seconds, 1e-9)
+            log.msg(f"{summary.num_images} images in {summary.seconds:.1f} s ({speed:.2f}/s)")
         results = write_results(directory / "results.json", summary, self.spec, protocol, measured)
         parts = [part for part in (sink.page_part() for sink in sinks) if part is not None]
         if parts:

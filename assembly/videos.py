@@ -110,11 +110,12 @@ class VideoRun:
             sink.discard()
             raise
         facts = {**sink.facts.as_dict(), "fps": round(float(video.fps), 4), "damage": damage}
+        folders = {} if self.trees is None else self.trees.files(item.name, _folder)
         row = ImageRow(
             name=item.name,
             index=index,
             size=video.size,
-            files={COMPOSITE: file},
+            files={COMPOSITE: file, **folders},
             facts=facts,
         )
         self.stored.add(row)
@@ -168,3 +169,9 @@ class VideoRun:
             not_finite=sum(each[4] for each in every),
             seconds=seconds,
         )
+
+
+def _folder(name: str, *, after: str) -> str:
+    """The folder of the frames of a video in a tree, whatever their files end in."""
+    del after
+    return str(output(name))

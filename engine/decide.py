@@ -20,12 +20,14 @@ RANKED_ROWS = 256  # rows of which the best classes are sorted at a time
 
 @dataclass(frozen=True, kw_only=True)
 class Keep:
-    """What sinks read besides the classes: the largest probability, and those of all classes.
+    """What sinks read besides the classes: the largest probability at each pixel, its mean
+    (`confidence`), and the probabilities of all classes.
 
     top: of so many classes per pixel alone, the most probable ones; 0: of all, in their order.
     """
 
     prob: bool = False
+    confidence: bool = False
     scores: bool = False
     top: int = 0
 
@@ -34,10 +36,10 @@ class Decided:
     """What a batch is predicted as, at `size` (H, W).
 
     pred: (B, H, W) uint8 class ids. finite: (B,) whether all largest scores are numbers. prob:
-    (B, H, W) float32 largest probability. scores: (B, T, H, W) float16 probabilities, in order of
-    the classes, or of the T most probable ones, falling, with their classes `score_ids` (B, T, H,
-    W) uint8. What is not kept is None. `scores` and `score_ids` lie on the host, all else where
-    the scores came from.
+    (B, H, W) float32 largest probability; sums: (B,) float64, their sum over the image. scores:
+    (B, T, H, W) float16 probabilities, in order of the classes, or of the T most probable ones,
+    falling, with their classes `score_ids` (B, T, H, W) uint8. What is not kept is None. `scores`
+    and `score_ids` lie on the host, all else where the scores came from.
     """
 
     def __init__(self, size: tuple[int, int], keep: Keep) -> None:
@@ -45,9 +47,15 @@ class Decided:
         self.pred: Tensor
         self.finite: Tensor
         self.prob: Tensor | None = None
+        self.sums: Tensor | None = None
         self.scores: Tensor | None = None
         self.score_ids: Tensor | None = None
         self._begun = False
+
+    def confidence(self, position: int) -> float | None:
+        """The mean of the largest probabilities of one image."""
+        pixels = self.size[0] * self.size[1]
+        return None if self.sums is None else float(self.sums[position]) / pixels
 
     def take(self, scores: Tensor, box: Box | None = None) -> None:
         """Decide about the scores (B, K, h, w) of the part `box`, of the whole image without one.
@@ -62,11 +70,13 @@ class Decided:
         self.pred[part] = classes.to(torch.uint8)
         del classes
         self.finite &= torch.isfinite(top).flatten(1).all(dim=1)
-        if not (self.keep.prob or self.keep.scores):
+        if not (self.keep.prob or self.keep.confidence or self.keep.scores):
             return
         prob = largest_probability(scores, top)
         if self.prob is not None:
             self.prob[part] = prob
+        if self.sums is not None:
+            self.sums += prob.sum((1, 2), dtype=torch.float64)
         if self.scores is None:
             return
         if self.score_ids is None:
@@ -84,6 +94,8 @@ class Decided:
         self.finite = scores.new_ones(count, dtype=torch.bool)
         if self.keep.prob:
             self.prob = scores.new_empty(count, *self.size, dtype=torch.float32)
+        if self.keep.confidence:
+            self.sums = scores.new_zeros(count, dtype=torch.float64)
         if self.keep.scores:
             kept = min(self.keep.top or classes, classes)
             self.scores = torch.empty(count, kept, *self.size, dtype=torch.float16)

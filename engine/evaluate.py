@@ -194,7 +194,12 @@ def _count(
         for name, index in zip(batch.names, batch.indices, strict=True)
     ]
     needs = frozenset[str]().union(*(sink.needs for taken in takers for sink in taken))
-    keep = Keep(prob="prob" in needs, scores="scores" in needs, top=rules.top_scores)
+    keep = Keep(
+        prob="prob" in needs,
+        confidence="confidence" in needs,
+        scores="scores" in needs,
+        top=rules.top_scores,
+    )
     decided, labels = Decided(batch.sizes[0], keep), None
     for box, scores in parts:
         if metrics and batch.labels is not None:
@@ -217,6 +222,7 @@ def _count(
             label=_to_uint8(None if batch.labels is None else batch.labels[position]),
             pred=decided.pred[position].cpu().numpy(),
             prob=_own(decided.prob, position),
+            confidence=decided.confidence(position),
             assets=_extra_maps(outputs, position) if "assets" in needs else {},
             gates=_gates(outputs, position) if "gates" in needs else {},
             confusion=None if own is None else own.cpu().numpy(),

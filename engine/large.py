@@ -18,7 +18,7 @@ from torch import Tensor
 from datasets.loader import Batch
 from engine.blocks import in_blocks
 from engine.compute import Compute
-from engine.predict import Infer
+from engine.predict import Beside, Infer
 from engine.windows import Box, cut
 from network.outputs import PRED
 from runtime.memory import available, local_ranks, peak_above
@@ -31,6 +31,7 @@ SHARE = 0.7  # of the free memory that a pass may need
 IMAGE_BYTES = 32  # of a pixel beside the pass: the image read and normalised, classes, confidence
 UNMEASURED = 4096.0  # bytes of a pixel where nothing can be measured: more than most networks need
 CURVED = 1.25  # a need that rises so much faster between the larger probes is no straight line
+NOTABLE = 0.1  # and whose bend makes so much of the largest: less is noise
 LARGEST_SIDE, LEAST_SIDE = 1024, 32  # of a window
 MULTIPLE = 32  # of its sides: the stride of most networks
 
@@ -90,6 +91,8 @@ class Large:
 
 def _of_bytes(infer: Infer, compute: Compute) -> Infer:
     """`infer` for parts of images as they were read, uint8 (B, 3, h, w) on the host."""
+    if isinstance(infer, Beside):  # what it adds are maps of whole images
+        infer = infer.infer
 
     def run(images: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
         moved = images.permute(0, 2, 3, 1).to(compute.device)
@@ -109,12 +112,12 @@ def fitting(infer: Infer, batch: Batch, compute: Compute) -> int:
     if free is None:
         return 1 << 62
     run, peaks = _of_bytes(infer, compute), []
-    for side in PROBES:
+    for side in (PROBES[0], *PROBES):  # the first pass of all also sets up what stays
         box = Box(0, 0, min(side, batch.images.shape[-2]), min(side, batch.images.shape[-1]))
         images, rows = cut(batch.images[:1], None if batch.rows is None else batch.rows[:1], [box])
         peak = _peak(partial(run, images, rows), compute.device)
         peaks.append((images.shape[-2] * images.shape[-1], peak))
-    return max(most_pixels(peaks, SHARE * free), 1)
+    return max(most_pixels(peaks[1:], SHARE * free), 1)
 
 
 def most_pixels(peaks: list[tuple[int, int | None]], room: float) -> int:
@@ -128,6 +131,8 @@ def most_pixels(peaks: list[tuple[int, int | None]], room: float) -> int:
         return int(room / (UNMEASURED + IMAGE_BYTES))
     low, high = (p2 - p1) / (n2 - n1), (p3 - p2) / (n3 - n2)
     bend = (high - low) / (n3 - n1) if high > CURVED * max(low, 0) else 0.0
+    if bend * n3 * n3 < NOTABLE * p3:
+        bend = 0.0
     slope = max(low, high, 0.0) if not bend else max(low - bend * (n1 + n2), 0.0)
     slope += IMAGE_BYTES
     base = max(p1 - (slope - IMAGE_BYTES) * n1 - bend * n1 * n1, 0.0)

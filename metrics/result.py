@@ -27,12 +27,12 @@ class ImageResult:
     """One evaluated image; arrays are on the host and belong to the receiver.
 
     `image` is there when a sink needs "image", `prob` (largest softmax value of the mean
-    scores) when one needs "prob", `assets` when one needs "assets": `attn_*` float32 (h, w) in
-    0..1 and `pred_*` uint8 (h, w) class ids, each at its own resolution. `gates` are there when
-    one needs "gates": `gate_*` float32 (C, h) in 0..1. `confusion` is the matrix of this image
-    alone, rows ground truth; None without a label. `scores` are there when one needs "scores":
-    probabilities of all classes in their order, or of the most probable ones, falling, and then
-    `score_ids` says which.
+    scores) when one needs "prob", `confidence`, its mean, when one needs "confidence", `assets`
+    when one needs "assets": `attn_*` float32 (h, w) in 0..1 and `pred_*` uint8 (h, w) class ids,
+    each at its own resolution. `gates` are there when one needs "gates": `gate_*` float32 (C, h)
+    in 0..1. `confusion` is the matrix of this image alone, rows ground truth; None without a
+    label. `scores` are there when one needs "scores": probabilities of all classes in their order,
+    or of the most probable ones, falling, and then `score_ids` says which.
     """
 
     name: str  # relative, without suffix; sub-folders kept
@@ -41,6 +41,7 @@ class ImageResult:
     label: npt.NDArray[np.uint8] | None  # (H, W) train ids
     pred: npt.NDArray[np.uint8]  # (H, W) train ids
     prob: npt.NDArray[np.float32] | None = None  # (H, W)
+    confidence: float | None = None
     assets: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     gates: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     confusion: npt.NDArray[np.int64] | None = None  # (K, K)
@@ -102,8 +103,8 @@ class Sink(Protocol):
 
     @property
     def needs(self) -> frozenset[str]:
-        """Which costly parts of a result are read: of {"image", "prob", "assets", "gates",
-        "scores"}."""
+        """Which costly parts of a result are read: of {"image", "prob", "confidence",
+        "assets", "gates", "scores"}."""
 
     def wants(self, index: int) -> bool:
         """Whether the image at this position of the data set is to be added at all."""

@@ -61,7 +61,7 @@ class TreePlan:
     @property
     def needs(self) -> frozenset[str]:
         """What is read of a result, see `Sink`; the confidence is for the manifest."""
-        wanted = {"prob": True, "image": self.composite, "scores": self.scores}
+        wanted = {"confidence": True, "image": self.composite, "scores": self.scores}
         return frozenset(name for name, is_on in wanted.items() if is_on)
 
     def endings(self, spec: DatasetSpec) -> dict[str, str]:
@@ -229,12 +229,6 @@ def _all_to_size(
     return np.stack([values.astype(np.float16) for values in wide])
 
 
-def confidence_of(result: ImageResult) -> float:
-    """The mean of the largest probabilities."""
-    assert result.prob is not None
-    return round(float(result.prob.mean(dtype=np.float64)), 6)
-
-
 class TreeSink(ResumableSink):
     """Writes the trees of `plan` below `out_dir`, and the manifest when all images are there.
 
@@ -268,6 +262,7 @@ class TreeSink(ResumableSink):
 
     def add(self, result: ImageResult) -> None:
         """Have the files of one image written, then note it as stored."""
+        assert result.confidence is not None
         size = item_size(self.images[result.name])
         files = self.trees.files(result.name, self.file)
         row = ImageRow(
@@ -275,7 +270,7 @@ class TreeSink(ResumableSink):
             index=result.index,
             size=size,
             files=files,
-            facts={"confidence": confidence_of(result)},
+            facts={"confidence": round(result.confidence, 6)},
         )
         self.trees.submit(result, files, size, row)
 

@@ -19,7 +19,7 @@ from metrics.result import Gather, ImageResult
 from reports.image_dump import composite
 from reports.rawids import to_size
 from reports.sinks import EveryImageSink
-from reports.trees import TreeWriter, confidence_of
+from reports.trees import TreeWriter
 from reports.video_writer import VideoWriter
 from runtime.errors import UserError
 from runtime.files import is_fatal
@@ -70,13 +70,14 @@ class VideoSink(EveryImageSink):
 
     @property
     def needs(self) -> frozenset[str]:
-        own = frozenset({"image", "prob"})
+        own = frozenset({"image", "confidence"})
         return own if self.trees is None else own | self.trees.plan.needs
 
     def add(self, result: ImageResult) -> None:
         """Append a frame; VideoUnwritten if that failed, OSError for a full disk."""
         self.facts.frames += 1
-        self.facts.confidence += confidence_of(result)
+        assert result.confidence is not None
+        self.facts.confidence += result.confidence
         self._pending.append(self._thread.submit(self._encode, result))
         self._wait(PENDING_FRAMES)
         if self.trees is not None:

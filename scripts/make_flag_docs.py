@@ -51,6 +51,7 @@ SPELLINGS = {  # of converters that are no ranges of numbers
     "crop_size": "N or height,width",
     "stride": "N or height,width",
     "box": "long,short",
+    "most_pixels": "N or none",
     "betas": "2 numbers below 1",
     "param_rules": "KEY:lr=F:decay=F, several",
 }

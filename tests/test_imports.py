@@ -20,7 +20,8 @@ PACKAGES = (
 OWN = {*PACKAGES, "config", "train", "eval", "tests"}
 
 # Anyone may import these, which need the standard library alone: errors, files whole or not at
-# all, file names from data, ranges of values, how images are normalised, memory and cores.
+# all, file names from data, ranges of values, how images are normalised, memory and cores, signals
+# of worker processes.
 LEAVES = (
     "runtime.errors",
     "runtime.files",
@@ -33,6 +34,7 @@ LEAVES = (
     "runtime.remote",
     "runtime.streams",
     "runtime.threads",
+    "runtime.worker",
 )
 SETS = ("datasets.table",)  # what is special about which data set, standard library alone
 OPTIONS = ("settings.model",)  # the type of the options that networks take

@@ -188,8 +188,8 @@ def test_nobody_but_benchmarks_reads_the_global_configuration() -> None:
 
 def test_third_party_imports_are_dependencies() -> None:
     known = {
-        "av", "cv2", "jinja2", "numpy", "PIL", "runx", "safetensors", "scipy", "skimage", "tifffile",
-        "timm", "torch", "torchvision", "tqdm", "yaml",
+        "av", "cv2", "jinja2", "numpy", "PIL", "runx", "safetensors", "scipy", "skimage",
+        "tifffile", "timm", "torch", "torchvision", "tqdm", "yaml",
     }  # fmt: skip
     allowed = known | OWN | set(sys.stdlib_module_names)
     strange = {file: extra for file in FILES if (extra := roots(file) - allowed)}

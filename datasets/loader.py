@@ -59,7 +59,7 @@ class Source(Protocol):
         """The sample; DataError if its files are broken."""
 
 
-class _Numbered(Dataset[Loaded]):
+class Numbered(Dataset[Loaded]):
     """Adds the item number to every sample; turns DataErrors into a note when asked to.
 
     A file too large for the memory is a DataError too.
@@ -246,7 +246,7 @@ def make_loader(
     processed; otherwise the first one raises its DataError (out of a worker process, torch wraps
     the traceback around the message; `runtime.outcome.one_line` unwraps it).
     """
-    numbered = _Numbered(dataset, report_unreadable)
+    numbered = Numbered(dataset, report_unreadable)
     packing = Packing(_collate_loaded)
     if report_unreadable:
         packing = Packing(_collate_or_note, _noted)

@@ -126,14 +126,8 @@ class VideoRun:
     def _pass(self, name: str, video: Video, sink: VideoSink, infer: Infer) -> str:
         """Predict every frame; what is wrong with the video, or nothing."""
         settings = self.run.settings
-        count, large = settings.data.bs_val, self.rules.large
-        frames = FrameLoader(
-            video,
-            name,
-            eval_transform(settings, self.spec),
-            count,
-            None if large is None else large.raw_above,
-        )
+        count = settings.data.bs_val
+        frames = FrameLoader(video, name, eval_transform(settings, self.spec), count)
         watch = self.run.watch(f"video {name}, frames")
 
         def progress(done: int, total: int | None) -> None:

@@ -84,7 +84,8 @@ def evaluate(weights: Path, place: Path, out: Path, *flags: str, ranks: int = 1,
         "--eval_folder", str(place), "--num_workers", str(workers), "--result_dir", str(out),
         *flags, ranks=ranks,
     )  # fmt: skip
-    assert "Traceback" not in result.stdout + result.stderr, result.stdout + result.stderr
+    if ranks == 1:  # the launcher shows one of its own for an exit code above 0
+        assert "Traceback" not in result.stdout + result.stderr, result.stdout + result.stderr
     return result
 
 
@@ -167,7 +168,7 @@ def test_several_processes_write_the_same_files(
     done: Path, weights: Path, folder: Path, tmp_path: Path
 ) -> None:
     result = evaluate(weights, folder, tmp_path, *FLAGS, ranks=2, workers=2)
-    assert result.returncode == 3, result.stdout
+    assert "failed: 2 of the files could not be read, predicted or written:" in result.stdout
     want, got = files(done), files(tmp_path)
     assert got.keys() == want.keys()
     assert [name for name in want if got[name] != want[name]] == []

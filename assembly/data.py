@@ -14,8 +14,9 @@ from assembly.dataset import cache_dir, dataset_spec, label_root, offset_root
 from assembly.sets import Sets, train_items
 from datasets import nullloader, uniform, verify
 from datasets.base import DataError, ExtraMaps, SegmentationDataset, item_size
+from datasets.batch import Batch
 from datasets.centroids import Centroids
-from datasets.loader import Batch, Source, make_loader
+from datasets.loader import Source, make_loader
 from datasets.prepare import Checker, alone, check_batches, checked_centroids
 from datasets.registry import is_black
 from datasets.samplers import Draw, EvalSampler, TrainSampler
@@ -203,10 +204,8 @@ def make_eval_loader(
     world: int,
     items: list[Item],
     log: Log = print,
-    raw_above: int | None = None,
 ) -> DataLoader[Batch]:
-    """This rank's share of `items`, every image on exactly one rank; images of more than
-    `raw_above` pixels as they were read.
+    """This rank's share of `items`, every image on exactly one rank.
 
     Unreadable files of `--eval folder` are reported in the batch, all others are errors.
     Raises UserError when labels with 0 for void turn out to be shifted already, and for images of
@@ -231,14 +230,7 @@ def make_eval_loader(
         dataset = SegmentationDataset(items, spec, transform, check_labels=not inference.no_metrics)
     sampler = EvalSampler(len(items), rank, world)
     workers = room.check_evaluation(settings, items, len(sampler))
-    return make_loader(
-        dataset,
-        sampler,
-        data.bs_val,
-        workers,
-        report_unreadable=is_folder,
-        raw_above=raw_above,
-    )
+    return make_loader(dataset, sampler, data.bs_val, workers, report_unreadable=is_folder)
 
 
 def _known_size(item: Item) -> tuple[int, int] | None:

@@ -104,22 +104,21 @@ class Evaluation:
         if clips:
             log.msg(f"videos among them: {len(clips)}")
         self.slice = self._slice(len(every))
-        self.large = Large(max_pixels=settings.inference.max_pixels, log=log.msg_any_rank)
-        self.cuts = can_cut(settings) and settings.inference.max_pixels != 0
         labelled = all(item.label is not None for item in self.items)
         self.metrics = labelled and not settings.inference.no_metrics
         if not labelled:
             self._refuse_scores()
         self.loader = make_eval_loader(
-            settings,
-            self.spec,
-            run.world.rank,
-            run.world.size,
-            self.items,
-            log.msg,
-            raw_above=self.large.raw_above if self.cuts else None,
+            settings, self.spec, run.world.rank, run.world.size, self.items, log.msg
         )
         self.fingerprint: Callable[[], dict[str, object]] = sets.fingerprint
+
+    def _large(self) -> Large | None:
+        """How images that are too large for one pass are cut; None where they are not."""
+        most = self.settings.inference.max_pixels
+        if most == 0 or not can_cut(self.settings):
+            return None
+        return Large(max_pixels=most, log=self.run.log.msg_any_rank)
 
     def _slice(self, total: int) -> list[int] | None:
         """First and last + 1 of the images of `--eval_f1_start`; None without it."""
@@ -156,7 +155,7 @@ class Evaluation:
             val_loss=build_val_loss(self.spec) if self.metrics else None,
             crop=settings.outputs.eval_distance_crop,
             skip_refused=settings.inference.eval == "folder",
-            large=self.large if self.cuts else None,
+            large=self._large(),
             top_scores=settings.outputs.top_scores,
             refuse_none=not self.videos,
         )

@@ -22,6 +22,7 @@ from reports.stored_images import ImageRow, StoredImages
 from reports.trees import TreePlan, TreeWriter, manifest_line
 from reports.video_dump import VideoSink, VideoUnwritten
 from reports.writers import Writers
+from runtime.distributed import APART
 from runtime.errors import UserError
 from runtime.names import output
 
@@ -104,7 +105,7 @@ class VideoRun:
             sink.discard()
             raise
         except UserError:
-            sink.close(0, 1, lambda value: [value])
+            sink.close(APART.rank, APART.size, APART.gather)
             raise
         except BaseException:
             sink.discard()
@@ -126,14 +127,8 @@ class VideoRun:
     def _pass(self, name: str, video: Video, sink: VideoSink, infer: Infer) -> str:
         """Predict every frame; what is wrong with the video, or nothing."""
         settings = self.run.settings
-        count, large = settings.data.bs_val, self.rules.large
-        frames = FrameLoader(
-            video,
-            name,
-            eval_transform(settings, self.spec),
-            count,
-            None if large is None else large.raw_above,
-        )
+        count = settings.data.bs_val
+        frames = FrameLoader(video, name, eval_transform(settings, self.spec), count)
         watch = self.run.watch(f"video {name}, frames")
 
         def progress(done: int, total: int | None) -> None:
@@ -150,6 +145,7 @@ class VideoRun:
             self.run.compute,
             sinks=[sink],
             rules=self.rules,
+            ranks=APART,
             watch=Watch(progress=progress),
         )
         self.not_finite += summary.not_finite

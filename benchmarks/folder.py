@@ -31,8 +31,9 @@ from torch.utils.data import DataLoader
 
 from benchmarks.large import ARCH, CLASSES, TINY
 from datasets.base import SegmentationDataset
+from datasets.batch import Batch
 from datasets.cityscapes import SPEC
-from datasets.loader import Batch, make_loader
+from datasets.loader import make_loader
 from datasets.samplers import EvalSampler
 from datasets.spec import Item
 from engine.compute import Compute
@@ -44,7 +45,6 @@ from network.inference import prepare_for_inference
 from network.outputs import PRED
 from reports.trees import TreePlan, TreeSink
 from runtime.threads import usable_cpus
-from transforms.normalize import denormalize
 
 LIMIT = 1.15
 SIZE = (720, 1280)
@@ -117,7 +117,7 @@ class Folder:
         scores = self.infer(torch.zeros(1, 3, *SIZE), None)[PRED]
         pred = scores.argmax(1)[0].to(torch.uint8).numpy()
         for batch in self.loader():
-            image = denormalize(batch.images[0]) if "image" in sink.needs else None
+            image = batch.shown(0) if "image" in sink.needs else None
             sink.add(
                 ImageResult(
                     name=batch.names[0],

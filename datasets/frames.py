@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from datasets.loader import Batch, collate
+from datasets.batch import Batch
+from datasets.loader import collate
 from datasets.video import Video, VideoDamage
 from transforms.sample import Sample, Transform
 
@@ -25,8 +26,8 @@ def frame_name(name: str, number: int) -> str:
 class FrameLoader:
     """Batches of `batch_size` frames of `video` in order, transformed as images are.
 
-    name: of the video. Where it is damaged, the last batch says so in `failed`. See
-    `loader.collate` for `raw_above`. Can be iterated again.
+    name: of the video. Where it is damaged, the last batch says so in `failed`. Can be iterated
+    again.
     """
 
     def __init__(
@@ -35,10 +36,9 @@ class FrameLoader:
         name: str,
         transform: Transform,
         batch_size: int = 1,
-        raw_above: int | None = None,
     ) -> None:
         self.video, self.name, self.transform = video, name, transform
-        self.batch_size, self.raw_above = batch_size, raw_above
+        self.batch_size = batch_size
 
     def __iter__(self) -> Iterator[Batch]:
         ready: queue.Queue[Batch | BaseException | None] = queue.Queue(AHEAD)
@@ -99,6 +99,6 @@ class FrameLoader:
 
     def _batch(self, samples: list[Sample], end: int) -> Batch:
         numbers = range(end - len(samples), end)
-        batch = collate(samples, numbers, self.raw_above)
+        batch = collate(samples, numbers)
         batch.files = [f"{self.video.path}, frame {number}" for number in numbers]
         return batch

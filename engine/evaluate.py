@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence, Sized
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from datasets.loader import Batch
+from datasets.batch import Batch
 from datasets.spec import DatasetSpec
 from engine.compute import UNWATCHED, Compute, Watch
 from engine.decide import Decided, Keep, largest_probability
@@ -38,7 +38,6 @@ from runtime.errors import UserError
 from runtime.files import is_fatal
 from runtime.names import OutsideError
 from runtime.progress import Log
-from transforms.normalize import denormalize
 
 ValLoss = Callable[[Tensor, Tensor], Tensor]
 
@@ -154,27 +153,7 @@ def _pending(batch: Batch, sinks: Sequence[Sink], tally: _Tally) -> Batch:
     tally.skipped += len(batch.names) - len(keep)
     if len(keep) == len(batch.names):
         return batch
-    return replace(
-        batch,
-        images=batch.images[keep],
-        labels=None if batch.labels is None else batch.labels[keep],
-        names=[batch.names[position] for position in keep],
-        indices=[batch.indices[position] for position in keep],
-        rows=None if batch.rows is None else batch.rows[keep],
-        sizes=[batch.sizes[position] for position in keep],
-        extras={name: values[keep] for name, values in batch.extras.items()},
-        originals=None if batch.originals is None else batch.originals[keep],
-        files=[batch.files[position] for position in keep] if batch.files else [],
-    )
-
-
-def _shown_image(batch: Batch, position: int) -> npt.NDArray[np.uint8]:
-    """One image as uint8 (H, W, 3), of the size of its prediction."""
-    if batch.originals is not None:
-        return batch.originals[position].numpy()
-    if batch.is_raw:
-        return np.ascontiguousarray(batch.images[position].permute(1, 2, 0).numpy())
-    return denormalize(batch.images[position])
+    return batch.keep(keep)
 
 
 def _count(
@@ -205,27 +184,29 @@ def _count(
         if metrics and batch.labels is not None:
             labels = batch.labels.to(scores.device) if labels is None else labels
             if rules.val_loss is not None:
-                _add_loss(scores, _part(labels, box), spec.num_classes, rules.val_loss, tally)
+                _add_loss(
+                    scores, _part(labels, box).long(), spec.num_classes, rules.val_loss, tally
+                )
         decided.take(scores, box)
         del scores
     _note_not_finite(decided.finite, batch, tally, log)
     tally.images += len(batch.names)
     for position, taken in enumerate(takers):
         scored = _cropped(decided.pred, labels, rules.crop)
-        own = _own_confusion(*scored, position, tally, spec.ignore_label)
+        matrix = _own_confusion(*scored, position, tally, spec.ignore_label)
         if not taken:
             continue
         result = ImageResult(
             name=batch.names[position],
             index=batch.indices[position],
-            image=_shown_image(batch, position) if "image" in needs else None,
+            image=batch.shown(position) if "image" in needs else None,
             label=_to_uint8(None if batch.labels is None else batch.labels[position]),
             pred=decided.pred[position].cpu().numpy(),
             prob=_own(decided.prob, position),
             confidence=decided.confidence(position),
             assets=_extra_maps(outputs, position) if "assets" in needs else {},
             gates=_gates(outputs, position) if "gates" in needs else {},
-            confusion=None if own is None else own.cpu().numpy(),
+            confusion=None if matrix is None else matrix.cpu().numpy(),
             scores=_own(decided.scores, position),
             score_ids=_own(decided.score_ids, position),
         )

@@ -15,7 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from datasets.loader import Batch
+from datasets.batch import Batch
 from engine.blocks import in_blocks
 from engine.compute import Compute
 from engine.predict import Beside, Infer
@@ -38,10 +38,10 @@ MULTIPLE = 32  # of its sides: the stride of most networks
 
 @dataclass(kw_only=True)
 class Large:
-    """What becomes of batches that the loader left as they were read.
+    """What becomes of batches of large images.
 
-    max_pixels: of one pass; None: what the free memory allows. `log` gets one line when an image
-    is cut for the first time.
+    max_pixels: of one pass; None: what the free memory allows, which is not asked for images of up
+    to ALWAYS_WHOLE. `log` gets one line when an image is cut for the first time.
     """
 
     max_pixels: int | None
@@ -49,16 +49,13 @@ class Large:
     _known: int | None = field(default=None, init=False)
     _told: bool = field(default=False, init=False)
 
-    @property
-    def raw_above(self) -> int:
-        """Pixels above which images must come as they were read."""
-        return ALWAYS_WHOLE if self.max_pixels is None else self.max_pixels
-
     def wants(self, infer: Infer, batch: Batch, compute: Compute) -> bool:
         """Whether the images of `batch` are too large for `infer`."""
-        if not batch.is_raw or batch.originals is not None:
+        if not batch.holds_bytes or batch.originals is not None or any(batch.valid):
             return False
-        height, width = batch.images.shape[-2:]
+        height, width = batch.images.shape[1:3]
+        if self.max_pixels is None and height * width <= ALWAYS_WHOLE:
+            return False
         if self._known is None:
             self._known = self.max_pixels or fitting(infer, batch, compute)
         if len(batch.names) * height * width <= self._known:
@@ -85,7 +82,7 @@ class Large:
         """Parts of the images of `batch` and their scores (B, K, h, w), every pixel once."""
         side, overlap = self._window()
         stride = side - overlap
-        inputs = batch.images, batch.rows
+        inputs = batch.images.permute(0, 3, 1, 2), batch.rows
         return in_blocks(_of_bytes(infer, compute), inputs, (side, side), (stride, stride))
 
 
@@ -106,15 +103,16 @@ def _of_bytes(infer: Infer, compute: Compute) -> Infer:
 def fitting(infer: Infer, batch: Batch, compute: Compute) -> int:
     """Pixels of the largest pass of `infer` that the free memory has room for.
 
-    Parts of the images of `batch`, which must be raw, are passed to find out.
+    Parts of the images of `batch`, which holds bytes, are passed to find out.
     """
     free = _free(compute.device)
     if free is None:
         return 1 << 62
     run, peaks = _of_bytes(infer, compute), []
+    first = batch.images[:1].permute(0, 3, 1, 2)
     for side in (PROBES[0], *PROBES):  # the first pass of all also sets up what stays
-        box = Box(0, 0, min(side, batch.images.shape[-2]), min(side, batch.images.shape[-1]))
-        images, rows = cut(batch.images[:1], None if batch.rows is None else batch.rows[:1], [box])
+        box = Box(0, 0, min(side, first.shape[-2]), min(side, first.shape[-1]))
+        images, rows = cut(first, None if batch.rows is None else batch.rows[:1], [box])
         peak = _peak(partial(run, images, rows), compute.device)
         peaks.append((images.shape[-2] * images.shape[-1], peak))
     return max(most_pixels(peaks[1:], SHARE * free), 1)

@@ -19,7 +19,7 @@ from metrics.result import Gather, ImageResult
 from reports.image_dump import composite
 from reports.rawids import to_size
 from reports.sinks import EveryImageSink
-from reports.trees import TreeWriter
+from reports.trees import TreeWriter, class_counts
 from reports.video_writer import VideoWriter
 from runtime.errors import UserError
 from runtime.files import is_fatal
@@ -90,9 +90,8 @@ class VideoSink(EveryImageSink):
         image = result.image
         if image.shape[:2] != self.size:
             image = _resized(image, self.size)
-        counts = np.bincount(pred.ravel())
-        for number in np.flatnonzero(counts).tolist():
-            self.facts.pixels[number] = self.facts.pixels.get(number, 0) + int(counts[number])
+        for number, count in class_counts(pred).items():
+            self.facts.pixels[number] = self.facts.pixels.get(number, 0) + count
         self._writer.add(composite(image, pred, self.palette))
 
     def _wait(self, count: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -57,11 +58,12 @@ class VideoWriter:
         from av import VideoFrame
 
         assert picture.shape == (*self.size, 3), (picture.shape, self.size)
-        container, stream = self._open()
         frame = VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
         frame.pts = self.frames
         frame.time_base = 1 / self.rate
-        container.mux(stream.encode(frame))
+        with self._named():
+            container, stream = self._open()
+            container.mux(stream.encode(frame))
         self.frames += 1
 
     def close(self) -> None:
@@ -69,9 +71,10 @@ class VideoWriter:
         if self._container is None or self._stream is None:
             return
         try:
-            self._container.mux(self._stream.encode())
-            self._container.close()
-            os.replace(self._partial, self.path)
+            with self._named():
+                self._container.mux(self._stream.encode())
+                self._container.close()
+                os.replace(self._partial, self.path)
         except BaseException:
             self.discard()
             raise
@@ -84,6 +87,14 @@ class VideoWriter:
             with contextlib.suppress(OSError):  # a full disk, which the caller knows of already
                 container.close()
         self._partial.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Users do not know the hidden name, so that errors are about `path`."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def _open(self) -> tuple[OutputContainer, VideoStream]:
         if self._container is not None and self._stream is not None:

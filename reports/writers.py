@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 
 from runtime.files import is_fatal
+from runtime.heap import keep_freed_memory
 from runtime.worker import survive_signals
 
 PENDING_PER_WORKER = 2  # jobs that may wait
@@ -137,6 +138,7 @@ class Writers:
 def _set_up() -> None:
     """One thread per process, as in those of a loader."""
     cv2.setNumThreads(0)
+    keep_freed_memory()
     survive_signals()
 
 

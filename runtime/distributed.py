@@ -125,6 +125,7 @@ class Ranks:
 
 
 ALONE = Ranks()  # a process without others
+APART = Ranks(add=lambda tensor: tensor, gather=lambda value: [value])  # one of many, on its own
 
 
 def tell_ending(text: str) -> None:

@@ -25,6 +25,7 @@ OWN = {*PACKAGES, "config", "train", "eval", "tests"}
 LEAVES = (
     "runtime.errors",
     "runtime.files",
+    "runtime.heap",
     "runtime.limits",
     "runtime.memory",
     "runtime.names",
@@ -39,7 +40,12 @@ LEAVES = (
 SETS = ("datasets.table",)  # what is special about which data set, standard library alone
 OPTIONS = ("settings.model",)  # the type of the options that networks take
 LIBRARIES = ("engine", "datasets", "loss", "metrics", "network", "reports", "runtime", "transforms")
-BATCHES = ("datasets.loader", "datasets.samplers", "datasets.spec")  # what a loop is fed with
+BATCHES = (
+    "datasets.batch",
+    "datasets.loader",
+    "datasets.samplers",
+    "datasets.spec",
+)  # what a loop is fed with
 OLD_NAMES = {  # of programs that moved: `python -m reports.sweep` still works
     "datasets/check.py": "tools.check",
     "datasets/dt_offset.py": "tools.dt_offset",
@@ -174,7 +180,7 @@ def test_imports_point_the_allowed_way(file: str) -> None:
 
 
 def test_metrics_result_loads_no_torch_in_processes_that_write_files() -> None:
-    program = "import reports.autolabel, sys; print('torch' in sys.modules)"
+    program = "import reports.autolabel, reports.trees, sys; print('torch' in sys.modules)"
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "False", done.stderr
@@ -190,8 +196,8 @@ def test_nobody_but_benchmarks_reads_the_global_configuration() -> None:
 
 def test_third_party_imports_are_dependencies() -> None:
     known = {
-        "cv2", "jinja2", "numpy", "PIL", "runx", "safetensors", "scipy", "skimage", "tifffile",
-        "timm", "torch", "torchvision", "tqdm", "yaml",
+        "av", "cv2", "jinja2", "numpy", "PIL", "runx", "safetensors", "scipy", "skimage",
+        "tifffile", "timm", "torch", "torchvision", "tqdm", "yaml",
     }  # fmt: skip
     allowed = known | OWN | set(sys.stdlib_module_names)
     strange = {file: extra for file in FILES if (extra := roots(file) - allowed)}

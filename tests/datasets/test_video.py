@@ -11,6 +11,8 @@ import pytest
 from datasets.base import DataError
 from datasets.video import VideoDamage, is_video, open_video
 from reports.video_writer import VideoWriter
+from runtime.files import is_fatal
+from tests.full_disk import REASON, full_after
 
 RATE = Fraction(30000, 1001)
 
@@ -193,3 +195,12 @@ def test_a_place_that_cannot_be_written_is_an_oserror(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError), VideoWriter(tmp_path / "file" / "clip.mp4", 25, (4, 4)) as writer:
         writer.add(np.zeros((4, 4, 3), np.uint8))
+
+
+def test_a_full_disk_is_an_error_about_the_file_and_leaves_nothing(tmp_path):
+    pictures = scenes(200, seed=1)
+    path = tmp_path / "clip.mp4"
+    with full_after(3000), pytest.raises(OSError, match=REASON) as caught:
+        write(path, pictures)
+    assert caught.value.filename == str(path) and is_fatal(caught.value)
+    assert list(tmp_path.iterdir()) == []

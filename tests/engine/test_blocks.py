@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from datasets.loader import Batch, collate
+from datasets.batch import Batch
+from datasets.loader import collate
 from engine.blocks import in_blocks
 from engine.compute import Compute
 from engine.decide import Decided, Keep
@@ -95,8 +96,7 @@ def predicted(image, max_pixels, infer, label=None, **rules):
     """The result of one image, and what was logged."""
     lines = []
     large = None if max_pixels is None else Large(max_pixels=max_pixels, log=lines.append)
-    raw_above = None if large is None else large.raw_above
-    batch = collate([Sample(image=image, label=label, name="x")], raw_above=raw_above)
+    batch = collate([Sample(image=image, label=label, name="x")])
     sink = Taken("image", "prob", "confidence", "scores")
     summary = evaluate(
         infer, [batch], SPEC, COMPUTE, sinks=[sink], rules=EvalRules(large=large, **rules)
@@ -140,10 +140,6 @@ def test_an_image_of_the_limit_passes_whole_with_the_same_bits():
         assert bool(lines) == (limit < 64 * 64)
         if not lines:
             assert np.array_equal(got.prob, want.prob) and np.array_equal(got.scores, want.scores)
-    raw = collate([Sample(image=image, label=None, name="x")], raw_above=1)
-    plain = collate([Sample(image=image, label=None, name="x")])
-    assert raw.is_raw and not plain.is_raw
-    assert torch.equal(raw.normalised().images, plain.images)
 
 
 @pytest.mark.parametrize("top", [1, 3, 9])
@@ -185,8 +181,7 @@ def test_the_peak_of_a_call_is_measured():
 @pytest.mark.slow
 @torch.inference_mode()
 def test_the_free_memory_bounds_a_pass_by_what_passes_really_need():
-    batch = collate([Sample(image=np.zeros((800, 800, 3), np.uint8), label=None, name="x")],
-                    raw_above=1)  # fmt: skip
+    batch = collate([Sample(image=np.zeros((800, 800, 3), np.uint8), label=None, name="x")])
     assert isinstance(batch, Batch)
     found = fitting(whole(Local().eval()), batch, COMPUTE)
     from engine import large

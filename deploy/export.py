@@ -17,6 +17,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +25,20 @@ import numpy.typing as npt
 import torch
 
 from assembly.inspection import run_program
+from datasets.headers import image_size
 from deploy import onnx_file, predict, program
 from deploy.compare import Check, Picture, Run, compare, picture, require_same
 from deploy.folder import new_folder, refuse_existing
-from deploy.graph import ExportGraph
+from deploy.graph import ExportGraph, Output, Precision
 from deploy.loading import SHARED_FLAGS, Loaded, load, network_settings
 from deploy.model_json import model_json, write_model_json
 from settings import Parser
 from settings.convert import file_name
 
 PROG = "python -m deploy.export"
-DEFAULT_SIZE = (512, 1024)
-OTHER_SIZES = ((96, 160), (101, 135))  # that a graph of any size is compared at besides
+Size = tuple[int, int]
+DEFAULT_SIZE: Size = (512, 1024)
+MODEL_FILES = {"onnx": onnx_file.MODEL_FILE, "pt2": program.MODEL_FILE}
 
 
 def size(text: str) -> tuple[int, int]:
@@ -67,39 +70,79 @@ def command_line() -> Parser:
     return parser
 
 
-def write(own: argparse.Namespace, loaded: Loaded, folder: Path) -> list[Check]:
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the command line asks for; without a size a graph for any of them if `dynamic`."""
+
+    out: str = ""
+    format: str = "onnx"
+    size: Size | None = None
+    dynamic: bool = False
+    precision: Precision = "fp32"
+    output: Output = "ids"
+    image: Path | None = None
+
+
+def write(own: Request, loaded: Loaded, folder: Path) -> list[Check]:
     """Make the files of the export in `folder`; the comparisons that they passed."""
     graph = ExportGraph(
         loaded.net, output=own.output, rows=loaded.takes_rows, precision=own.precision
     ).eval()
-    fixed = None if own.dynamic else own.size or DEFAULT_SIZE
-    made = program.export_program(graph, fixed)
-    kind = onnx_file if own.format == "onnx" else program
-    path = folder / kind.MODEL_FILE
+    size, low = None if own.dynamic else own.size or DEFAULT_SIZE, program.smallest(loaded.net)
+    made = program.export_program(graph, size, own.format)
     content = model_json(
         net=loaded.net,
         spec=loaded.spec,
         snapshot=loaded.file,
-        file=path.name,
+        file=MODEL_FILES[own.format],
         kind=own.format,
         precision=own.precision,
         output=own.output,
-        size=fixed,
-        smallest=program.SMALLEST,
+        size=size,
+        smallest=low,
     )
+    path = folder / MODEL_FILES[own.format]
     if own.format == "onnx":
         onnx_file.save_onnx(made, path, own.output)
         (folder / "predict.py").write_bytes(Path(predict.__file__).read_bytes())
     else:
         program.save_program(made, path)
-    write_model_json(folder, content)
-    checks = [
-        compare(graph, runner(folder, own.format), *picture(own.image, each))
-        for each in ([fixed] if fixed else [DEFAULT_SIZE, *OTHER_SIZES])
-    ]
-    require_same(checks)
+    del made
+    write_model_json(folder, content)  # by which the check reads it as users do
+    sizes = [size] if size else [natural_size(own.image), *other_sizes(low)]
+    checks = checked(graph, runner(folder, own.format), own.image, sizes)
     write_model_json(folder, {**content, "check": checks[0].as_json()})
     return checks
+
+
+def checked(graph: ExportGraph, run: Run, image: Path | None, sizes: Sequence[Size]) -> list[Check]:
+    """The comparisons at all `sizes`; UserError where the file does something else, or nothing."""
+    checks = []
+    for size in sizes:
+        try:
+            checks.append(compare(graph, run, *picture(image, size)))
+        except (predict.ModelError, RuntimeError, AssertionError) as error:
+            if len(sizes) == 1:
+                raise
+            raise program.refused(graph.net, program.reason(error)) from error
+    require_same(checks)
+    return checks
+
+
+def natural_size(image: Path | None) -> Size:
+    """That of the image of the check."""
+    return DEFAULT_SIZE if image is None else image_size(image)
+
+
+def other_sizes(low: Size) -> list[Size]:
+    """Further ones for a graph of any size: multiples of all strides, and odd in several ways."""
+    height, width = (-(-side // 32) * 32 for side in low)
+    return [
+        (2 * height, width + 32),
+        (height + 1, width + 31),
+        (height + 31, width + 7),
+        low,
+    ]
 
 
 def runner(folder: Path, kind: str) -> Run:
@@ -108,7 +151,7 @@ def runner(folder: Path, kind: str) -> Run:
         return predict.ExportedModel(folder).run
 
     def run(image: Picture) -> npt.NDArray[Any]:
-        path = folder / program.MODEL_FILE
+        path = folder / MODEL_FILES[kind]
         return program.run_program_file(path, torch.from_numpy(image)[None])[0].numpy()
 
     return run
@@ -118,7 +161,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the folder; exit code 2 for a file, a network or a size that does not fit."""
 
     def work() -> str:
-        own, shared = command_line().parse_known_args(argv)
+        found, shared = command_line().parse_known_args(argv)
+        own = Request(**vars(found))
         out, start = Path(own.out), time.monotonic()
         refuse_existing(out)
         if own.format == "onnx":
@@ -126,8 +170,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = network_settings(shared, PROG)
         with new_folder(out) as folder:
             checks = write(own, load(settings, folder), folder)
-        lines = [f"{check}" for check in checks]
-        return "\n".join([*lines, f"{out}: exported in {time.monotonic() - start:.0f} s"])
+        return "\n".join(
+            [*map(str, checks), f"{out}: exported in {time.monotonic() - start:.0f} s"]
+        )
 
     return run_program(work)
 

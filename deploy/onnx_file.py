@@ -13,6 +13,7 @@ import torch
 from torch.export import ExportedProgram
 
 from deploy.graph import INPUT
+from deploy.program import as_products
 from runtime.errors import UserError
 
 MODEL_FILE = "model.onnx"
@@ -40,7 +41,11 @@ def save_onnx(program: ExportedProgram, path: Path, output: str) -> None:
     for logger in quiet:
         logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            as_products("onnx"),
+        ):
             warnings.simplefilter("ignore")  # about the insides of the converter
             made = torch.onnx.export(
                 program,

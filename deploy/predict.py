@@ -3,20 +3,18 @@
 """Class ids of images by an exported network, without PyTorch.
 
     python predict.py IMAGES... --out OUT              # beside model.json, as in every export
-    python predict.py DIR IMAGES... --out OUT --raw_ids --color
+    python predict.py DIR IMAGES... --out OUT --raw_ids
 
-IMAGES are files and folders, which are searched with their sub-folders. OUT gets a PNG of ids for
-each: of classes as they are counted in model.json, with `--raw_ids` as the label files of the data
-set count them. Needs Python 3.9, NumPy, OpenCV and ONNX Runtime, and nothing else:
-`pip install numpy opencv-python-headless onnxruntime`.
+IMAGES are files and folders with all below them. OUT gets a PNG of ids for each: numbers of
+classes in model.json, with `--raw_ids` those of label files of the data set. Needs nothing but
+Python 3.9 and `pip install numpy opencv-python-headless onnxruntime`.
 
 From Python:
 
     model = ExportedModel("DIR")
     ids = model.run(read_rgb("street.jpg"))            # (H, W); (K, H, W) of a graph of scores
 
-Exit code 0; 2 if the input is wrong, 3 if some images could not be read or predicted; all others
-are done by then.
+Exit code 2 if the input is wrong, 3 if some images failed; all others are done by then.
 """
 
 from __future__ import annotations
@@ -29,6 +27,8 @@ import re
 import struct
 import sys
 import zlib
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +40,15 @@ import onnxruntime
 FORMAT, VERSION = "hiseg-export", 1
 MODEL_JSON = "model.json"
 ENTRIES = {  # of model.json that are read here -> their types
-    "file": str,
-    "kind": str,
-    "output": str,
-    "input": dict,
-    "multiple": int,
-    "smallest": list,
-    "classes": list,
-    "palette": list,
-    "ids": list,
-}
-IMAGE_ENDINGS = frozenset((
-    ".bmp", ".dib", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm",
-    ".webp",
-))  # fmt: skip
+    "file": str, "kind": str, "output": str, "input": dict, "multiple": int, "smallest": list,
+    "classes": list, "ids": list,
+}  # fmt: skip
+# eval.py reads some further kinds of files; here they are listed, and refused one by one.
+IMAGE_ENDINGS = (
+    ".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm",
+    ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
+)  # fmt: skip
+STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"RIFF")  # of those that are read
 
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 JPEG_END, JPEG_SCAN = b"\xff\xd9", b"\xff\xda"
@@ -62,6 +57,7 @@ STANDALONE = (0x01, *range(0xD0, 0xD9))  # JPEG markers without a length
 SCAN_MARKERS = np.isin(np.arange(256), [0x00, 0xFF, *range(0xD0, 0xD8), JPEG_END[1]])
 EXIF, ORIENTATION = b"Exif\0\0", 274
 XMP_START, XMP_KEYWORD = b"http://ns.adobe.com/xap/1.0/\0", b"XML:com.adobe.xmp"
+PROFILE_KEYWORD = b"Raw profile type exif"
 XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 MAX_TEXT = 1 << 20  # bytes of an unpacked text chunk that are read
 AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
@@ -95,22 +91,19 @@ class ExportedModel:
                 f"{path} is a program of PyTorch ({self.spec['kind']}): torch.export.load reads "
                 "it; for ONNX Runtime export again with --format onnx"
             )
-        _check_file(path, self.spec.get("file_sha256"))
+        if not path.is_file():
+            raise ModelError(f"{path} is missing")
+        wanted = self.spec.get("file_sha256")
+        if wanted and hashlib.sha256(path.read_bytes()).hexdigest() != wanted:
+            raise ModelError(f"{path} is damaged: its SHA-256 is not the one in {MODEL_JSON}")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # errors alone
-        there = onnxruntime.get_available_providers()
+        there = [each for each in PROVIDERS if each in onnxruntime.get_available_providers()]
         try:
-            self.session = onnxruntime.InferenceSession(
-                str(path), options, providers=[each for each in PROVIDERS if each in there]
-            )
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=there)
         except Exception as error:  # ONNX Runtime has no class of its own for all of them
-            raise ModelError(f"{path} is damaged: {_line(error)}") from error
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return len(self.spec["classes"])
+            raise ModelError(f"{path} cannot be loaded: {_line(error)}") from error
 
     def check_size(self, height: int, width: int) -> None:
         """Raise ModelError for images of a size that the graph does not take."""
@@ -149,10 +142,7 @@ class ExportedModel:
     def ids(self, image: Array) -> Array:
         """Class ids (H, W), whatever the graph gives."""
         found = self.run(image)
-        if self.spec["output"] == "ids":
-            return found
-        wide = np.uint8 if len(found) <= 256 else np.uint16
-        return found.argmax(0).astype(wide)
+        return found if self.spec["output"] == "ids" else found.argmax(0).astype(np.uint8)
 
 
 def read_spec(folder: Path) -> dict[str, Any]:
@@ -177,16 +167,6 @@ def read_spec(folder: Path) -> dict[str, Any]:
     return spec
 
 
-def _check_file(path: Path, wanted: str | None) -> None:
-    """Raise ModelError for a model file that is missing or not the one that was written."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path}: {error.strerror}") from error
-    if wanted is not None and hashlib.sha256(content).hexdigest() != wanted:
-        raise ModelError(f"{path} is damaged: its SHA-256 is not the one in {MODEL_JSON}")
-
-
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
@@ -201,23 +181,17 @@ def read_rgb(path: str | os.PathLike[str]) -> Array:
         data = Path(path).read_bytes()
     except OSError as error:
         raise ImageError(f"{path}: {error.strerror}") from error
-    if not data:
-        raise ImageError(f"{path}: the file is empty")
-    if not _is_whole(data):
-        raise ImageError(f"{path}: the file is truncated or damaged")
-    is_png = data.startswith(PNG)
-    is_deep = is_png and data[24:25] == b"\x10"
+    if not data.startswith(STARTS):
+        raise ImageError(f"{path}: empty, or of a kind not read here; PNG or JPEG is wanted")
+    is_deep = data.startswith(PNG) and data[24:25] == b"\x10"  # 16 bits
     flags = cv2.IMREAD_UNCHANGED if is_deep else AS_STORED
-    try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:
-        raise ImageError(f"{path}: {_line(error)}") from error
+    pixels = None
+    with suppress(cv2.error):
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if _is_whole(data) else None
     if pixels is None:
-        raise ImageError(f"{path}: no image of a kind that OpenCV reads")
+        raise ImageError(f"{path}: the file is truncated or damaged")
     if pixels.dtype == np.uint16:
         pixels = (pixels >> 8).astype(np.uint8)
-    if pixels.dtype != np.uint8:
-        raise ImageError(f"{path}: samples of type {pixels.dtype}; 8 or 16 bits wanted")
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, -1)
     return _turned(pixels[..., 2::-1], orientation_of(data))
@@ -254,64 +228,57 @@ def _turned(pixels: Array, orientation: int) -> Array:
 def orientation_of(data: bytes) -> int:
     """1..8 as the EXIF data of a JPEG, PNG or WebP say, else the XMP packet, else 1."""
     told: dict[str, int] = {}
-    for kind, content in _told(data):
-        found = _exif(content) if kind != "xmp" else _xmp(content)
-        if found is not None:
-            told.setdefault(kind, found)
+    with suppress(struct.error, ValueError, zlib.error):  # broken: as if it said no more
+        for kind, content in _told(data):
+            found = _exif(content) if kind != "xmp" else _xmp(content)
+            if found is not None:
+                told.setdefault(kind, found)
     found = next((told[kind] for kind in ("exif", "profile", "xmp") if kind in told), 1)
     return found if 1 <= found <= 8 else 1
 
 
-def _told(data: bytes) -> list[tuple[str, bytes]]:
+def _told(data: bytes) -> Iterator[tuple[str, bytes]]:
     """What a file says besides its pixels: "exif", "profile" (EXIF in a text) or "xmp"."""
-    try:
-        if data.startswith(JPEG):
-            return _jpeg_parts(data)
-        if data.startswith(PNG):
-            return _png_parts(data)
-        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-            return _webp_parts(data)
-    except (struct.error, ValueError, IndexError, zlib.error):
-        pass
-    return []
+    if data.startswith(PNG):
+        yield from _png_parts(data)
+    elif data.startswith(JPEG):
+        yield from _jpeg_parts(data)
+    elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        at = 12
+        while at + 8 <= len(data):
+            kind, length = struct.unpack_from("<4sI", data, at)
+            if kind in (b"EXIF", b"XMP "):
+                yield kind.decode().strip().lower(), data[at + 8 : at + 8 + length]
+            at += 8 + length + length % 2
 
 
-def _jpeg_parts(data: bytes) -> list[tuple[str, bytes]]:
-    parts, at = [], 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == JPEG_SCAN[1]:
-            break
-        if marker == 0xFF or marker in STANDALONE:
-            at += 1 if marker == 0xFF else 2
+def _jpeg_parts(data: bytes) -> Iterator[tuple[str, bytes]]:
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != JPEG_SCAN[1]:
+        if data[at + 1] == 0xFF or data[at + 1] in STANDALONE:
+            at += 1 if data[at + 1] == 0xFF else 2
             continue
         length = struct.unpack_from(">H", data, at + 2)[0]
         content = data[at + 4 : at + 2 + length]
-        if marker == 0xE1 and content.startswith(EXIF):
-            parts.append(("exif", content))
-        elif marker == 0xE1 and content.startswith(XMP_START):
-            parts.append(("xmp", content))
+        if data[at + 1] == 0xE1 and content.startswith((EXIF, XMP_START)):
+            yield "exif" if content.startswith(EXIF) else "xmp", content
         at += 2 + length
-    return parts
 
 
-def _png_parts(data: bytes) -> list[tuple[str, bytes]]:
-    parts, at = [], len(PNG)
+def _png_parts(data: bytes) -> Iterator[tuple[str, bytes]]:
+    at = len(PNG)
     while at + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
         content = data[at + 8 : at + 8 + length]
+        keyword, _, rest = content.partition(b"\0")
         if kind == b"eXIf":
-            parts.append(("exif", content))
-        elif kind in (b"tEXt", b"zTXt", b"iTXt"):
-            keyword, _, rest = content.partition(b"\0")
-            text = _text(kind, rest) if keyword in (XMP_KEYWORD, b"Raw profile type exif") else b""
-            if text and keyword == XMP_KEYWORD:
-                parts.append(("xmp", text))
-            elif text:  # name, length, hexadecimal lines
-                hexadecimal = b"".join(text.split(b"\n")[3:]).decode("ascii", "replace")
-                parts.append(("profile", bytes.fromhex(hexadecimal)))
+            yield "exif", content
+        elif kind in (b"tEXt", b"zTXt", b"iTXt") and keyword == XMP_KEYWORD:
+            yield "xmp", _text(kind, rest)
+        elif kind in (b"tEXt", b"zTXt", b"iTXt") and keyword == PROFILE_KEYWORD:
+            lines = _text(kind, rest).split(b"\n")  # name, length, hexadecimal lines
+            yield "profile", bytes.fromhex(b"".join(lines[3:]).decode("ascii", "replace"))
         at += 12 + length
-    return parts
 
 
 def _text(kind: bytes, rest: bytes) -> bytes:
@@ -324,16 +291,6 @@ def _text(kind: bytes, rest: bytes) -> bytes:
     return zlib.decompressobj().decompress(rest, MAX_TEXT) if is_packed else rest
 
 
-def _webp_parts(data: bytes) -> list[tuple[str, bytes]]:
-    parts, at = [], 12
-    while at + 8 <= len(data):
-        kind, length = struct.unpack_from("<4sI", data, at)
-        if kind in (b"EXIF", b"XMP "):
-            parts.append(("exif" if kind == b"EXIF" else "xmp", data[at + 8 : at + 8 + length]))
-        at += 8 + length + length % 2
-    return parts
-
-
 def _exif(content: bytes) -> int | None:
     """The orientation that EXIF data name, which are a TIFF without pixels."""
     if content.startswith(EXIF):
@@ -341,15 +298,12 @@ def _exif(content: bytes) -> int | None:
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(content[:4])
     if order is None:
         return None
-    try:
+    with suppress(struct.error):
         (start,) = struct.unpack_from(f"{order}L", content, 4)
         (count,) = struct.unpack_from(f"{order}H", content, start)
-        for number in range(count):
-            tag, kind, size = struct.unpack_from(f"{order}HHL", content, start + 2 + 12 * number)
-            if tag == ORIENTATION and kind == 3 and size == 1:
-                return int(struct.unpack_from(f"{order}H", content, start + 10 + 12 * number)[0])
-    except struct.error:
-        pass
+        for entry in range(start + 2, start + 2 + 12 * count, 12):
+            if struct.unpack_from(f"{order}HHL", content, entry) == (ORIENTATION, 3, 1):
+                return int(struct.unpack_from(f"{order}H", content, entry + 8)[0])
     return None
 
 
@@ -382,12 +336,11 @@ def found_images(places: list[str]) -> dict[str, Path]:
     return found
 
 
-def write_png(path: Path, pixels: Array) -> None:
-    """A PNG under its name once it is whole; colours (H, W, 3) are RGB."""
-    shown = pixels[..., ::-1] if pixels.ndim == 3 else pixels
+def write_png(path: Path, ids: Array) -> None:
+    """A grey PNG, 8 or 16 bits, under its name once it is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{os.getpid()}.partial")
-    partial.write_bytes(cv2.imencode(".png", np.ascontiguousarray(shown))[1].tobytes())
+    partial.write_bytes(cv2.imencode(".png", ids)[1].tobytes())
     os.replace(partial, path)
 
 
@@ -402,16 +355,6 @@ def predict(model: ExportedModel, path: Path, resize: bool) -> Array:
     return found
 
 
-def save(own: argparse.Namespace, model: ExportedModel, name: str, ids: Array) -> None:
-    """Write what is wanted of one image."""
-    raw = np.array(model.spec["ids"])
-    raw = raw.astype(np.uint16 if raw.max(initial=0) > 255 else np.uint8)
-    write_png(Path(own.out, f"{name}.png"), raw[ids] if own.raw_ids else ids)
-    if own.color:
-        palette = np.array(model.spec["palette"], np.uint8)
-        write_png(Path(own.out, f"{name}_color.png"), palette[ids])
-
-
 def command_line() -> argparse.ArgumentParser:
     """The flags."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
@@ -419,7 +362,6 @@ def command_line() -> argparse.ArgumentParser:
     add("places", nargs="+", metavar="[DIR] IMAGES", help="an export, images, folders of images")
     add("--out", required=True, help="folder to write to")
     add("--raw_ids", action="store_true", help="ids as the label files of the data set have them")
-    add("--color", action="store_true", help="also NAME_color.png in the colours of the classes")
     add("--resize", action="store_true", help="bring images to the one size of a graph, ids back")
     add("--overwrite", action="store_true", help="replace files of an earlier call")
     add("--threads", type=int, default=0, help="of ONNX Runtime; 0: all cores")
@@ -428,6 +370,8 @@ def command_line() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Predict; the exit code."""
+    for stream in (sys.stdout, sys.stderr):  # a file name may be anything
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     own = command_line().parse_args(argv)
     here, places = Path(__file__).resolve().parent, own.places
     if (Path(places[0]) / MODEL_JSON).is_file() or not (here / MODEL_JSON).is_file():
@@ -441,9 +385,11 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    raw = np.array(model.spec["ids"] if own.raw_ids else range(len(model.spec["classes"])))
+    raw = raw.astype(np.uint8 if raw.max() < 256 else np.uint16)
     for number, (name, path) in enumerate(images.items(), 1):
         try:
-            save(own, model, name, predict(model, path, own.resize))
+            write_png(Path(own.out, f"{name}.png"), raw[predict(model, path, own.resize)])
             print(f"{number}/{len(images)} {path}", flush=True)
         except (ValueError, OSError, cv2.error) as error:
             failed += 1

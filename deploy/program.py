@@ -3,57 +3,75 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from deploy.graph import INPUT, ExportGraph
 from runtime.errors import UserError
 
 Size = tuple[int, int]
-SMALLEST: Size = (32, 32)  # that a graph of any size takes
-TRACED: Size = (160, 224)  # of the image that such a graph is made with
 MODEL_FILE = "model.pt2"
+LEAST = 64  # pixels a side of the smallest copy of an image: two cells of stride 32
+# Of the image that a graph of any size is made with. No stride divides these, so that each padding
+# and each cut that an image may need leaves its step in the graph.
+TRACED: Size = (229, 317)
 
 
-def example(size: Size) -> Tensor:
-    """An image (1, H, W, 3) in the middle of the range."""
-    return torch.full((1, *size, 3), 128, dtype=torch.uint8)
+def smallest(net: nn.Module) -> Size:
+    """The smallest image that a graph of any size takes: a copy at the lowest scale has LEAST."""
+    side = math.ceil(LEAST / min(1.0, *getattr(net, "scales", (1.0,))))
+    return side, side
+
+
+def as_products(kind: str) -> AbstractContextManager[object]:
+    """Attention as products and a softmax, for ONNX: the steps of fused kernels depend on how
+    their tensors lie in memory, which ONNX does not know.
+    """
+    return sdpa_kernel(SDPBackend.MATH) if kind == "onnx" else nullcontext()
 
 
 @torch.no_grad()
-def export_program(graph: ExportGraph, size: Size | None) -> ExportedProgram:
-    """The program of `graph` for images of `size`, of any size from SMALLEST on without it.
+def export_program(graph: ExportGraph, size: Size | None, kind: str) -> ExportedProgram:
+    """The program of `graph` for images of `size`; without it of any size from `smallest` on.
 
-    UserError for a network whose steps depend on the size in a way that no graph can hold.
+    `kind` is what it is for: "onnx" or "pt2". UserError for a network whose steps depend on the
+    size in a way that no graph can hold.
     """
+    image = torch.full((1, *(size or TRACED), 3), 128, dtype=torch.uint8)
     shapes = None
     if size is None:
-        sides = Dim("height", min=SMALLEST[0]), Dim("width", min=SMALLEST[1])
-        shapes = {INPUT: {1: sides[0], 2: sides[1]}}
-    with warnings.catch_warnings():
+        low = smallest(graph.net)
+        shapes = {INPUT: {1: Dim.DYNAMIC(min=low[0]), 2: Dim.DYNAMIC(min=low[1])}}
+    with warnings.catch_warnings(), as_products(kind):
         warnings.simplefilter("ignore")  # about the insides of torch.export
         try:
-            return torch.export.export(
-                graph, (example(size or TRACED),), dynamic_shapes=shapes, strict=False
-            )
-        except Exception as error:
+            return torch.export.export(graph, (image,), dynamic_shapes=shapes, strict=False)
+        except (RuntimeError, ValueError, AssertionError, TypeError) as error:
             if size is not None:
                 raise
-            raise UserError(
-                f"--dynamic: {getattr(graph.net, 'arch', 'this network')} cannot be one graph for "
-                f"all sizes ({reason(error)}); --size H,W exports it for one"
-            ) from error
+            raise refused(graph.net, reason(error)) from error
+
+
+def refused(net: nn.Module, why: str) -> UserError:
+    """The one line about a network that cannot be one graph for all sizes."""
+    return UserError(
+        f"--dynamic: {getattr(net, 'arch', 'this network')} cannot be one graph for all sizes "
+        f"({why}); --size H,W exports it for one"
+    )
 
 
 def reason(error: Exception) -> str:
-    """The first line of what torch.export says that tells anything."""
-    lines = [" ".join(line.split()) for line in str(error).splitlines()]
-    told = [line for line in lines if "Eq(" in line or "guard" in line or "specialized" in line]
-    return (told or [line for line in lines if line] or [type(error).__name__])[0][:200]
+    """The line of what torch.export says that tells most."""
+    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if line.startswith("-") or "guard" in line or "Eq(" in line]
+    return (told or lines or [type(error).__name__])[0].lstrip("- ")[:200]
 
 
 def save_program(program: ExportedProgram, path: Path) -> None:
@@ -64,6 +82,8 @@ def save_program(program: ExportedProgram, path: Path) -> None:
 @torch.no_grad()
 def run_program_file(path: Path, image: Tensor) -> Tensor:
     """What a `.pt2` file, read anew, gives for an image (1, H, W, 3)."""
-    module = torch.export.load(path).module()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = torch.export.load(path).module()
     found: Tensor = module(image)
     return found

@@ -21,7 +21,7 @@ from network.heads.boundary import SpatialBranch, direction_head, mask_head
 from network.heads.deformable import ContextBranch
 from network.ops.contiguous import contiguous_gradient
 from network.ops.conv import conv
-from network.ops.resize import Size, resize, same_size, size_of
+from network.ops.resize import Size, parts_of, resize, same_size, size_of
 from network.outputs import DIRECTION, MASK, PRED, Maps, single_scale_outputs
 from runtime.errors import UserError
 from settings.model import ModelConfig
@@ -37,7 +37,7 @@ QUERIES = "query_embed.weight"
 def cells_of(size: Size) -> Size:
     """Rows and columns of queries for an image of `size`."""
     height, width = size
-    return -(-height // STRIDE), -(-width // STRIDE)
+    return parts_of(height, STRIDE), parts_of(width, STRIDE)
 
 
 def cut(x: Tensor, size: Size) -> Tensor:

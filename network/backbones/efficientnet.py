@@ -13,6 +13,7 @@ from torchvision.models import efficientnet_b4
 
 from network.backbones.three_maps import ThreeMaps
 from network.ops.conv import dilate
+from network.ops.resize import parts_of
 
 NUM_STAGES = 8  # stem and seven stages; the 1x1 convolution to 1792 channels is the classifier's
 TAPS = (1, 2)  # stages that give the low and the second map
@@ -29,7 +30,7 @@ class SameConv(nn.Conv2d):
         for size, kernel, stride in zip(
             x.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True
         ):
-            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+            total = max((parts_of(size, stride) - 1) * stride + kernel - size, 0)
             pads += [total // 2, total - total // 2]
         return F.conv2d(
             F.pad(x, pads), self.weight, self.bias, self.stride, 0, self.dilation, self.groups

@@ -22,7 +22,7 @@ from network.backbones import timm_models
 from network.backbones.pyramid import PYRAMID, STRIDES, SimplePyramid
 from network.backbones.trunk import Trunk
 from network.ops.recompute import recomputing, run_again
-from network.ops.resize import Size, resize, size_of, surely
+from network.ops.resize import Size, parts_of, resize, size_of, surely
 from network.ops.tiles import joined, tiles
 from runtime.normalisation import Normalisation
 
@@ -197,7 +197,7 @@ class TimmTrunk(Trunk):
 
 def grown_to(side: int, step: int) -> int:
     """`side` as the next multiple of `step`, at least LEAST."""
-    multiple = -(-side // step) * step
+    multiple = parts_of(side, step) * step
     return multiple if surely(multiple >= LEAST) else max(multiple, LEAST)
 
 
@@ -207,5 +207,5 @@ def _alike(value: Tensor, own: Tensor | None) -> bool:
 
 def _cut(x: Tensor, padded: Size, size: Size, stride: int) -> Tensor:
     """The part of a map (B, C, h, w) of a `padded` image that shows the image of `size`."""
-    full, shown = (tuple(-(-side // stride) for side in sides) for sides in (padded, size))
+    full, shown = (tuple(parts_of(side, stride) for side in sides) for sides in (padded, size))
     return resize(x, (full[0], full[1]))[..., : shown[0], : shown[1]]

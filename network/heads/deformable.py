@@ -32,7 +32,8 @@ def sine_position(size: Size, channels: int, like: Tensor | None = None) -> Tens
     divisor = TEMPERATURE ** (2 * pair / half)
 
     def along(length: int) -> Tensor:
-        place = torch.arange(1, length + 1, device=device) * (2 * math.pi / (length + 1e-6))
+        step = torch.scalar_tensor(2 * math.pi / (length + 1e-6), device=device)
+        place = torch.arange(1, length + 1, device=device) * step
         angle = place[:, None] / divisor
         return torch.stack([angle[:, 0::2].sin(), angle[:, 1::2].cos()], dim=-1).flatten(1)
 

@@ -15,7 +15,7 @@ def bins(length: int, number: int, device: torch.device) -> Tensor:
     """Which of `length` lines each of `number` bins holds: (number, length) bool."""
     line = torch.arange(length, device=device)
     own = torch.arange(number, device=device)[:, None]
-    first, end = own * length // number, -(-(own + 1) * length // number)
+    first, end = own * length // number, ((own + 1) * length + number - 1) // number
     return (line >= first) & (line < end)
 
 

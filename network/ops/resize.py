@@ -41,6 +41,14 @@ def _scaled_unknown(side: int, factor: float) -> int:
     return side * ratio.numerator // ratio.denominator
 
 
+def parts_of(side: int, length: int) -> int:
+    """How many parts of `length` cover `side`: the quotient, rounded up.
+
+    Never by way of negative numbers, whose quotients ONNX rounds the other way.
+    """
+    return (side + length - 1) // length
+
+
 def surely(condition: bool) -> bool:
     """Whether `condition` holds; while a graph is made, only if it does for every size.
 

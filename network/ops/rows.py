@@ -34,7 +34,8 @@ def scaled_rows(rows: Tensor | None, height: int) -> Tensor | None:
     if rows is None or surely(rows.shape[1] == height):
         return rows
     count = rows.shape[1]
-    centres = (torch.arange(height, device=rows.device) + 0.5) * (count / height) - 0.5
+    ratio = torch.scalar_tensor(count / height, device=rows.device)
+    centres = (torch.arange(height, device=rows.device) + 0.5) * ratio - 0.5
     # The outermost rows are extrapolated: an enlarged image begins above its first centre.
     upper = centres.floor().clamp(0, max(count - 2, 0)).long()
     return _at(rows, upper, (centres - upper).to(rows.dtype))
@@ -51,7 +52,9 @@ def row_steps(rows: Tensor, bins: int) -> Tensor:
     Source: Choi, Kim, Choo, "Cars Can't Fly up in the Sky" (2020), section 3.2.
     """
     height = rows.shape[1]
-    begins = torch.arange(bins, device=rows.device) * (height / bins)
+    begins = torch.arange(bins, device=rows.device) * torch.scalar_tensor(
+        height / bins, device=rows.device
+    )
     upper = (begins + ROUNDING).floor()
     part = (begins - upper - 0.5).clamp(min=0).to(rows.dtype)
     positions = _at(rows, upper.long(), part)

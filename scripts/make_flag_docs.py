@@ -53,6 +53,8 @@ SPELLINGS = {  # of converters that are no ranges of numbers
     "box": "long,short",
     "betas": "2 numbers below 1",
     "param_rules": "KEY:lr=F:decay=F, several",
+    "class_weights": "`auto` or numbers",
+    "tracker_names": "names, or none",
 }
 
 

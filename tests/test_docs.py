@@ -25,6 +25,7 @@ FOREIGN_FLAGS |= {
     "--kills",
     "--per_kind",
 }  # of torchrun and of programs in tests/
+FOREIGN_FLAGS |= {"--backend-store-uri", "--project", "--logdir", "--append"}  # of trackers
 FOREIGN_MODULES = {"torch.distributed.launch", "torch.distributed.run", "runx.runx", "runx.sumx"}
 FOREIGN_MODULES |= {"pip", "venv", "pytest", "http.server"}
 FILES_TO_MAKE = {"network/plain.py", "tests/network/test_plain.py"}  # by readers of a recipe
@@ -101,6 +102,7 @@ def declared(text: str) -> set[str]:
 
 def test_flags_exist(page: tuple[Path, str]) -> None:
     folders = ("", "settings/", "assembly/", "tools/", "network/", "scripts/", "benchmarks/")
+    folders += ("datasets/",)
     source = "\n".join(
         path.read_text(encoding="utf-8")
         for folder in folders

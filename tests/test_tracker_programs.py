@@ -8,16 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.program import TINY, run
+from tests.program import TINY, run, street_flags
 
 pytestmark = pytest.mark.slow
 
 
 def flags(root: Path, out: Path, *more: str) -> list[str]:
     return [
-        *TINY, "--dataset", "synthetic", "--set", f"DATASET.SYNTHETIC_DIR={root}",
-        "--class_uniform_pct", "0", "--crop_size", "64,96", "--bs_trn", "2", "--num_workers", "0",
-        "--max_epoch", "2", "--result_dir", str(out), *more,
+        *TINY, *street_flags(root, out), "--class_uniform_pct", "0", "--crop_size", "64,96",
+        "--bs_trn", "2", "--max_epoch", "2", *more,
     ]  # fmt: skip
 
 

@@ -85,7 +85,8 @@ def _step(device: Any, precision: Any) -> tuple[float, float]:
     loss = F.cross_entropy(scores.float(), labels)
     scaler.scale(loss).backward()
     scale = scaler.get_scale()
-    norm = nn.utils.get_total_norm([item.grad for item in net.parameters()]) / scale
+    gradients = [item.grad for item in net.parameters() if item.grad is not None]
+    norm = nn.utils.get_total_norm(gradients) / scale
     return loss.item(), norm.item()
 
 

@@ -13,37 +13,50 @@ from datasets.annotations.contract import Mask, Picture, Ring, Shape
 SLACK = 1.0  # pixels that a corner may lie outside of the image: tools draw up to the border
 
 
-def filled(corners: Ring, height: int, width: int) -> Mask:
-    """The pixels (H, W) whose centres lie inside a polygon, by the even-odd rule.
+def filled(corners: Ring, rows: slice, columns: slice) -> Mask:
+    """The pixels of a window of the image whose centres lie inside a polygon, by the even-odd rule.
 
     A centre on the edge between two polygons belongs to one of them alone, so neighbours leave no
-    gap and do not overlap. What lies outside of the image is cut off.
+    gap and do not overlap: an edge is cut the same way whatever polygon it belongs to.
     """
+    height, width = rows.stop - rows.start, columns.stop - columns.start
     toggles = np.zeros((height, width + 1), bool)
-    ends = np.roll(corners, -1, 0)
-    for (x0, y0), (x1, y1) in zip(corners, ends, strict=True):
+    for one, other in zip(corners, np.roll(corners, -1, 0), strict=True):
+        (x0, y0), (x1, y1) = (one, other) if one[1] < other[1] else (other, one)
         if y0 == y1:
             continue
-        low, high = sorted((y0, y1))
-        first, stop = np.clip(np.ceil(np.array([low, high]) - 0.5), 0, height).astype(int)
-        rows = np.arange(first, stop)
-        crossing = x0 + (rows + 0.5 - y0) * ((x1 - x0) / (y1 - y0))
-        columns = np.clip(np.ceil(crossing - 0.5), 0, width).astype(int)
-        toggles[rows, columns] ^= True
+        first, stop = np.clip(np.ceil(np.array([y0, y1]) - 0.5), rows.start, rows.stop).astype(int)
+        cut = np.arange(first, stop)
+        crossing = x0 + (cut + 0.5 - y0) * ((x1 - x0) / (y1 - y0))
+        places = np.clip(np.ceil(crossing - 0.5), columns.start, columns.stop).astype(int)
+        toggles[cut - rows.start, places - columns.start] ^= True
     inside: Mask = np.logical_xor.accumulate(toggles[:, :-1], axis=1)
     return inside
 
 
-def region(shape: Shape, height: int, width: int) -> Mask:
-    """The pixels (H, W) of a shape, cut off at the borders of the image."""
+def window(shape: Shape, height: int, width: int) -> tuple[slice, slice]:
+    """The rows and columns of the image that a shape may reach; empty ones where it reaches none.
+
+    Drawing there alone takes time by the size of the shape, not of the image.
+    """
+    points = shape.corners()
+    low, high = np.floor(points.min(0)).astype(int), np.ceil(points.max(0)).astype(int)
+    left, top = np.clip(low, 0, (width, height))
+    right, bottom = np.clip(high, 0, (width, height))
+    return slice(int(top), int(bottom)), slice(int(left), int(right))
+
+
+def region(shape: Shape, rows: slice, columns: slice) -> Mask:
+    """The pixels of a shape in a window of the image, cut off at its borders."""
+    height, width = rows.stop - rows.start, columns.stop - columns.start
     found = np.zeros((height, width), bool)
     for corners in shape.rings:  # a union: parts that overlap are no holes
-        found |= filled(corners, height, width)
+        found |= filled(corners, rows, columns)
     if shape.mask is not None:
-        x, y = shape.corner
-        rows, columns = shape.mask.shape
+        x, y = shape.corner[0] - columns.start, shape.corner[1] - rows.start
+        tall, wide = shape.mask.shape
         top, left = max(y, 0), max(x, 0)
-        bottom, right = min(y + rows, height), min(x + columns, width)
+        bottom, right = min(y + tall, height), min(x + wide, width)
         if bottom > top and right > left:
             part = shape.mask[top - y : bottom - y, left - x : right - x]
             found[top:bottom, left:right] |= part
@@ -56,7 +69,8 @@ def drawn(
     """The label map (H, W): `blank`, and the shapes over it in their order; later ones cover."""
     label = np.full(size, blank, np.uint8)
     for shape in sorted(picture.shapes, key=lambda each: each.order):  # stable: else as in the file
-        label[region(shape, *size)] = ids[shape.label]
+        rows, columns = window(shape, *size)
+        label[rows, columns][region(shape, rows, columns)] = ids[shape.label]
     return label
 
 

@@ -8,9 +8,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.annotations.contract import Fault, Picture, Shape, ellipse, rectangle, ring, turned
-from datasets.annotations.drawing import drawn, filled, outside, region
+from datasets.annotations.contract import (
+    Fault,
+    Mask,
+    Picture,
+    Ring,
+    Shape,
+    ellipse,
+    rectangle,
+    ring,
+    turned,
+)
+from datasets.annotations.drawing import drawn, outside, region
+from datasets.annotations.drawing import filled as filled_in
 from datasets.annotations.rle import decoded, from_text
+
+
+def filled(corners: Ring, height: int, width: int) -> Mask:
+    return filled_in(corners, slice(0, height), slice(0, width))
+
 
 DIAMOND = ring([[4, 0], [8, 4], [4, 8], [0, 4]])
 
@@ -31,6 +47,21 @@ def test_neighbours_share_no_pixel_and_leave_no_gap() -> None:
         corners = np.array([[0, 0], [30, 0], [30, 30], [0, 30]], float)
         fans = [filled(ring([middle, corners[n], corners[(n + 1) % 4]]), 30, 30) for n in range(4)]
         assert (sum(fan.astype(int) for fan in fans) == 1).all()
+    for third in range(1, 31):  # centres lie exactly on the common edge
+        edge = np.array([[0, 0.5], [30, 0.5 + third]])
+        above = filled(ring([*edge, [30, 0], [0, 0]]), 32, 30)
+        below = filled(ring([*edge[::-1], [0, 32], [30, 32]]), 32, 30)
+        assert (above ^ below).all(), third
+
+
+def test_a_window_changes_no_pixel() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        corners = ring(rng.uniform(-10, 50, (5, 2)))
+        shape = Shape(label="a", where="", rings=[corners])
+        picture = Picture(file="x", source=Path("x"), shapes=[shape])
+        label = drawn(picture, {"a": 1}, 0, (30, 40))
+        assert ((label == 1) == filled(corners, 30, 40)).all()
 
 
 def test_what_lies_outside_is_cut_off() -> None:
@@ -43,7 +74,8 @@ def test_a_polygon_that_crosses_itself_is_even_odd_and_parts_are_a_union() -> No
     twice = ring([[0, 0], [6, 0], [6, 6], [0, 6], [0, 0], [2, 2], [2, 4], [4, 4], [4, 2], [2, 2]])
     assert filled(twice, 6, 6).sum() == 36 - 4
     parts = Shape(label="a", where="", rings=[rectangle(0, 0, 4, 4), rectangle(2, 2, 6, 6)])
-    assert region(parts, 6, 6).sum() == 16 + 16 - 4
+    assert region(parts, slice(0, 6), slice(0, 6)).sum() == 16 + 16 - 4
+    assert region(parts, slice(1, 5), slice(3, 6)).sum() == 3 + 3 * 3 - 2
 
 
 def test_ellipses_and_turned_boxes_have_their_area() -> None:

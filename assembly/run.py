@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 
+from assembly.maker import maker
 from assembly.snapshot import Snapshot
 from assembly.weights import Weights, fetch_weights
 from engine.compute import Compute, Watch
@@ -19,11 +21,14 @@ from network.convert.schema import check_resumable
 from runtime import checkpoint, distributed, rundir, runlog, seeds
 from runtime.distributed import Ranks, World
 from runtime.errors import UserError
+from runtime.limits import one_line
 from runtime.outcome import Outcome, stop_between
 from runtime.precision import Precision, resolve_precision
 from runtime.runlog import RunLog
 from runtime.threads import usable_cpus
+from runtime.trackers.contract import Maker
 from settings import PROJECT_ROOT, Settings, flag_values, tree_of
+from settings.trackers import TRACKERS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,21 +85,45 @@ def open_run(settings: Settings, outcome: Outcome) -> Run:
     own = settings.run
     assert own.local_rank is not None, "resolved from the environment"
     world = distributed.join(own.device, own.local_rank, own.dist_timeout)
+    makers = tracker_makers(settings) if world.is_main else {}
     seeds.seed_everything(own.seed, world.rank, own.deterministic)
     precision, note = resolve_precision(own.precision, world.device)
     place, moved = rundir.choose(
         Path(own.result_dir), _other_than_training(settings), own.resume, world
     )
     settings = replace(settings, run=replace(own, result_dir=str(place)))
+    goes_on = bool(own.resume) and checkpoint.newest(place) is not None
     log = RunLog(place, world.is_main, progress=not own.no_progress)
     outcome.log = log
-    log.open(flag_values(settings))
+    log.open(flag_values(settings), makers, goes_on)
     log.status("running")
     for line in [*settings.notes, *filter(None, [note, moved])]:
         log.msg(line)
     threads = f"{torch.get_num_threads()} of {usable_cpus()} cores"
     log.msg(f"{world.size} x {world.device.type}, precision {precision.name}, threads: {threads}")
     return Run(settings=settings, world=world, precision=precision, log=log)
+
+
+def tracker_makers(settings: Settings) -> dict[str, Maker]:
+    """What opens each tracker of `--tracker`, by name; UserError for one that is not installed.
+
+    A run that logs no number has the TensorBoard file alone.
+    """
+    names = settings.run.tracker
+    if settings.run.summary or settings.augmentation.dump_augmentation_images:
+        names = tuple(name for name in names if name == "tensorboard")
+    for name in names:
+        kind = TRACKERS[name]
+        try:
+            importlib.import_module(kind.package)
+        except Exception as error:  # a broken one may raise anything
+            missing = isinstance(error, ModuleNotFoundError) and error.name == kind.package
+            what = "is not installed" if missing else f"cannot be imported ({one_line(str(error))})"
+            raise UserError(
+                f"--tracker {name}: the package {kind.package} {what}; pip install {kind.install}, "
+                "or leave it out"
+            ) from error
+    return {name: maker(TRACKERS[name].made_by) for name in names}
 
 
 def _other_than_training(settings: Settings) -> str:

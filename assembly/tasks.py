@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from torch.utils.data import DataLoader
 
 from assembly import data
+from assembly.class_weights import with_class_weights
 from assembly.classification import Classification
 from assembly.dataset import dataset_spec
 from assembly.memory import check_memory
@@ -102,7 +103,9 @@ class Segmentation:
 
     def objective(self) -> Objective:
         """The loss that the settings describe."""
-        return build_objective(self.run.settings, self.spec)
+        run = self.run
+        settings = with_class_weights(run.settings, self.spec, self.sets, run.log.msg)
+        return build_objective(settings, self.spec)
 
     def validation(self, state: TrainState) -> Callable[[int], dict[str, float]]:
         """Scores of the validation split."""

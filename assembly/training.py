@@ -17,7 +17,8 @@ from assembly.snapshot import read_snapshot
 from assembly.tasks import Task, open_task
 from engine.class_tables import note_classes
 from engine.compute import Platform
-from engine.loop import Feed, LoopOptions, Trainer
+from engine.loop import Feed, Trainer
+from engine.loop_options import LoopOptions
 from engine.state import Progress
 from runtime.outcome import DONE, Outcome, StopFlag
 from runtime.runlog import RunLog
@@ -67,7 +68,11 @@ def train(settings: Settings, outcome: Outcome) -> int:
     del resumed
     write_run_facts(run, task.fingerprint)
     trainer.fit()
-    _report(state.progress, task.best_name, run.log)
+    early = ""
+    if trainer.stopped_early:
+        early = f"--patience {settings.run.patience}: {state.progress.waited} validations in a row "
+        early += f"without a better {task.best_name}"
+    _report(state.progress, task.best_name, early, run.log)
     return DONE
 
 
@@ -87,6 +92,7 @@ def loop_options(settings: Settings, best_by: str = "mean_iu") -> LoopOptions:
         channels_last=run.channels_last,
         compile=run.compile,
         best_by=best_by,
+        patience=run.patience,
         positions=not settings.data.no_pos_dataset,
     )
 
@@ -106,8 +112,10 @@ def _dump_augmentations(task: Task, folder: Path, log: RunLog) -> int:
     return DONE
 
 
-def _report(progress: Progress, score: str, log: RunLog) -> None:
-    """The best score, to the log and status.json."""
+def _report(progress: Progress, score: str, early: str, log: RunLog) -> None:
+    """The best score, and why training ended `early`, to the log and status.json."""
+    if early:
+        log.msg(early)
     if progress.has_best:
         log.msg(
             f"done: best {score} {100 * progress.best:.2f} in epoch {progress.best_epoch}, "
@@ -116,4 +124,4 @@ def _report(progress: Progress, score: str, log: RunLog) -> None:
     else:
         log.msg(f"done: no validation gave a {score}, there is no best checkpoint")
     best = progress.best if progress.has_best else None
-    log.status("done", best=best, epoch=progress.epoch, iteration=progress.iteration)
+    log.status("done", early, best=best, epoch=progress.epoch, iteration=progress.iteration)

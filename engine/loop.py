@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from datasets.batch import Batch
 from datasets.loader import stop_workers
 from engine.compute import Platform
+from engine.loop_options import LoopOptions
 from engine.meter import Meter
 from engine.state import TrainState
 from loss.objective import LossTerms, Objective
@@ -43,24 +44,6 @@ def as_loaded(batch: Batch, epoch: int) -> Batch:
     """The batch as it came from the loader."""
     del epoch
     return batch
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoopOptions:
-    """Lengths are in epochs, steps in loader batches of one rank."""
-
-    max_epoch: int
-    max_steps: int | None = None  # batches of one epoch that are used (a quick check)
-    max_iter: int | None = None  # optimiser steps after which training ends
-    val_freq: int = 1
-    val_iters: int | None = None  # optimiser steps between validations, instead of val_freq
-    save_iters: int = 0
-    accum_steps: int = 1
-    clip_grad: float | None = None
-    channels_last: bool = False
-    compile: bool = False
-    best_by: str = "mean_iu"  # the score that decides which checkpoint is best
-    positions: bool = True  # row positions go to the network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +115,13 @@ class Trainer:
     def _finished(self) -> bool:
         limit, progress = self.settings.max_iter, self.state.progress
         done = limit is not None and progress.iteration >= limit
-        return done or progress.epoch >= self.settings.max_epoch
+        return done or progress.epoch >= self.settings.max_epoch or self.stopped_early
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether `patience` validations in a row had no better score."""
+        patience = self.settings.patience
+        return patience is not None and self.state.progress.waited >= patience
 
     def fit(self) -> None:
         """Train until the schedule ends; raises Interrupted after saving on SIGTERM/SIGINT.
@@ -144,6 +133,8 @@ class Trainer:
         self._settle()
         while not self._finished():
             self._epoch(progress.epoch)
+            if self.stopped_early:  # inside the epoch, where the state is saved
+                break
             progress.epoch, progress.step = progress.epoch + 1, 0
             if self.settings.val_iters is None or self._finished():
                 self._save(self._epoch_number())
@@ -218,7 +209,9 @@ class Trainer:
         if not math.isfinite(score):
             self.log.msg(f"warning: {name} is not a number: the best checkpoint stays as it is")
         if not (math.isfinite(score) and score > progress.best):
+            progress.waited += 1
             return
+        progress.waited = 0
         progress.best, progress.best_epoch = score, epoch
         progress.best_iteration = progress.iteration
         content = self.state.pack()
@@ -269,6 +262,8 @@ class Trainer:
             self._stop_if_asked(epoch)
             if not self._checkpoint_if_due(epoch):
                 self._save_if_due(epoch)
+            elif self.stopped_early:
+                break
 
     def _steps_left(self) -> int:
         progress, settings = self.state.progress, self.settings

@@ -33,7 +33,7 @@ class Progress:
 
     `best` was reached in `best_epoch` after `best_iteration` steps; it is -1 until a validation
     gives a score. `validated` is the iteration of the last validation; in a file written just
-    before one it is an earlier iteration.
+    before one it is an earlier iteration. `waited`: validations since the best one.
     """
 
     epoch: int = 0
@@ -44,6 +44,7 @@ class Progress:
     skipped: int = 0
     best_iteration: int = -1
     validated: int = -1
+    waited: int = 0
 
     @property
     def has_best(self) -> bool:

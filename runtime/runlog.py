@@ -10,14 +10,13 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-import logging
 import math
 import os
 import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,15 @@ from tqdm import tqdm
 
 from runtime import val_rows
 from runtime.checkpoint import SaveError, save
+from runtime.limits import one_line
 from runtime.names import printable
 from runtime.progress import Pace, Progress
+from runtime.trackers.contract import Maker, Tell, without_password
+from runtime.trackers.opened import Trackers
+from runtime.trackers.tensorboard import TensorBoard
 
 HPARAMS = "hparams.json"
+TENSORBOARD: Mapping[str, Maker] = {"tensorboard": TensorBoard}
 
 
 def plain(value: Any) -> Any:
@@ -84,43 +88,6 @@ def versions() -> dict[str, str | None]:
     }
 
 
-class _Outliving:
-    """The file of a TensorBoard writer, whose errors are reported once and then ignored.
-
-    The writer's own thread would end with a traceback at the first one, and the next write would
-    wait for it forever.
-    """
-
-    def __init__(self, file: Any, tell: Callable[[OSError], None]) -> None:
-        self._file, self._tell = file, tell
-
-    def _try(self, act: Callable[..., object], *values: object) -> None:
-        try:
-            act(*values)
-        except OSError as error:
-            self._tell(error)
-
-    def write(self, data: bytes) -> None:
-        """Like `file.write`."""
-        self._try(self._file.write, data)
-
-    def flush(self) -> None:
-        """Like `file.flush`."""
-        self._try(self._file.flush)
-
-    def close(self) -> None:
-        """Like `file.close`."""
-        self._try(self._file.close)
-
-
-def outlive_errors(writer: Any, tell: Callable[[OSError], None]) -> None:
-    """Let a full disk cost a tensorboardX `writer` its file, not the run."""
-    events = getattr(getattr(writer, "file_writer", None), "event_writer", None)
-    events = getattr(events, "_ev_writer", None)
-    if events is not None and hasattr(events, "_py_recordio_writer"):
-        events._py_recordio_writer = _Outliving(events._py_recordio_writer, tell)
-
-
 class RunLog:
     """Writes on rank 0, does nothing elsewhere.
 
@@ -134,6 +101,8 @@ class RunLog:
         self._started = time.time()
         self._open = False
         self._missed: set[str] = set()  # files that could not be written, each named once
+        self._trackers = Trackers(self._tell_of)
+        self._state = "failed"  # as status.json says
         if is_main:
             try:
                 directory.mkdir(parents=True, exist_ok=True)
@@ -144,11 +113,18 @@ class RunLog:
                 message = f"--result_dir {directory} cannot be written: {error.strerror}"
                 raise ValueError(message) from error
 
-    def open(self, hparams: Mapping[str, Any]) -> None:
-        """Start logging.log, metrics.csv, hparams.json and the TensorBoard file."""
+    def open(
+        self,
+        hparams: Mapping[str, Any],
+        trackers: Mapping[str, Maker] = TENSORBOARD,
+        goes_on: bool = False,
+    ) -> None:
+        """Start logging.log, metrics.csv, hparams.json and the trackers, by their names.
+
+        `goes_on`: a run of this directory is resumed, in the same runs of the trackers. Raises
+        SaveError, and UserError for a tracker that cannot start.
+        """
         rank = 0 if self.is_main else 1
-        # It says that some value is NaN, not which one; that has been said where it was computed.
-        logging.getLogger("tensorboardX.x2num").setLevel(logging.ERROR)
         directory = self.directory
         try:
             if self.is_main:
@@ -157,27 +133,40 @@ class RunLog:
                     write_json(directory / HPARAMS, hparams)
                 # It would load the best checkpoint for a comparison that this program makes itself.
                 logx.get_best_checkpoint = lambda: None
-            logx.initialize(str(directory), tensorboard=True, global_rank=rank)
+            logx.initialize(str(directory), global_rank=rank)
+            self._open = True
+            if self.is_main:
+                # A file name may be anything; the log is UTF-8 in every locale.
+                logx.log_file.reconfigure(encoding="utf-8", errors="backslashreplace")
+                for line in self._trackers.open(trackers, directory, plain(hparams), goes_on):
+                    self.msg(line)
         except OSError as error:
-            logx.initialized = False  # otherwise it would close, at the end, what it has not opened
-            outlive_errors(getattr(logx, "tb_writer", None), lambda error: None)
+            if not self._open:  # it would close, at the end, what it has not opened
+                logx.initialized = False
             raise SaveError(
                 f"--result_dir {directory}: {error.filename or 'the log'} could not be written "
                 f"({error.strerror}); free some space, or name another"
             ) from error
-        self._open = True
-        if self.is_main:
-            # A file name may be anything; the log is UTF-8 in every locale.
-            logx.log_file.reconfigure(encoding="utf-8", errors="backslashreplace")
-            outlive_errors(logx.tb_writer, lambda error: self._miss("the TensorBoard file", error))
 
     def close(self) -> None:
         """Close the files; logx itself never does. What could not be written is lost by now."""
         if self._open and self.is_main:
-            for close in (logx.tensorboard.close, logx.log_file.close, logx.metrics_fp.close):
+            self._trackers.close(self._state)
+            for close in (logx.log_file.close, logx.metrics_fp.close):
                 with contextlib.suppress(OSError):
                     close()
         self._open = False
+
+    def _tell_of(self, name: str) -> Tell:
+        """What takes the errors of a tracker."""
+        if name == "tensorboard":
+            return lambda error: self._miss("the TensorBoard file", error)
+
+        def tell(error: BaseException) -> None:
+            reason = one_line(without_password(str(error)) or type(error).__name__)
+            self.msg(f"warning: --tracker {name} failed ({reason}); the run goes on without it")
+
+        return tell
 
     def _miss(self, name: str, error: BaseException) -> None:
         """Warn, once per file, about a file that the run can do without."""
@@ -202,23 +191,22 @@ class RunLog:
             self._miss("a line of the log", error)
 
     def metric(self, phase: str, values: Mapping[str, float], step: int) -> None:
-        """Scalars to TensorBoard; `val` rows also to metrics.csv, on the disk when this returns.
+        """Scalars to the trackers; `val` rows also to metrics.csv, on the disk when this returns.
 
         Raises SaveError when such a row cannot be written.
         """
         if not self.is_main:
             return
+        numbers = {key: float(value) for key, value in values.items()}
         try:
-            logx.metric(phase, {key: float(value) for key, value in values.items()}, step)
+            logx.metric(phase, numbers, step)
             if phase == "val":
                 os.fsync(logx.metrics_fp.fileno())
         except OSError as error:
-            if phase != "val":
-                self._miss("the TensorBoard file", error)
-                return
             path = self.directory / val_rows.METRICS
             message = f"{path} could not be written ({error.strerror}); free some space"
             raise SaveError(message) from error
+        self._trackers.log({f"{phase}/{key}": value for key, value in numbers.items()}, step)
 
     def keep_val_rows(self, last: float) -> dict[str, float]:
         """Drop the val rows of metrics.csv that come after `last`, torn ones and repeated ones.
@@ -240,16 +228,14 @@ class RunLog:
         return found
 
     def scalar(self, name: str, value: float, step: int) -> None:
-        """One number to TensorBoard only."""
+        """One number to the trackers only."""
         if self.is_main:
-            with contextlib.suppress(OSError):
-                logx.add_scalar(name, value, step)
+            self._trackers.log({name: value}, step)
 
     def image(self, name: str, image: torch.Tensor, step: int) -> None:
-        """A (3, H, W) image, 0..1, to TensorBoard."""
+        """A (3, H, W) image, 0..1, to the trackers."""
         if self.is_main:
-            with contextlib.suppress(OSError):
-                logx.add_image(printable(name), image, step)
+            self._trackers.image(printable(name), image, step)
 
     def status(self, state: str, reason: str = "", **facts: Any) -> None:
         """Write `status.json`: running, done, failed or interrupted, and why.
@@ -258,6 +244,7 @@ class RunLog:
         """
         if not self.is_main:
             return
+        self._state = state
         now = time.time()
         content = {"status": state, "reason": reason, "pid": os.getpid(), "updated": now}
         content["seconds"] = round(now - self._started, 1)

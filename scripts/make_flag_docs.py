@@ -54,6 +54,8 @@ SPELLINGS = {  # of converters that are no ranges of numbers
     "most_pixels": "N or none",
     "betas": "2 numbers below 1",
     "param_rules": "KEY:lr=F:decay=F, several",
+    "class_weights": "`auto` or numbers",
+    "tracker_names": "names, or none",
 }
 
 

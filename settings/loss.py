@@ -3,12 +3,27 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from runtime.limits import brief
+from settings.convert import listed
 from settings.declare import UNRELATED, Bounds, Group, Need, setting
-from settings.needs import IMAGE_WEIGHTS, PLAIN_LOSS, RELAXES
+from settings.needs import IMAGE_WEIGHTS, PLAIN_LOSS, RELAXES, TRAINS
 from settings.ranges import CLASS_IDS, FACTOR, FRACTION, POSITIVE_COUNT, SINCE
+
+AUTO = "auto"  # --class_weights: by the pixels of the training labels
+TRAINS_PLAIN = Need(
+    lambda s: PLAIN_LOSS.holds(s) and TRAINS.holds(s), f"training with {PLAIN_LOSS.text}"
+)
+
+
+def class_weights(text: str) -> str:
+    """`auto`, or numbers of at least 0, not all 0; argparse.ArgumentTypeError for others."""
+    if text != AUTO and not any(listed(float, FACTOR)(text)):
+        raise argparse.ArgumentTypeError(f"{brief(text)}: one weight above 0 at least is wanted")
+    return text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +89,16 @@ class LossSettings:
         "--cls_wt_loss",
         help="cross entropy with HANet's class weights of Cityscapes",
         excludes=("img_wt_loss", "jointwtborder", "rmi_loss"),
+    )
+    class_weights: str | None = setting(
+        None,
+        "--class_weights",
+        parse=class_weights,
+        help="weights of the classes in plain cross entropy: auto, from the pixels of the training "
+        "labels, or one number per class",
+        metavar="auto|W,...",
+        needs=TRAINS_PLAIN,
+        excludes=("cls_wt_loss",),
     )
     dt_offset_wt: float = setting(
         0.0, "--dt_offset_wt", bounds=FACTOR, help="weight of boundary supervision, 0: none"

@@ -88,6 +88,10 @@ def _check_images(settings: Settings) -> None:
         raise UserError(f"--ratio_range {low:g},{high:g}: LOW,HIGH above 0 wanted")
     if sizes.test_scale is not None and sizes.pre_size is not None:
         raise UserError("--test_scale and --pre_size exclude each other: both size the images")
+    if settings.loss.class_weights is not None and settings.LOSS.CLASS_WEIGHTS is not None:
+        raise UserError(
+            "--class_weights and LOSS.CLASS_WEIGHTS exclude each other: both weight the classes"
+        )
     if settings.loss.cls_wt_loss and not row.cityscapes_classes:
         raise UserError(
             f"--cls_wt_loss: its weights are for the 19 classes of Cityscapes, --dataset "

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from settings.declare import BETWEEN_EPOCHS, BOTH, IN_FILE, UNRELATED, Bounds, Group, setting
+from settings.needs import TRAINS
 from settings.ranges import COUNT, POSITIVE_COUNT, PROCESS, SEED
+from settings.trackers import tracker_names
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
 
@@ -46,6 +48,14 @@ class RunSettings:
         bounds=POSITIVE_COUNT,
         help="validate every so many iterations instead of epochs",
         excludes=("val_freq",),
+    )
+    patience: int | None = setting(
+        None,
+        "--patience",
+        bounds=POSITIVE_COUNT,
+        help="end training after so many validations in a row without a better score",
+        metavar="N",
+        needs=TRAINS,
     )
     save_iters: int = setting(
         0,
@@ -101,6 +111,16 @@ class RunSettings:
     )
     no_progress: bool = setting(
         False, "--no_progress", help="draw no progress bar", resume=UNRELATED, decides=False
+    )
+    tracker: tuple[str, ...] = setting(
+        ("tensorboard",),
+        "--tracker",
+        parse=tracker_names,
+        help="where curves and previews go: a comma list of tensorboard, mlflow, wandb and "
+        "trackio, or none",
+        metavar="TRACKER",
+        resume=UNRELATED,
+        decides=False,
     )
     set: tuple[str, ...] = setting(
         (),

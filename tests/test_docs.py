@@ -26,6 +26,7 @@ FOREIGN_FLAGS |= {
     "--per_kind",
 }  # of torchrun and of programs in tests/
 FOREIGN_FLAGS |= {"--data-binary"}  # of curl
+FOREIGN_FLAGS |= {"--backend-store-uri", "--project", "--logdir", "--append"}  # of trackers
 FOREIGN_MODULES = {"torch.distributed.launch", "torch.distributed.run", "runx.runx", "runx.sumx"}
 FOREIGN_MODULES |= {"pip", "venv", "pytest", "http.server"}
 FILES_TO_MAKE = {"network/plain.py", "tests/network/test_plain.py"}  # by readers of a recipe
@@ -110,6 +111,8 @@ def test_flags_exist(page: tuple[Path, str]) -> None:
         "network/",
         "scripts/",
         "benchmarks/",
+        "datasets/",
+        "scripts/doctor/",
     )
     source = "\n".join(
         path.read_text(encoding="utf-8")

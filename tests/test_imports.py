@@ -72,6 +72,7 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("scripts/convert_checkpoint.py", ("network", "runtime")),
     ("scripts/demo_summary.py", ("metrics",)),
     ("scripts/train_imagenet.py", ("settings", "assembly.network")),
+    ("scripts/doctor/*", ("scripts.doctor", "assembly.dataset", "runtime", "settings", *SETS)),
     ("scripts/*", ("settings",)),
     ("benchmarks/*", tuple(OWN - {"tests", "scripts", "train", "eval"})),
     # assembly: from settings to the parts of a run

@@ -170,6 +170,7 @@ PROGRESS: dict[str, Check] = {
     "skipped": COUNT,
     "best_iteration": SINCE,
     "validated": SINCE,
+    "waited": COUNT,
 }
 
 

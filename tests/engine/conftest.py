@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from runtime.outcome import StopFlag
 from runtime.runlog import RunLog
 
 
@@ -17,3 +19,13 @@ def log(tmp_path: Path) -> Iterator[RunLog]:
     run_log.open({})
     yield run_log
     run_log.close()
+
+
+@pytest.fixture(autouse=True)
+def own_signals() -> Iterator[None]:
+    """A StopFlag takes SIGTERM and SIGINT, which belong to pytest again afterwards."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    StopFlag.current = None
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 
 import pytest
@@ -50,16 +49,6 @@ class Batches:
         for index, image in enumerate(self.images):
             label = torch.full((1, 8, 8), index % 3)
             yield Batch(images=image, labels=label, names=[str(index)], indices=[index])
-
-
-@pytest.fixture(autouse=True)
-def own_signals() -> Iterator[None]:
-    """A StopFlag takes SIGTERM and SIGINT, which belong to pytest again afterwards."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    StopFlag.current = None
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def make_trainer(

@@ -39,6 +39,7 @@ TEXTS = {
     "aa",
     "dist_url",
     "trunk",
+    "tracker",
 }
 
 

@@ -96,7 +96,7 @@ WHOLE = a_checkpoint()
 # What may be left out: what earlier versions did not write, and what only tells something.
 OPTIONAL = {
     "settings", "positions", "param_rules", "command", "epoch", "mean_iu", "__metric", "best",
-    "best_epoch", "skipped", "best_iteration", "validated", "initial_lr", "betas", "eps",
+    "best_epoch", "skipped", "best_iteration", "validated", "waited", "initial_lr", "betas", "eps",
     "weight_decay", "hrnet_width", "amsgrad", "maximize", "foreach", "capturable",
     "differentiable", "fused", "decoupled_weight_decay",
 }  # fmt: skip

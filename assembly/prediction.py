@@ -24,7 +24,8 @@ from assembly.evaluation import spec_from_checkpoint
 from assembly.inference import build_infer, prepared
 from assembly.network import build_network, check_arch, place
 from assembly.snapshot import Snapshot, adopted, classes_of, read_snapshot
-from datasets.loader import Batch, collate
+from datasets.batch import Batch
+from datasets.loader import collate
 from datasets.spec import DatasetSpec
 from engine.class_tables import note_classes
 from engine.compute import Compute
@@ -39,7 +40,6 @@ from runtime.precision import choose_precision
 from runtime.runlog import RunLog
 from settings import Settings
 from settings.needs import can_cut
-from transforms.normalize import denormalize
 from transforms.sample import Sample
 
 AUTO = ("", "auto")
@@ -131,8 +131,7 @@ class Segmenter:
             )
             for number, (picture, name) in enumerate(zip(pictures, names, strict=True))
         ]
-        raw_above = None if self._large is None else self._large.raw_above
-        return collate(samples, raw_above=raw_above)
+        return collate(samples)
 
 
 def pick_device(name: str) -> torch.device:
@@ -226,4 +225,4 @@ class _Taken:
 
 def _shown(batch: Batch, number: int, picture: Picture, size: tuple[int, ...]) -> Picture:
     """The image at the size of its prediction: options may have resized it for good."""
-    return picture if picture.shape[:2] == size else denormalize(batch.images[number])
+    return picture if picture.shape[:2] == size else batch.shown(number)

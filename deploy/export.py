@@ -150,9 +150,12 @@ def runner(folder: Path, kind: str) -> Run:
     if kind == "onnx":
         return predict.ExportedModel(folder).run
 
+    module = program.load_program(folder / MODEL_FILES[kind])
+
+    @torch.no_grad()
     def run(image: Picture) -> npt.NDArray[Any]:
-        path = folder / MODEL_FILES[kind]
-        return program.run_program_file(path, torch.from_numpy(image)[None])[0].numpy()
+        found: npt.NDArray[Any] = module(torch.from_numpy(image)[None])[0].numpy()
+        return found
 
     return run
 

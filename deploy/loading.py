@@ -51,19 +51,19 @@ class Loaded:
         return bool(attention_blocks(self.net)) and not self.settings.data.no_pos_dataset
 
 
-def network_settings(
-    shared: Sequence[str], prog: str, also: Collection[str] = NETWORK_FLAGS
-) -> Settings:
-    """The settings of the flags that are shared with eval.py.
-
-    UserError for a flag that would have no effect: it says neither which network nor is in `also`.
-    """
+def network_settings(shared: Sequence[str], prog: str) -> Settings:
+    """The settings of the flags that are shared with eval.py; UserError as in `check_useful`."""
     settings = read_settings([*shared, "--eval", "folder", "--eval_folder", "."], prog=prog)
-    for name in sorted(settings.given - {"eval", "eval_folder"}):
-        known = catalogue().get(name)
-        if name not in also and (known is None or known.title not in NETWORK_GROUPS):
-            raise UserError(f"--{name} has no effect on {prog}; leave it out")
+    check_useful(settings, prog)
     return settings
+
+
+def check_useful(settings: Settings, prog: str, also: Collection[str] = NETWORK_FLAGS) -> None:
+    """Raise UserError for a flag without effect: it tells of no network and is not in `also`."""
+    for name in sorted(settings.given - {"eval", "eval_folder", *also}):
+        known = catalogue().get(name)
+        if known is None or known.title not in NETWORK_GROUPS:
+            raise UserError(f"--{name} has no effect on {prog}; leave it out")
 
 
 def load(settings: Settings, folder: Path) -> Loaded:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.export import Dim, ExportedProgram
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -79,11 +79,8 @@ def save_program(program: ExportedProgram, path: Path) -> None:
     torch.export.save(program, path)
 
 
-@torch.no_grad()
-def run_program_file(path: Path, image: Tensor) -> Tensor:
-    """What a `.pt2` file, read anew, gives for an image (1, H, W, 3)."""
+def load_program(path: Path) -> nn.Module:
+    """A `.pt2` file, read anew: images (1, H, W, 3) -> what the graph gives."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        module = torch.export.load(path).module()
-    found: Tensor = module(image)
-    return found
+        return torch.export.load(path).module()

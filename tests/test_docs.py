@@ -27,6 +27,7 @@ FOREIGN_FLAGS |= {
 }  # of torchrun and of programs in tests/
 FOREIGN_MODULES = {"torch.distributed.launch", "torch.distributed.run", "runx.runx", "runx.sumx"}
 FOREIGN_MODULES |= {"pip", "venv", "pytest", "http.server"}
+PROGRAMS = ("tools", "scripts", "benchmarks", "deploy")
 FILES_TO_MAKE = {"network/plain.py", "tests/network/test_plain.py"}  # by readers of a recipe
 
 
@@ -100,7 +101,16 @@ def declared(text: str) -> set[str]:
 
 
 def test_flags_exist(page: tuple[Path, str]) -> None:
-    folders = ("", "settings/", "assembly/", "tools/", "network/", "scripts/", "benchmarks/")
+    folders = (
+        "",
+        "settings/",
+        "assembly/",
+        "tools/",
+        "network/",
+        "scripts/",
+        "benchmarks/",
+        "deploy/",
+    )
     source = "\n".join(
         path.read_text(encoding="utf-8")
         for folder in folders

@@ -109,7 +109,7 @@ def write(own: Request, loaded: Loaded, folder: Path) -> list[Check]:
         program.save_program(made, path)
     del made
     write_model_json(folder, content)  # by which the check reads it as users do
-    sizes = [size] if size else [natural_size(own.image), *other_sizes(low)]
+    sizes = [size] if size else [natural_size(own.image, low), *other_sizes(low)]
     checks = checked(graph, runner(folder, own.format), own.image, sizes)
     write_model_json(folder, {**content, "check": checks[0].as_json()})
     return checks
@@ -129,9 +129,10 @@ def checked(graph: ExportGraph, run: Run, image: Path | None, sizes: Sequence[Si
     return checks
 
 
-def natural_size(image: Path | None) -> Size:
-    """That of the image of the check."""
-    return DEFAULT_SIZE if image is None else image_size(image)
+def natural_size(image: Path | None, low: Size) -> Size:
+    """That of the image of the check, each side at least that of `low`."""
+    height, width = DEFAULT_SIZE if image is None else image_size(image)
+    return max(height, low[0]), max(width, low[1])
 
 
 def other_sizes(low: Size) -> list[Size]:

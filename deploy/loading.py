@@ -19,7 +19,7 @@ from network.fetch import fetch
 from network.height_gates import attention_blocks
 from runtime.errors import UserError
 from runtime.runlog import RunLog
-from settings import Settings, catalogue, read_settings, with_task
+from settings import Settings, catalogue, read_settings
 
 # Groups of settings that say which network it is, and single flags of other groups that do.
 NETWORK_GROUPS = (
@@ -77,11 +77,10 @@ def load(settings: Settings, folder: Path) -> Loaded:
     path = fetch(settings.network.snapshot, print).path
     snapshot = read_snapshot(path)
     assert snapshot is not None
-    facts = classes_of(snapshot)
-    settings = adopted(with_task(settings, facts.get("task")), snapshot)
-    arch = settings.network.arch
+    arch = str(snapshot.facts.get("arch", settings.network.arch))
     if is_classifier(arch):
         raise UserError(f"--snapshot {path}: {arch} classifies whole images and gives no class map")
+    settings = adopted(settings, snapshot)
     spec = classes(settings, snapshot)
     log = RunLog(folder, is_main=True)
     net = build_network(

@@ -186,7 +186,7 @@ def test_more_than_one_pixel_in_ten_thousand_may_not_differ() -> None:
 def test_the_program_writes_a_folder_that_says_all_there_is_to_know(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    net, image = small(), tmp_path / "street.png"
+    net, image = tiny_net("basic.HRNet"), tmp_path / "street.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 110, 3), np.uint8)).save(image)
     net.take_input_norm(net.input_norm._replace(mean=(0.5, 0.5, 0.5)))
     file = write_checkpoint(tmp_path / "a.safetensors", net)
@@ -201,7 +201,7 @@ def test_the_program_writes_a_folder_that_says_all_there_is_to_know(
     assert spec["classes"] == list(CLASSES) and spec["ids"] == [7, 23, 26]
     assert spec["mean"] == [0.5, 0.5, 0.5] and spec["size"] == [64, 96]
     assert spec["check"]["differing"] == 0 and spec["check"]["image"] == "street.png"
-    assert len(spec["snapshot"]["sha256"]) == 64 and spec["arch"] == "deepv3.DeepV3R50"
+    assert len(spec["snapshot"]["sha256"]) == 64 and spec["arch"] == "basic.HRNet"
 
 
 @pytest.mark.slow

@@ -16,9 +16,8 @@ from PIL import Image
 
 from datasets.synthetic_scene import render
 from deploy.export import main as export
-from network.contract import Network
 from tests.deploy.checkpoints import write_checkpoint
-from tests.network.tiny import tiny_net
+from tests.deploy.exports import lively_hrnet
 from tests.program import assert_one_line_error, run
 
 LIBRARIES = ("numpy", "onnxruntime", "opencv-python-headless")
@@ -57,9 +56,7 @@ def photos(folder: Path) -> None:
 def test_the_copied_folder_gives_the_ids_of_an_evaluation(
     bare_python: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    net = tiny_net("ocrnet.HRNet_Mscale")
-    assert isinstance(net, Network)
-    file = write_checkpoint(tmp_path / "a.safetensors", net)
+    file = write_checkpoint(tmp_path / "a.safetensors", lively_hrnet())
     made, moved, images = tmp_path / "made", tmp_path / "else where", tmp_path / "photos"
     flags = ["--snapshot", str(file), "--out", str(made), "--dynamic", "--n_scales", "0.5,1.0"]
     assert export(flags) == 0, capsys.readouterr().err

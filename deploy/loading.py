@@ -77,10 +77,9 @@ def load(settings: Settings, folder: Path) -> Loaded:
     path = fetch(settings.network.snapshot, print).path
     snapshot = read_snapshot(path)
     assert snapshot is not None
-    arch = str(snapshot.facts.get("arch", settings.network.arch))
-    if is_classifier(arch):
-        raise UserError(f"--snapshot {path}: {arch} classifies whole images and gives no class map")
+    refuse_classifier(path, str(snapshot.facts.get("arch", "")))
     settings = adopted(settings, snapshot)
+    refuse_classifier(path, settings.network.arch)
     spec = classes(settings, snapshot)
     log = RunLog(folder, is_main=True)
     net = build_network(
@@ -90,6 +89,12 @@ def load(settings: Settings, folder: Path) -> Loaded:
     file = Path(path)
     file = weights_file(file) if file.is_dir() else file
     return Loaded(net=net.requires_grad_(False), spec=spec, settings=settings, file=file)
+
+
+def refuse_classifier(path: str, arch: str) -> None:
+    """Raise UserError if `arch` gives no class map."""
+    if arch and is_classifier(arch):
+        raise UserError(f"--snapshot {path}: {arch} classifies whole images and gives no class map")
 
 
 def classes(settings: Settings, snapshot: Snapshot) -> DatasetSpec:

@@ -17,7 +17,7 @@ from assembly.network import network_header
 from assembly.run import Run
 from assembly.snapshot import EVAL_FACTS
 from assembly.validation import TEST_MODE_IMAGES
-from datasets.loader import Batch
+from datasets.batch import Batch
 from engine.classify import ClassSummary, evaluate_classifier
 from engine.loop import EpochSampler
 from engine.mixing import BatchMixer, Mixing, UnreadableLog

@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader
 from assembly import room
 from assembly.dataset import imagenet_root, open_skip_list
 from datasets import classify, imagenet
+from datasets.batch import Batch
 from datasets.classify import ImageDataset, ImageDraw, ImageSampler
 from datasets.imagenet import ClassSpec, ImageList
-from datasets.loader import Batch
 from datasets.skip import SkipList
 from runtime.distributed import World
 from runtime.errors import UserError

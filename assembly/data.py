@@ -14,8 +14,9 @@ from assembly.dataset import cache_dir, dataset_spec, label_root, offset_root
 from assembly.sets import Sets, train_items
 from datasets import nullloader, uniform, verify
 from datasets.base import DataError, ExtraMaps, SegmentationDataset, item_size
+from datasets.batch import Batch
 from datasets.centroids import Centroids
-from datasets.loader import Batch, Source, make_loader
+from datasets.loader import Source, make_loader
 from datasets.prepare import Checker, alone, check_batches, checked_centroids
 from datasets.registry import is_black
 from datasets.samplers import Draw, EvalSampler, TrainSampler

@@ -12,8 +12,9 @@ from datasets.spec import Item
 from datasets.workers import check_room
 from settings import Settings
 
-IMAGE_BYTES = 3 * 4  # of a pixel: float32 colours
-LABEL_BYTES = 8  # int64
+PIXEL_BYTES = 3 + 1  # colours and class of a pixel, as they travel
+MAP_BYTES = 8  # of boundary supervision: two float32 maps
+NUMBER_BYTES = 3 * 4  # of a classifier's images, which are normalised where they are read
 
 
 def check_training(settings: Settings, items: Sequence[Item], draws: int) -> None:
@@ -24,7 +25,7 @@ def check_training(settings: Settings, items: Sequence[Item], draws: int) -> Non
         size = None if crops.pre_size else _first_size(items)
     check_room(
         data.num_workers,
-        _batch_bytes(size, data.bs_trn, settings.loss.dt_offset_wt > 0),
+        _batch_bytes(size, data.bs_trn, PIXEL_BYTES + MAP_BYTES * (settings.loss.dt_offset_wt > 0)),
         math.ceil(draws / data.bs_trn),
         "--bs_trn or --crop_size",
         others=eval_workers(settings),
@@ -43,7 +44,7 @@ def check_evaluation(settings: Settings, items: Sequence[Item], images: int) -> 
     if settings.inference.eval == "folder" or resizes:
         size = None
     workers = eval_workers(settings)
-    amount = _batch_bytes(size, data.bs_val, False)
+    amount = _batch_bytes(size, data.bs_val, PIXEL_BYTES)
     check_room(workers, amount, math.ceil(images / data.bs_val), "--bs_val")
     return workers
 
@@ -51,7 +52,7 @@ def check_evaluation(settings: Settings, items: Sequence[Item], images: int) -> 
 def check_images(settings: Settings, workers: int, batch_size: int, images: int) -> None:
     """As `check_training`, for the square images of a classifier."""
     side = settings.classification.img_size
-    amount = _batch_bytes((side, side), batch_size, False)
+    amount = _batch_bytes((side, side), batch_size, NUMBER_BYTES)
     flags = "--bs_trn, --bs_val or --img_size"
     check_room(workers, amount, math.ceil(images / batch_size), flags)
 
@@ -69,9 +70,6 @@ def _first_size(items: Sequence[Item]) -> tuple[int, int] | None:
         return None
 
 
-def _batch_bytes(size: tuple[int, int] | None, count: int, has_maps: bool) -> int:
-    """Bytes of the tensors of a batch; 0 when the size is not known."""
-    if size is None:
-        return 0
-    pixel = IMAGE_BYTES + LABEL_BYTES + (LABEL_BYTES if has_maps else 0)
-    return size[0] * size[1] * pixel * count
+def _batch_bytes(size: tuple[int, int] | None, count: int, pixel: int) -> int:
+    """Bytes of the tensors of a batch with `pixel` bytes each; 0 when the size is not known."""
+    return 0 if size is None else size[0] * size[1] * pixel * count

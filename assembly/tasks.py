@@ -23,8 +23,8 @@ from assembly.objective import build_objective
 from assembly.run import Run
 from assembly.sets import Sets
 from assembly.validation import Validation
+from datasets.batch import Batch
 from datasets.imagenet import ClassSpec
-from datasets.loader import Batch
 from datasets.spec import DatasetSpec
 from engine.loop import EpochSampler, as_loaded
 from engine.state import TrainState

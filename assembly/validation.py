@@ -12,7 +12,7 @@ from assembly.data import make_eval_loader
 from assembly.inference import build_infer
 from assembly.objective import build_val_loss
 from assembly.run import Run
-from datasets.loader import Batch
+from datasets.batch import Batch
 from datasets.spec import DatasetSpec, Item
 from engine.evaluate import EvalRules, EvalSummary, evaluate
 from engine.predict import Infer

@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datasets.base import DataError, read_image
+from datasets.batch import Batch
 from datasets.imagenet import ImageList
-from datasets.loader import Batch, worker_loader
+from datasets.loader import worker_loader
 from datasets.samplers import EvalSampler, check_batch
 from datasets.workers import Packing
 from transforms.imagenet import ImageTransform, drawing_from

@@ -27,6 +27,7 @@ from datasets.headers import (
     reason,
     size_text,
 )
+from datasets.png_header import has_sound_chunks
 from datasets.spec import NUM_RAW_IDS, UNKNOWN, DatasetSpec, Item
 
 Ids = npt.NDArray[np.int64] | Picture
@@ -56,6 +57,8 @@ def read_ids(path: Path, spec: DatasetSpec | None = None) -> Ids:
             "export the labels again as PNG (a copy of this file keeps its damage)"
         )
     in_colors = spec is not None and spec.color_to_id is not None
+    if not in_colors and (grey := _grey_png(data, header)) is not None:
+        return grey
     try:
         with Image.open(io.BytesIO(data)) as image:
             mode = image.mode
@@ -68,6 +71,17 @@ def read_ids(path: Path, spec: DatasetSpec | None = None) -> Ids:
         raise DataError(f"{path}: label {_not_ids(mode)}")
     values = _as_typed(pixels, header)
     return values if values.dtype == np.uint8 else values.astype(np.int64)
+
+
+def _grey_png(data: bytes, header: Header) -> Picture | None:
+    """A sound PNG of one byte per pixel, which OpenCV decodes in half the time; None for others."""
+    is_plain = header.format == "PNG" and header.bits == 8 and header.bands == 1
+    if not is_plain or header.is_palette or not has_sound_chunks(data):
+        return None
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if decoded is None or decoded.shape != (header.height, header.width):
+        return None
+    return np.asarray(decoded, np.uint8)
 
 
 def _not_ids(mode: str) -> str:

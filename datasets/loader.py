@@ -6,87 +6,34 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datasets.base import DataError, image_size, size_text
+from datasets.batch import Batch
 from datasets.samplers import Draw
 from datasets.spec import Item
 from datasets.workers import PREFETCH, Packing, WorkerLoader
+from runtime.heap import keep_freed_memory
 from runtime.memory import available, is_out_of_memory
 from runtime.memory import size_text as bytes_text
-from transforms.normalize import to_tensor
 from transforms.sample import Sample
 
 GRACE_SECONDS = 30
-COPIES = 2  # of the float32 input at one time: images and batch, then batch and shared batch
+COPIES = 2  # of the pixels at one time: images and batch, then batch and shared batch
 LARGE = 256 << 20  # bytes of images, below which free memory is not checked
 
 
 class MemoryShortage(DataError):
-    """The images of a batch were read, but as network input they need more memory than there is."""
-
-
-@dataclass(kw_only=True)
-class Batch:
-    """What networks and evaluation see.
-
-    images: (B, 3, H, W) float32, normalised. labels: (B, H, W) int64 train ids, None when an image
-    of the batch has none; of a classifier (B,) classes, or mixed (B, K). indices: numbers of the
-    items. rows: (B, H) float32 row positions. failed: (name, message) of files that could not be
-    read; they are in no other field, so a batch may hold no image at all (B = 0). sizes: (H, W)
-    that the predictions of each image are brought to, which is also that of its label; the size of
-    `images` if left out. extras: (B, H, W) maps by name that every sample of the batch has.
-    originals: uint8 (B, H, W, 3) at `sizes`, the images that `images` were resized from, None if
-    they were not; they stay on the host. files: the paths of the images, if known.
-    """
-
-    images: Tensor
-    labels: Tensor | None
-    names: list[str]
-    indices: list[int]
-    rows: Tensor | None = None
-    failed: list[tuple[str, str]] = field(default_factory=list)
-    sizes: list[tuple[int, int]] = field(default_factory=list)
-    extras: dict[str, Tensor] = field(default_factory=dict)
-    originals: Tensor | None = None
-    files: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        if not self.sizes:
-            height, width = self.images.shape[-2:]
-            self.sizes = [(height, width)] * len(self.names)
-
-    def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:
-        return replace(
-            self,
-            images=move(self.images),
-            labels=None if self.labels is None else move(self.labels),
-            rows=None if self.rows is None else move(self.rows),
-            extras={name: move(values) for name, values in self.extras.items()},
-        )
-
-    def to(self, device: torch.device | str) -> Batch:
-        """The batch with its tensors on `device`."""
-        return self._map(lambda tensor: tensor.to(device=device, non_blocking=True))
-
-    def share(self) -> None:
-        """Move all tensors to shared memory, where other processes find them."""
-        every = (self.images, self.labels, self.rows, self.originals, *self.extras.values())
-        for tensor in every:
-            if tensor is not None and tensor.numel():
-                tensor.share_memory_()
-
-    def pin_memory(self) -> Batch:
-        """The batch in page-locked memory; called by the DataLoader."""
-        return self._map(lambda tensor: tensor.pin_memory())
+    """The images of a batch were read, but handing them over needs more memory than there is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +59,7 @@ class Source(Protocol):
         """The sample; DataError if its files are broken."""
 
 
-class _Numbered(Dataset[Loaded]):
+class Numbered(Dataset[Loaded]):
     """Adds the item number to every sample; turns DataErrors into a note when asked to.
 
     A file too large for the memory is a DataError too.
@@ -171,7 +118,7 @@ def collate(samples: Sequence[Sample], indices: Sequence[int] | None = None) -> 
     Raises DataError when sizes differ.
     """
     if not samples:
-        empty = torch.empty(0, 3, 0, 0)
+        empty = torch.empty(0, 0, 0, 3, dtype=torch.uint8)
         return Batch(images=empty, labels=None, names=[], indices=[])
     check_sizes(samples)
     labels = [sample.label for sample in samples if sample.label is not None]
@@ -179,8 +126,8 @@ def collate(samples: Sequence[Sample], indices: Sequence[int] | None = None) -> 
     extras = set(samples[0].extras).intersection(*(sample.extras for sample in samples))
     originals = [torch.from_numpy(s.original) for s in samples if s.original is not None]
     return Batch(
-        images=torch.stack([to_tensor(sample.image, sample.valid) for sample in samples]),
-        labels=_stack_labels(labels) if len(labels) == len(samples) else None,
+        images=_stack([sample.image for sample in samples]),
+        labels=_stack(labels) if len(labels) == len(samples) else None,
         names=[sample.name for sample in samples],
         indices=list(range(len(samples)) if indices is None else indices),
         rows=torch.stack(rows) if len(rows) == len(samples) else None,
@@ -190,6 +137,7 @@ def collate(samples: Sequence[Sample], indices: Sequence[int] | None = None) -> 
             for name in sorted(extras)
         },
         originals=torch.stack(originals) if len(originals) == len(samples) else None,
+        valid=[sample.valid for sample in samples],
     )
 
 
@@ -209,15 +157,16 @@ def check_sizes(samples: Sequence[Sample]) -> None:
                 )
 
 
-def _stack_labels(labels: Sequence[Any]) -> Tensor:
-    return torch.stack([torch.from_numpy(label).to(torch.int64) for label in labels])
+def _stack(arrays: Sequence[np.ndarray]) -> Tensor:
+    """One tensor of arrays of one size; torch takes neither read-only nor mirrored memory."""
+    return torch.stack([torch.from_numpy(np.require(each, None, ["C", "W"])) for each in arrays])
 
 
 def _collate_loaded(loaded: Sequence[Loaded]) -> Batch:
     """The batch of all that could be read; MemoryShortage if it does not fit into memory."""
     good = [item for item in loaded if item.sample is not None]
     samples = [item.sample for item in good if item.sample is not None]
-    needed = sum(COPIES * 4 * sample.image.size for sample in samples)
+    needed = sum(COPIES * sample.image.nbytes for sample in samples)
     left = available() if needed > LARGE else None
     try:
         if left is not None and needed > left:
@@ -230,7 +179,7 @@ def _collate_loaded(loaded: Sequence[Loaded]) -> Batch:
             f"{item.file} ({size_text(*sample.size)} pixels)"
             for item, sample in zip(good, samples, strict=True)
         )
-        reason = f"{bytes_text(needed)} are needed as network input"
+        reason = f"{bytes_text(needed)} are needed to hand it over"
         free = "" if left is None else f", {bytes_text(left)} of memory are free"
         raise MemoryShortage(f"{sizes}: {reason}{free}") from error
     batch.files = [item.file for item in good]
@@ -262,6 +211,7 @@ def _set_up_worker(worker: int) -> None:
     """
     del worker
     cv2.setNumThreads(0)
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -296,7 +246,7 @@ def make_loader(
     processed; otherwise the first one raises its DataError (out of a worker process, torch wraps
     the traceback around the message; `runtime.outcome.one_line` unwraps it).
     """
-    numbered = _Numbered(dataset, report_unreadable)
+    numbered = Numbered(dataset, report_unreadable)
     packing = Packing(_collate_loaded)
     if report_unreadable:
         packing = Packing(_collate_or_note, _noted)

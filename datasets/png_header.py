@@ -67,6 +67,20 @@ def read_png_header(data: bytes | mmap) -> PngHeader:
     )
 
 
+def has_sound_chunks(data: bytes) -> bool:
+    """Whether every chunk up to the end of the image is there with the right checksum."""
+    at, size = len(START), len(data)
+    while at + 12 <= size:
+        length, kind = _CHUNK.unpack_from(data, at)
+        end = at + 8 + length
+        if end + 4 > size or zlib.crc32(data[at + 4 : end]) != int.from_bytes(data[end : end + 4]):
+            return False
+        if kind == b"IEND":
+            return True
+        at = end + 4
+    return False
+
+
 def _last_pixels(data: bytes | mmap, first: int) -> int:
     """Where one of the last chunks of pixels begins; the first of all if no short one is found.
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datasets.loader import Batch
+from datasets.batch import Batch
 from engine.compute import UNWATCHED, Compute, Watch
 from engine.mixing import UnreadableLog
 from loss.soft_target import SoftTargetCrossEntropy

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence, Sized
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from datasets.loader import Batch
+from datasets.batch import Batch
 from datasets.spec import DatasetSpec
 from engine.compute import UNWATCHED, Compute, Watch
 from engine.predict import Infer
@@ -35,7 +35,6 @@ from runtime.errors import UserError
 from runtime.files import is_fatal
 from runtime.names import OutsideError
 from runtime.progress import Log
-from transforms.normalize import denormalize
 
 ValLoss = Callable[[Tensor, Tensor], Tensor]
 
@@ -146,25 +145,7 @@ def _pending(batch: Batch, sinks: Sequence[Sink], tally: _Tally) -> Batch:
     tally.skipped += len(batch.names) - len(keep)
     if len(keep) == len(batch.names):
         return batch
-    return replace(
-        batch,
-        images=batch.images[keep],
-        labels=None if batch.labels is None else batch.labels[keep],
-        names=[batch.names[position] for position in keep],
-        indices=[batch.indices[position] for position in keep],
-        rows=None if batch.rows is None else batch.rows[keep],
-        sizes=[batch.sizes[position] for position in keep],
-        extras={name: values[keep] for name, values in batch.extras.items()},
-        originals=None if batch.originals is None else batch.originals[keep],
-        files=[batch.files[position] for position in keep] if batch.files else [],
-    )
-
-
-def _shown_image(batch: Batch, position: int) -> npt.NDArray[np.uint8]:
-    """One image as uint8 (H, W, 3), of the size of its prediction."""
-    if batch.originals is not None:
-        return batch.originals[position].numpy()
-    return denormalize(batch.images[position])
+    return batch.keep(keep)
 
 
 def _count(
@@ -183,7 +164,7 @@ def _count(
     pred = classes.to(torch.uint8)
     labels = batch.labels.to(scores.device) if batch.labels is not None and metrics else None
     if labels is not None and rules.val_loss is not None:
-        _add_loss(scores, labels, spec.num_classes, rules.val_loss, tally)
+        _add_loss(scores, labels.long(), spec.num_classes, rules.val_loss, tally)
     takers = [
         [sink for sink in sinks if sink.wants(index) and (metrics or not sink.done(name))]
         for name, index in zip(batch.names, batch.indices, strict=True)
@@ -200,7 +181,7 @@ def _count(
         result = ImageResult(
             name=batch.names[position],
             index=batch.indices[position],
-            image=_shown_image(batch, position) if "image" in needs else None,
+            image=batch.shown(position) if "image" in needs else None,
             label=_to_uint8(None if batch.labels is None else batch.labels[position]),
             pred=pred[position].cpu().numpy(),
             prob=None if prob is None else prob[position].cpu().numpy(),

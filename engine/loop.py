@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from datasets.loader import Batch, stop_workers
+from datasets.batch import Batch
+from datasets.loader import stop_workers
 from engine.compute import Platform
 from engine.meter import Meter
 from engine.state import TrainState

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from datasets.loader import Batch
+from datasets.batch import Batch
 from runtime.errors import UserError
 from transforms.imagenet import load_timm
 

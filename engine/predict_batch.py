@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from datasets.loader import Batch
+from datasets.batch import Batch
 from engine.compute import Compute
 from engine.predict import Infer, Inputs, scores_of
 from runtime.errors import UserError
@@ -67,7 +67,7 @@ def _check_memory(batch: Batch, device: torch.device) -> None:
     A network needs several times as much, so these cannot succeed; a system that grants more memory
     than it has would end the whole program.
     """
-    needed, left = batch.images.numel() * batch.images.element_size(), available()
+    needed, left = batch.input_bytes, available()
     if device.type == "cpu" and left is not None and needed > left:
         raise MemoryError(f"at least {size_text(needed)} are needed, {size_text(left)} are free")
 
@@ -92,7 +92,7 @@ def why(error: Exception) -> str:
 def _inputs(batch: Batch, device: torch.device) -> Inputs:
     """What goes through the network, and the size of the scores: that of the labels."""
     return Inputs(
-        images=batch.images.to(device, non_blocking=True),
+        images=batch.network_input(device),
         rows=None if batch.rows is None else batch.rows.to(device, non_blocking=True),
         size=batch.sizes[0],
         originals=batch.originals,

@@ -24,6 +24,7 @@ OWN = {*PACKAGES, "config", "train", "eval", "tests"}
 LEAVES = (
     "runtime.errors",
     "runtime.files",
+    "runtime.heap",
     "runtime.limits",
     "runtime.memory",
     "runtime.names",
@@ -37,7 +38,12 @@ LEAVES = (
 SETS = ("datasets.table",)  # what is special about which data set, standard library alone
 OPTIONS = ("settings.model",)  # the type of the options that networks take
 LIBRARIES = ("engine", "datasets", "loss", "metrics", "network", "reports", "runtime", "transforms")
-BATCHES = ("datasets.loader", "datasets.samplers", "datasets.spec")  # what a loop is fed with
+BATCHES = (
+    "datasets.batch",
+    "datasets.loader",
+    "datasets.samplers",
+    "datasets.spec",
+)  # what a loop is fed with
 OLD_NAMES = {  # of programs that moved: `python -m reports.sweep` still works
     "datasets/check.py": "tools.check",
     "datasets/dt_offset.py": "tools.dt_offset",

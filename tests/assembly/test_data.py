@@ -42,7 +42,7 @@ def test_training_batches_have_the_crop_size(cities: Path, pct: str) -> None:
     batches = list(loader)
     assert spec.name == "cityscapes"
     assert len(batches) * 2 == len(sampler) == 4
-    assert batches[0].images.shape == (2, 3, 32, 32)
+    assert batches[0].images.shape == (2, 32, 32, 3)
     assert batches[0].labels is not None
     assert set(batches[0].labels.unique().tolist()) <= {0, 10, 255}
 
@@ -81,7 +81,7 @@ def test_validation_sees_every_image_whole_and_once(cities: Path) -> None:
     names = []
     for rank in (0, 1):
         for batch in data.make_eval_loader(told, spec, rank, 2, items):
-            assert batch.images.shape == (1, 3, 24, 32)
+            assert batch.images.shape == (1, 24, 32, 3)
             names += batch.names
     assert sorted(names) == [item.name for item in items]
 
@@ -183,7 +183,7 @@ def test_nullloader_needs_no_files() -> None:
     loader, sampler, _ = data.make_train_loader(told, 0, 1, 0)
     batch = next(iter(loader))
     assert len(sampler) == 3000
-    assert batch.images.shape == (2, 3, 32, 64)
+    assert batch.images.shape == (2, 32, 64, 3)
     assert batch.labels is not None
     assert not batch.labels.any()
 

@@ -179,7 +179,7 @@ def test_scf_doubles_images_of_kitti(kitti_root: Path) -> None:
     told = on("kitti", kitti_root, "--scf")
     spec, items = data.dataset_spec(told), sets.val_items(told)
     batch = next(iter(data.make_eval_loader(told, spec, 0, 1, items[:1])))
-    assert batch.images.shape[2:] == batch.labels.shape[1:] == (32, 96)
+    assert batch.images.shape[1:3] == batch.labels.shape[1:] == (32, 96)
     crop = data.train_transform(told, spec).transforms[0]
     assert (crop.scale.scale_min, crop.scale.scale_max) == (1.0, 4.0)
 

@@ -20,6 +20,7 @@ from datasets.samplers import EvalSampler
 from datasets.spec import Item
 from runtime.outcome import one_line
 from transforms.mmseg import FitImage
+from transforms.normalize import to_tensor
 from transforms.sample import Sample
 
 
@@ -40,15 +41,39 @@ def first_image(root: Path) -> Path:
 
 def test_batch_holds_shapes_types_and_names() -> None:
     batch = collate([sample(4, 6, "a"), sample(4, 6, "b")], [7, 9])
-    assert batch.images.shape == (2, 3, 4, 6)
-    assert batch.images.dtype == torch.float32
+    assert (batch.images.shape, batch.images.dtype) == ((2, 4, 6, 3), torch.uint8)
     assert batch.labels is not None
-    assert batch.labels.dtype == torch.int64
+    assert batch.labels.dtype == torch.uint8
     assert (batch.labels == 255).all()
     assert (batch.names, batch.indices) == (["a", "b"], [7, 9])
     assert batch.rows is not None
     assert torch.allclose(batch.rows[0], torch.tensor([0.125, 0.375, 0.625, 0.875]))
-    assert batch.to("cpu").names == ["a", "b"]
+
+
+def test_on_the_device_batches_are_what_networks_and_losses_take() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    mirrored, shown = pixels[:, ::-1], np.ascontiguousarray(pixels[:, ::-1])
+    shown.setflags(write=False)
+    samples = [
+        Sample(image=x, label=np.eye(4, 6, dtype=np.uint8), name="a") for x in (mirrored, shown)
+    ]
+    batch = collate(samples)
+    moved = batch.to("cpu")
+    for image in moved.images:
+        assert torch.equal(image, to_tensor(shown))
+    assert moved.labels is not None
+    assert (moved.labels.dtype, moved.names) == (torch.int64, ["a", "a"])
+    assert torch.equal(moved.to("cpu").images, moved.images)
+    for each in (batch, moved):
+        assert np.array_equal(each.shown(1), shown)
+    assert batch.input_bytes == moved.input_bytes == moved.images.numel() * 4
+
+
+def test_a_batch_travels_in_four_bytes_per_pixel() -> None:
+    batch = collate([sample(40, 60)])
+    assert batch.labels is not None
+    travels = sum(tensor.nbytes for tensor in (batch.images, batch.labels))
+    assert travels == 4 * 40 * 60
 
 
 def test_one_sample_without_label_leaves_the_batch_without() -> None:
@@ -65,7 +90,7 @@ def test_labels_may_have_the_size_of_the_file_while_images_do_not() -> None:
     for one in samples:
         one.label, one.output_size = np.zeros((8, 12), np.uint8), (8, 12)
     batch = collate(samples)
-    assert batch.images.shape[2:] == (4, 6) and batch.labels.shape == (2, 8, 12)
+    assert batch.images.shape[1:3] == (4, 6) and batch.labels.shape == (2, 8, 12)
     assert batch.to("cpu").sizes == [(8, 12)] * 2
     assert collate([sample(4, 6)]).sizes == [(4, 6)]
     samples[1].output_size = (8, 13)
@@ -80,6 +105,9 @@ def test_padding_and_extra_maps_arrive() -> None:
         one.extras["depth"] = np.full((4, 6), number, np.float32)
     samples[1].extras["alone"] = np.zeros((4, 6), np.uint8)
     batch = collate(samples)
+    rest = batch.keep([1]).to("cpu").images
+    assert batch.extras["depth"].shape == (2, 4, 6) and (rest != 0).all()
+    batch = batch.to("cpu")
     assert (batch.images[0, :, :3, :5] != 0).all() and (batch.images[1] != 0).all()
     assert (batch.images[0, :, 3:] == 0).all() and (batch.images[0, :, :, 5:] == 0).all()
     assert set(batch.extras) == {"depth"}
@@ -151,7 +179,7 @@ def test_resized_images_bring_their_originals_and_sizes() -> None:
     fit = FitImage((16, 12), size_divisor=4)
     samples = [fit(sample(5, 7, name)) for name in "ab"]
     batch = collate(samples)
-    assert batch.images.shape == (2, 3, 12, 16)
+    assert batch.images.shape == (2, 12, 16, 3)
     assert batch.originals is not None
     assert (batch.originals.shape, batch.originals.dtype) == ((2, 5, 7, 3), torch.uint8)
     assert batch.sizes == [(5, 7)] * 2

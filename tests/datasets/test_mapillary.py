@@ -90,7 +90,7 @@ def test_validation_size_follows_pre_size(
     told = on(mapillary_root, *argv)
     spec, items = dataset_spec(told), sets.val_items(told)
     batches = list(data.make_eval_loader(told, spec, 0, 1, items))
-    assert [tuple(batch.images.shape[2:]) for batch in batches] == sizes
+    assert [tuple(batch.images.shape[1:3]) for batch in batches] == sizes
 
 
 def write_config(root: Path, content: object) -> None:

@@ -68,7 +68,7 @@ def test_batches_arrive_in_order_with_their_contents() -> None:
     for _ in range(2):  # the workers stay for a second epoch
         seen = list(loader)
         assert [batch.names for batch in seen] == [[f"n{number}"] for number in range(5)]
-        assert [batch.images.shape[-1] for batch in seen] == [4, 6, 8, 10, 12]
+        assert [batch.images.shape[2] for batch in seen] == [4, 6, 8, 10, 12]
         alone = [batch.images for batch in make_loader(dataset, EvalSampler(5, 0, 1), 1, 0)]
         assert all(one.images.equal(two) for one, two in zip(seen, alone, strict=True))
     stop_workers(loader)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from config import UserError
-from datasets.loader import Batch
+from datasets.batch import Batch
 from datasets.spec import DatasetSpec
 from engine.compute import Compute, Watch
 from engine.evaluate import EvalRules, evaluate, largest_probability

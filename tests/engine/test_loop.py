@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from datasets.loader import Batch
+from datasets.batch import Batch
 from datasets.samplers import TrainSampler
 from engine.compute import Platform
 from engine.loop import MAX_SKIPPED_IN_A_ROW, Feed, LoopOptions, Trainer

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from config import UserError
-from datasets.loader import Batch
+from datasets.batch import Batch
 from engine.mixing import BatchMixer, Mixing, UnreadableLog
 from runtime import seeds
 

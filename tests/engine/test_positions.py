@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from datasets import folder
 from datasets.base import SegmentationDataset
-from datasets.loader import Batch, make_loader
+from datasets.batch import Batch
+from datasets.loader import make_loader
 from datasets.spec import Item
 from engine.compute import Compute
 from engine.evaluate import evaluate
@@ -77,7 +78,7 @@ def test_training_batches(root: Path) -> None:
     dataset = SegmentationDataset(items * 8, SPEC, transform)
     net = Looks()
     for batch in make_loader(dataset, range(len(dataset)), 2, 0):
-        net(batch.images, batch.rows)
+        net(batch.network_input("cpu"), batch.rows)
     assert len(net.seen) == 12 and max(net.seen) < 6
 
 

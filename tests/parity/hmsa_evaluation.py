@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from datasets.batch import Batch
 from datasets.cityscapes import SPEC
-from datasets.loader import Batch
 from engine.compute import Compute
 from engine.evaluate import EvalRules, evaluate
 from engine.predict import Infer, flip, multi_scale, whole

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from datasets.base import map_ids
-from datasets.loader import Batch, collate
+from datasets.batch import Batch
+from datasets.loader import collate
 from datasets.resizer import make_resizer
 from datasets.spec import IGNORE, DatasetSpec, zero_label_ids
 from engine.compute import Compute
@@ -129,7 +130,9 @@ def check_multiscale(fixture: Fixture) -> list[Row]:
         batch, net = one_batch(picture, box), Ramps()
         infer = multi_scale(whole(net), case["ratios"], "probs", make_resizer(box))
         infer = flip(infer, "probs") if case["flip"] else infer
-        inputs = Inputs(images=batch.images, size=batch.sizes[0], originals=batch.originals)
+        inputs = Inputs(
+            images=batch.network_input("cpu"), size=batch.sizes[0], originals=batch.originals
+        )
         scores = scores_of(infer, inputs)[PRED]
         # here the mirrored view of a scale comes before the plain one
         recorded = sorted(case["network_inputs"], key=lambda row: (row["height"], not row["flip"]))

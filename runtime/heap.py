@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the memory allocator of a process treats memory that is freed and soon wanted again."""
+
+from __future__ import annotations
+
+import ctypes
+
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # parameters of mallopt in GNU's malloc.h
+KEPT = 128 << 20  # bytes that stay with the process
+LARGEST = 32 << 20  # bytes of a block that is taken from them; the allocator allows no more
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep the memory of images that it frees; returns whether it could be told.
+
+    GNU's allocator gives large blocks back to the system at once, and gets them again page by
+    page, each filled with zeros, which can take longer than what is done with them. For processes
+    that make one image after the other; few large blocks of many sizes would leave holes.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):  # another C library
+        return False
+    return bool(mallopt(MMAP_THRESHOLD, LARGEST)) and bool(mallopt(TRIM_THRESHOLD, KEPT))

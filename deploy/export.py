@@ -122,9 +122,8 @@ def checked(graph: ExportGraph, run: Run, image: Path | None, sizes: Sequence[Si
         try:
             checks.append(compare(graph, run, *picture(image, size)))
         except (predict.ModelError, RuntimeError, AssertionError) as error:
-            if len(sizes) == 1:
-                raise
-            raise program.refused(graph.net, program.reason(error)) from error
+            one = size if len(sizes) == 1 else None
+            raise program.refused(graph.net, one, program.reason(error)) from error
     require_same(checks)
     return checks
 
@@ -169,6 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         own = Request(**vars(found))
         out, start = Path(own.out), time.monotonic()
         refuse_existing(out)
+        natural_size(own.image, DEFAULT_SIZE)  # a file that cannot be read, before anything long
         if own.format == "onnx":
             onnx_file.require_onnx()
         settings = network_settings(shared, PROG)

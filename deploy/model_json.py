@@ -52,7 +52,7 @@ def model_json(
         "mean": list(net.input_norm.mean),
         "std": list(net.input_norm.std),
         "arch": net.arch,
-        "n_scales": list(getattr(net, "scales", ())) or None,
+        "n_scales": sorted(getattr(net, "scales", ())) or None,
         "snapshot": {"file": printable(snapshot.name), "sha256": sha256_of(snapshot)},
         "versions": versions(),
     }

@@ -53,17 +53,20 @@ def export_program(graph: ExportGraph, size: Size | None, kind: str) -> Exported
         warnings.simplefilter("ignore")  # about the insides of torch.export
         try:
             return torch.export.export(graph, (image,), dynamic_shapes=shapes, strict=False)
+        except UserError:
+            raise
         except (RuntimeError, ValueError, AssertionError, TypeError) as error:
-            if size is not None:
-                raise
-            raise refused(graph.net, reason(error)) from error
+            raise refused(graph.net, size, reason(error)) from error
 
 
-def refused(net: nn.Module, why: str) -> UserError:
-    """The one line about a network that cannot be one graph for all sizes."""
+def refused(net: nn.Module, size: Size | None, why: str) -> UserError:
+    """The one line about a network that cannot be a graph for images of `size`, or of any size."""
+    arch = getattr(net, "arch", "this network")
+    if size is not None:
+        return UserError(f"--size {size[0]},{size[1]}: {arch} cannot be exported ({why})")
     return UserError(
-        f"--dynamic: {getattr(net, 'arch', 'this network')} cannot be one graph for all sizes "
-        f"({why}); --size H,W exports it for one"
+        f"--dynamic: {arch} cannot be one graph for all sizes ({why}); --size H,W exports it for "
+        "one"
     )
 
 

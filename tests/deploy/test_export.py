@@ -144,6 +144,9 @@ def test_wrong_calls_are_refused_in_one_line(
     assert "--do_flip has no effect" in run(capsys, "--out", out, "--snapshot", file, "--do_flip")
     text = run(capsys, "--out", out, "--snapshot", file, "--size", "12")
     assert "--size: 12: HEIGHT,WIDTH in pixels wanted" in text
+    assert "b.png: image cannot be read" in run(
+        capsys, "--out", out, "--snapshot", file, "--image", tmp_path / "b.png"
+    )
     assert "does not exist" in run(capsys, "--out", out, "--snapshot", tmp_path / "b.pth")
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
 

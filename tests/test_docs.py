@@ -28,6 +28,7 @@ FOREIGN_FLAGS |= {
 FOREIGN_FLAGS |= {"--data-binary"}  # of curl
 FOREIGN_MODULES = {"torch.distributed.launch", "torch.distributed.run", "runx.runx", "runx.sumx"}
 FOREIGN_MODULES |= {"pip", "venv", "pytest", "http.server"}
+PROGRAMS = ("tools", "scripts", "benchmarks", "deploy")
 FILES_TO_MAKE = {"network/plain.py", "tests/network/test_plain.py"}  # by readers of a recipe
 
 
@@ -105,11 +106,11 @@ def test_flags_exist(page: tuple[Path, str]) -> None:
         "",
         "settings/",
         "assembly/",
-        "deploy/",
         "tools/",
         "network/",
         "scripts/",
         "benchmarks/",
+        "deploy/",
     )
     source = "\n".join(
         path.read_text(encoding="utf-8")

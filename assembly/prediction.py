@@ -76,8 +76,10 @@ class Segmenter:
         snapshot = read_snapshot(settings.network.snapshot)
         if snapshot is None:
             raise UserError("predictions need weights: a checkpoint, a folder, a name to fetch")
+        if classes_of(snapshot).get("task") == "classify":
+            raise UserError(f"{snapshot.path} is a classifier; a segmentation network is wanted")
         settings = adopted(settings, snapshot)
-        self.spec = _classes(settings, snapshot)
+        self.spec = named_classes(settings, snapshot)
         with torch.random.fork_rng(devices=[]), precision.borrowed():
             net = self._network(settings, snapshot, log)
         self.settings, self._log, self._precision = settings, log, precision
@@ -163,20 +165,18 @@ def _with_local_file(settings: Settings, log: Notes) -> Settings:
     return dataclasses.replace(settings, network=network)
 
 
-def _classes(settings: Settings, snapshot: Snapshot) -> DatasetSpec:
-    """The classes of a checkpoint, those of `dataset` where the user named one.
+def named_classes(settings: Settings, snapshot: Snapshot) -> DatasetSpec:
+    """The classes that a checkpoint names, those of `--dataset` where the user named one.
 
-    UserError for a classifier, and for a file that names no classes.
+    UserError for a file that names none.
     """
     facts = classes_of(snapshot)
-    if facts.get("task") == "classify":
-        raise UserError(f"{snapshot.path} is a classifier; a segmentation network is wanted")
     if "dataset" not in settings.given and "class_names" in facts:
         return spec_from_checkpoint(facts)
     if "dataset" not in settings.given and not settings.network.from_run:
         raise UserError(
-            f"{snapshot.path} does not name its classes; --dataset (in Python: dataset=) says "
-            "which set it was trained for: cityscapes, ade20k, camvid, ..."
+            f"{snapshot.path} does not say what its classes are: add --dataset NAME (in Python "
+            "dataset=), the set that it was trained on"
         )
     return dataset_spec(settings)
 

@@ -7,10 +7,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from assembly.dataset import dataset_spec
-from assembly.evaluation import spec_from_checkpoint
 from assembly.network import build_network
-from assembly.snapshot import Snapshot, adopted, classes_of, read_snapshot
+from assembly.prediction import named_classes
+from assembly.snapshot import adopted, read_snapshot
 from datasets.spec import DatasetSpec
 from network.build import is_classifier
 from network.contract import Network
@@ -80,7 +79,7 @@ def load(settings: Settings, folder: Path) -> Loaded:
     refuse_classifier(path, str(snapshot.facts.get("arch", "")))
     settings = adopted(settings, snapshot)
     refuse_classifier(path, settings.network.arch)
-    spec = classes(settings, snapshot)
+    spec = named_classes(settings, snapshot)
     log = RunLog(folder, is_main=True)
     net = build_network(
         settings, spec.num_classes, log, snapshot, class_names=spec.class_names
@@ -95,19 +94,3 @@ def refuse_classifier(path: str, arch: str) -> None:
     """Raise UserError if `arch` gives no class map."""
     if arch and is_classifier(arch):
         raise UserError(f"--snapshot {path}: {arch} classifies whole images and gives no class map")
-
-
-def classes(settings: Settings, snapshot: Snapshot) -> DatasetSpec:
-    """The classes that the checkpoint names, or those of `--dataset`.
-
-    UserError if there are neither.
-    """
-    facts = classes_of(snapshot)
-    if "dataset" in settings.given or settings.network.from_run:
-        return dataset_spec(settings)
-    if "class_names" not in facts:
-        raise UserError(
-            f"--snapshot {snapshot.path} does not say what its classes are: add --dataset NAME, "
-            "the set that it was trained on"
-        )
-    return spec_from_checkpoint(facts)

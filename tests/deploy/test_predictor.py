@@ -208,7 +208,7 @@ def test_weights_that_cannot_be_used_are_one_line(
         tmp_path / "none.pth": "does not exist",
         photos: "folder without config.json",
         photos / "plain.png": r"plain\.png holds more than weights",
-        foreign: "does not name its classes",
+        foreign: "does not say what its classes are",
         "ftp://host/x.pth": "hf:",
     }
     for place, words in cases.items():

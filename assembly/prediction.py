@@ -24,7 +24,8 @@ from assembly.evaluation import spec_from_checkpoint
 from assembly.inference import build_infer, prepared
 from assembly.network import build_network, check_arch, place
 from assembly.snapshot import Snapshot, adopted, classes_of, read_snapshot
-from datasets.loader import Batch, collate
+from datasets.batch import Batch
+from datasets.loader import collate
 from datasets.spec import DatasetSpec
 from engine.class_tables import note_classes
 from engine.compute import Compute
@@ -39,7 +40,6 @@ from runtime.precision import choose_precision
 from runtime.runlog import RunLog
 from settings import Settings
 from settings.needs import can_cut
-from transforms.normalize import denormalize
 from transforms.sample import Sample
 
 AUTO = ("", "auto")
@@ -76,8 +76,10 @@ class Segmenter:
         snapshot = read_snapshot(settings.network.snapshot)
         if snapshot is None:
             raise UserError("predictions need weights: a checkpoint, a folder, a name to fetch")
+        if classes_of(snapshot).get("task") == "classify":
+            raise UserError(f"{snapshot.path} is a classifier; a segmentation network is wanted")
         settings = adopted(settings, snapshot)
-        self.spec = _classes(settings, snapshot)
+        self.spec = named_classes(settings, snapshot)
         with torch.random.fork_rng(devices=[]), precision.borrowed():
             net = self._network(settings, snapshot, log)
         self.settings, self._log, self._precision = settings, log, precision
@@ -131,8 +133,7 @@ class Segmenter:
             )
             for number, (picture, name) in enumerate(zip(pictures, names, strict=True))
         ]
-        raw_above = None if self._large is None else self._large.raw_above
-        return collate(samples, raw_above=raw_above)
+        return collate(samples)
 
 
 def pick_device(name: str) -> torch.device:
@@ -164,20 +165,18 @@ def _with_local_file(settings: Settings, log: Notes) -> Settings:
     return dataclasses.replace(settings, network=network)
 
 
-def _classes(settings: Settings, snapshot: Snapshot) -> DatasetSpec:
-    """The classes of a checkpoint, those of `dataset` where the user named one.
+def named_classes(settings: Settings, snapshot: Snapshot) -> DatasetSpec:
+    """The classes that a checkpoint names, those of `--dataset` where the user named one.
 
-    UserError for a classifier, and for a file that names no classes.
+    UserError for a file that names none.
     """
     facts = classes_of(snapshot)
-    if facts.get("task") == "classify":
-        raise UserError(f"{snapshot.path} is a classifier; a segmentation network is wanted")
     if "dataset" not in settings.given and "class_names" in facts:
         return spec_from_checkpoint(facts)
     if "dataset" not in settings.given and not settings.network.from_run:
         raise UserError(
-            f"{snapshot.path} does not name its classes; --dataset (in Python: dataset=) says "
-            "which set it was trained for: cityscapes, ade20k, camvid, ..."
+            f"{snapshot.path} does not say what its classes are: add --dataset NAME (in Python "
+            "dataset=), the set that it was trained on"
         )
     return dataset_spec(settings)
 
@@ -226,4 +225,4 @@ class _Taken:
 
 def _shown(batch: Batch, number: int, picture: Picture, size: tuple[int, ...]) -> Picture:
     """The image at the size of its prediction: options may have resized it for good."""
-    return picture if picture.shape[:2] == size else denormalize(batch.images[number])
+    return picture if picture.shape[:2] == size else batch.shown(number)

@@ -105,7 +105,7 @@ class VideoRun:
             sink.discard()
             raise
         except UserError:
-            sink.close(APART.rank, APART.size, APART.gather)
+            _close(sink)
             raise
         except BaseException:
             sink.discard()
@@ -165,6 +165,14 @@ class VideoRun:
             not_finite=sum(each[4] for each in every),
             seconds=seconds,
         )
+
+
+def _close(sink: VideoSink) -> None:
+    """Keep the frames so far, unless they are what is wrong."""
+    try:
+        sink.close(APART.rank, APART.size, APART.gather)
+    except UserError:
+        sink.discard()
 
 
 def _folder(name: str, *, after: str) -> str:

@@ -39,10 +39,11 @@ from datasets.spec import Item
 from engine.compute import Compute
 from engine.evaluate import EvalRules, evaluate
 from engine.predict import Infer, whole
-from metrics.result import ImageResult
+from metrics.result import Gather, ImageResult
 from network.build import build_net
 from network.inference import prepare_for_inference
 from network.outputs import PRED
+from reports.sinks import EveryImageSink
 from reports.trees import TreePlan, TreeSink
 from runtime.threads import usable_cpus
 
@@ -89,6 +90,18 @@ def waiting_network(milliseconds: float) -> Infer:
     return infer
 
 
+class NoFiles(EveryImageSink):
+    """Wants of every image what the trees want, and drops it."""
+
+    needs = TreePlan().needs
+
+    def add(self, result: ImageResult) -> None:
+        """Nothing is written."""
+
+    def close(self, rank: int, world: int, gather: Gather) -> None:
+        """Nothing is left to do."""
+
+
 class Folder:
     """The three sides on the images `items`; `out` gets a folder for each."""
 
@@ -105,7 +118,8 @@ class Folder:
     def network_alone(self) -> None:
         """Every image is the first one, which lies ready."""
         first = next(iter(self.loader()))
-        evaluate(self.infer, self._ready(first), SPEC, self.compute, rules=RULES)
+        sinks = [NoFiles()]
+        evaluate(self.infer, self._ready(first), SPEC, self.compute, sinks=sinks, rules=RULES)
 
     def _ready(self, first: Batch) -> Iterator[Batch]:
         for index, item in enumerate(self.items):

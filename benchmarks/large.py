@@ -63,7 +63,8 @@ def peak_of(command: Sequence[str]) -> int:
         command, cwd=PROJECT_ROOT, env=free, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     assert process.stdout is not None
-    said = process.stdout.read()
+    with process.stdout as output:
+        said = output.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

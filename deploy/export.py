@@ -109,7 +109,7 @@ def write(own: Request, loaded: Loaded, folder: Path) -> list[Check]:
         program.save_program(made, path)
     del made
     write_model_json(folder, content)  # by which the check reads it as users do
-    sizes = [size] if size else [natural_size(own.image), *other_sizes(low)]
+    sizes = [size] if size else [natural_size(own.image, low), *other_sizes(low)]
     checks = checked(graph, runner(folder, own.format), own.image, sizes)
     write_model_json(folder, {**content, "check": checks[0].as_json()})
     return checks
@@ -122,16 +122,16 @@ def checked(graph: ExportGraph, run: Run, image: Path | None, sizes: Sequence[Si
         try:
             checks.append(compare(graph, run, *picture(image, size)))
         except (predict.ModelError, RuntimeError, AssertionError) as error:
-            if len(sizes) == 1:
-                raise
-            raise program.refused(graph.net, program.reason(error)) from error
+            one = size if len(sizes) == 1 else None
+            raise program.refused(graph.net, one, program.reason(error)) from error
     require_same(checks)
     return checks
 
 
-def natural_size(image: Path | None) -> Size:
-    """That of the image of the check."""
-    return DEFAULT_SIZE if image is None else image_size(image)
+def natural_size(image: Path | None, low: Size) -> Size:
+    """That of the image of the check, each side at least that of `low`."""
+    height, width = DEFAULT_SIZE if image is None else image_size(image)
+    return max(height, low[0]), max(width, low[1])
 
 
 def other_sizes(low: Size) -> list[Size]:
@@ -150,9 +150,12 @@ def runner(folder: Path, kind: str) -> Run:
     if kind == "onnx":
         return predict.ExportedModel(folder).run
 
+    module = program.load_program(folder / MODEL_FILES[kind])
+
+    @torch.no_grad()
     def run(image: Picture) -> npt.NDArray[Any]:
-        path = folder / MODEL_FILES[kind]
-        return program.run_program_file(path, torch.from_numpy(image)[None])[0].numpy()
+        found: npt.NDArray[Any] = module(torch.from_numpy(image)[None])[0].numpy()
+        return found
 
     return run
 
@@ -165,6 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         own = Request(**vars(found))
         out, start = Path(own.out), time.monotonic()
         refuse_existing(out)
+        natural_size(own.image, DEFAULT_SIZE)  # a file that cannot be read, before anything long
         if own.format == "onnx":
             onnx_file.require_onnx()
         settings = network_settings(shared, PROG)

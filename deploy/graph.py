@@ -38,7 +38,7 @@ class ExportGraph(nn.Module):
         precision: Precision = "fp32",
     ) -> None:
         super().__init__()
-        self.output, self.rows = output, rows
+        self.output, self.precision, self.rows = output, precision, rows
         self.dtype = torch.float16 if precision == "fp16" else torch.float32
         self.net = net.to(self.dtype)
         scale, shift = scale_and_shift()

@@ -7,10 +7,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from assembly.dataset import dataset_spec
-from assembly.evaluation import spec_from_checkpoint
 from assembly.network import build_network
-from assembly.snapshot import Snapshot, adopted, classes_of, read_snapshot
+from assembly.prediction import named_classes
+from assembly.snapshot import adopted, read_snapshot
 from datasets.spec import DatasetSpec
 from network.build import is_classifier
 from network.contract import Network
@@ -19,7 +18,7 @@ from network.fetch import fetch
 from network.height_gates import attention_blocks
 from runtime.errors import UserError
 from runtime.runlog import RunLog
-from settings import Settings, catalogue, read_settings, with_task
+from settings import Settings, catalogue, read_settings
 
 # Groups of settings that say which network it is, and single flags of other groups that do.
 NETWORK_GROUPS = (
@@ -51,19 +50,19 @@ class Loaded:
         return bool(attention_blocks(self.net)) and not self.settings.data.no_pos_dataset
 
 
-def network_settings(
-    shared: Sequence[str], prog: str, also: Collection[str] = NETWORK_FLAGS
-) -> Settings:
-    """The settings of the flags that are shared with eval.py.
-
-    UserError for a flag that would have no effect: it says neither which network nor is in `also`.
-    """
+def network_settings(shared: Sequence[str], prog: str) -> Settings:
+    """The settings of the flags that are shared with eval.py; UserError as in `check_useful`."""
     settings = read_settings([*shared, "--eval", "folder", "--eval_folder", "."], prog=prog)
-    for name in sorted(settings.given - {"eval", "eval_folder"}):
-        known = catalogue().get(name)
-        if name not in also and (known is None or known.title not in NETWORK_GROUPS):
-            raise UserError(f"--{name} has no effect on {prog}; leave it out")
+    check_useful(settings, prog)
     return settings
+
+
+def check_useful(settings: Settings, prog: str, also: Collection[str] = NETWORK_FLAGS) -> None:
+    """Raise UserError for a flag without effect: it tells of no network and is not in `also`."""
+    for name in sorted(settings.given - {"eval", "eval_folder", *also}):
+        known = catalogue().get(name)
+        if known is None or known.title not in NETWORK_GROUPS:
+            raise UserError(f"--{name} has no effect on {prog}; leave it out")
 
 
 def load(settings: Settings, folder: Path) -> Loaded:
@@ -77,12 +76,10 @@ def load(settings: Settings, folder: Path) -> Loaded:
     path = fetch(settings.network.snapshot, print).path
     snapshot = read_snapshot(path)
     assert snapshot is not None
-    facts = classes_of(snapshot)
-    settings = adopted(with_task(settings, facts.get("task")), snapshot)
-    arch = settings.network.arch
-    if is_classifier(arch):
-        raise UserError(f"--snapshot {path}: {arch} classifies whole images and gives no class map")
-    spec = classes(settings, snapshot)
+    refuse_classifier(path, str(snapshot.facts.get("arch", "")))
+    settings = adopted(settings, snapshot)
+    refuse_classifier(path, settings.network.arch)
+    spec = named_classes(settings, snapshot)
     log = RunLog(folder, is_main=True)
     net = build_network(
         settings, spec.num_classes, log, snapshot, class_names=spec.class_names
@@ -93,17 +90,7 @@ def load(settings: Settings, folder: Path) -> Loaded:
     return Loaded(net=net.requires_grad_(False), spec=spec, settings=settings, file=file)
 
 
-def classes(settings: Settings, snapshot: Snapshot) -> DatasetSpec:
-    """The classes that the checkpoint names, or those of `--dataset`.
-
-    UserError if there are neither.
-    """
-    facts = classes_of(snapshot)
-    if "dataset" in settings.given or settings.network.from_run:
-        return dataset_spec(settings)
-    if "class_names" not in facts:
-        raise UserError(
-            f"--snapshot {snapshot.path} does not say what its classes are: add --dataset NAME, "
-            "the set that it was trained on"
-        )
-    return spec_from_checkpoint(facts)
+def refuse_classifier(path: str, arch: str) -> None:
+    """Raise UserError if `arch` gives no class map."""
+    if arch and is_classifier(arch):
+        raise UserError(f"--snapshot {path}: {arch} classifies whole images and gives no class map")

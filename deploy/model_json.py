@@ -15,6 +15,7 @@ from deploy.predict import FORMAT, MODEL_JSON, VERSION
 from network.contract import Network
 from runtime.download import sha256_of
 from runtime.files import write_atomic
+from runtime.names import printable
 
 LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 
@@ -51,8 +52,8 @@ def model_json(
         "mean": list(net.input_norm.mean),
         "std": list(net.input_norm.std),
         "arch": net.arch,
-        "n_scales": list(getattr(net, "scales", ())) or None,
-        "snapshot": {"file": snapshot.name, "sha256": sha256_of(snapshot)},
+        "n_scales": sorted(getattr(net, "scales", ())) or None,
+        "snapshot": {"file": printable(snapshot.name), "sha256": sha256_of(snapshot)},
         "versions": versions(),
     }
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.export import Dim, ExportedProgram
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -53,17 +53,20 @@ def export_program(graph: ExportGraph, size: Size | None, kind: str) -> Exported
         warnings.simplefilter("ignore")  # about the insides of torch.export
         try:
             return torch.export.export(graph, (image,), dynamic_shapes=shapes, strict=False)
+        except UserError:
+            raise
         except (RuntimeError, ValueError, AssertionError, TypeError) as error:
-            if size is not None:
-                raise
-            raise refused(graph.net, reason(error)) from error
+            raise refused(graph.net, size, reason(error)) from error
 
 
-def refused(net: nn.Module, why: str) -> UserError:
-    """The one line about a network that cannot be one graph for all sizes."""
+def refused(net: nn.Module, size: Size | None, why: str) -> UserError:
+    """The one line about a network that cannot be a graph for images of `size`, or of any size."""
+    arch = getattr(net, "arch", "this network")
+    if size is not None:
+        return UserError(f"--size {size[0]},{size[1]}: {arch} cannot be exported ({why})")
     return UserError(
-        f"--dynamic: {getattr(net, 'arch', 'this network')} cannot be one graph for all sizes "
-        f"({why}); --size H,W exports it for one"
+        f"--dynamic: {arch} cannot be one graph for all sizes ({why}); --size H,W exports it for "
+        "one"
     )
 
 
@@ -79,11 +82,8 @@ def save_program(program: ExportedProgram, path: Path) -> None:
     torch.export.save(program, path)
 
 
-@torch.no_grad()
-def run_program_file(path: Path, image: Tensor) -> Tensor:
-    """What a `.pt2` file, read anew, gives for an image (1, H, W, 3)."""
+def load_program(path: Path) -> nn.Module:
+    """A `.pt2` file, read anew: images (1, H, W, 3) -> what the graph gives."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        module = torch.export.load(path).module()
-    found: Tensor = module(image)
-    return found
+        return torch.export.load(path).module()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import select
+import selectors
 import socket
 import sys
 import time
@@ -225,7 +225,9 @@ class PageHandler(BaseHTTPRequestHandler):
     def _is_gone(self) -> bool:
         """Whether the browser has closed the connection; it sends nothing while it waits."""
         try:
-            ready, _, _ = select.select([self.connection], [], [], 0)
+            with selectors.DefaultSelector() as selector:
+                selector.register(self.connection, selectors.EVENT_READ)
+                ready = selector.select(0)
             return bool(ready) and not self.connection.recv(1, socket.MSG_PEEK)
         except OSError:
             return True

@@ -179,16 +179,8 @@ def _count(
         scores="scores" in needs,
         top=rules.top_scores,
     )
-    decided, labels = Decided(batch.sizes[0], keep), None
-    for box, scores in parts:
-        if metrics and batch.labels is not None:
-            labels = batch.labels.to(scores.device) if labels is None else labels
-            if rules.val_loss is not None:
-                _add_loss(
-                    scores, _part(labels, box).long(), spec.num_classes, rules.val_loss, tally
-                )
-        decided.take(scores, box)
-        del scores
+    decided = Decided(batch.sizes[0], keep)
+    labels = _decide(decided, batch, parts, spec, tally, rules)
     _note_not_finite(decided.finite, batch, tally, log)
     tally.images += len(batch.names)
     for position, taken in enumerate(takers):
@@ -211,6 +203,27 @@ def _count(
             score_ids=_own(decided.score_ids, position),
         )
         _store(result, taken, tally, log)
+
+
+def _decide(
+    decided: Decided,
+    batch: Batch,
+    parts: Iterable[Part],
+    spec: DatasetSpec,
+    tally: _Tally,
+    rules: EvalRules,
+) -> Tensor | None:
+    """Hand every part to `decided`, and its loss to `tally`; the labels where they are scored."""
+    labels = None
+    for box, scores in parts:
+        if rules.metrics and batch.labels is not None:
+            labels = batch.labels.to(scores.device) if labels is None else labels
+            if rules.val_loss is not None:
+                own = _part(labels, box).long()
+                _add_loss(scores, own, spec.num_classes, rules.val_loss, tally)
+        decided.take(scores, box)
+        del scores
+    return labels
 
 
 def _own(values: Tensor | None, position: int) -> npt.NDArray[Any] | None:

@@ -66,8 +66,8 @@ class Large:
             whence = "--max_pixels" if self.max_pixels else "what fits into the free memory"
             self.log(
                 f"{batch.names[0]}: {width}x{height} pixels are more than {self._known} "
-                f"({whence}): windows of {side}x{side} that overlap by {overlap}, for all such "
-                "images (--max_pixels N, or none)"
+                f"({whence}): windows of {side}x{side}, overlapping by {overlap} at least, "
+                "for all such images (--max_pixels N, or none)"
             )
         return True
 
@@ -81,9 +81,19 @@ class Large:
     def blocks(self, infer: Infer, batch: Batch, compute: Compute) -> Iterator[tuple[Box, Tensor]]:
         """Parts of the images of `batch` and their scores (B, K, h, w), every pixel once."""
         side, overlap = self._window()
-        stride = side - overlap
+        height, width = batch.images.shape[1:3]
+        stride = even_stride(height, side, side - overlap), even_stride(width, side, side - overlap)
         inputs = batch.images.permute(0, 3, 1, 2), batch.rows
-        return in_blocks(_of_bytes(infer, compute), inputs, (side, side), (stride, stride))
+        return in_blocks(_of_bytes(infer, compute), inputs, (side, side), stride)
+
+
+def even_stride(length: int, side: int, most: int) -> int:
+    """The step at which as many windows as a step of `most` needs overlap alike.
+
+    The last one would otherwise be moved inwards by up to a window, all of which would be held.
+    """
+    count = -(-(length - side) // most)
+    return -(-(length - side) // count) if count > 0 else most
 
 
 def _of_bytes(infer: Infer, compute: Compute) -> Infer:

@@ -41,6 +41,7 @@ from runtime.names import output
 
 MANIFEST = "manifest.jsonl"
 COUNTED_ROWS = 256
+LISTED = 20  # classes that an error names
 NPZ_LEVEL = 1  # zlib level: probabilities are mostly noise
 
 Ids = npt.NDArray[Any]
@@ -92,7 +93,8 @@ def class_ids(text: str, spec: DatasetSpec) -> tuple[int, ...]:
         if not stop:
             name = parts[first].strip()
             alike = near(_plain(name), known, cutoff=0.5)
-            shown = alike or f"; they are {', '.join(spec.class_names)}"
+            more = ", ..." if spec.num_classes > LISTED else ""
+            shown = alike or f"; they are {', '.join(spec.class_names[:LISTED])}{more}"
             raise UserError(f"--dump_masks: {spec.name} has no class {name}{shown}")
         found.append(known[names[stop]])
         first = stop

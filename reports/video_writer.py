@@ -113,10 +113,14 @@ class VideoWriter:
 
     def _set_up(self, encoder: VideoCodecContext, name: str) -> None:
         """Size, colours and quality."""
+        from av.video.reformatter import ColorRange, Colorspace
+
         encoder.height, encoder.width = self.size
         is_even = not (self.size[0] % 2 or self.size[1] % 2)
         encoder.pix_fmt = "yuv420p" if is_even or name != "libx264" else "yuv444p"
         encoder.time_base = 1 / self.rate
+        # players guess from the size what is not said
+        encoder.colorspace, encoder.color_range = Colorspace.SMPTE170M, ColorRange.MPEG
         if name == "libx264":
             encoder.options = dict(QUALITY)
         else:

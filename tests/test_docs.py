@@ -29,6 +29,7 @@ FOREIGN_FLAGS |= {"--data-binary"}  # of curl
 FOREIGN_FLAGS |= {"--backend-store-uri", "--project", "--logdir", "--append"}  # of trackers
 FOREIGN_MODULES = {"torch.distributed.launch", "torch.distributed.run", "runx.runx", "runx.sumx"}
 FOREIGN_MODULES |= {"pip", "venv", "pytest", "http.server"}
+PROGRAMS = ("tools", "scripts", "benchmarks", "deploy")
 FILES_TO_MAKE = {"network/plain.py", "tests/network/test_plain.py"}  # by readers of a recipe
 
 
@@ -106,7 +107,6 @@ def test_flags_exist(page: tuple[Path, str]) -> None:
         "",
         "settings/",
         "assembly/",
-        "deploy/",
         "tools/",
         "network/",
         "scripts/",

@@ -13,6 +13,7 @@ import safetensors.torch
 
 from network.contract import Network
 from network.convert.checkpoint import HEADER_KEY
+from network.convert.input_norm import input_facts
 from network.convert.schema import FORMAT
 from settings.model import ModelConfig
 
@@ -36,6 +37,7 @@ def header_of(net: Network, classes: Sequence[str] = CLASSES) -> dict[str, Any]:
         "train_id_to_id": [RAW_IDS[number % 3] for number in range(len(classes))],
         "ignore_label": 255,
         "positions": True,
+        **input_facts(net),
         "seed": 0,
         "command": "train.py",
     }

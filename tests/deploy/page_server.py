@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import io
 import json
+import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from PIL import Image
 from deploy.predictor import Predictor
 from deploy.serve import open_server
 from deploy.server import Limits, PageServer
+from tests.program import ROOT, command, environment
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -91,7 +93,18 @@ def ask(
     method: str = "",
 ) -> Reply:
     """One request on a connection of its own."""
-    connection = http.client.HTTPConnection(*server.server_address[:2], timeout=60)
+    return ask_port(server.socket.getsockname()[1], path, data, headers, method)
+
+
+def ask_port(
+    port: int,
+    path: str = "/",
+    data: bytes | None = None,
+    headers: dict[str, str] | None = None,
+    method: str = "",
+) -> Reply:
+    """The same of a server in another process."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request(method or ("GET" if data is None else "POST"), path, data, headers or {})
         answer = connection.getresponse()
@@ -99,3 +112,16 @@ def ask(
         return Reply(answer.status, known, answer.read())
     finally:
         connection.close()
+
+
+def started(*flags: str) -> tuple[subprocess.Popen[str], int]:
+    """The program, and the port that it says it listens at."""
+    process = subprocess.Popen(
+        command("-m", "deploy.serve", "--port", "0", *flags),
+        cwd=ROOT, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("page: http://127.0.0.1:"):
+            return process, int(line.split(":")[3].split("/")[0])
+    raise AssertionError(process.communicate())

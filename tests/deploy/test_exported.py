@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,8 +16,8 @@ import pytest
 from deploy import Predictor
 from runtime.errors import UserError
 from tests.deploy.conftest import scene
-from tests.deploy.page_server import ask, png, serving
-from tests.program import environment, run
+from tests.deploy.page_server import ask, ask_port, png, serving, started
+from tests.program import assert_one_line_error, environment, run
 
 pytest.importorskip("onnxruntime", reason='pip install ".[export]"')
 pytestmark = pytest.mark.slow
@@ -104,3 +105,19 @@ def test_the_page_of_an_export_leaves_out_what_it_does_not_know(
         assert facts["parts"]["confidence"] == 0
         refused = ask(server, "/predict", png(scene(40, 50)))
         assert refused.status == 400 and "96x64" in refused.error
+
+
+def test_the_program_serves_an_export_and_refuses_options_for_it(
+    export: Callable[[str], Path],
+) -> None:
+    process, port = started("--model", str(export("ids")))
+    try:
+        assert ask_port(port).body.count(b"ocrnet.HRNet_Mscale") == 2  # title and heading
+        assert ask_port(port, "/predict", png(scene())).status == 200
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    done = run("-m", "deploy.serve", "--model", str(export("ids")), "--do_flip")
+    assert_one_line_error(done, "--do_flip has no effect on --model")

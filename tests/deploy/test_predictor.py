@@ -20,7 +20,7 @@ from deploy import Predictor
 from reports.video_writer import VideoWriter
 from runtime.errors import UserError
 from tests.deploy.conftest import scene
-from tests.program import run
+from tests.program import TINY, run, street_flags
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +208,7 @@ def test_weights_that_cannot_be_used_are_one_line(
         tmp_path / "none.pth": "does not exist",
         photos: "folder without config.json",
         photos / "plain.png": r"plain\.png holds more than weights",
-        foreign: "does not name its classes",
+        foreign: "does not say what its classes are",
         "ftp://host/x.pth": "hf:",
     }
     for place, words in cases.items():
@@ -218,7 +218,9 @@ def test_weights_that_cannot_be_used_are_one_line(
 
 
 @pytest.mark.slow
-def test_a_foreign_file_and_a_run_directory_are_taken_too(photos: Path, tmp_path: Path) -> None:
+def test_a_file_of_other_programs_needs_its_network_and_its_classes(
+    photos: Path, tmp_path: Path
+) -> None:
     from network.build import build_net
     from tests.network.tiny import enliven
 
@@ -234,11 +236,25 @@ def test_a_foreign_file_and_a_run_directory_are_taken_too(photos: Path, tmp_path
     np.testing.assert_array_equal(found.raw_ids == 7, found.ids == 0)
 
 
-def test_an_image_that_the_network_refuses_names_its_file_and_size(
-    predictor: Predictor, tmp_path: Path
+@pytest.mark.slow
+def test_a_run_directory_stands_for_its_best_checkpoint(street_root: Path, tmp_path: Path) -> None:
+    done = run(
+        "train.py", *TINY, *street_flags(street_root, tmp_path / "run"), "--crop_size", "64,64",
+        "--bs_trn", "2", "--max_epoch", "1", "--class_uniform_pct", "0",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    best = next((tmp_path / "run").glob("best_checkpoint_ep*.pth"))
+    of_run, of_file = Predictor(tmp_path / "run"), Predictor(best)
+    assert of_run.classes == of_file.classes and len(of_run.classes.names) == 19
+    assert any(str(best) in line for line in of_run.notes)
+    image = read_image(next(street_root.rglob("*_leftImg8bit.png")))
+    np.testing.assert_array_equal(of_run.predict(image).ids, of_file.predict(image).ids)
+
+
+def test_the_smallest_image_is_predicted_and_a_batch_of_none_is_refused(
+    predictor: Predictor,
 ) -> None:
-    Image.fromarray(scene(1, 1)).save(tmp_path / "dot.png")
-    assert predictor.predict(tmp_path / "dot.png").size == (1, 1)
+    assert predictor.predict(scene(1, 1)).size == (1, 1)
     with pytest.raises(UserError, match=r"together=0"):
         predictor.predict_batch([scene()], together=0)
 

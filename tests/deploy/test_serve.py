@@ -8,7 +8,6 @@ import io
 import signal
 import socket
 import struct
-import subprocess
 import time
 import zlib
 from collections.abc import Iterator
@@ -22,8 +21,8 @@ from PIL import Image
 from deploy import Predictor
 from deploy.server import PageServer
 from tests.deploy.conftest import scene
-from tests.deploy.page_server import Reply, ask, png, serving
-from tests.program import ROOT, assert_one_line_error, command, environment, run
+from tests.deploy.page_server import Reply, ask, ask_port, png, serving, started
+from tests.program import assert_one_line_error, run
 
 pytestmark = pytest.mark.slow
 
@@ -166,25 +165,12 @@ def test_one_connection_serves_many_requests_and_bodies_that_nobody_wants(
         connection.close()
 
 
-def started(checkpoint: Path, *flags: str) -> tuple[subprocess.Popen[str], int]:
-    """The program, and the port that it says it listens at."""
-    process = subprocess.Popen(
-        command("-m", "deploy.serve", "--snapshot", str(checkpoint), "--port", "0", *flags),
-        cwd=ROOT, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("page: http://127.0.0.1:"):
-            return process, int(line.split(":")[3].split("/")[0])
-    raise AssertionError(process.communicate())
-
-
 def test_it_ends_cleanly_with_ctrl_c_and_gives_its_port_to_nobody_else(
     checkpoint: Path, photos: Path, tmp_path: Path
 ) -> None:
-    process, port = started(checkpoint, "--n_scales", "0.5,1.0", "--do_flip")
+    process, port = started("--snapshot", str(checkpoint), "--n_scales", "0.5,1.0", "--do_flip")
     try:
-        answer = ask_port(port, (photos / "odd.jpg").read_bytes())
+        answer = ask_port(port, "/predict", (photos / "odd.jpg").read_bytes()).parts()[1]["ids"]
         wanted = Predictor(checkpoint, n_scales=(0.5, 1.0), flip=True).predict(photos / "odd.jpg")
         np.testing.assert_array_equal(answer, wanted.ids)
         other = run("-m", "deploy.serve", "--snapshot", str(checkpoint), "--port", str(port))
@@ -197,15 +183,6 @@ def test_it_ends_cleanly_with_ctrl_c_and_gives_its_port_to_nobody_else(
     assert process.returncode == 130, out + err
     assert "97x61 pixels" in out and out.splitlines()[-1].startswith("interrupted")
     assert err == ""
-
-
-def ask_port(port: int, data: bytes) -> np.ndarray:
-    """The ids of an image."""
-
-    class At:
-        server_address = ("127.0.0.1", port)
-
-    return ask(At(), "/predict", data).parts()[1]["ids"]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

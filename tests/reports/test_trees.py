@@ -171,11 +171,15 @@ def test_what_a_process_cannot_write_is_named_and_the_rest_is_written(tmp_path: 
     assert writers.finish() == []
 
 
-def test_a_killed_process_is_named(tmp_path: Path) -> None:
-    writers = Writers(1, lambda result, facts: None)
-    with pytest.raises(WriterDied, match=r"^writer process \(pid \d+\) is killed by signal: SIG"):
-        writers.submit(Write(path=tmp_path / "killed"), "x", None)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_process_is_named_and_the_others_end(tmp_path: Path, workers: int) -> None:
+    writers = Writers(workers, lambda result, facts: None)
+    with pytest.raises(WriterDied, match=r"^writer process \(pid \d+\) is killed by signal: SIGK"):
+        for name in ("a", "killed", "b"):
+            writers.submit(Write(path=tmp_path / name), name, None)
         writers.finish()
+    assert len(writers._processes) == workers
+    assert all(process.exitcode is not None for process in writers._processes)
 
 
 def test_a_full_disk_ends_the_dump(tmp_path: Path) -> None:

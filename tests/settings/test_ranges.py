@@ -38,6 +38,7 @@ TEXTS = {
     "train_only",
     "aa",
     "dist_url",
+    "dump_masks",
     "trunk",
     "tracker",
 }

@@ -102,7 +102,7 @@ def declared(text: str) -> set[str]:
 
 def test_flags_exist(page: tuple[Path, str]) -> None:
     folders = ("", "settings/", "assembly/", "tools/", "network/", "scripts/", "benchmarks/")
-    folders += ("datasets/", "scripts/doctor/")
+    folders += ("datasets/", "reports/", "scripts/doctor/")
     source = "\n".join(
         path.read_text(encoding="utf-8")
         for folder in folders

@@ -380,9 +380,10 @@ class Trainer:
             f"{self._total()}, {terms} "
             f"[{shown}] {speed:.2f} images/s, {left / 60:.1f} min left{memory}"
         )
-        run = {"images_per_s": speed, "memory_gib": peak_memory(self.world.device)}
-        run["skipped"] = progress.skipped
-        self.log.metric("train", {**means, **rates, **run}, progress.iteration)
+        self.log.metric("train", {**means, **rates}, progress.iteration)
+        memory_gib, done = peak_memory(self.world.device), progress.iteration
+        run = {"images_per_s": speed, "memory_gib": memory_gib, "skipped": progress.skipped}
+        self.log.scalars({f"train/{name}": value for name, value in run.items()}, done)
         self.log.status(
             "running",
             epoch=epoch,

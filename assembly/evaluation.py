@@ -239,8 +239,7 @@ class Evaluation:
         if self.settings.outputs.log_msinf_to_tb:
             ious = zip(self.spec.class_names, scores.iou.tolist(), strict=True)
             values |= {f"iou/{name}": iou for name, iou in ious if not math.isnan(iou)}
-            for name, value in values.items():
-                log.scalar(f"msinf/{name}", value, 0)
+            log.scalars({f"msinf/{name}": value for name, value in values.items()}, 0)
 
 
 def published_slice(settings: Settings, items: list[Item]) -> list[Item]:

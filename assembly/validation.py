@@ -55,6 +55,9 @@ class Validation:
         scores = summary.scores
         values = {"loss": summary.loss or 0.0, **score_values(summary)}
         log.metric("val", {**values, **self.state.rates}, number)
+        if not summary.not_finite:
+            ious = zip(self.spec.class_names, scores.iou.tolist(), strict=True)
+            log.scalars({f"iou/{name}": iou for name, iou in ious if math.isfinite(iou)}, number)
         best = self.state.progress.best_with(values["mean_iu"])
         log.msg(scores.table())
         log.msg(scores.summary())

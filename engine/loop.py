@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from datasets.batch import Batch
 from datasets.loader import stop_workers
-from engine.compute import Platform
+from engine.compute import Platform, peak_memory
 from engine.loop_options import LoopOptions
 from engine.meter import Meter
 from engine.state import TrainState
@@ -374,13 +374,16 @@ class Trainer:
         terms += "".join(f" {name} {value}" for name, value in self.objective.counters().items())
         memory = ""
         if self.world.device.type == "cuda":
-            memory = f" mem {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
+            memory = f" mem {peak_memory(self.world.device):.1f} GiB"
         self.log.msg(
             f"[epoch {epoch}], [iter {progress.step} / {self.steps_per_epoch}]"
             f"{self._total()}, {terms} "
             f"[{shown}] {speed:.2f} images/s, {left / 60:.1f} min left{memory}"
         )
         self.log.metric("train", {**means, **rates}, progress.iteration)
+        memory_gib, done = peak_memory(self.world.device), progress.iteration
+        run = {"images_per_s": speed, "memory_gib": memory_gib, "skipped": progress.skipped}
+        self.log.scalars({f"train/{name}": value for name, value in run.items()}, done)
         self.log.status(
             "running",
             epoch=epoch,

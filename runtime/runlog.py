@@ -227,10 +227,10 @@ class RunLog:
                 logx.metrics_writer = csv.writer(logx.metrics_fp, delimiter=",")
         return found
 
-    def scalar(self, name: str, value: float, step: int) -> None:
-        """One number to the trackers only."""
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Numbers to the trackers only."""
         if self.is_main:
-            self._trackers.log({name: value}, step)
+            self._trackers.log(values, step)
 
     def image(self, name: str, image: torch.Tensor, step: int) -> None:
         """A (3, H, W) image, 0..1, to the trackers."""

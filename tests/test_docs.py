@@ -112,6 +112,8 @@ def test_flags_exist(page: tuple[Path, str]) -> None:
         "scripts/",
         "benchmarks/",
         "datasets/",
+        "deploy/",
+        "reports/",
         "scripts/doctor/",
     )
     source = "\n".join(

@@ -15,6 +15,7 @@ from typing import Any
 from datasets.annotations.contract import Annotations, Fault, Picture, Shape, read_json, ring
 from datasets.annotations.rle import decoded, from_text
 from datasets.base import DataError
+from runtime.limits import brief
 
 
 def is_coco(content: object) -> bool:
@@ -33,19 +34,19 @@ def read_coco(path: Path) -> Annotations:
     found.classes = list(dict.fromkeys(names[number] for number in sorted(names)))
     pictures = dict(_pictures(content["images"], path, found.faults))
     found.pictures = list(pictures.values())
-    for number, entry in enumerate(content["annotations"]):
-        name = entry.get("id", number) if isinstance(entry, dict) else number
+    for place, entry in enumerate(content["annotations"]):
+        name = brief(entry.get("id", place) if isinstance(entry, dict) else place)
         where = f"annotation {name}"
         try:
             if not isinstance(entry, dict):
                 raise Fault("is no object")
-            picture = pictures.get(entry.get("image_id"))
+            number, category = entry.get("image_id"), entry.get("category_id")
+            picture = pictures.get(number) if isinstance(number, int | str) else None
             if picture is None:
-                raise Fault(f"belongs to image {entry.get('image_id')}, which is not listed")
+                raise Fault(f"belongs to image {brief(number)}, which is not listed")
             where = f"{picture.file}: {where}"
-            category = entry.get("category_id")
-            if category not in names:
-                raise Fault(f"has category {category}, which is not listed")
+            if not isinstance(category, int) or category not in names:
+                raise Fault(f"has category {brief(category)}, which is not listed")
             picture.shapes.append(_shape(entry, names[category], f"annotation {name}", picture))
         except Fault as error:
             found.faults.append(f"{path}: {where}: {error}")

@@ -18,6 +18,10 @@ Ring = npt.NDArray[np.float64]  # corners (N, 2) as x, y; (0, 0) is the corner o
 Mask = npt.NDArray[np.bool_]
 
 
+FARTHEST = 1e7  # pixels: no image has such a side
+MAX_CORNERS = 4096  # of a round shape
+
+
 class Fault(Exception):
     """One object or image that is not as it should be; the message is the rest of a line."""
 
@@ -105,6 +109,8 @@ def ring(values: object) -> Ring:
         raise Fault("its points are not pairs of numbers")
     if not np.isfinite(points).all():
         raise Fault("a coordinate of it is not finite")
+    if np.abs(points).max(initial=0) > FARTHEST:
+        raise Fault(f"a coordinate of it is {np.abs(points).max():g}, which is beyond any image")
     if len(points) < 3:
         raise Fault(f"a polygon has {len(points)} corners, at least 3 are needed")
     return points
@@ -117,7 +123,8 @@ def rectangle(left: float, top: float, right: float, bottom: float) -> Ring:
 
 def ellipse(x: float, y: float, radius_x: float, radius_y: float) -> Ring:
     """A polygon that stays within a hundredth of a pixel of an ellipse around (x, y)."""
-    count = max(16, int(np.ceil(np.pi * np.sqrt(50 * max(radius_x, radius_y, 0.1)))))
+    wanted = np.pi * np.sqrt(50 * max(radius_x, radius_y, 0.1))
+    count = int(np.ceil(np.clip(wanted, 16, MAX_CORNERS)))
     angles = np.arange(count) * (2 * np.pi / count)
     return ring(np.stack([x + radius_x * np.cos(angles), y + radius_y * np.sin(angles)], 1))
 

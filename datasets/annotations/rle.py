@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from datasets.annotations.contract import Fault, Mask
+from datasets.headers import MAX_PIXELS
 
 
 def from_text(text: str) -> list[int]:
@@ -38,10 +39,11 @@ def from_text(text: str) -> list[int]:
 
 def decoded(counts: Sequence[object], height: int, width: int, *, by_column: bool) -> Mask:
     """The mask (H, W) of runs that lie outside and inside in turn; Fault if they do not fill it."""
-    if not all(isinstance(count, int) and count >= 0 for count in counts):
+    whole = [count for count in counts if isinstance(count, int) and count >= 0]
+    if len(whole) < len(counts):
         raise Fault("its run lengths are not whole numbers of at least 0")
-    runs = np.array(counts, np.int64)
-    if int(runs.sum()) != height * width:
-        raise Fault(f"its run lengths add up to {int(runs.sum())}, {width}x{height} are wanted")
+    if sum(whole) != height * width or height < 1 or sum(whole) > MAX_PIXELS:
+        raise Fault(f"its run lengths add up to {sum(whole)}, {width}x{height} are wanted")
+    runs = np.array(whole, np.int64)
     flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return flat.reshape(width, height).T if by_column else flat.reshape(height, width)

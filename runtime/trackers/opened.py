@@ -107,6 +107,7 @@ class Trackers:
         for one that cannot start, unless the run goes on, which it then does without it.
         """
         known = read_known(directory) if goes_on else {}
+        is_damaged = goes_on and not known and (directory / FILE).exists()
         state = seeds.random_state()
         try:
             for name, maker in makers.items():
@@ -117,7 +118,10 @@ class Trackers:
         if facts:
             text = json.dumps({**known, **facts}, indent=2)
             write_atomic(directory / FILE, f"{text}\n".encode())
-        return [f"{name}: {each.where}" for name, each in self._open.items() if each.where]
+        lines = [f"{name}: {each.where}" for name, each in self._open.items() if each.where]
+        if is_damaged:
+            lines.append(f"{directory / FILE} is damaged: these are new runs of the trackers")
+        return lines
 
     def _start(
         self,

@@ -14,9 +14,7 @@ from engine.loop import Trainer
 from engine.state import Progress
 from runtime.outcome import Interrupted, StopFlag, stop_between
 from runtime.runlog import RunLog
-from tests.engine.test_loop import Tiny, make_trainer, own_signals, pictures
-
-__all__ = ["own_signals"]  # a fixture of every test here
+from tests.engine.test_loop import Tiny, make_trainer, pictures
 
 BY_EPOCH, BY_STEP = {"max_epoch": 3}, {"max_epoch": 100, "max_iter": 6, "val_iters": 2}
 MODES = pytest.mark.parametrize("settings", [BY_EPOCH, BY_STEP], ids=["epochs", "steps"])

@@ -118,6 +118,18 @@ def test_a_resumed_run_goes_on_in_the_same_run_and_a_new_one_does_not(tmp_path: 
     assert json.loads((tmp_path / FILE).read_text()) == {"listed": {"id": "1"}}
 
 
+def test_a_damaged_list_of_runs_is_named(tmp_path: Path) -> None:
+    kept: list[Listed] = []
+    a_run(tmp_path, {"listed": opened(kept)}, "done")
+    for content in ("{", "[1]", '{"listed": {"id": 1}}'):
+        (tmp_path / FILE).write_text(content)
+        a_run(tmp_path, {"listed": opened(kept)}, "done", goes_on=True)
+        assert kept[-1].opening.known is None
+        last = (tmp_path / "logging.log").read_text().splitlines()[-1]
+        assert last.endswith(f"{FILE} is damaged: these are new runs of the trackers")
+        assert json.loads((tmp_path / FILE).read_text()) == {"listed": {"id": "1"}}
+
+
 def test_a_tracker_that_fails_in_the_middle_costs_one_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -242,3 +244,43 @@ def test_a_folder_that_exists_is_left_alone(
     assert main([str(source), "--images", str(tmp_path / "no"), "--out", str(tmp_path / "o")]) == 2
     assert main([str(source), str(source), "--out", str(tmp_path / "o")]) == 2
     assert "stands twice" in capsys.readouterr().out
+
+
+JUNK = (None, [], {}, "x", -1, 10**30, float("nan"), True, [[1, 2]], {"size": [20, 30]})
+
+
+def places(content: object, path: tuple = ()) -> Iterator[tuple]:
+    pairs = content.items() if isinstance(content, dict) else enumerate(content)
+    for key, value in pairs:
+        yield (*path, key)
+        if isinstance(value, dict | list) and len(value) < 8:
+            yield from places(value, (*path, key))
+
+
+def replaced(content: object, path: tuple, value: object) -> object:
+    copy = json.loads(json.dumps(content))
+    inner = copy
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    return copy
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["coco", "labelme"])
+def test_no_junk_anywhere_gives_more_than_lines(
+    kind: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shape = {"label": "car", "points": [[0, 0], [5, 0], [5, 5]], "shape_type": "polygon"}
+    disk = {"label": "car", "points": [[4, 4], [5, 5]], "shape_type": "circle"}
+    whole = coco() if kind == "coco" else labelme("a b.jpg", [shape, disk])
+    flags = ["--images", str(photos), "--background", "rest"]
+    for number, path in enumerate(places(whole)):
+        for junk in JUNK:
+            source = write(tmp_path / "junk.json", replaced(whole, path, junk))
+            out = tmp_path / f"out{number}"
+            code = main([str(source), "--out", str(out), *flags])
+            assert code == (0 if out.exists() else 2), (path, junk)
+            shutil.rmtree(out, ignore_errors=True)
+            shown = capsys.readouterr()
+            assert code == 0 or shown.out.splitlines()[-1].startswith("error: "), (path, junk)

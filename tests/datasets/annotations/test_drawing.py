@@ -136,6 +136,8 @@ def test_run_lengths_are_those_of_coco() -> None:
         (lambda: ring([[0, 0], [1, 1], ["a", 2]]), "pairs of numbers"),
         (lambda: ring([[0, 0], [1, 1], [float("nan"), 2]]), "not finite"),
         (lambda: ring(None), "pairs of numbers"),
+        (lambda: ring([[0, 0], [1, 1], [1e9, 2]]), "beyond any image"),
+        (lambda: ellipse(0, 0, 1e300, 1), "beyond any image"),
     ],
 )
 def test_what_is_no_region_says_why(act: object, said: str) -> None:

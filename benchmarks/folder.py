@@ -102,12 +102,26 @@ class NoFiles(EveryImageSink):
         """Nothing is left to do."""
 
 
+class TimedSink(TreeSink):
+    """Sums up for how long images are handed over to the writers."""
+
+    seconds = 0.0
+
+    def add(self, result: ImageResult) -> None:
+        """As ever; the first image starts the processes."""
+        start = time.perf_counter()
+        super().add(result)
+        if result.index:
+            self.seconds += time.perf_counter() - start
+
+
 class Folder:
     """The three sides on the images `items`; `out` gets a folder for each."""
 
     def __init__(self, items: list[Item], infer: Infer, plan: TreePlan, workers: int) -> None:
         self.items, self.infer, self.plan, self.workers = items, infer, plan, workers
         self.compute = Compute(device=torch.device("cpu"))
+        self.waits = {"images": 0.0, "writers": 0.0}
 
     def loader(self) -> DataLoader[Batch]:
         """As `eval.py --eval folder` makes it."""
@@ -145,9 +159,22 @@ class Folder:
         sink.close(0, 1, lambda value: [value])
 
     def together(self, out: Path) -> None:
-        """What the program does."""
-        rules, sink = RULES, self.sink(out)
-        evaluate(self.infer, self.loader(), SPEC, self.compute, sinks=[sink], rules=rules)
+        """What the program does; how long it waits for files is kept."""
+        sink = TimedSink(out, SPEC, self.items, self.plan, workers=self.workers)
+        evaluate(self.infer, self._timed(), SPEC, self.compute, sinks=[sink], rules=RULES)
+        self.waits["writers"] = sink.seconds
+
+    def _timed(self) -> Iterator[Batch]:
+        """The batches of the loader; the first one comes once its processes have started."""
+        batches = iter(self.loader())
+        yield next(batches)
+        while True:
+            start = time.perf_counter()
+            batch = next(batches, None)
+            self.waits["images"] += time.perf_counter() - start
+            if batch is None:
+                return
+            yield batch
 
     def sink(self, out: Path) -> TreeSink:
         """The trees, written by as many processes as decode."""
@@ -198,6 +225,9 @@ def main() -> int:
         print(f"  {name:24}{value:8.2f} s {share:8.1f} ms an image")
     print(f"  together / slower side  {ratio:8.3f}")
     print(f"  together / sum          {both / (network + files):8.3f}")
+    for what, value in sides.waits.items():
+        share = 1e3 * value / arguments.images
+        print(f"  of it, waiting for {what:8} {value:5.2f} s {share:8.1f} ms an image")
     can_overlap = waits or cores > 1
     return int(can_overlap and ratio > LIMIT)
 

@@ -191,7 +191,7 @@ def read_rgb(path: str | os.PathLike[str]) -> Array:
     if pixels is None:
         raise ImageError(f"{path}: the file is truncated or damaged")
     if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
+        pixels = (np.asarray(pixels, np.uint16) >> 8).astype(np.uint8)
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, -1)
     return _turned(pixels[..., 2::-1], orientation_of(data))

@@ -122,9 +122,7 @@ class ExportedModel:
             raise ModelError(f"{given}: this export takes sides that are multiples of {step}")
 
     def run(self, image: Array) -> Array:
-        """(H, W, 3) uint8 RGB -> ids (H, W), or scores (K, H, W) float32 where the graph gives
-        them. ModelError for another size, or for something that is no such image.
-        """
+        """(H, W, 3) uint8 RGB -> ids (H, W), of a graph of scores (K, H, W) float32; ModelError."""
         image = np.asarray(image)
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ModelError(

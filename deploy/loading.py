@@ -53,6 +53,9 @@ class Loaded:
 
 def network_settings(shared: Sequence[str], prog: str) -> Settings:
     """The settings of the flags that are shared with eval.py; UserError as in `check_useful`."""
+    for word in shared:
+        if word.partition("=")[0] in ("--eval", "--eval_folder", "--eval-folder"):
+            raise UserError(f"{word} has no effect on {prog}; leave it out")
     settings = read_settings([*shared, "--eval", "folder", "--eval_folder", "."], prog=prog)
     check_useful(settings, prog)
     return settings
@@ -103,11 +106,11 @@ def classes(settings: Settings, snapshot: Snapshot) -> DatasetSpec:
     UserError if there are neither.
     """
     facts = classes_of(snapshot)
+    if "dataset" not in settings.given and "class_names" in facts:
+        return spec_from_checkpoint(facts)
     if "dataset" in settings.given or settings.network.from_run:
         return dataset_spec(settings)
-    if "class_names" not in facts:
-        raise UserError(
-            f"--snapshot {snapshot.path} does not say what its classes are: add --dataset NAME, "
-            "the set that it was trained on"
-        )
-    return spec_from_checkpoint(facts)
+    raise UserError(
+        f"--snapshot {snapshot.path} does not say what its classes are: add --dataset NAME, the "
+        "set that it was trained on"
+    )

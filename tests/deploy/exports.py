@@ -45,11 +45,11 @@ def export(net: Network, folder: Path, **flags: Any) -> list[Check]:
 
 @torch.no_grad()
 def lively_hrnet() -> Network:
-    """A tiny HRNet with OCR and scale attention that gives each class to a third of a scene."""
-    net = tiny_net("ocrnet.HRNet_Mscale").eval()
+    """A tiny HRNet with OCR that gives each class to about a third of a scene."""
+    net = tiny_net("ocrnet.HRNet").eval()
     assert isinstance(net, Network)
     scene = torch.from_numpy(render((1,), 136, 200)[0])[None]
     scores = net(to_network(scene))[PRED]
-    bias = net.get_submodule("net.ocr.cls_head").get_parameter("bias")
+    bias = net.get_submodule("ocr.cls_head").get_parameter("bias")
     bias -= scores.median(-1).values.median(-1).values[0]
     return net

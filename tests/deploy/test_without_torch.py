@@ -58,16 +58,17 @@ def test_the_copied_folder_gives_the_ids_of_an_evaluation(
 ) -> None:
     file = write_checkpoint(tmp_path / "a.safetensors", lively_hrnet())
     made, moved, images = tmp_path / "made", tmp_path / "else where", tmp_path / "photos"
-    flags = ["--snapshot", str(file), "--out", str(made), "--dynamic", "--n_scales", "0.5,1.0"]
-    assert export(flags) == 0, capsys.readouterr().err
-    shutil.move(made, moved)
     photos(images)
+    flags = ["--snapshot", str(file), "--out", str(made), "--dynamic"]
+    code = export([*flags, "--image", str(images / "colour.jpg")])
+    assert code == 0, capsys.readouterr().err
+    shutil.move(made, moved)
     small = Image.fromarray(render((2,), 40, 200)[0])
     small.save(images / "small.png")
 
     evaluation = run(
         "eval.py", "--eval", "folder", "--eval_folder", str(images), "--snapshot", str(file),
-        "--n_scales", "0.5,1.0", "--dump_for_auto_labelling", "--num_workers", "0",
+        "--dump_for_auto_labelling", "--num_workers", "0",
         "--result_dir", str(tmp_path / "run"), "--device", "cpu",
     )  # fmt: skip
     assert evaluation.returncode == 0, evaluation.stdout + evaluation.stderr
@@ -76,7 +77,7 @@ def test_the_copied_folder_gives_the_ids_of_an_evaluation(
         command, capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False
     )
     assert done.returncode == 3, done.stdout + done.stderr
-    assert "small.png: an image of 200x40 pixels: this export takes 128x128 and more" in done.stderr
+    assert "small.png: an image of 200x40 pixels: this export takes 64x64 and more" in done.stderr
     for name in ("colour", "grey", "turned", "sixteen", "deep er/sub"):
         found = cv2.imread(str(tmp_path / "ids" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
         wanted = cv2.imread(str(tmp_path / "run" / f"{name}.png"), cv2.IMREAD_UNCHANGED)

@@ -196,7 +196,7 @@ def test_it_ends_cleanly_with_ctrl_c_and_gives_its_port_to_nobody_else(
         (["--snapsot", "none.pth"], "did you mean --snapshot"),
         (["--snapshot", "none.pth", "--lr", "0.1"], "--lr has no effect on"),
         (["--snapshot", "none.pth", "--eval=val"], "--eval has no effect on"),
-        (["--snapshot", "none.pth", "--dump_ids"], "--dump_ids has no effect on"),
+        (["--snapshot", "none.pth", "--dump_all_images"], "--dump_all_images has no effect on"),
     ],
 )
 def test_wrong_flags_are_one_line(flags: list[str], words: str) -> None:

@@ -52,6 +52,9 @@ class Loaded:
 
 def network_settings(shared: Sequence[str], prog: str) -> Settings:
     """The settings of the flags that are shared with eval.py; UserError as in `check_useful`."""
+    for word in shared:
+        if word.partition("=")[0] in ("--eval", "--eval_folder", "--eval-folder"):
+            raise UserError(f"{word} has no effect on {prog}; leave it out")
     settings = read_settings([*shared, "--eval", "folder", "--eval_folder", "."], prog=prog)
     check_useful(settings, prog)
     return settings

@@ -122,9 +122,7 @@ class ExportedModel:
             raise ModelError(f"{given}: this export takes sides that are multiples of {step}")
 
     def run(self, image: Array) -> Array:
-        """(H, W, 3) uint8 RGB -> ids (H, W), or scores (K, H, W) float32 where the graph gives
-        them. ModelError for another size, or for something that is no such image.
-        """
+        """(H, W, 3) uint8 RGB -> ids (H, W), of a graph of scores (K, H, W) float32; ModelError."""
         image = np.asarray(image)
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ModelError(
@@ -191,7 +189,7 @@ def read_rgb(path: str | os.PathLike[str]) -> Array:
     if pixels is None:
         raise ImageError(f"{path}: the file is truncated or damaged")
     if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
+        pixels = (np.asarray(pixels, np.uint16) >> 8).astype(np.uint8)
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, -1)
     return _turned(pixels[..., 2::-1], orientation_of(data))

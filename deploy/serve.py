@@ -31,6 +31,7 @@ from runtime.threads import loaders_of, settle
 from settings import Parser, Settings, read_settings
 from settings.convert import number
 from settings.declare import Bounds
+from settings.keywords import WHOLE_FOLDER, prediction_options
 
 if TYPE_CHECKING:
     from deploy.predictor import Predictor
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 PROG = "python -m deploy.serve"
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 INTERRUPTED = 130
+NETWORK = ("snapshot", "from_run", "device")  # flags that a predictor takes by other names
 LOCAL = ("127.0.0.1", "localhost", "::1")
 GRACE = 10.0  # seconds for the image that is being predicted at the end
 
@@ -144,7 +146,13 @@ def wanted_network(model: str | None, shared: Sequence[str]) -> Settings | None:
         if not is_export(model):
             raise UserError(f"--model {model} holds no model.json: the folder of an export wanted")
         return None
-    settings = read_settings([*shared, "--eval", "folder", "--eval_folder", "."], prog=PROG)
+    flags = {word.partition("=")[0].lstrip("-").replace("-", "_") for word in shared}
+    for name in sorted(flags & set(WHOLE_FOLDER)):
+        raise UserError(f"--{name} has no effect on {PROG}; leave it out")
+    words = [word for pair in WHOLE_FOLDER.items() for word in (f"--{pair[0]}", pair[1])]
+    settings = read_settings([*shared, *words], prog=PROG)
+    for name in sorted(settings.given - prediction_options() - set(WHOLE_FOLDER) - {*NETWORK}):
+        raise UserError(f"--{name} has no effect on {PROG}; leave it out")
     if not settings.network.snapshot:
         raise UserError("a page needs a network: --snapshot FILE, --from_run DIR or --model DIR")
     return settings

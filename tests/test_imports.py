@@ -204,9 +204,16 @@ def test_third_party_imports_are_dependencies() -> None:
     strange = {file: extra for file in FILES if (extra := roots(file) - allowed)}
     assert strange == {
         "benchmarks/segformer.py": {"transformers"},  # for development only
-        "deploy/onnx_file.py": {"onnx", "onnxruntime", "onnxscript"},  # the extra `export`
+        "benchmarks/deploy.py": {"onnxruntime"},  # from here on the extra `export`
+        "deploy/int8.py": {"onnx", "onnxruntime"},
+        "deploy/onnx_file.py": {"onnx", "onnxruntime", "onnxscript"},
         "deploy/predict.py": {"onnxruntime"},
     }
+
+
+def test_the_predictor_of_exports_needs_three_libraries_alone() -> None:
+    allowed = {"cv2", "numpy", "onnxruntime"} | set(sys.stdlib_module_names)
+    assert not roots("deploy/predict.py") - allowed
 
 
 def roots(file: str) -> set[str]:

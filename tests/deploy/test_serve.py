@@ -194,6 +194,9 @@ def test_it_ends_cleanly_with_ctrl_c_and_gives_its_port_to_nobody_else(
         (["--upload_mb", "0"], "above 0"),
         (["--snapshot", "none.pth"], "none.pth does not exist"),
         (["--snapsot", "none.pth"], "did you mean --snapshot"),
+        (["--snapshot", "none.pth", "--lr", "0.1"], "--lr has no effect on"),
+        (["--snapshot", "none.pth", "--eval=val"], "--eval has no effect on"),
+        (["--snapshot", "none.pth", "--dump_all_images"], "--dump_all_images has no effect on"),
     ],
 )
 def test_wrong_flags_are_one_line(flags: list[str], words: str) -> None:

@@ -24,22 +24,23 @@ PAIRS = {"stage_depths": (1, 1, 2, 1)}
 
 STATIC: tuple[tuple[str, dict[str, Any]], ...] = (
     ("ocrnet.HRNet_Mscale", THREE),
-    ("basic.HRNet_ASP", {}),
-    ("mscale.DeepV3W38Fuse2", THREE),
-    ("mscale2.DeepV3R50", THREE),
+    ("basic.HRNet", {}),
+    ("mscale.DeepV3W38Fuse2", {}),
+    ("mscale2.DeepV3R50", {}),
     ("attnscale.DeepV3R50BP", {}),
     ("deepv3.DeepV3PlusSRNX50", {}),
     ("deeper.DeeperX71", {}),
     ("hanet.DeepR50V3PlusD_HANet", BLOCKS),
+    ("segformer.B0", SHALLOW),
+    ("swin.T_UPerNet", SHALLOW),
+    ("hila.B0_S3", PAIRS),
     ("hrvit.b1_SegFormer", {}),
     ("unept.R50", {}),
     ("timm.DeepLabV3Plus", {"trunk": "convnext_atto"}),
     ("efficientnet.lite0_DeepV3Plus", {}),
 )
+# One of each way to be of any size; making such a graph takes several times as long.
 DYNAMIC: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("segformer.B0", SHALLOW),
-    ("swin.T_UPerNet", SHALLOW),
-    ("hila.B0_S3", PAIRS),
     ("unept.DeiT", {}),
     ("timm.SegFormer", {"trunk": "vit_tiny_patch16_224"}),
     ("deepv3.DeepV3PlusR50", {}),

@@ -200,11 +200,9 @@ def encoded(prediction: Prediction, kind: str, path: Path) -> bytes:
         return _picture(pixels, path)
     if ending not in (".png", ".tif", ".tiff"):
         raise UserError(f"{path}: {kind} are written as .png or .tif, which keep every value")
-    values = {
-        "ids": lambda: prediction.ids,
-        "raw_ids": lambda: prediction.raw_ids,
-        "confidence": lambda: levels(prediction.confidence),
-    }[kind]()
+    values: npt.NDArray[Any] = prediction.ids
+    if kind != "ids":
+        values = prediction.raw_ids if kind == "raw_ids" else levels(prediction.confidence)
     return encode_png(values) if ending == ".png" else _picture(values, path)
 
 

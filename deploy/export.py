@@ -31,7 +31,7 @@ from deploy.compare import Check, Picture, Run, compare, picture, require_same
 from deploy.folder import new_folder, refuse_existing
 from deploy.graph import ExportGraph, Output, Precision
 from deploy.loading import SHARED_FLAGS, Loaded, load, network_settings
-from deploy.model_json import model_json, write_model_json
+from deploy.model_json import GraphFacts, model_json, write_model_json
 from settings import Parser
 from settings.convert import file_name
 
@@ -90,10 +90,7 @@ def write(own: Request, loaded: Loaded, folder: Path) -> list[Check]:
     ).eval()
     size, low = None if own.dynamic else own.size or DEFAULT_SIZE, program.smallest(loaded.net)
     made = program.export_program(graph, size, own.format)
-    content = model_json(
-        net=loaded.net,
-        spec=loaded.spec,
-        snapshot=loaded.file,
+    facts = GraphFacts(
         file=MODEL_FILES[own.format],
         kind=own.format,
         precision=own.precision,
@@ -101,6 +98,7 @@ def write(own: Request, loaded: Loaded, folder: Path) -> list[Check]:
         size=size,
         smallest=low,
     )
+    content = model_json(loaded.net, loaded.spec, loaded.file, facts)
     path = folder / MODEL_FILES[own.format]
     if own.format == "onnx":
         onnx_file.save_onnx(made, path, own.output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,30 +21,37 @@ from runtime.names import printable
 LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 
 
+@dataclass(frozen=True, kw_only=True)
+class GraphFacts:
+    """What an exported file takes and gives.
+
+    size: (H, W) that it takes alone, None for all from `smallest` on.
+    """
+
+    file: str
+    kind: str
+    precision: Precision
+    output: Output
+    size: tuple[int, int] | None
+    smallest: tuple[int, int]
+
+
 def model_json(
-    *,
-    net: Network,
-    spec: DatasetSpec,
-    snapshot: Path,
-    file: str,
-    kind: str,
-    precision: Precision,
-    output: Output,
-    size: tuple[int, int] | None,
-    smallest: tuple[int, int],
+    net: Network, spec: DatasetSpec, snapshot: Path, graph: GraphFacts
 ) -> dict[str, Any]:
     """The content but for `check` and the hash of the file, which come when it is written."""
+    size = graph.size
     return {
         "format": FORMAT,
         "version": VERSION,
-        "file": file,
-        "kind": kind,
-        "precision": precision,
-        "output": output,
+        "file": graph.file,
+        "kind": graph.kind,
+        "precision": graph.precision,
+        "output": graph.output,
         "input": {"name": INPUT, "layout": "NHWC", "type": "uint8", "colour": "RGB"},
         "size": None if size is None else list(size),
         "multiple": 1,  # networks pad by themselves
-        "smallest": list(smallest if size is None else size),
+        "smallest": list(graph.smallest if size is None else size),
         "classes": list(spec.class_names),
         "palette": [list(colour) for colour in spec.palette],
         "ids": list(spec.train_id_to_id),

@@ -133,7 +133,19 @@ def labelled(settings: Settings, model: predict.ExportedModel) -> tuple[DatasetS
     return spec, Sets(settings).evaluated
 
 
-def convert(own: argparse.Namespace, settings: Settings, folder: Path) -> list[str]:
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the command line asks for: DIR, DIR2 and the rules of the conversion."""
+
+    model: str
+    out: str
+    calibrate: Path
+    calibration_images: int
+    max_drop: float
+    threads: int
+
+
+def convert(own: Request, settings: Settings, folder: Path) -> list[str]:
     """Write the quantised export into `folder`; the table."""
     before = predict.ExportedModel(own.model, threads=own.threads)
     if before.spec["precision"] != "fp32":
@@ -185,7 +197,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the folder; exit code 2 for what does not fit, or loses too much."""
 
     def work() -> str:
-        own, shared = command_line().parse_known_args(argv)
+        found, shared = command_line().parse_known_args(argv)
+        own = Request(**vars(found))
         out = Path(own.out)
         refuse_existing(out)
         require_onnx()

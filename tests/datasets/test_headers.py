@@ -165,6 +165,7 @@ def test_labels_are_read_as_stored_in_every_format(tmp_path: Path) -> None:
             assert read_ids(path).tolist() == ids.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["png", "tif"])
 def test_beyond_pillows_limit_header_label_and_image_are_read(tmp_path: Path, ending: str) -> None:
     side = 14000  # 196 million pixels

@@ -66,6 +66,7 @@ def test_a_root_is_read_by_its_key() -> None:
     assert told.DATASET.root("CITYSCAPES_DIR") == "/data/cityscapes"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["camvid", "pascal_context_59"])
 def test_only_the_module_of_the_chosen_set_is_imported(name: str) -> None:
     program = LOADED.format(name=name, modules=sorted({row.path for row in ROWS}))
@@ -91,6 +92,7 @@ def compared(tree: ast.Module, names: set[str]) -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_nothing_is_decided_by_the_name_of_a_set() -> None:
     names = {row.name for row in ROWS} - {"folder"}  # a value of --eval, too
     files = ("assembly/", "datasets/", "engine/", "reports/", "settings/", "tools/")

@@ -101,6 +101,7 @@ def step(trunk: nn.Module) -> dict[str, torch.Tensor]:
     )
 
 
+@pytest.mark.slow
 def test_recomputation_changes_neither_gradients_nor_batch_norm_statistics() -> None:
     want = step(tiny_hrvit(drop_path=0.5))
     got = step(tiny_hrvit(drop_path=0.5, grad_ckpt=True))

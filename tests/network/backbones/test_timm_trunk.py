@@ -56,6 +56,7 @@ def test_a_file_of_timm_loads_whole_and_gives_its_maps(
         assert ours.shape == shown.shape and float((ours - shown).abs().max()) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "vit_tiny_patch16_224"])
 def test_transformers_load_whole_too(name: str, tmp_path: Path) -> None:
     theirs, trunk = moved(timm.create_model(name)), TimmTrunk(name)
@@ -166,6 +167,7 @@ def test_a_model_of_one_size_sees_the_image_in_tiles() -> None:
     assert torch.allclose(moved_left[..., 14:], right, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "once", "twice"),
     [("resnet18", "conv1", "layer1.0"), ("vit_tiny_patch16_224", "patch_embed", "blocks.3")],

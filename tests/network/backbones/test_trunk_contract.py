@@ -48,6 +48,7 @@ def test_an_image_below_the_smallest_is_refused(arch: str) -> None:
         trunk(picture(trunk.smallest - 1, 64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arch", "once", "twice"),
     [

@@ -106,6 +106,7 @@ def test_a_segformer_classifier_answers_the_same() -> None:
     assert apart(want, answer(net, image)) < CLOSE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [7, 12])
 def test_upernet_answers_the_same_in_windows_of_any_side(window: int) -> None:
     source, net, again = upernet(window_size=window), ours("swin.T_UPerNet"), ours("swin.T_UPerNet")
@@ -203,6 +204,7 @@ def test_a_folder_gives_weights_classes_and_normalisation(tmp_path: Path) -> Non
     assert apart(want, answer(net, image)) < CLOSE
 
 
+@pytest.mark.slow
 def test_a_folder_with_a_pickle_loads_as_a_trunk_too(tmp_path: Path) -> None:
     source = upernet()
     path = folder(tmp_path / "hub", source)

@@ -130,6 +130,7 @@ def test_boundary_heads_come_and_go_with_a_prefix_that_the_refusal_names() -> No
     assert report.missing and all(".boundary." in name for name in report.missing)
 
 
+@pytest.mark.slow
 def test_another_class_count_is_named_and_loads_on_request() -> None:
     net = tiny_net(seed=2)
     source = build_net(ARCH, 5, **TINY, segattn_bot_ch=8)

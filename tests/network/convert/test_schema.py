@@ -121,6 +121,7 @@ def test_no_entry_can_be_missing_in_silence() -> None:
         assert line.startswith("FILE"), path
 
 
+@pytest.mark.slow
 def test_any_wrong_value_anywhere_is_one_line_or_of_the_same_kind() -> None:
     for path in list(places(WHOLE)):
         if path[0] == "settings" or path[-1] in FREE:

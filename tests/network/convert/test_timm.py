@@ -152,6 +152,7 @@ def test_swin_classifiers_answer_the_same(source: str) -> None:
         assert apart(net(picture), ours(picture)["pred"]) < CLOSE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["efficientnet_b4", "tf_efficientnet_b4"])
 def test_both_kinds_of_efficientnet_give_their_maps(name: str, tmp_path: Path) -> None:
     net = theirs(name, features_only=True, out_indices=(0, 1, 2))

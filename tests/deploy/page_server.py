@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import io
 import json
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -115,11 +116,18 @@ def ask_port(
 
 
 def started(*flags: str) -> tuple[subprocess.Popen[str], int]:
-    """The program, and the port that it says it listens at."""
-    process = subprocess.Popen(
-        command("-m", "deploy.serve", "--port", "0", *flags),
-        cwd=ROOT, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+    """The program, and the port that it says it listens at.
+
+    It hears Ctrl-C even where the tests are a background job of a shell, which ignores it.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            command("-m", "deploy.serve", "--port", "0", *flags),
+            cwd=ROOT, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("page: http://127.0.0.1:"):

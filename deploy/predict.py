@@ -105,7 +105,7 @@ class ExportedModel:
                 return
             raise ModelError(
                 f"{given}: this export takes {wanted[1]}x{wanted[0]} alone (width x height); "
-                "resize it (--resize), or export with --dynamic"
+                "resize it (predict.py --resize), or export with --dynamic"
             )
         low, step = self.spec["smallest"], self.spec["multiple"]
         if height < low[0] or width < low[1]:

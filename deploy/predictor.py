@@ -237,7 +237,7 @@ def _files(paths: FilePath | Iterable[FilePath]) -> Iterable[FilePath]:
     from datasets.folder import list_items
     from datasets.video import is_video
 
-    return [item.image for item in list_items(Path(paths)) if not is_video(item.image)]
+    return [item.image for item in list_items(Path(paths), asked="") if not is_video(item.image)]
 
 
 def _written(

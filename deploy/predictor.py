@@ -160,6 +160,8 @@ class Predictor:
         """
         from datasets.video import open_video
 
+        if out is not None and os.path.realpath(out) == os.path.realpath(path):
+            raise UserError(f"{os.fsdecode(out)} is the video itself; name another file for out")
         video = open_video(Path(path))
         predictions = (
             self.predict_picture(frame, f"{os.fsdecode(path)}, frame {number}")

@@ -24,6 +24,7 @@ from runtime.errors import UserError
 from tests.deploy.checkpoints import CLASSES, header_of, write_checkpoint
 from tests.deploy.exports import export
 from tests.deploy.red import changed, red_export
+from tests.full_disk import REASON, full_after
 from tests.network.tiny import tiny_net
 
 
@@ -138,6 +139,14 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), new_folder(out) as made:
         (made / "half").write_text("")
         raise RuntimeError
+    assert list(out.parent.iterdir()) == []
+    with (
+        pytest.raises(UserError, match=f"--out .*out cannot be written: {REASON}"),
+        full_after(1000),
+        new_folder(out) as made,
+        (made / "half").open("wb") as file,
+    ):
+        file.write(bytes(2000))
     assert list(out.parent.iterdir()) == []
     with new_folder(out) as made:
         (made / "whole").write_text("")

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ from tests.deploy.exports import export
 from tests.deploy.red import changed, red_export
 from tests.full_disk import REASON, full_after
 from tests.network.tiny import tiny_net
+from tests.program import ROOT, assert_one_line_error, environment
 
 
 def small() -> Network:
@@ -198,3 +201,17 @@ def test_half_precision_differs_by_no_more_than_its_rounding(tmp_path: Path) -> 
     model = onnx.load(tmp_path / "out" / "model.onnx")
     kinds = {each.data_type for each in model.graph.initializer if len(each.dims) == 4}
     assert TensorProto.FLOAT16 in kinds and TensorProto.FLOAT not in kinds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["onnx", "pt2"])
+def test_a_full_disk_ends_an_export_in_one_line(kind: str, tmp_path: Path) -> None:
+    net, out = tiny_net("basic.HRNet"), tmp_path / "out"
+    file = write_checkpoint(tmp_path / "a.safetensors", net)
+    call = f"ulimit -f 20; exec {sys.executable} -m deploy.export --snapshot {file} --out {out}"
+    done = subprocess.run(
+        ["bash", "-c", f"{call} --size 64,96 --format {kind}"],
+        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert_one_line_error(done, f"--out {out} cannot be written: {REASON}")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]

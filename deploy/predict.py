@@ -34,26 +34,22 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-FORMAT, VERSION = "hiseg-export", 1
-MODEL_JSON = "model.json"
+FORMAT, VERSION, MODEL_JSON = "hiseg-export", 1, "model.json"
 # eval.py reads some further kinds of files; here they are listed, and refused one by one.
 ENDINGS = "avif bmp dib gif jfif jp2 jpe jpeg jpg pbm pgm png pnm ppm tga tif tiff webp"
 IMAGE_ENDINGS = tuple(f".{ending}" for ending in ENDINGS.split())
 STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"RIFF")  # of those that are read
-JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-JPEG_END, JPEG_SCAN = b"\xff\xd9", b"\xff\xda"
+JPEG, JPEG_END, JPEG_SCAN, PNG = b"\xff\xd8\xff", b"\xff\xd9", b"\xff\xda", b"\x89PNG\r\n\x1a\n"
 STANDALONE = (0x01, *range(0xD0, 0xD9))  # JPEG markers without a length
 # What follows a byte 255 in the last scan of a JPEG: stuffing, fill, restarts, the end.
 SCAN_MARKERS = np.isin(np.arange(256), [0x00, 0xFF, *range(0xD0, 0xD8), JPEG_END[1]])
-EXIF, ORIENTATION = b"Exif\0\0", 274
-XMP_START = b"http://ns.adobe.com/xap/1.0/\0"
+EXIF, ORIENTATION, XMP_START = b"Exif\0\0", 274, b"http://ns.adobe.com/xap/1.0/\0"
 XMP_KEYWORD, PROFILE_KEYWORD = b"XML:com.adobe.xmp", b"Raw profile type exif"
 XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 MAX_TEXT = 1 << 20  # bytes of an unpacked text chunk that are read
 AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 AXES = {"ids": 3, "scores": 4}  # of what a graph gives
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
-
 Array = npt.NDArray[Any]
 
 
@@ -305,15 +301,14 @@ def _exif(content: bytes) -> int | None:
     return None
 
 
-def found_images(places: list[str]) -> dict[str, Path]:
-    """Name of each output -> image: of a folder all images below it, sub-folders kept.
-
-    ImageError for a place that is not there, and for two images of one name.
-    """
+def found_images(places: list[str], out: Path) -> dict[str, Path]:
+    """Name of each output -> image: of a folder all below it but `out`; ImageError if two clash."""
     found: dict[str, Path] = {}
     for place in map(Path, places):
         if place.is_dir():
             below = sorted(path for path in place.rglob("*") if not path.is_dir())  # dead links too
+            if place.resolve() in out.parents:  # ids of an earlier call
+                below = [path for path in below if out not in path.resolve().parents]
             files = [path for path in below if path.suffix.lower() in IMAGE_ENDINGS]
             named = [(path.relative_to(place).with_suffix(""), path) for path in files]
         elif place.is_file():
@@ -373,10 +368,14 @@ def main(argv: list[str] | None = None) -> int:
     if (Path(places[0]) / MODEL_JSON).is_file() or not (here / MODEL_JSON).is_file():
         here, places = Path(places[0]), places[1:]
     try:
-        model, images = ExportedModel(here, threads=own.threads), found_images(places)
-        for name in images:
-            if Path(own.out, f"{name}.png").exists() and not own.overwrite:
-                raise ImageError(f"{own.out}/{name}.png exists; --overwrite replaces it")
+        model, images = (
+            ExportedModel(here, threads=own.threads),
+            found_images(places, Path(own.out).resolve()),
+        )
+        inputs = {path.resolve() for path in images.values()}
+        for target in (Path(own.out, f"{name}.png") for name in images):
+            if target.resolve() in inputs or (target.exists() and not own.overwrite):
+                raise ImageError(f"{target} exists; --overwrite replaces it unless it is an input")
         os.makedirs(own.out, exist_ok=True)
     except (ValueError, OSError) as error:
         print(_line(f"error: {error}"), file=sys.stderr)

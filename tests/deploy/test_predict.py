@@ -109,3 +109,23 @@ def test_an_out_that_is_a_file_is_refused_before_any_image(
 ) -> None:
     code, _, errors = call(capsys, folder, images, "--out", images / "a.png")
     assert code == 2 and len(errors) == 1 and "File exists" in errors[0]
+
+
+def test_an_image_is_never_written_over(
+    folder: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (images / "a.png").read_bytes()
+    for more in ((), ("--overwrite",)):
+        code, _, errors = call(capsys, folder, images / "a.png", "--out", images, *more)
+        assert code == 2 and len(errors) == 1 and "unless it is an input" in errors[0]
+        assert call(capsys, folder, images, "--out", images, *more)[0] == 2
+    assert (images / "a.png").read_bytes() == before
+
+
+def test_ids_of_an_earlier_call_are_no_images(
+    folder: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for more in ((), ("--overwrite",)):
+        code, lines, _ = call(capsys, folder, images, "--out", images / "ids", *more)
+        assert code == 0 and len(lines) == 2
+    assert len(list((images / "ids").iterdir())) == 2

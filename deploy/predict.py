@@ -195,7 +195,8 @@ def read_rgb(path: str | os.PathLike[str]) -> Array:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if _is_whole(data) else None
     if pixels is None:
         raise ImageError(f"{path}: the file is truncated or damaged")
-    pixels = np.asarray(pixels >> 8 if pixels.dtype == np.uint16 else pixels, np.uint8)
+    if pixels.dtype == np.uint16:
+        pixels = np.asarray(np.asarray(pixels, np.uint16) >> 8, np.uint8)
     pixels = np.repeat(pixels[..., None], 3, -1) if pixels.ndim == 2 else pixels
     return _turned(pixels[..., 2::-1], orientation_of(data))
 

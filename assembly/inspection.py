@@ -131,6 +131,8 @@ def run_program(main: Callable[[], str]) -> int:
     try:
         done = main()
     except OSError as error:
+        if error.filename is None:
+            return wrong_input(error)
         return wrong_input(f"{error.filename}: cannot be written: {error.strerror}")
     except ValueError as error:  # UserError, and what the parts below raise for wrong input
         return wrong_input(error)

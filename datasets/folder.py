@@ -28,7 +28,13 @@ TREE_FOLDERS = ("ids", "scores", "masks", "color", "composite")
 TREE_LISTS = (".trees-*.jsonl", ".videos-*.jsonl")  # what tells that a run wrote such folders
 
 
-def list_items(place: Path, split: str = "all", results: Path | None = None) -> Items:
+def list_items(
+    place: Path,
+    split: str = "all",
+    results: Path | None = None,
+    *,
+    asked: str = "--eval_folder ",
+) -> Items:
     """The images of `place`, then its videos, without labels; `split` is ignored.
 
     A folder stands for all images below it, a text file for those that it lists, one per line.
@@ -36,25 +42,26 @@ def list_items(place: Path, split: str = "all", results: Path | None = None) -> 
     (a.jpg, a.png), it stays part of the name (a_jpg, a_png), and so does that of a video beside a
     folder of images with its name. What a run of this program wrote is left out: run directories
     below the folder, and `results`, the one of this run.
-    Raises DataError if `place` does not exist or contains neither images nor videos.
+    Raises DataError if `place` does not exist or contains neither images nor videos; `asked` is
+    the flag that it names.
     """
     del split
     if place.is_dir():
-        return _below(place, results)
+        return _below(place, results, asked)
     if not place.exists():
-        raise DataError(f"--eval_folder {place}: no such folder, image, video or list of them")
+        raise DataError(f"{asked}{place}: no such folder, image, video or list of them")
     if place.suffix.lower() in LIST_ENDINGS:
         return list_files.image_list(place)
     return Items([Item(name=place.stem, image=place, label=None)])
 
 
-def _below(root: Path, results: Path | None) -> Items:
+def _below(root: Path, results: Path | None, asked: str) -> Items:
     own = own_outputs(root, results)
     found = find(root, own, videos=True)
     if not found.images and not found.videos:
         left = f"; {', '.join(found.notes())}" if found.strange else ""
         raise DataError(
-            f"--eval_folder {root}: holds no images ({', '.join(sorted(IMAGE_ENDINGS))}) and no "
+            f"{asked}{root}: holds no images ({', '.join(sorted(IMAGE_ENDINGS))}) and no "
             f"videos{left}"
         )
     names = distinct_names(found.images, root)
@@ -73,12 +80,18 @@ def _below(root: Path, results: Path | None) -> Items:
 
 
 def video_names(videos: list[Path], root: Path, images: list[str]) -> list[str]:
-    """Names of videos: each also names the folder of its frames, where no image may lie."""
-    folders = {os.path.dirname(name) for name in images} | set(images)
-    return [
-        name + path.suffix.replace(".", "_") if name in folders else name
-        for name, path in zip(distinct_names(videos, root), videos, strict=True)
-    ]
+    """Names of videos: each also names the folder of its frames, where nothing else may lie."""
+    own = distinct_names(videos, root)
+    pictures = {os.path.dirname(name) for name in images} | set(images)
+    taken = pictures.union(own)
+    found = []
+    for name, path in zip(own, videos, strict=True):
+        if name in pictures:
+            while name in taken:
+                name += path.suffix.replace(".", "_")
+            taken.add(name)
+        found.append(name)
+    return found
 
 
 def own_outputs(root: Path, results: Path | None) -> Collection[str]:

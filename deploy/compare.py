@@ -69,7 +69,7 @@ def picture(path: Path | None, size: Size) -> tuple[str, Picture]:
     image = read_image(path)
     if image.shape[:2] != size:
         image = np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
-    return printable(path.name), image
+    return " ".join(printable(path.name).splitlines()), image
 
 
 @torch.no_grad()

@@ -22,6 +22,21 @@ def is_export(place: str) -> bool:
     return (Path(place) / SPEC_FILE).is_file()
 
 
+def classes_of(spec: Mapping[str, Any], folder: Path) -> Classes:
+    """The classes that model.json names; UserError where they do not have three-byte colours."""
+    try:
+        colours = np.array(spec["palette"], np.uint8).reshape(len(spec["classes"]), 3).tolist()
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise UserError(
+            f"{folder / SPEC_FILE} is damaged: palette does not hold a colour for each class"
+        ) from error
+    return Classes(
+        names=tuple(map(str, spec["classes"])),
+        palette=tuple((red, green, blue) for red, green, blue in colours),
+        raw_ids=tuple(spec["ids"]),
+    )
+
+
 class Exported:
     """An export as `deploy.predictor.Network`; ONNX Runtime computes it.
 
@@ -52,11 +67,7 @@ class Exported:
         spec: Mapping[str, Any] = self._model.spec
         self.arch = str(spec.get("arch", folder.name))
         self._folder, self._gives_ids = folder, spec["output"] == "ids"
-        self.classes = Classes(
-            names=tuple(spec["classes"]),
-            palette=tuple((color[0], color[1], color[2]) for color in spec["palette"]),
-            raw_ids=tuple(spec["ids"]),
-        )
+        self.classes = classes_of(spec, folder)
         self._turn = threading.Lock()
 
     def answers(

@@ -37,6 +37,11 @@ def new_folder(out: Path) -> Iterator[Path]:
         folder.chmod(0o777 & ~umask)
         refuse_existing(out)
         os.rename(folder, out)
+    except OSError as error:  # a full disk has no file name where a stream was written
+        shutil.rmtree(folder, ignore_errors=True)
+        if error.filename is None or str(folder) in os.fsdecode(error.filename):
+            raise UserError(f"--out {out} cannot be written: {error.strerror or error}") from error
+        raise
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

@@ -45,9 +45,9 @@ class Reader:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without the advice that ONNX Runtime logs."""
+    """Without the advice that ONNX Runtime logs, and its tracebacks of what then fails anyway."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

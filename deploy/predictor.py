@@ -160,6 +160,8 @@ class Predictor:
         """
         from datasets.video import open_video
 
+        if out is not None and os.path.realpath(out) == os.path.realpath(path):
+            raise UserError(f"{os.fsdecode(out)} is the video itself; name another file for out")
         video = open_video(Path(path))
         predictions = (
             self.predict_picture(frame, f"{os.fsdecode(path)}, frame {number}")
@@ -237,7 +239,7 @@ def _files(paths: FilePath | Iterable[FilePath]) -> Iterable[FilePath]:
     from datasets.folder import list_items
     from datasets.video import is_video
 
-    return [item.image for item in list_items(Path(paths)) if not is_video(item.image)]
+    return [item.image for item in list_items(Path(paths), asked="") if not is_video(item.image)]
 
 
 def _written(

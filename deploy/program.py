@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
 from contextlib import AbstractContextManager, nullcontext
@@ -78,8 +79,13 @@ def reason(error: Exception) -> str:
 
 
 def save_program(program: ExportedProgram, path: Path) -> None:
-    """Write a `.pt2` file."""
-    torch.export.save(program, path)
+    """Write a `.pt2` file; OSError if it cannot be.
+
+    Not by torch itself, whose writer ends the process on a full disk.
+    """
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    path.write_bytes(buffer.getbuffer())
 
 
 def load_program(path: Path) -> nn.Module:

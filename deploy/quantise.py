@@ -29,6 +29,7 @@ from assembly.sets import Sets
 from datasets.base import read_image, read_item_image, read_item_label
 from datasets.folder import list_items
 from datasets.spec import DatasetSpec, Item
+from datasets.video import is_video
 from deploy import int8, predict
 from deploy.folder import new_folder, refuse_existing
 from deploy.loading import NETWORK_FLAGS, check_useful
@@ -65,7 +66,10 @@ def fitted(model: predict.ExportedModel, image: int8.Picture) -> int8.Picture:
 
 def calibration(model: predict.ExportedModel, folder: Path, most: int) -> list[Path]:
     """At most `most` images of `folder`, spread over all of it; UserError without any."""
-    found = [item.image for item in list_items(folder)]
+    items = list_items(folder, asked="--calibrate ")
+    found = [item.image for item in items if not is_video(item.image)]
+    if not found:
+        raise UserError(f"--calibrate {folder}: holds no images, only videos")
     step = max(len(found) / most, 1.0)
     return [found[int(place * step)] for place in range(min(most, len(found)))]
 

@@ -30,7 +30,7 @@ from reports.image_dump import error_mask
 from reports.render import write_html
 from reports.sinks import EveryImageSink, PagePart
 from runtime.files import write_atomic
-from runtime.names import fitted, inside, output
+from runtime.names import inside, output, part
 
 PAGE = "topn_failures.html"
 STAGE, MANIFEST = ".topn", ".topn-files.json"
@@ -215,11 +215,21 @@ class WorstSink(EveryImageSink):
 
 
 def class_words(names: tuple[str, ...]) -> list[str]:
-    """Class names as parts of file names: blanks and signs become `_`, duplicates get their id."""
-    words = [fitted(re.sub(r"[^\w.-]+", "_", name), limit=WORD_BYTES) for name in names]
-    return [
-        f"{word}_{number}" if words.count(word) > 1 else word for number, word in enumerate(words)
-    ]
+    """Class names as parts of file names: blanks and signs become `_`, duplicates get their id.
+
+    No two are alike, also where capitals do not count.
+    """
+    words = [part(re.sub(r"[^\w.-]+", "_", name), limit=WORD_BYTES) for name in names]
+    plain = [word.casefold() for word in words]
+    taken, found = set(plain), list[str]()
+    for number, word in enumerate(words):
+        if plain.count(plain[number]) > 1:
+            word = f"{word}_{number}"
+            while word.casefold() in taken:
+                word += "_"
+            taken.add(word.casefold())
+        found.append(word)
+    return found
 
 
 def _listed(manifest: Path) -> list[str]:

@@ -254,7 +254,11 @@ class RunLog:
             self._miss("status.json", error.__cause__ if error.__cause__ else error)
 
     def msg_any_rank(self, text: str) -> None:
-        """A line about something only this rank saw; logging.log holds only those of rank 0."""
+        """A line about something only this rank saw; logging.log holds only those of rank 0.
+
+        It stays one line where a file name in it has line breaks.
+        """
+        text = " ".join(text.splitlines())
         if self.is_main:
             self.msg(text)
         else:

@@ -74,8 +74,31 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     return {**header, "state_dict": tensors}
 
 
+def check_sums(path: Path) -> None:
+    """Raise BadZipFile if a part of the archive at `path` is not what was written.
+
+    torch does not look. Where no part has the sum that stands beside it, the file was written
+    without sums, and nothing is known.
+    """
+    if not zipfile.is_zipfile(path):  # of torch before 1.6
+        return
+    wrong, right = list[str](), 0
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            try:
+                with archive.open(name) as part:
+                    while part.read(1 << 22):
+                        pass
+                right += 1
+            except zipfile.BadZipFile:
+                wrong.append(name)
+    if wrong and right:
+        raise zipfile.BadZipFile(f"{wrong[0]} inside has a wrong checksum")
+
+
 def _read_pickle(path: Path, trust: bool) -> Any:
     try:
+        check_sums(path)
         if trust:
             return torch.load(path, map_location="cpu", weights_only=False)
         with torch.serialization.safe_globals(PLAIN_DATA):
@@ -87,6 +110,8 @@ def _read_pickle(path: Path, trust: bool) -> Any:
                 f"python scripts/convert_checkpoint.py {path} OUT.safetensors --trust"
             ) from error
         raise UserError(f"{path} is truncated or no checkpoint: {_one_line(error)}") from error
+    except zipfile.BadZipFile as error:
+        raise UserError(f"{path} is damaged: {_one_line(error)}") from error
     except DAMAGED as error:
         raise UserError(f"{path} is truncated or no checkpoint: {_one_line(error)}") from error
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from datasets.base import DataError
-from datasets.folder import list_items
+from datasets.folder import list_items, video_names
 from tests.datasets.conftest import save
 
 PIXELS = np.zeros((8, 8, 3), np.uint8)
@@ -35,3 +35,15 @@ def test_empty_and_missing_folders_are_errors(tmp_path: Path) -> None:
         list_items(tmp_path)
     with pytest.raises(DataError, match="--eval_folder .*no such folder"):
         list_items(tmp_path / "absent")
+
+
+def test_names_of_videos_stay_apart_from_everything_else() -> None:
+    root = Path("/in")
+    videos = [root / name for name in ("x.mp4", "x_mp4.mov", "y.mp4")]
+    images = ["x", "x_mp4_mp4/000000", "z"]
+    assert video_names(videos, root, images) == ["x_mp4_mp4_mp4", "x_mp4", "y"]
+
+
+def test_the_flag_that_named_the_folder_is_in_the_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="^--calibrate .* holds no images"):
+        list_items(tmp_path, asked="--calibrate ")

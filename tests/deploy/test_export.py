@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto
 from PIL import Image
 
 from deploy import export as program
@@ -23,7 +25,10 @@ from network.contract import Network
 from runtime.errors import UserError
 from tests.deploy.checkpoints import CLASSES, header_of, write_checkpoint
 from tests.deploy.exports import export
+from tests.deploy.red import changed, red_export
+from tests.full_disk import REASON, full_after
 from tests.network.tiny import tiny_net
+from tests.program import ROOT, assert_one_line_error, environment
 
 
 def small() -> Network:
@@ -35,42 +40,7 @@ def small() -> Network:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """An export whose graph says for every pixel whether red is over 127."""
-    out = tmp_path / "model"
-    out.mkdir()
-    nodes = [
-        helper.make_node("Split", ["image"], ["red", "green", "blue"], axis=3, num_outputs=3),
-        helper.make_node("Squeeze", ["red", "last"], ["flat"]),
-        helper.make_node("BitShift", ["flat", "seven"], ["ids"], direction="RIGHT"),
-    ]
-    constants = [
-        helper.make_tensor("last", TensorProto.INT64, [1], [3]),
-        helper.make_tensor("seven", TensorProto.UINT8, [], [7]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "red",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, "h", "w", 3])],
-        [helper.make_tensor_value_info("ids", TensorProto.UINT8, [1, "h", "w"])],
-        constants,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    onnx.save(model, out / "model.onnx")
-    spec = {
-        "format": "hiseg-export", "version": 1, "file": "model.onnx", "kind": "onnx",
-        "precision": "fp32", "output": "ids", "input": {"name": "image"}, "size": None,
-        "multiple": 1, "smallest": [4, 4], "classes": ["dark", "red"], "ids": [7, 300],
-        "palette": [[0, 0, 0], [255, 0, 0]],
-    }  # fmt: skip
-    (out / "model.json").write_text(json.dumps(spec))
-    return out
-
-
-def changed(folder: Path, **entries: object) -> Path:
-    """`folder` with other entries in model.json."""
-    path = folder / "model.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
-    return folder
+    return red_export(tmp_path / "model")
 
 
 def test_an_exported_model_gives_ids(folder: Path) -> None:
@@ -173,6 +143,14 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         (made / "half").write_text("")
         raise RuntimeError
     assert list(out.parent.iterdir()) == []
+    with (
+        pytest.raises(UserError, match=f"--out .*out cannot be written: {REASON}"),
+        full_after(1000),
+        new_folder(out) as made,
+        (made / "half").open("wb") as file,
+    ):
+        file.write(bytes(2000))
+    assert list(out.parent.iterdir()) == []
     with new_folder(out) as made:
         (made / "whole").write_text("")
     assert [path.name for path in out.iterdir()] == ["whole"] and out.stat().st_mode & 0o055
@@ -223,3 +201,17 @@ def test_half_precision_differs_by_no_more_than_its_rounding(tmp_path: Path) -> 
     model = onnx.load(tmp_path / "out" / "model.onnx")
     kinds = {each.data_type for each in model.graph.initializer if len(each.dims) == 4}
     assert TensorProto.FLOAT16 in kinds and TensorProto.FLOAT not in kinds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["onnx", "pt2"])
+def test_a_full_disk_ends_an_export_in_one_line(kind: str, tmp_path: Path) -> None:
+    net, out = tiny_net("basic.HRNet"), tmp_path / "out"
+    file = write_checkpoint(tmp_path / "a.safetensors", net)
+    call = f"ulimit -f 20; exec {sys.executable} -m deploy.export --snapshot {file} --out {out}"
+    done = subprocess.run(
+        ["bash", "-c", f"{call} --size 64,96 --format {kind}"],
+        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert_one_line_error(done, f"--out {out} cannot be written: {REASON}")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]

@@ -281,6 +281,8 @@ def test_a_video_is_written_with_its_rate_and_size(predictor: Predictor, tmp_pat
     assert predictor.predict_video(tmp_path / "clip.mp4", tmp_path / "out.mp4", alpha=1.0) == 5
     written = open_video(tmp_path / "out.mp4")
     assert (written.fps, written.size) == (10, (64, 96))
+    with pytest.raises(UserError, match="out.mp4 is the video itself"):
+        predictor.predict_video(tmp_path / "out.mp4", tmp_path / "out.mp4")
     last = list(written)[-1].astype(int)
     assert abs(last - predictor.predict(frames[-1]).color).mean() < 12  # video is lossy
 

@@ -155,6 +155,10 @@ def test_a_perfect_prediction_is_on_no_list(tmp_path: Path) -> None:
 def test_class_names_become_parts_of_file_names() -> None:
     names = ("traffic light", "a/b", "a b", "Straße")
     assert class_words(names) == ["traffic_light", "a_b_1", "a_b_2", "Straße"]
+    assert class_words(("Sky", "sky", "a/b", "a,b", "a_b_2")) == [
+        "Sky_0", "sky_1", "a_b_2_", "a_b_3", "a_b_2",
+    ]  # fmt: skip
+    assert class_words(("..", ".", "")) == ["%2E%2E", "%2E", "%"]  # no folder above
 
 
 @pytest.mark.parametrize("width", [1280, 400])

@@ -115,3 +115,10 @@ def test_a_run_on_a_full_disk_is_refused_in_one_line(tmp_path: Path) -> None:
     with full_after(0), pytest.raises(SaveError, match="could not be written"):
         run_log.open({})
     run_log.close()
+
+
+def test_a_name_with_a_line_break_stays_on_one_line(
+    log: RunLog, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log.msg_any_rank("na\nme: 5 frames")
+    assert capsys.readouterr().out == "na me: 5 frames\n"

@@ -313,3 +313,21 @@ def test_the_classifier_is_reported_as_dropped(tmp_path: Path) -> None:
     report = load_official(net, trunk_file(tiny_net(seed=1)), partial=("ocr", "scale_attn"))
     assert report.layout == "imagenet"
     assert set(report.dropped) == {"incre_modules.0.0.conv1.weight", "classifier.bias"}
+
+
+@pytest.mark.parametrize("with_sums", [True, False])
+def test_a_checkpoint_damaged_in_the_middle_is_refused(tmp_path: Path, with_sums: bool) -> None:
+    path, weights = tmp_path / "a.pth", {"state_dict": {"w": torch.ones(5000), "b": torch.ones(9)}}
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(with_sums)
+    try:
+        torch.save(weights, path)
+    finally:
+        torch.serialization.set_crc32_options(before)
+    assert torch.equal(read_checkpoint(path)["state_dict"]["w"], torch.ones(5000))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.write_bytes(data)
+    if with_sums:  # otherwise nothing tells
+        with pytest.raises(UserError, match=r"a.pth is damaged: \S+ inside has a wrong checksum"):
+            read_checkpoint(path)

@@ -28,6 +28,9 @@ from settings.workers import check_workers
 from tests.program import ROOT, environment
 from transforms.sample import Sample
 
+# torch warns on machines with fewer cores than workers, and warnings are errors here.
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+
 GIB = 1 << 30
 
 

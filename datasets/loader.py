@@ -19,10 +19,9 @@ from datasets.batch import Batch
 from datasets.samplers import Draw
 from datasets.spec import Item
 from datasets.workers import PREFETCH, Packing, WorkerLoader
-from runtime.heap import keep_freed_memory
 from runtime.memory import available, is_out_of_memory
 from runtime.memory import size_text as bytes_text
-from runtime.worker import survive_signals
+from runtime.worker import set_up
 from transforms.sample import Sample
 
 COPIES = 2  # of the pixels at one time: images and batch, then batch and shared batch
@@ -204,11 +203,8 @@ def _noted(loaded: Sequence[Loaded], reason: str) -> Batch:
 
 
 def _set_up_worker(worker: int) -> None:
-    """Use one thread per worker process, which survives the signals that a whole run receives."""
     del worker
-    cv2.setNumThreads(0)
-    keep_freed_memory()
-    survive_signals()
+    set_up()
 
 
 def stop_workers(loader: DataLoader[Any]) -> None:

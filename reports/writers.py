@@ -24,8 +24,7 @@ import cv2
 import numpy as np
 
 from runtime.files import is_fatal
-from runtime.heap import keep_freed_memory
-from runtime.worker import survive_signals
+from runtime.worker import set_up
 
 PENDING_PER_WORKER = 2  # jobs that may wait
 PENDING_BYTES = 512 << 20  # of their arrays, unless a single job has more
@@ -94,7 +93,7 @@ class Writers:
         """Give `job` to the pool; its processes, started one by one, are kept to name a dead."""
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.workers, context, initializer=_set_up)
+            self._pool = ProcessPoolExecutor(self.workers, context, initializer=set_up)
         if len(self._processes) == self.workers:
             return self._pool.submit(job.run)
         before = set(multiprocessing.active_children())
@@ -133,13 +132,6 @@ class Writers:
         code = killed[0].exitcode or 0
         how = f"is killed by signal: {Signals(-code).name}" if code < 0 else f"exited with {code}"
         return WriterDied(f"writer process (pid {killed[0].pid}) {how}")
-
-
-def _set_up() -> None:
-    """One thread per process, as in those of a loader."""
-    cv2.setNumThreads(0)
-    keep_freed_memory()
-    survive_signals()
 
 
 def _num_bytes(job: Job) -> int:

@@ -1,14 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What worker processes do about signals, and about the end of the process that they work for."""
+"""How a worker process starts, and when it ends: it serves one run and must not outlive it."""
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
 
+import cv2
+
+from runtime.heap import keep_freed_memory
+
 GRACE_SECONDS = 30
 LOOK_SECONDS = 1.0  # between two looks at whether the main process is still there
+
+# A fork inherits objects that are garbage already, but not the threads that some of them own: a
+# video decoder collected there would wait forever for its threads. So a child collects only what
+# is its own, which also leaves the inherited memory shared.
+os.register_at_fork(after_in_child=gc.freeze)
+
+
+def set_up() -> None:
+    """In a worker process for images: use one thread, keep freed memory, survive signals."""
+    cv2.setNumThreads(0)
+    keep_freed_memory()
+    survive_signals()
 
 
 def survive_signals() -> None:

@@ -14,7 +14,7 @@ from assembly.classification import ClassEvaluation
 from assembly.data import make_eval_loader
 from assembly.dataset import dataset_spec
 from assembly.dump_key import evaluation_key
-from assembly.inference import build_infer, prepared, protocol_of, with_gates
+from assembly.inference import build_infer, large_of, prepared, protocol_of, with_gates
 from assembly.metrics import METRICS, open_metrics
 from assembly.network import build_network, check_arch, place
 from assembly.objective import build_val_loss
@@ -29,7 +29,6 @@ from datasets.video import is_video
 from engine.class_tables import note_classes
 from engine.classify import ClassSummary
 from engine.evaluate import EvalRules, EvalSummary
-from engine.large import Large
 from metrics.bands import bands_table
 from metrics.result import Measured, refuse_unread, score_values
 from reports.page import write_page
@@ -40,7 +39,6 @@ from runtime import distributed, runlog
 from runtime.errors import UserError
 from runtime.outcome import DONE, FAILED, Outcome
 from settings import Settings, catalogue, with_task
-from settings.needs import can_cut
 
 
 def evaluate(settings: Settings, outcome: Outcome) -> int:
@@ -113,13 +111,6 @@ class Evaluation:
         )
         self.fingerprint: Callable[[], dict[str, object]] = sets.fingerprint
 
-    def _large(self) -> Large | None:
-        """How images that are too large for one pass are cut; None where they are not."""
-        most = self.settings.inference.max_pixels
-        if most == 0 or not can_cut(self.settings):
-            return None
-        return Large(max_pixels=most, log=self.run.log.msg_any_rank)
-
     def _slice(self, total: int) -> list[int] | None:
         """First and last + 1 of the images of `--eval_f1_start`; None without it."""
         start = self.settings.outputs.eval_f1_start
@@ -155,7 +146,7 @@ class Evaluation:
             val_loss=build_val_loss(self.spec) if self.metrics else None,
             crop=settings.outputs.eval_distance_crop,
             skip_refused=settings.inference.eval == "folder",
-            large=self._large(),
+            large=large_of(settings, run.log.msg_any_rank),
             top_scores=settings.outputs.top_scores,
             refuse_none=not self.videos,
         )

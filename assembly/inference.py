@@ -11,12 +11,14 @@ from torch import nn
 from assembly.hanet_inference import hanet_infer, hanet_protocol
 from datasets.resizer import make_resizer
 from engine import predict
+from engine.large import Large
 from engine.refinement import refined
 from network.height_gates import attention_blocks, record_gates
 from network.inference import compiled, prepare_for_inference
 from runtime.errors import UserError
+from runtime.progress import Log
 from settings import Settings
-from settings.needs import WHOLE
+from settings.needs import WHOLE, can_cut
 
 
 def prepared(settings: Settings, net: nn.Module) -> nn.Module:
@@ -55,6 +57,12 @@ def build_infer(settings: Settings, net: nn.Module, return_all: bool) -> predict
         resize = make_resizer(box, settings.augmentation.size_divisor) if box else None
         infer = predict.multi_scale(infer, scales, inference.average, resize)
     return predict.flip(infer, inference.average) if inference.do_flip else infer
+
+
+def large_of(settings: Settings, log: Log) -> Large | None:
+    """How images that are too large for one pass are cut; None where they are not."""
+    most = settings.inference.max_pixels
+    return None if most == 0 or not can_cut(settings) else Large(max_pixels=most, log=log)
 
 
 def with_gates(settings: Settings, net: nn.Module, infer: predict.Infer) -> predict.Infer:

@@ -7,7 +7,6 @@ the process stays as it is: random generators, precision, threads, directories.
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,16 +20,16 @@ from assembly.answer import Answer, Picture
 from assembly.data import eval_transform
 from assembly.dataset import dataset_spec
 from assembly.evaluation import spec_from_checkpoint
-from assembly.inference import build_infer, prepared
+from assembly.inference import build_infer, large_of, prepared
 from assembly.network import build_network, check_arch, place
 from assembly.snapshot import Snapshot, adopted, classes_of, read_snapshot
+from assembly.weights import Weights
 from datasets.batch import Batch
 from datasets.loader import collate
 from datasets.spec import DatasetSpec
 from engine.class_tables import note_classes
 from engine.compute import Compute
 from engine.decide import Decided, Keep
-from engine.large import Large
 from engine.predict_batch import Part, predict_batch
 from engine.windows import Box
 from network.fetch import fetch
@@ -39,7 +38,6 @@ from runtime.errors import UserError
 from runtime.precision import choose_precision
 from runtime.runlog import RunLog
 from settings import Settings
-from settings.needs import can_cut
 from transforms.sample import Sample
 
 AUTO = ("", "auto")
@@ -85,9 +83,7 @@ class Segmenter:
         self.settings, self._log, self._precision = settings, log, precision
         self._infer = build_infer(settings, net, return_all=False)
         self._transform = eval_transform(settings, self.spec)
-        cuts = can_cut(settings) and settings.inference.max_pixels != 0
-        limit = settings.inference.max_pixels
-        self._large = Large(max_pixels=limit, log=log.msg) if cuts else None
+        self._large = large_of(settings, log.msg)
         self._turn = threading.Lock()
 
     @property
@@ -161,8 +157,7 @@ def _with_local_file(settings: Settings, log: Notes) -> Settings:
     if found.path == name:
         return settings
     log.msg(found.line())
-    network = dataclasses.replace(settings.network, snapshot=found.path)
-    return dataclasses.replace(settings, network=network)
+    return Weights(found={"snapshot": found}).localised(settings)
 
 
 def named_classes(settings: Settings, snapshot: Snapshot) -> DatasetSpec:

@@ -13,11 +13,12 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from runtime.heap import MMAP_THRESHOLD
+from runtime.memory import peak_above
+
 MIB = 2**20
-M_MMAP_THRESHOLD = -3  # of glibc's mallopt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,27 +49,15 @@ def time_in_turn(
     return best
 
 
-def _status(field: str) -> int:
-    """Bytes of a field of /proc/self/status, such as VmRSS or VmHWM."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"no {field} in /proc/self/status; memory is measured on Linux only")
-
-
 def peak_of_call(call: Callable[[], object]) -> int:
     """Bytes by which the resident set grew at its highest during `call()` (Linux, glibc)."""
     gc.collect()
-    libc = ctypes.CDLL("libc.so.6")
-    # Memory that was freed but not given back would be used again and so not be counted: what is
-    # free goes back now, and from here on every tensor is a mapping that goes back at once.
-    libc.malloc_trim(0)
-    libc.mallopt(M_MMAP_THRESHOLD, 2**16)
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
-    before = _status("VmRSS")
-    result = call()
-    peak = _status("VmHWM") - before
-    del result
+    # From here on every tensor is a mapping that goes back to the system at once: memory that was
+    # freed and is used again would not be counted.
+    ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, 2**16)
+    peak = peak_above(call)
+    if peak is None:
+        raise RuntimeError("this system does not tell the memory of a process; Linux does")
     return peak
 
 

@@ -19,7 +19,6 @@ Exit code 0: done; 2: something is wrong, one line each, and nothing was written
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -38,10 +37,10 @@ from datasets.annotations.labelme import is_labelme, read_labelme
 from datasets.annotations.planning import Job, Plan, Rules, class_ids, plan
 from datasets.base import DataError
 from datasets.custom import hues
-from datasets.spec import IGNORE, Color
+from datasets.spec import IGNORE, Color, flat_palette
 from runtime import streams
 from runtime.errors import UserError, wrong_input
-from runtime.files import partial_name
+from runtime.files import whole_folder
 from runtime.progress import counter
 
 SPLITS = ("train", "val", "test")
@@ -86,12 +85,11 @@ def write_set(splits: dict[str, list[Job]], ids: dict[str, int], request: Reques
     """Write the folder, whole or not at all. Errors of the file system pass through."""
     names = [name for name, number in ids.items() if number != IGNORE]
     out, palette = request.out, hues(len(names))
-    flat = [value for color in palette for value in color]
-    flat += [0] * (3 * 256 - len(flat))  # a shorter one would make files of fewer bits per pixel
+    flat = flat_palette(palette)  # a shorter one would make files of fewer bits per pixel
     blank = IGNORE if request.rules.background is None else 0
-    partial, jobs = partial_name(out), [(split, job) for split in splits for job in splits[split]]
+    jobs = [(split, job) for split in splits for job in splits[split]]
     report = counter("drawing")
-    try:
+    with whole_folder(out) as partial:
         for number, (split, job) in enumerate(jobs, 1):
             label = Image.fromarray(drawn(job.picture, ids, blank, job.size))
             label.putpalette(flat)
@@ -107,11 +105,6 @@ def write_set(splits: dict[str, list[Job]], ids: dict[str, int], request: Reques
             report(number, len(jobs))
         text = description(out.resolve().name, names, palette, list(splits))
         (partial / YAML).write_text(text, encoding="utf-8")
-        if out.is_dir():
-            out.rmdir()  # empty, as checked
-        os.replace(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def description(

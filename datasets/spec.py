@@ -8,7 +8,7 @@ number stored in a label file, a train id (0..K-1, or the ignore label) is what 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,9 +156,14 @@ class DatasetSpec:
         return table
 
     def flat_palette(self) -> list[int]:
-        """768 numbers for a PNG of mode "P"; black where there is no class."""
-        flat = [value for color in self.palette for value in color]
-        return flat + [0] * (3 * NUM_RAW_IDS - len(flat))
+        """`flat_palette` of the classes."""
+        return flat_palette(self.palette)
+
+
+def flat_palette(colors: Sequence[Color]) -> list[int]:
+    """768 numbers for a PNG of mode "P", or more of more colours; black where there is none."""
+    flat = [value for color in colors for value in color]
+    return flat + [0] * (3 * NUM_RAW_IDS - len(flat))
 
 
 def zero_label_ids(num_classes: int) -> dict[int, int]:

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -17,6 +16,7 @@ import torch
 from datasets.base import read_image
 from datasets.synthetic_scene import render
 from deploy.graph import ExportGraph
+from deploy.pixels import at_size
 from runtime.errors import UserError
 from runtime.names import printable
 
@@ -66,9 +66,7 @@ def picture(path: Path | None, size: Size) -> tuple[str, Picture]:
     """What an export is compared on, at `size`: a file, or a scene that is drawn; and its name."""
     if path is None:
         return SCENE, render(SCENE_SEED, *size)[0]
-    image = read_image(path)
-    if image.shape[:2] != size:
-        image = np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+    image = at_size(read_image(path), size)
     return " ".join(printable(path.name).splitlines()), image
 
 

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A folder that appears whole or not at all."""
+"""The folder that a program makes: a new one, or none."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from runtime.errors import UserError
+from runtime.files import partial_name, whole_folder
 
 
 def refuse_existing(out: Path) -> None:
@@ -21,27 +20,14 @@ def refuse_existing(out: Path) -> None:
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """A hidden folder beside `out` to write into, which becomes `out` in the end.
-
-    It is removed if anything fails; UserError where it cannot be made.
-    """
+    """A folder to write into, which becomes `out` in the end; UserError if it cannot be written."""
+    partial = partial_name(out)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name[:64]}-", dir=out.parent))
-    except OSError as error:
-        raise UserError(f"--out {out} cannot be written: {error.strerror}") from error
-    try:
-        yield folder
-        umask = os.umask(0)
-        os.umask(umask)
-        folder.chmod(0o777 & ~umask)
-        refuse_existing(out)
-        os.rename(folder, out)
+        with whole_folder(out) as folder:
+            yield folder
+            refuse_existing(out)
     except OSError as error:  # a full disk has no file name where a stream was written
-        shutil.rmtree(folder, ignore_errors=True)
-        if error.filename is None or str(folder) in os.fsdecode(error.filename):
+        place = os.fsdecode(error.filename or partial)
+        if str(partial) in place or Path(place) in partial.parents:
             raise UserError(f"--out {out} cannot be written: {error.strerror or error}") from error
-        raise
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
         raise

@@ -18,7 +18,8 @@ from network.fetch import fetch
 from network.height_gates import attention_blocks
 from runtime.errors import UserError
 from runtime.runlog import RunLog
-from settings import Settings, catalogue, read_settings
+from settings import Settings, catalogue
+from settings.keywords import WHOLE_FOLDER, folder_settings
 
 # Groups of settings that say which network it is, and single flags of other groups that do.
 NETWORK_GROUPS = (
@@ -52,17 +53,14 @@ class Loaded:
 
 def network_settings(shared: Sequence[str], prog: str) -> Settings:
     """The settings of the flags that are shared with eval.py; UserError as in `check_useful`."""
-    for word in shared:
-        if word.partition("=")[0] in ("--eval", "--eval_folder", "--eval-folder"):
-            raise UserError(f"{word} has no effect on {prog}; leave it out")
-    settings = read_settings([*shared, "--eval", "folder", "--eval_folder", "."], prog=prog)
+    settings = folder_settings(shared, prog)
     check_useful(settings, prog)
     return settings
 
 
 def check_useful(settings: Settings, prog: str, also: Collection[str] = NETWORK_FLAGS) -> None:
     """Raise UserError for a flag without effect: it tells of no network and is not in `also`."""
-    for name in sorted(settings.given - {"eval", "eval_folder", *also}):
+    for name in sorted(settings.given - {*WHOLE_FOLDER, *also}):
         known = catalogue().get(name)
         if known is None or known.title not in NETWORK_GROUPS:
             raise UserError(f"--{name} has no effect on {prog}; leave it out")

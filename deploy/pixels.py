@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
@@ -93,6 +94,13 @@ def _of_tensor(tensor: Any) -> Picture:
     if array.ndim == 3 and array.shape[0] == 3:
         array = array.transpose(1, 2, 0)
     return _of_array(array, "the tensor")
+
+
+def at_size(picture: Picture, size: tuple[int, int]) -> Picture:
+    """`picture` at `size` (H, W), averaged over the area of its pixels where it shrinks."""
+    if picture.shape[:2] == size:
+        return picture
+    return np.asarray(cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _repeated(grey: npt.NDArray[np.uint8]) -> Picture:

@@ -16,9 +16,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from assembly.answer import Picture
+from datasets.spec import flat_palette
 from deploy.legend import with_legend
 from reports.files import colored, encode_png, levels
 from reports.image_dump import BLEND, composite
+from reports.trees import encode_scores
 from runtime.errors import UserError, near
 from runtime.files import write_atomic
 
@@ -40,8 +42,7 @@ class Classes:
     @cached_property
     def flat_palette(self) -> list[int]:
         """RGB values one after the other, of all ids of 8 bits at least; black for no class."""
-        flat = [value for color in self.palette for value in color]
-        return flat + [0] * (3 * WIDE_IDS - len(flat))
+        return flat_palette(self.palette)
 
     def numbers(self, names: Sequence[str]) -> list[int]:
         """The train ids of classes; UserError for an unknown name."""
@@ -194,7 +195,8 @@ def encoded(prediction: Prediction, kind: str, path: Path) -> bytes:
     if kind == "scores":
         if ending != ".npz":
             raise UserError(f"{path}: scores are written as .npz")
-        return _npz(prediction)
+        scores = prediction.scores.astype(np.float16)
+        return encode_scores(scores, None, prediction.known.names)
     if kind in ("composite", "color"):
         pixels = prediction.composite() if kind == "composite" else prediction.color
         return _picture(pixels, path)
@@ -204,13 +206,6 @@ def encoded(prediction: Prediction, kind: str, path: Path) -> bytes:
     if kind != "ids":
         values = prediction.raw_ids if kind == "raw_ids" else levels(prediction.confidence)
     return encode_png(values) if ending == ".png" else _picture(values, path)
-
-
-def _npz(prediction: Prediction) -> bytes:
-    buffer = io.BytesIO()
-    names = np.array(prediction.known.names)
-    np.savez_compressed(buffer, scores=prediction.scores.astype(np.float16), classes=names)
-    return buffer.getvalue()
 
 
 def _picture(pixels: npt.NDArray[Any], path: Path) -> bytes:

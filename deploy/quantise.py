@@ -35,6 +35,7 @@ from deploy.folder import new_folder, refuse_existing
 from deploy.loading import NETWORK_FLAGS, check_useful
 from deploy.model_json import write_model_json
 from deploy.onnx_file import MODEL_FILE, require_onnx
+from deploy.pixels import at_size
 from metrics.confusion import ConfusionMatrix, Scores
 from runtime.errors import UserError
 from runtime.progress import counter
@@ -59,9 +60,7 @@ class Result:
 def fitted(model: predict.ExportedModel, image: int8.Picture) -> int8.Picture:
     """`image` at the one size of the graph, where it has one."""
     size = model.spec["size"]
-    if size is None or image.shape[:2] == tuple(size):
-        return image
-    return np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+    return image if size is None else at_size(image, (size[0], size[1]))
 
 
 def calibration(model: predict.ExportedModel, folder: Path, most: int) -> list[Path]:

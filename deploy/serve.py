@@ -28,10 +28,10 @@ from reports.image_dump import BLEND
 from reports.render import html_of
 from runtime.errors import UserError, wrong_input
 from runtime.threads import loaders_of, settle
-from settings import Parser, Settings, read_settings
+from settings import Parser, Settings
 from settings.convert import number
 from settings.declare import Bounds
-from settings.keywords import WHOLE_FOLDER, prediction_options
+from settings.keywords import WHOLE_FOLDER, folder_settings, prediction_options
 
 if TYPE_CHECKING:
     from deploy.predictor import Predictor
@@ -146,11 +146,7 @@ def wanted_network(model: str | None, shared: Sequence[str]) -> Settings | None:
         if not is_export(model):
             raise UserError(f"--model {model} holds no model.json: the folder of an export wanted")
         return None
-    flags = {word.partition("=")[0].lstrip("-").replace("-", "_") for word in shared}
-    for name in sorted(flags & set(WHOLE_FOLDER)):
-        raise UserError(f"--{name} has no effect on {PROG}; leave it out")
-    words = [word for pair in WHOLE_FOLDER.items() for word in (f"--{pair[0]}", pair[1])]
-    settings = read_settings([*shared, *words], prog=PROG)
+    settings = folder_settings(shared, PROG)
     for name in sorted(settings.given - prediction_options() - set(WHOLE_FOLDER) - {*NETWORK}):
         raise UserError(f"--{name} has no effect on {PROG}; leave it out")
     if not settings.network.snapshot:

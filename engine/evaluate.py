@@ -23,7 +23,7 @@ from torch import Tensor
 from datasets.batch import Batch
 from datasets.spec import DatasetSpec
 from engine.compute import UNWATCHED, Compute, Watch
-from engine.decide import Decided, Keep, largest_probability
+from engine.decide import Decided, Keep
 from engine.large import Large
 from engine.predict import Infer
 from engine.predict_batch import Part, predict_batch, why
@@ -41,7 +41,7 @@ from runtime.progress import Log
 
 ValLoss = Callable[[Tensor, Tensor], Tensor]
 
-__all__ = ["EvalRules", "EvalSummary", "evaluate", "largest_probability"]
+__all__ = ["EvalRules", "EvalSummary", "evaluate"]
 
 
 @dataclass(kw_only=True)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import json
 import math
 import sys
 import time
@@ -25,7 +24,7 @@ from reports.events import PATTERN, History, Points, read_history
 from reports.render import write_html
 from runtime import streams
 from runtime.errors import UserError, wrong_input
-from runtime.files import write_atomic
+from runtime.files import read_mapping, write_atomic
 
 PAGE = "run.html"
 RATE, LOSS = "lr", "loss"
@@ -35,15 +34,6 @@ SCORES = {"mean_iu": "mean IoU", "acc": "pixel accuracy", "acc_cls": "mean class
           "top1": "top-1 accuracy", "top5": "top-5 accuracy"}  # fmt: skip
 MAIN_SCORES = ("mean_iu", "top1")  # that decide which checkpoint is best
 MAX_PREVIEWS = 6
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The content of a file of the run; empty if it is missing or damaged, as `notes` then say."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def below(numbers: Mapping[str, Points], kind: str) -> dict[str, Points]:
@@ -147,7 +137,7 @@ def _shown(value: object) -> str:
 
 def _subtitle(facts: Mapping[str, Any]) -> str:
     flags = _part(facts, "flags")
-    return ", ".join(str(flags[key]) for key in ("arch", "dataset") if key in flags)
+    return " ".join(str(flags[key]) for key in ("arch", "dataset") if key in flags)
 
 
 def _notes(run: Path, history: History, facts: Mapping[str, Any], status: Any) -> list[str]:
@@ -172,7 +162,7 @@ def write_run_page(run: Path, page: Path, seconds: int = 0) -> tuple[str, list[C
         raise UserError(
             f"{run} holds no {PATTERN}: it is no --result_dir, or its --tracker had no tensorboard"
         )
-    facts, status = read_json(run / "run.json"), read_json(run / "status.json")
+    facts, status = read_mapping(run / "run.json"), read_mapping(run / "status.json")
     by_steps = bool(_part(facts, "flags").get("val_iters"))
     unit = "step" if by_steps else "epoch"
     charts = charts_of(history, unit)
@@ -184,9 +174,7 @@ def write_run_page(run: Path, page: Path, seconds: int = 0) -> tuple[str, list[C
         page,
         "run.html.j2",
         title=run.resolve().name,
-        subtitle=" ".join(
-            str((facts.get("flags") or {}).get(key, "")) for key in ("arch", "dataset")
-        ),
+        subtitle=_subtitle(facts),
         figures=figures_of(history, status, unit),
         notes=_notes(run, history, facts, status),
         plots=[svg_of(plot) for plot in charts],

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that appear complete or not at all."""
+"""Files and folders that appear complete or not at all."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import re
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from runtime.names import HASH_LETTERS
 
@@ -106,6 +109,31 @@ def write_atomic(
         raise
     if sync:
         _sync_directory(path.parent)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to write into under a hidden name beside `path`, which becomes `path` in the end.
+
+    Missing folders above it are made; `path` may be an empty folder. Errors pass through, and leave
+    nothing.
+    """
+    partial = partial_name(path)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where it is missing or damaged, or holds another kind."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _sync_directory(directory: Path) -> None:

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 from runtime import checkpoint, distributed, val_rows
 from runtime.distributed import World
 from runtime.errors import UserError
-from runtime.files import leftovers
+from runtime.files import leftovers, read_mapping
 
 RUN_FACTS, RESULTS = "run.json", "results.json"
 
@@ -20,11 +19,7 @@ def _is_evaluation(directory: Path) -> bool | None:
     path = directory / RUN_FACTS
     if not path.exists():
         return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    flags = content.get("flags") if isinstance(content, dict) else None
+    flags = read_mapping(path).get("flags")
     return isinstance(flags, dict) and bool(flags.get("eval"))
 
 

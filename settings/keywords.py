@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Real
 
 from runtime.errors import UserError, near
 from settings.catalogue import Setting, catalogue
 from settings.parser import CommandLine, converter
-from settings.resolve import resolve
+from settings.resolve import read_settings, resolve
 from settings.sources import value_problem
 from settings.tree import Settings
 
@@ -52,6 +52,18 @@ def read_keywords(source: Mapping[str, str], options: Mapping[str, object]) -> S
     chosen = {k: v for k, v in options.items() if v is not None and v is not False}
     values = {name: _value(name, value) for name, value in chosen.items()}
     return resolve(CommandLine(values={**WHOLE_FOLDER, **source, **values}))
+
+
+def folder_settings(shared: Sequence[str], prog: str) -> Settings:
+    """The settings of the flags of a program that predicts no folder, as if it did.
+
+    UserError for wrong flags, and for those of the folder itself.
+    """
+    typed = {word.partition("=")[0].lstrip("-").replace("-", "_") for word in shared}
+    for name in sorted(typed & set(WHOLE_FOLDER)):
+        raise UserError(f"--{name} has no effect on {prog}; leave it out")
+    words = [word for pair in WHOLE_FOLDER.items() for word in (f"--{pair[0]}", pair[1])]
+    return read_settings([*shared, *words], prog=prog)
 
 
 def _value(name: str, value: object) -> object:

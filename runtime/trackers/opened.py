@@ -15,7 +15,7 @@ import torch
 
 from runtime import seeds
 from runtime.errors import UserError
-from runtime.files import is_fatal, write_atomic
+from runtime.files import is_fatal, read_mapping, write_atomic
 from runtime.limits import one_line
 from runtime.trackers.contract import Maker, Opening, Tell, Tracker, without_password
 from runtime.trackers.tensorboard import TensorBoard
@@ -172,14 +172,8 @@ class Trackers:
 
 def read_known(directory: Path) -> dict[str, dict[str, str]]:
     """What FILE holds of each tracker; nothing of a file that is missing or not as written."""
-    try:
-        content = json.loads((directory / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    if not isinstance(content, dict):
-        return {}
     return {
         name: facts
-        for name, facts in content.items()
+        for name, facts in read_mapping(directory / FILE).items()
         if isinstance(facts, dict) and all(isinstance(value, str) for value in facts.values())
     }

@@ -31,32 +31,28 @@ def precisions() -> Iterator[Found]:
 def _on(device: Any) -> Iterator[Found]:
     import torch
 
-    from runtime.precision import resolve_precision
+    from runtime.precision import choose_precision
     from settings.run import PRECISIONS
 
-    before, times = torch.get_float32_matmul_precision(), []
-    allowed = torch.backends.cudnn.allow_tf32
+    times: list[str] = []
     wanted: tuple[float, float] | None = None
-    try:
-        for name in PRECISIONS:
-            if device.type == "cpu" and name in ("tf32", "fp16"):  # there is no such thing
-                continue
-            precision, _ = resolve_precision(name, device)
+    for name in PRECISIONS:
+        if device.type == "cpu" and name in ("tf32", "fp16"):  # there is no such thing
+            continue
+        precision, _ = choose_precision(name, device)
+        with precision.borrowed():
             _step(device, precision)  # the first one loads libraries
             started = time.monotonic()
             found = _step(device, precision)
-            times.append(f"{name} {1000 * (time.monotonic() - started):.0f} ms")
-            wanted = wanted or found
-            wrong = [
-                value for value, right in zip(found, wanted, strict=True)
-                if not math.isclose(value, right, rel_tol=MAX_DEVIATION)
-            ]  # fmt: skip
-            if wrong:
-                text = f"{device.type}: {name} gives {wrong[0]:g}, fp32 {wanted[0]:g}"
-                yield FAIL, text, f"train with --precision fp32; {name} is broken here"
-    finally:
-        torch.set_float32_matmul_precision(before)
-        torch.backends.cudnn.allow_tf32 = allowed
+        times.append(f"{name} {1000 * (time.monotonic() - started):.0f} ms")
+        wanted = wanted or found
+        wrong = [
+            value for value, right in zip(found, wanted, strict=True)
+            if not math.isclose(value, right, rel_tol=MAX_DEVIATION)
+        ]  # fmt: skip
+        if wrong:
+            text = f"{device.type}: {name} gives {wrong[0]:g}, fp32 {wanted[0]:g}"
+            yield FAIL, text, f"train with --precision fp32; {name} is broken here"
     text = f"{device.type}: forward and backward of a small network: {', '.join(times)}"
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         yield WARN, f"{text}; bf16 is emulated", "use --precision fp16"

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -11,6 +13,10 @@ import pytest
 from PIL import Image
 
 from tests.reports.conftest import chrome as chrome
+
+if TYPE_CHECKING:
+    from deploy import Predictor
+    from deploy.server import PageServer
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +29,23 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     net = tiny_net(seed=3)
     assert isinstance(net, Network)
     return write_checkpoint(tmp_path_factory.mktemp("weights") / "tiny.safetensors", net)
+
+
+@pytest.fixture(scope="module")
+def predictor(checkpoint: Path) -> Predictor:
+    """The network of the checkpoint, for arrays and files."""
+    from deploy import Predictor
+
+    return Predictor(checkpoint)
+
+
+@pytest.fixture(scope="module")
+def server(predictor: Predictor) -> Iterator[PageServer]:
+    """The page of the checkpoint, on a free port."""
+    from tests.deploy.page_server import serving
+
+    with serving(predictor) as found:
+        yield found
 
 
 def scene(height: int = 64, width: int = 96, seed: int = 0) -> np.ndarray:

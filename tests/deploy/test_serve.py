@@ -10,7 +10,6 @@ import socket
 import struct
 import time
 import zlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -38,17 +37,6 @@ def png_of_size(width: int, height: int) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     body = chunk(b"IDAT", zlib.compress(b"\0" * 1000))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body + chunk(b"IEND", b"")
-
-
-@pytest.fixture(scope="module")
-def predictor(checkpoint: Path) -> Predictor:
-    return Predictor(checkpoint)
-
-
-@pytest.fixture(scope="module")
-def server(predictor: Predictor) -> Iterator[PageServer]:
-    with serving(predictor) as found:
-        yield found
 
 
 def test_an_image_comes_back_with_what_the_predictor_says(

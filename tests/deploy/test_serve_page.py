@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,17 +29,6 @@ SET = "(() => { const s = document.getElementById('%s'); s.value = %d; " + (
     "s.dispatchEvent(new Event('input')); })()"
 )
 CHECK = "(() => { " + FIND + "return %s; })()"
-
-
-@pytest.fixture(scope="module")
-def predictor(checkpoint: Path) -> Predictor:
-    return Predictor(checkpoint)
-
-
-@pytest.fixture(scope="module")
-def server(predictor: Predictor) -> Iterator[PageServer]:
-    with serving(predictor) as found:
-        yield found
 
 
 def send(chrome: Chrome, photo: Path) -> None:

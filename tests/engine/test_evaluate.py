@@ -16,7 +16,8 @@ from config import UserError
 from datasets.batch import Batch
 from datasets.spec import DatasetSpec
 from engine.compute import Compute, Watch
-from engine.evaluate import EvalRules, evaluate, largest_probability
+from engine.decide import largest_probability
+from engine.evaluate import EvalRules, evaluate
 from metrics.confusion import Scores, confusion_matrix
 from metrics.result import EvalSummary, Gather, ImageResult
 from runtime.distributed import Ranks

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 SYSTEM = Path("/")
@@ -110,26 +113,68 @@ def local_ranks() -> int:
     return int(text) if text.isdecimal() and int(text) else 1
 
 
+@dataclass
+class HighWater:
+    """Bytes that this process held `before` and, once that is over, at its highest (`peak`).
+
+    None where the system does not tell (Linux does).
+    """
+
+    before: int | None = None
+    peak: int | None = None
+
+
+@contextlib.contextmanager
+def high_water() -> Iterator[HighWater]:
+    """How much memory this process takes inside; its high-water mark starts anew."""
+    found = HighWater(_status("VmRSS") if _start_anew() else None)
+    yield found
+    if found.before is not None:
+        found.peak = _status("VmHWM")
+
+
 def peak_above(call: Callable[[], object]) -> int | None:
     """Bytes by which this process grew at its highest during `call()`.
 
-    None where the system does not tell (Linux does). The high-water mark of the process starts
-    anew.
+    None where the system does not tell, without calling.
     """
-    try:
-        trim = ctypes.CDLL(None).malloc_trim
-    except (OSError, AttributeError):
-        return None
-    trim(0)  # freed memory that is used again would not count
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return None
-    before = _status("VmRSS")
-    result = call()
-    peak = _status("VmHWM")
+    with high_water() as found:
+        if found.before is None:
+            return None
+        result = call()
     del result
-    return None if before is None or peak is None else max(peak - before, 0)
+    return None if found.peak is None else max(found.peak - found.before, 0)
+
+
+def _start_anew() -> bool:
+    """Let the high-water mark of this process start at what it holds now; whether that worked."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # freed memory that is used again would not count
+        Path("/proc/self/clear_refs").write_text("5")
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def at_most(room: int | None) -> Iterator[None]:
+    """Inside, what would take more than `room` further bytes fails; None: nothing changes.
+
+    A system that grants more memory than it has ends a process that uses it. The address space is
+    what is limited, so this is not for processes that compute on CUDA, which reserve far more of it
+    than they use.
+    """
+    held = _status("VmSize")
+    if room is None or held is None:
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limits = [held + room, *(each for each in (soft, hard) if each != resource.RLIM_INFINITY)]
+    resource.setrlimit(resource.RLIMIT_AS, (min(limits), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _status(field: str) -> int | None:

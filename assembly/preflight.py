@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a training will need, said before its first step: memory, time, disk."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from functools import partial
+
+import torch
+
+from assembly.room import eval_workers
+from assembly.run import Run
+from assembly.tasks import Task, Validator
+from assembly.trials import training_batch
+from datasets.batch import Batch
+from datasets.headers import size_text as pixels_text
+from engine.compute import free_memory
+from engine.loop import Trainer
+from engine.rehearsal import STEP, Cost, DoesNotFit, Rehearsal, Trial, rehearse
+from runtime import checkpoint, distributed
+from runtime.errors import UserError
+from runtime.memory import local_ranks, size_text
+from runtime.outcome import Interrupted
+from runtime.progress import duration_text
+from runtime.threads import usable_cpus
+
+
+class Preflight:
+    """A step and an evaluation of the largest images, and what follows from them.
+
+    `peaks` says how much memory both took. DoesNotFit where it is too small, Interrupted after a
+    signal.
+    """
+
+    def __init__(self, run: Run, task: Task, trainer: Trainer, validator: Validator) -> None:
+        self.run, self.trainer = run, trainer
+        self.titles: list[str] = []
+        self.trial, self.free = validator.trial(), free_memory(run.world.device)
+        try:
+            self.found = rehearse(trainer, partial(self._load, task), self.trial)
+        except DoesNotFit as error:
+            title = self.titles[0] if error.phase == STEP else self.trial.title
+            left = "" if self.free is None else f", {size_text(self.free)} are free"
+            reason = f"{title} do not fit into memory{left} ({error.reason})"
+            raise DoesNotFit(error.phase, reason) from None
+        if distributed.any_rank(trainer.stop.is_set, run.world.device):
+            raise Interrupted("stopped before the first step; start again as before")
+        step, evaluation = self.found.step, self.found.evaluation
+        self.peaks = f"step {_peak(step)}, validation {_peak(evaluation)}"
+
+    def report(self) -> list[str]:
+        """Lines for the log; UserError, on every rank, where the disk is too small."""
+        left = "" if self.free is None else f"; {size_text(self.free)} were free"
+        return [
+            f"preflight: step of {self.titles[0]}: {_cost(self.found.step)}{left}",
+            f"preflight: validation of {self.trial.title}: {_cost(self.found.evaluation)}",
+            self._times(self.found, self.trial),
+            self._disk(self.found, self.trial),
+        ]
+
+    def _load(self, task: Task) -> Batch:
+        trainer = self.trainer
+        batch = training_batch(
+            trainer.loader, trainer.sampler, trainer.state.progress.epoch, task.larger
+        )
+        self.titles.append(f"{len(batch.names)} x {pixels_text(*batch.sizes[0])}")
+        return batch
+
+    def _times(self, found: Rehearsal, trial: Trial) -> str:
+        """An epoch, a validation and the whole run; checkpoints are not counted."""
+        trainer, settings = self.trainer, self.run.settings
+        accumulated = trainer.settings.accum_steps
+        read = found.step.load * accumulated
+        step = self._pace(found.step.seconds, read, settings.data.num_workers)
+        each = self._pace(found.evaluation.seconds, found.evaluation.load, eval_workers(settings))
+        validation = each * max(distributed.gather_objects(trial.times))
+        steps = math.ceil(trainer.steps_per_epoch / accumulated)
+        total = trainer.steps_left / accumulated * step + validations_left(trainer) * validation
+        slow = ""
+        if step > 1.5 * found.step.seconds:
+            slow = "; reading is the slower part, more --num_workers may help"
+        return (
+            f"preflight: epoch of {steps} steps {duration_text(steps * step)}, validation "
+            f"{duration_text(validation)}, whole run about {duration_text(total)}{slow}"
+        )
+
+    def _pace(self, seconds: float, load: float, workers: int) -> float:
+        """Seconds between two of many steps, whose data come from so many processes."""
+        if not workers:
+            return seconds + load
+        cores = max(usable_cpus() / local_ranks(), 1)
+        pace = max(seconds, load / min(workers, cores))
+        if self.run.world.device.type == "cuda":
+            return pace
+        busy = seconds * min(torch.get_num_threads(), cores) + load
+        return max(pace, busy / cores)
+
+    def _disk(self, found: Rehearsal, trial: Trial) -> str:
+        """Checkpoints and previews; UserError, on every rank, if checkpoints find no room."""
+        directory, size = self.run.directory, found.checkpoint
+        if self.run.world.is_main:
+            free = shutil.disk_usage(directory).free
+            held = checkpoint.bytes_held(directory)
+        else:
+            free, held = 0, 0
+        free, held = distributed.of_main((free, held))
+        need = max(checkpoint.MOST_AT_ONCE * size - held, size)
+        each = f"checkpoints of {size_text(size)}, up to {checkpoint.MOST_AT_ONCE} at a time"
+        place = f"{size_text(free)} are free in {directory}"
+        if need > free:
+            raise UserError(
+                f"--result_dir {directory}: {each}, need {size_text(need)} more, {place}; free "
+                "some space, or name another"
+            )
+        pictures = trial.written() * validations_left(self.trainer)
+        if "tensorboard" not in self.run.settings.run.tracker:
+            pictures = 0
+        line = f"preflight: disk: {each}, previews {size_text(pictures)}; {place}"
+        return line if need + pictures <= free else f"{line}: warning: that is too little"
+
+
+def _cost(cost: Cost) -> str:
+    return f"{cost.seconds:.2f} s, reading {cost.load:.2f} s, {_peak(cost)}"
+
+
+def _peak(cost: Cost) -> str:
+    return "peak memory unknown" if cost.peak is None else f"peak memory {size_text(cost.peak)}"
+
+
+def validations_left(trainer: Trainer) -> int:
+    """How often the network will be validated, if nothing ends the training early."""
+    options = trainer.settings
+    if options.val_iters is not None:
+        return math.ceil(trainer.steps_left / options.accum_steps / options.val_iters)
+    return math.ceil(trainer.steps_left / trainer.steps_per_epoch / options.val_freq)

@@ -35,11 +35,13 @@ def step_ways(settings: Settings) -> Iterator[Changes]:
     if not settings.MODEL.grad_ckpt:
         yield {"grad_ckpt": True}
     batch, accumulated = settings.data.bs_trn, settings.optimiser.accum_steps
-    least = 2 if mixes(settings) or settings.MODEL.batch_attention == "training" else 1
+    classifies = settings.classification.task == "classify"
+    in_pairs = classifies and mixes(settings) or settings.MODEL.batch_attention == "training"
+    least = 2 if in_pairs else 1
     for part in range(batch - 1, least - 1, -1):
         if batch % part == 0 and part % least == 0:
             yield {"bs_trn": part, "accum_steps": accumulated * batch // part}
-    if settings.classification.task == "segment" and not settings.augmentation.full_crop_training:
+    if not classifies and not settings.augmentation.full_crop_training:
         height, width = settings.augmentation.crop_size
         for share in CROP_SHARES:
             sides = [int(side * share) // MULTIPLE * MULTIPLE for side in (height, width)]
@@ -103,7 +105,7 @@ class Search:
         if way is None:
             tried = "; ".join(words(each) for each in self._tried)
             raise UserError(
-                f"{misfit}; {f'tried too, in vain: {tried}; ' if tried else ''}"
+                f"{self.misfit}; {f'tried too, in vain: {tried}; ' if tried else ''}"
                 "take a smaller network, or a machine with more memory"
             )
         self.chosen = {**self._base, **way}

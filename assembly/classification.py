@@ -18,7 +18,6 @@ from assembly.snapshot import EVAL_FACTS
 from assembly.trials import evaluation_trial
 from assembly.validation import TEST_MODE_IMAGES
 from datasets.batch import Batch
-from datasets.headers import size_text
 from engine.classify import ClassSummary, evaluate_classifier
 from engine.feed import EpochSampler
 from engine.mixing import BatchMixer, Mixing, UnreadableLog
@@ -148,7 +147,7 @@ class ClassValidation:
             )
 
         side = task.run.settings.classification.img_size
-        work, sizes = [1] * self.count, [size_text(side, side)] * self.count
+        work, sizes = [1] * self.count, [(side, side)] * self.count
         return evaluation_trial(self.loader, run, work, sizes, int)
 
     def __call__(self, epoch: int) -> dict[str, float]:

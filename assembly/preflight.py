@@ -12,15 +12,14 @@ import torch
 from assembly.room import eval_workers
 from assembly.run import Run
 from assembly.tasks import Task, Validator
-from assembly.trials import training_batch
+from assembly.trials import images_text, training_batch
 from datasets.batch import Batch
-from datasets.headers import size_text as pixels_text
 from engine.compute import free_memory
 from engine.loop import Trainer
 from engine.rehearsal import STEP, Cost, DoesNotFit, Rehearsal, Trial, rehearse
 from runtime import checkpoint, distributed
 from runtime.errors import UserError
-from runtime.memory import local_ranks, size_text
+from runtime.memory import local_ranks, own_limit, size_text
 from runtime.outcome import Interrupted
 from runtime.progress import duration_text
 from runtime.threads import usable_cpus
@@ -41,8 +40,8 @@ class Preflight:
             self.found = rehearse(trainer, partial(self._load, task), self.trial)
         except DoesNotFit as error:
             title = self.titles[0] if error.phase == STEP else self.trial.title
-            left = "" if self.free is None else f", {size_text(self.free)} are free"
-            reason = f"{title} do not fit into memory{left} ({error.reason})"
+            run.log.msg(f"preflight: {error.phase} of {title}: {error.reason}")
+            reason = f"{title} needs more memory than there is{self._left()}"
             raise DoesNotFit(error.phase, reason) from None
         if distributed.any_rank(trainer.stop.is_set, run.world.device):
             raise Interrupted("stopped before the first step; start again as before")
@@ -51,20 +50,25 @@ class Preflight:
 
     def report(self) -> list[str]:
         """Lines for the log; UserError, on every rank, where the disk is too small."""
-        left = "" if self.free is None else f"; {size_text(self.free)} were free"
         return [
-            f"preflight: step of {self.titles[0]}: {_cost(self.found.step)}{left}",
+            f"preflight: step of {self.titles[0]}: {_cost(self.found.step)}{self._left()}",
             f"preflight: validation of {self.trial.title}: {_cost(self.found.evaluation)}",
             self._times(self.found, self.trial),
             self._disk(self.found, self.trial),
         ]
+
+    def _left(self) -> str:
+        """The memory that was free before."""
+        limit = own_limit()
+        text = "" if self.free is None else f", {size_text(self.free)} free"
+        return text if limit is None else f"{text}, ulimit -v {size_text(limit)}"
 
     def _load(self, task: Task) -> Batch:
         trainer = self.trainer
         batch = training_batch(
             trainer.loader, trainer.sampler, trainer.state.progress.epoch, task.larger
         )
-        self.titles.append(f"{len(batch.names)} x {pixels_text(*batch.sizes[0])}")
+        self.titles.append(images_text(len(batch.names), batch.sizes[0]))
         return batch
 
     def _times(self, found: Rehearsal, trial: Trial) -> str:

@@ -127,7 +127,7 @@ class Segmentation:
         settings = self.run.settings
         if is_black(settings.data.dataset) or not settings.augmentation.full_crop_training:
             return draws
-        return of_largest(draws, self.sets.train)
+        return of_largest(draws, self.sets.train, settings.data.num_workers)
 
     def validation(self, state: TrainState) -> Validator:
         """Scores of the validation split."""

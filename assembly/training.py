@@ -28,6 +28,8 @@ from engine.loop_options import LoopOptions
 from engine.rehearsal import DoesNotFit
 from engine.state import Progress
 from runtime import seeds
+from runtime.heap import give_freed_memory_back
+from runtime.memory import own_limit
 from runtime.outcome import DONE, Outcome, StopFlag
 from runtime.runlog import RunLog
 from settings import Settings
@@ -78,6 +80,8 @@ def fitted(run: Run, resumed: Snapshot | None) -> Training:
         earlier = earlier_choices(run.settings, resumed.content, resumed.path)
     if earlier:
         run.log.msg(f"--auto_fit: as before in this run: {words(earlier)}")
+    if own_limit() is not None:
+        give_freed_memory_back()
     search, start = Search(run.settings, earlier), seeds.random_state()
     while True:
         seeds.set_random_state(start)

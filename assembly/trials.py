@@ -24,8 +24,6 @@ from runtime.parallel import in_threads
 from settings import Settings
 from transforms.sample import Sample
 
-THREADS = 8  # that read the headers of images
-
 
 def training_batch(
     loader: DataLoader[Batch],
@@ -39,9 +37,9 @@ def training_batch(
     return batch_of(loader, larger(list(next(iter(loader.batch_sampler)))))
 
 
-def of_largest(draws: list[Draw], items: Sequence[Item]) -> list[Draw]:
+def of_largest(draws: list[Draw], items: Sequence[Item], threads: int) -> list[Draw]:
     """As many draws, all of the item whose image has the most pixels."""
-    sizes = list(in_threads(item_size, items, THREADS))
+    sizes = list(in_threads(item_size, items, threads))
     index = max(range(len(items)), key=lambda number: sizes[number][0] * sizes[number][1])
     return [Draw(index, None, draw.seed) for draw in draws]
 
@@ -50,13 +48,10 @@ def evaluation_trial(
     loader: DataLoader[Batch],
     run: Callable[[Batch], object],
     work: Sequence[int],
-    names: Sequence[str],
+    sizes: Sequence[tuple[int, int]],
     written: Callable[[], int],
 ) -> Trial:
-    """The batch of this rank that means most work.
-
-    work: of every item, in pixels; names: what its size is called.
-    """
+    """The batch of this rank that means most work; `work` and (H, W) are those of every item."""
     assert loader.batch_sampler is not None
     batches = [list(batch) for batch in loader.batch_sampler]
     if not batches:
@@ -72,7 +67,7 @@ def evaluation_trial(
     return Trial(
         load=load,
         run=run,
-        title=f"{len(chosen)} x {names[chosen[0]]}",
+        title=images_text(len(chosen), sizes[chosen[0]]),
         times=sum(amounts) / max(amounts[most], 1),
         written=written,
     )
@@ -80,12 +75,12 @@ def evaluation_trial(
 
 def image_work(
     settings: Settings, spec: DatasetSpec, items: Sequence[Item]
-) -> tuple[list[int], list[str]]:
-    """What evaluating each item means, in pixels that pass and that are decided, and its size."""
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """What evaluating each item means, in pixels that pass and that are decided, and its (H, W)."""
     if is_black(settings.data.dataset):
         sizes = [settings.augmentation.crop_size] * len(items)
     else:
-        sizes = list(in_threads(item_size, items, THREADS))
+        sizes = list(in_threads(item_size, items, settings.data.num_workers))
     transform = eval_transform(settings, spec)
 
     @functools.cache
@@ -95,7 +90,12 @@ def image_work(
         height, width = made.output_size or made.size
         return made.size[0] * made.size[1] + height * width
 
-    return [pixels(size) for size in sizes], [size_text(*size) for size in sizes]
+    return [pixels(size) for size in sizes], sizes
+
+
+def images_text(count: int, size: tuple[int, int]) -> str:
+    """Some images of one size (H, W)."""
+    return f"{count} image{'' if count == 1 else 's'} of {size_text(*size)}"
 
 
 class PictureBytes:

@@ -13,6 +13,7 @@ import copy
 import gc
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -22,14 +23,16 @@ from torch import Tensor
 
 from datasets.batch import Batch
 from engine.compute import free_memory
+from engine.guard import Guard, bounded
 from engine.loop import Trainer
 from engine.untouched import untouched
 from runtime import distributed
 from runtime.limits import one_line
-from runtime.memory import at_most, high_water, is_out_of_memory
+from runtime.memory import high_water, is_out_of_memory
 from runtime.runlog import RunLog
 
 Read = TypeVar("Read")
+Guarded = AbstractContextManager[object]
 
 STEP, EVALUATION = "training step", "validation"
 SCALED_STEPS = 8  # in which fp16 finds a scale of the loss with which the optimiser steps
@@ -41,7 +44,7 @@ class DoesNotFit(Exception):
     """The memory is too small for `phase`, STEP or EVALUATION, on one rank at least."""
 
     def __init__(self, phase: str, reason: str) -> None:
-        super().__init__(f"{phase}: {reason}")
+        super().__init__(f"{phase} of {reason}")
         self.phase, self.reason = phase, reason
 
 
@@ -90,19 +93,22 @@ def rehearse(trainer: Trainer, load: Callable[[], Batch], trial: Trial) -> Rehea
     DoesNotFit, on every rank, where the memory of one of them is too small.
     """
     state, device = trainer.state, trainer.world.device
-    with untouched(state) as copied, at_most(_room(device)):
+    with untouched(state) as copied, bounded(_room(device)):
         batch, seconds = _timed(load)
         scratch, joined = _rehearsing(trainer), trainer.joined()
         cost = partial(_cost, load=seconds, device=device, copied=copied)
+        guarded = nullcontext if device.type == "cuda" or trainer.settings.compile else Guard
         # Without the other ranks at first: they would wait for one whose memory is too small.
-        step = _agreed(STEP, partial(cost, partial(_first_steps, scratch, batch)))
+        first = partial(_first_steps, scratch, batch, guarded(copied))
+        step = _agreed(STEP, partial(cost, first))
         if joined is not state.net:
             scratch.model = joined
             step = _agreed(STEP, partial(cost, partial(_full_step, scratch, batch)))
         del scratch, joined, batch
         found, seconds = _timed(trial.load)
         cost = partial(_cost, load=seconds, device=device, copied=copied)
-        evaluation = _agreed(EVALUATION, partial(cost, partial(_evaluate, trial, found, device)))
+        evaluate = partial(_evaluate, trial, found, device, guarded())
+        evaluation = _agreed(EVALUATION, partial(cost, evaluate))
         size = sum(_sizes(state.pack()))
     gc.collect()
     if device.type == "cuda":
@@ -124,13 +130,14 @@ def _rehearsing(trainer: Trainer) -> Trainer:
     return scratch
 
 
-def _first_steps(trainer: Trainer, batch: Batch) -> float:
+def _first_steps(trainer: Trainer, batch: Batch, guard: Guarded) -> float:
     """A step that sets up what stays, such as moments; seconds of the next one."""
     state = trainer.state
-    for _ in range(SCALED_STEPS if state.scaler.is_enabled() else 1):
-        trainer.try_step([batch])
-        if state.optimizer.state:
-            break
+    with guard:
+        for _ in range(SCALED_STEPS if state.scaler.is_enabled() else 1):
+            trainer.try_step([batch])
+            if state.optimizer.state:
+                break
     return _full_step(trainer, batch)
 
 
@@ -142,12 +149,13 @@ def _full_step(trainer: Trainer, batch: Batch) -> float:
     return _seconds(partial(trainer.try_step, group), device) * accumulated / len(group)
 
 
-def _evaluate(trial: Trial, batch: Batch | None, device: torch.device) -> float:
+def _evaluate(trial: Trial, batch: Batch | None, device: torch.device, guard: Guarded) -> float:
     """Seconds of an evaluation of `batch`."""
     if batch is None:
         return 0.0
     run = partial(trial.run, batch)
-    first = _seconds(run, device)
+    with guard:
+        first = _seconds(run, device)
     return first if first > QUICK else _seconds(run, device)
 
 

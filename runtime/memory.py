@@ -16,7 +16,8 @@ NO_LIMIT = 1 << 60  # control groups without a limit state more than any machine
 # What torch, NumPy and OpenCV say about a failed allocation, besides MemoryError.
 WORDS = ("not enough memory", "out of memory", "Insufficient memory", "Cannot allocate memory",
          "Failed to allocate", "Unable to allocate", "Invalid buffer size",
-         "Storage size calculation overflowed")  # fmt: skip
+         "Storage size calculation overflowed",
+         "could not create a primitive")  # fmt: skip  # oneDNN, of convolutions on a CPU
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -156,25 +157,10 @@ def _start_anew() -> bool:
     return True
 
 
-@contextlib.contextmanager
-def at_most(room: int | None) -> Iterator[None]:
-    """Inside, what would take more than `room` further bytes fails; None: nothing changes.
-
-    A system that grants more memory than it has ends a process that uses it. The address space is
-    what is limited, so this is not for processes that compute on CUDA, which reserve far more of it
-    than they use.
-    """
-    held = _status("VmSize")
-    if room is None or held is None:
-        yield
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limits = [held + room, *(each for each in (soft, hard) if each != resource.RLIM_INFINITY)]
-    resource.setrlimit(resource.RLIMIT_AS, (min(limits), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+def own_limit() -> int | None:
+    """Bytes of address space that this process may have (`ulimit -v`), None without a limit."""
+    soft = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if soft == resource.RLIM_INFINITY else soft
 
 
 def _status(field: str) -> int | None:

@@ -197,6 +197,6 @@ def test_the_free_memory_bounds_a_pass_by_what_passes_really_need():
     found = fitting(whole(Local().eval()), batch, COMPUTE)
     from engine import large
 
-    free = large._free(torch.device("cpu"))
+    free = free_memory(torch.device("cpu"))
     needed = 0.7 * free / found - IMAGE_BYTES
     assert 16 < needed < 400  # bytes of a pixel: 3 and 4 channels of float32, and what is beside

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import shutil
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -16,7 +17,7 @@ from assembly.trials import images_text, training_batch
 from datasets.batch import Batch
 from engine.compute import free_memory
 from engine.loop import Trainer
-from engine.rehearsal import STEP, Cost, DoesNotFit, Rehearsal, Trial, rehearse
+from engine.rehearsal import STEP, Cost, DoesNotFit, rehearse
 from runtime import checkpoint, distributed
 from runtime.errors import UserError
 from runtime.memory import local_ranks, own_limit, size_text
@@ -41,7 +42,7 @@ class Preflight:
         except DoesNotFit as error:
             title = self.titles[0] if error.phase == STEP else self.trial.title
             run.log.msg(f"preflight: {error.phase} of {title}: {error.reason}")
-            reason = f"{title} needs more memory than there is{self._left()}"
+            reason = f"{title} needs more memory than there is ({self._left()})"
             raise DoesNotFit(error.phase, reason) from None
         if distributed.any_rank(trainer.stop.is_set, run.world.device):
             raise Interrupted("stopped before the first step; start again as before")
@@ -51,16 +52,16 @@ class Preflight:
     def report(self) -> list[str]:
         """Lines for the log; UserError, on every rank, where the disk is too small."""
         return [
-            f"preflight: step of {self.titles[0]}: {_cost(self.found.step)}{self._left()}",
+            f"preflight: step of {self.titles[0]}: {_cost(self.found.step)}, {self._left()}",
             f"preflight: validation of {self.trial.title}: {_cost(self.found.evaluation)}",
-            self._times(self.found, self.trial),
-            self._disk(self.found, self.trial),
+            self._times(),
+            self._disk(),
         ]
 
     def _left(self) -> str:
         """The memory that was free before."""
         limit = own_limit()
-        text = "" if self.free is None else f", {size_text(self.free)} free"
+        text = f"{'unknown' if self.free is None else size_text(self.free)} free"
         return text if limit is None else f"{text}, ulimit -v {size_text(limit)}"
 
     def _load(self, task: Task) -> Batch:
@@ -71,22 +72,23 @@ class Preflight:
         self.titles.append(images_text(len(batch.names), batch.sizes[0]))
         return batch
 
-    def _times(self, found: Rehearsal, trial: Trial) -> str:
+    def _times(self) -> str:
         """An epoch, a validation and the whole run; checkpoints are not counted."""
-        trainer, settings = self.trainer, self.run.settings
+        trainer, settings, found = self.trainer, self.run.settings, self.found
         accumulated = trainer.settings.accum_steps
         read = found.step.load * accumulated
         step = self._pace(found.step.seconds, read, settings.data.num_workers)
         each = self._pace(found.evaluation.seconds, found.evaluation.load, eval_workers(settings))
-        validation = each * max(distributed.gather_objects(trial.times))
+        validation = each * max(distributed.gather_objects(self.trial.times))
         steps = math.ceil(trainer.steps_per_epoch / accumulated)
-        total = trainer.steps_left / accumulated * step + validations_left(trainer) * validation
+        total = trainer.steps_left / accumulated * step + trainer.validations_left * validation
         slow = ""
         if step > 1.5 * found.step.seconds:
             slow = "; reading is the slower part, more --num_workers may help"
         return (
-            f"preflight: epoch of {steps} steps {duration_text(steps * step)}, validation "
-            f"{duration_text(validation)}, whole run about {duration_text(total)}{slow}"
+            f"preflight: an epoch takes {duration_text(steps * step)} ({steps} x {step:.2f} s), a "
+            f"validation {duration_text(validation)}, the whole run about {duration_text(total)}"
+            f"{slow}"
         )
 
     def _pace(self, seconds: float, load: float, workers: int) -> float:
@@ -100,28 +102,36 @@ class Preflight:
         busy = seconds * min(torch.get_num_threads(), cores) + load
         return max(pace, busy / cores)
 
-    def _disk(self, found: Rehearsal, trial: Trial) -> str:
+    def _disk(self) -> str:
         """Checkpoints and previews; UserError, on every rank, if checkpoints find no room."""
-        directory, size = self.run.directory, found.checkpoint
+        directory, previews = self.run.directory, 0
+        if "tensorboard" in self.run.settings.run.tracker:
+            previews = self.trial.written() * self.trainer.validations_left
+        line, problem = "", ""
         if self.run.world.is_main:
-            free = shutil.disk_usage(directory).free
-            held = checkpoint.bytes_held(directory)
-        else:
-            free, held = 0, 0
-        free, held = distributed.of_main((free, held))
-        need = max(checkpoint.MOST_AT_ONCE * size - held, size)
-        each = f"checkpoints of {size_text(size)}, up to {checkpoint.MOST_AT_ONCE} at a time"
-        place = f"{size_text(free)} are free in {directory}"
-        if need > free:
-            raise UserError(
-                f"--result_dir {directory}: {each}, need {size_text(need)} more, {place}; free "
-                "some space, or name another"
-            )
-        pictures = trial.written() * validations_left(self.trainer)
-        if "tensorboard" not in self.run.settings.run.tracker:
-            pictures = 0
-        line = f"preflight: disk: {each}, previews {size_text(pictures)}; {place}"
-        return line if need + pictures <= free else f"{line}: warning: that is too little"
+            free, held = shutil.disk_usage(directory).free, checkpoint.bytes_held(directory)
+            line, problem = disk_text(directory, self.found.checkpoint, previews, free, held)
+        if problem := distributed.of_main(problem):
+            raise UserError(problem)
+        return line
+
+
+def disk_text(directory: Path, size: int, previews: int, free: int, held: int) -> tuple[str, str]:
+    """What a run writes to `directory`, and what is wrong with that; all numbers are bytes.
+
+    size: of a checkpoint. held: of checkpoints that are there already.
+    """
+    most = checkpoint.MOST_AT_ONCE
+    need = max(most * size - held, size)
+    text = f"checkpoints of {size_text(size)}, up to {most} at a time"
+    left = f"{size_text(free)} are free in {directory}"
+    if need > free:
+        return "", (
+            f"--result_dir: {text}, take {size_text(need)} more, {left}; free some space, or name "
+            "another folder"
+        )
+    line = f"preflight: disk: {text}, previews {size_text(previews)}; {left}"
+    return line if need + previews <= free else f"{line}: warning: too little for the previews", ""
 
 
 def _cost(cost: Cost) -> str:
@@ -130,11 +140,3 @@ def _cost(cost: Cost) -> str:
 
 def _peak(cost: Cost) -> str:
     return "peak memory unknown" if cost.peak is None else f"peak memory {size_text(cost.peak)}"
-
-
-def validations_left(trainer: Trainer) -> int:
-    """How often the network will be validated, if nothing ends the training early."""
-    options = trainer.settings
-    if options.val_iters is not None:
-        return math.ceil(trainer.steps_left / options.accum_steps / options.val_iters)
-    return math.ceil(trainer.steps_left / trainer.steps_per_epoch / options.val_freq)

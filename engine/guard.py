@@ -15,7 +15,7 @@ import contextlib
 import ctypes
 import os
 import resource
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,14 +64,14 @@ class HeapState(ctypes.Structure):
     )  # fmt: skip
 
 
-def _free_in_heap() -> int:
-    """Bytes of address space that were freed and that the allocator keeps; 0 where it is silent."""
+def _asking_heap() -> Callable[[], HeapState] | None:
+    """What tells the state of the heap; None where the allocator is another one."""
     try:
         ask = ctypes.CDLL(None).mallinfo2
     except (OSError, AttributeError):
-        return 0
+        return None
     ask.restype = HeapState
-    return int(ask().fordblks)
+    return ask
 
 
 class Guard(TorchDispatchMode):
@@ -84,6 +84,7 @@ class Guard(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         limit = resource.getrlimit(resource.RLIMIT_AS)[0]
         self.most = None if limit == resource.RLIM_INFINITY else limit - MARGIN - reserve
+        self.heap = _asking_heap()
         self.file = -1
 
     def __enter__(self) -> Guard:
@@ -108,6 +109,8 @@ class Guard(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         if self.file >= 0 and self.most is not None:
             held = int(os.pread(self.file, 32, 0).split()[0]) * PAGE
-            if held > self.most and held - _free_in_heap() > self.most:
+            if held > self.most and self.heap is not None:
+                held -= self.heap().fordblks  # freed, and kept for what comes next
+            if held > self.most:
                 raise MemoryError(f"less than {MARGIN >> 20} MiB would be left")
         return result

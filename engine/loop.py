@@ -247,6 +247,14 @@ class Trainer:
             return by_epoch
         return min(by_epoch, (settings.max_iter - progress.iteration) * settings.accum_steps)
 
+    @property
+    def validations_left(self) -> int:
+        """How often the network will be validated, if nothing ends the training early."""
+        left, settings = self.steps_left, self.settings
+        if settings.val_iters is not None:
+            return math.ceil(left / settings.accum_steps / settings.val_iters)
+        return math.ceil(left / self.steps_per_epoch / settings.val_freq)
+
     def _stop_if_asked(self, epoch: int) -> None:
         """Between two steps: save and raise Interrupted for SIGTERM/SIGINT on any rank."""
         progress = self.state.progress

@@ -61,6 +61,9 @@ class Cost:
     peak: int | None
 
 
+NOTHING = Cost(seconds=0.0, load=0.0, peak=None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trial:
     """The evaluation of one batch, of which a whole one is known.
@@ -92,27 +95,33 @@ def rehearse(trainer: Trainer, load: Callable[[], Batch], trial: Trial) -> Rehea
     Both find what they will find in the training: moments of the optimiser, buckets of gradients.
     DoesNotFit, on every rank, where the memory of one of them is too small.
     """
+    try:
+        return _rehearse(trainer, load, trial)
+    finally:
+        if trainer.world.size > 1:
+            gc.collect()  # the buckets of gradients, which are held in circles
+        if trainer.world.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _rehearse(trainer: Trainer, load: Callable[[], Batch], trial: Trial) -> Rehearsal:
     state, device = trainer.state, trainer.world.device
+    guarded = nullcontext if device.type == "cuda" or trainer.settings.compile else Guard
     with untouched(state) as copied, bounded(_room(device)):
         batch, seconds = _timed(load)
         scratch, joined = _rehearsing(trainer), trainer.joined()
         cost = partial(_cost, load=seconds, device=device, copied=copied)
-        guarded = nullcontext if device.type == "cuda" or trainer.settings.compile else Guard
         # Without the other ranks at first: they would wait for one whose memory is too small.
-        first = partial(_first_steps, scratch, batch, guarded(copied))
-        step = _agreed(STEP, partial(cost, first))
+        step = _agreed(STEP, partial(cost, partial(_first_steps, scratch, batch, guarded(copied))))
         if joined is not state.net:
             scratch.model = joined
-            step = _agreed(STEP, partial(cost, partial(_full_step, scratch, batch)))
-        del scratch, joined, batch
-        found, seconds = _timed(trial.load)
+            step = _largest(cost(partial(_full_step, scratch, batch)))
+        del batch
+        pictures, seconds = _timed(trial.load)
         cost = partial(_cost, load=seconds, device=device, copied=copied)
-        evaluate = partial(_evaluate, trial, found, device, guarded())
+        evaluate = partial(_evaluate, trial, pictures, device, guarded())
         evaluation = _agreed(EVALUATION, partial(cost, evaluate))
         size = sum(_sizes(state.pack()))
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
     return Rehearsal(step=step, evaluation=evaluation, checkpoint=size)
 
 
@@ -191,23 +200,26 @@ def _cost(work: Callable[[], float], *, load: float, device: torch.device, copie
 
 def _agreed(phase: str, work: Callable[[], Cost]) -> Cost:
     """The largest cost over the ranks; DoesNotFit on all of them if there is one that cannot."""
-    cost, reason = None, ""
+    cost, reason = NOTHING, ""
     try:
         cost = work()
     except Exception as error:
         if not is_out_of_memory(error):
             raise
         reason = one_line(str(error))
-    every = distributed.gather_objects((cost, reason))
-    for _, said in every:
+    for said in distributed.gather_objects(reason):
         if said:
             raise DoesNotFit(phase, said)
-    costs: list[Cost] = [each for each, _ in every]
-    peaks = [each.peak for each in costs if each.peak is not None]
+    return _largest(cost)
+
+
+def _largest(cost: Cost) -> Cost:
+    """The largest figures of all ranks."""
+    costs: list[Cost] = distributed.gather_objects(cost)
     return Cost(
         seconds=max(each.seconds for each in costs),
         load=max(each.load for each in costs),
-        peak=max(peaks, default=None),
+        peak=max((each.peak for each in costs if each.peak is not None), default=None),
     )
 
 

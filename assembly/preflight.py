@@ -37,15 +37,18 @@ class Preflight:
         self.run, self.trainer = run, trainer
         self.titles: list[str] = []
         self.trial, self.free = validator.trial(), free_memory(run.world.device)
+        misfit: DoesNotFit | None = None
         try:
             self.found = rehearse(trainer, partial(self._load, task), self.trial)
         except DoesNotFit as error:
             title = self.titles[0] if error.phase == STEP else self.trial.title
             run.log.msg(f"preflight: {error.phase} of {title}: {error.reason}")
-            reason = f"{title} needs more memory than there is ({self._left()})"
-            raise DoesNotFit(error.phase, reason) from None
+            text = f"{title} needs more memory than there is ({self._left()})"
+            misfit = DoesNotFit(error.phase, text)
         if distributed.any_rank(trainer.stop.is_set, run.world.device):
             raise Interrupted("stopped before the first step; start again as before")
+        if misfit is not None:
+            raise misfit
         step, evaluation = self.found.step, self.found.evaluation
         self.peaks = f"step {_peak(step)}, validation {_peak(evaluation)}"
 

@@ -56,8 +56,8 @@ def test_the_backward_pass_is_guarded_too() -> None:
 
 def test_memory_that_was_freed_counts_as_free() -> None:
     with bounded(MARGIN + 300 * MIB), Guard():
-        for _ in range(50):
-            torch.cat([torch.ones(MIB // 8) for _ in range(100)])
+        for _ in range(5):  # of 160 MiB each
+            torch.cat([torch.ones(MIB // 4) for _ in range(80)])
 
 
 def test_without_a_limit_nothing_is_checked() -> None:

@@ -52,14 +52,16 @@ def street_run(root: Path, directory: Path, *more: str) -> list[str]:
 
 def stopped_after_an_epoch(line: list[str]) -> str:
     """Start `line` and ask it to stop when its first epoch is through; what it said."""
-    process = subprocess.Popen(line, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
     said = []
-    for text in process.stdout:
-        said.append(text)
-        if text.startswith("[epoch 0]"):
-            process.send_signal(signal.SIGTERM)
-    assert process.wait() == 130, "".join(said)
+    with subprocess.Popen(
+        line, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for text in process.stdout:
+            said.append(text)
+            if text.startswith("[epoch 0]"):
+                process.send_signal(signal.SIGTERM)
+    assert process.returncode == 130, "".join(said)
     return "".join(said)
 
 
@@ -95,69 +97,71 @@ def test_two_ranks_train_the_same_too(street_root: Path, tmp_path: Path) -> None
     assert_same_training(tmp_path / "plain", tmp_path / "looked")
 
 
-def test_settings_that_fit_are_found_and_train_as_if_they_were_typed(
-    street_root: Path, tmp_path: Path
-) -> None:
-    def flags(name: str, *more: str) -> list[str]:
-        return [
-            *TINY, *street_flags(street_root, tmp_path / name), "--crop_size", "128,128",
-            "--bs_trn", "8", "--max_epoch", "1", "--tracker", "none", *more,
-        ]  # fmt: skip
-
-    refused = run("tests/limited_train.py", "260", *flags("refused"))
-    line = assert_one_line_error(
-        refused, "training step of 8 images of 128x128 needs more memory than there is",
-        "would do (step peak memory", "--auto_fit",
-    )  # fmt: skip
-    assert not list((tmp_path / "refused").glob("*.pth"))
-    fitted = run("tests/limited_train.py", "260", *flags("fitted", "--auto_fit"))
-    assert fitted.returncode == 0, fitted.stdout + fitted.stderr
-    chosen = re.search(r"^--auto_fit: (--grad_ckpt.*)$", fitted.stdout, re.MULTILINE)
-    assert chosen is not None and chosen[1].split("\n")[0] in line
-    typed = run("train.py", *flags("typed", *chosen[1].split(), "--no_preflight"))
-    assert typed.returncode == 0, typed.stdout + typed.stderr
-    assert_same_training(tmp_path / "typed", tmp_path / "fitted")
-    again = run("train.py", *flags("fitted", "--auto_fit", "--resume", "auto", "--max_epoch", "1"))
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert f"--auto_fit: as before in this run: {chosen[1]}" in again.stdout
-
-
-def write_set_with_a_large_image(root: Path) -> Path:
-    """Three classes; the second of the validation images is 1024x768."""
+def write_set(root: Path, classes: int, large: tuple[int, int]) -> Path:
+    """A custom set whose second validation image is `large` (H, W)."""
     rng = np.random.default_rng(0)
-    sizes = {"train": [(4, 6)] * 4, "val": [(4, 6), (48, 64), (4, 6)]}
+    sizes = {"train": [(128, 192)] * 8, "val": [(64, 96), large]}
     for split, shapes in sizes.items():
         for kind in ("images", "masks"):
             (root / kind / split).mkdir(parents=True)
         for index, shape in enumerate(shapes):
-            mask = np.kron(rng.integers(0, 3, shape), np.ones((16, 16))).astype(np.uint8)
+            blocks = rng.integers(0, 3, (shape[0] // 16, shape[1] // 16))
+            mask = np.kron(blocks, np.ones((16, 16))).astype(np.uint8)
             image = np.repeat(mask[..., None] * 80, 3, axis=2)
             Image.fromarray(image).save(root / "images" / split / f"{index} é.png")
             Image.fromarray(mask).save(root / "masks" / split / f"{index} é.png")
     splits = {split: {"images": f"images/{split}", "labels": f"masks/{split}"} for split in sizes}
+    names = [f"class {number}" for number in range(classes)]
     path = root / "blocks.yml"
-    path.write_text(yaml.safe_dump({"names": ["dark", "grey", "light"], "splits": splits}))
+    path.write_text(yaml.safe_dump({"names": names, "splits": splits}))
     return path
 
 
-def test_a_validation_that_would_end_the_run_ends_it_before_it_starts(tmp_path: Path) -> None:
-    description = write_set_with_a_large_image(tmp_path / "set")
-    flags = [
+def custom_run(description: Path, directory: Path, *more: str) -> list[str]:
+    return [
         *TINY, "--dataset", "custom", "--set", f"DATASET.CUSTOM_YAML={description}",
-        "--class_uniform_pct", "0", "--crop_size", "64,96", "--num_workers", "0", "--bs_trn", "2",
-        "--max_epoch", "1", "--tracker", "none", "--set",
-        f"DATASET.CENTROID_ROOT={tmp_path}/centroids", "--do_flip",
+        "--class_uniform_pct", "0", "--num_workers", "0", "--max_epoch", "1", "--tracker", "none",
+        "--set", f"DATASET.CENTROID_ROOT={description.parent}/centroids", "--result_dir",
+        str(directory), *more,
     ]  # fmt: skip
-    refused = run("tests/limited_train.py", "330", *flags, "--result_dir", str(tmp_path / "a"))
-    assert_one_line_error(
-        refused, "validation of 1 image of 1024x768", "--slide_crop 64,96 --slide_stride 48,72",
+
+
+def test_settings_that_fit_are_found_and_train_as_if_they_were_typed(tmp_path: Path) -> None:
+    """The scores of 150 classes take the memory: eight images need more than a GiB."""
+    description = write_set(tmp_path / "set", 150, (64, 96))
+    batch = ("--crop_size", "128,192", "--bs_trn", "8")
+    room = ("tests/limited_train.py", "1000")
+    refused = run(*room, *custom_run(description, tmp_path / "refused", *batch))
+    line = assert_one_line_error(
+        refused, "training step of 8 images of 192x128 needs more memory than there is",
+        "would do (step peak memory", "--auto_fit",
     )  # fmt: skip
-    fitted = run(
-        "tests/limited_train.py", "330", *flags, "--result_dir", str(tmp_path / "b"), "--auto_fit"
-    )
+    assert not list((tmp_path / "refused").glob("*.pth"))
+    flags = custom_run(description, tmp_path / "fitted", *batch, "--auto_fit")
+    fitted = run(*room, *flags)
     assert fitted.returncode == 0, fitted.stdout + fitted.stderr
-    assert "scores of validations are those of windows" in fitted.stdout
-    assert rows(tmp_path / "b")
+    chosen = re.search(r"^--auto_fit: (--grad_ckpt --bs_trn .*)$", fitted.stdout, re.MULTILINE)
+    assert chosen is not None and chosen[1] in line
+    assert "the effective batch stays 8 images" in fitted.stdout
+    typed = custom_run(description, tmp_path / "typed", *batch, *chosen[1].split())
+    done = run("train.py", *typed, "--no_preflight")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_same_training(tmp_path / "typed", tmp_path / "fitted")
+    again = run("train.py", *flags, "--resume", "auto")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert f"--auto_fit: as before in this run: {chosen[1]}" in again.stdout
+
+
+def test_a_validation_that_would_end_the_run_ends_it_before_it_starts(tmp_path: Path) -> None:
+    description = write_set(tmp_path / "set", 3, (1280, 1536))
+    refused = run(
+        "tests/limited_train.py", "800",
+        *custom_run(description, tmp_path / "run", "--crop_size", "128,192", "--bs_trn", "1"),
+    )  # fmt: skip
+    assert_one_line_error(
+        refused, "validation of 1 image of 1536x1280", "--slide_crop 128,192 --slide_stride 96,144",
+    )  # fmt: skip
+    assert not list((tmp_path / "run").glob("*.pth"))
 
 
 @pytest.mark.parametrize("flag", ["--no_preflight", "--auto_fit"])

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from datasets import registry
+from datasets import places, registry
 from datasets.listing import Items
 from datasets.registry import Folds
 from datasets.skip import SkipList
@@ -36,12 +36,13 @@ def data_root(settings: Settings) -> Path:
 
     Raises UserError that says where to set it when it is empty or does not exist.
     """
-    return _root(settings, registry.row_of(settings.data.dataset), Path.exists, "not there")
+    row = registry.row_of(settings.data.dataset)
+    return _root(settings, row, lambda path: path.exists(), "not there")
 
 
 def imagenet_root(settings: Settings) -> Path:
     """The folder with train/ and val/ of a set of class folders; UserError as `data_root`."""
-    return _root(settings, TABLE[settings.data.dataset], Path.is_dir, "no folder")
+    return _root(settings, TABLE[settings.data.dataset], lambda path: path.is_dir(), "no folder")
 
 
 def _root(settings: Settings, row: Row, is_good: Callable[[Path], bool], otherwise: str) -> Path:
@@ -49,7 +50,7 @@ def _root(settings: Settings, row: Row, is_good: Callable[[Path], bool], otherwi
     key, value, where = row.root.key, settings.DATASET.root(row.root.key), root_ways(row.root)
     if not value:
         raise UserError(f"--dataset {row.name}: DATASET.{key} is not set; {where}")
-    path = Path(settings.expand(value))
+    path = places.mounted(Path(settings.expand(value)))
     if not is_good(path):
         raise UserError(
             f"--dataset {row.name}: DATASET.{key} is {path}, which is {otherwise}; {where}"
@@ -65,7 +66,7 @@ def label_root(settings: Settings) -> Path:
 def offset_root(settings: Settings) -> Path:
     """The folder that boundary files lie below."""
     place = settings.DATASET.DT_OFFSET_DIR
-    return Path(settings.expand(place)) if place else label_root(settings)
+    return Path(settings.expand(place)) if place else places.unpacked(label_root(settings))
 
 
 def dataset_spec(settings: Settings) -> DatasetSpec:

@@ -25,6 +25,7 @@ from datasets.listing import (
     unused_notes,
     walk,
 )
+from datasets.places import at
 
 SPLIT_KEYS = ("images", "labels", "list")
 WILD = "*?["
@@ -93,7 +94,7 @@ class SplitEntry:
         place = self._text(key)
         if place is None:
             return None
-        where, folder = f"{self.where}: {key}", self.root / place
+        where, folder = f"{self.where}: {key}", at(self.root / place)
         strange: Counter[str] = Counter()
         if folder.is_dir():
             base, all_found = folder, find(folder)

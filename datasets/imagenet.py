@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from datasets.places import located, scan
 from datasets.skip import SkipList
 from runtime.errors import UserError
 
@@ -58,7 +59,7 @@ class ImageList:
 
     def path(self, index: int) -> Path:
         """The file of an image."""
-        return self.root / self.name(index)
+        return located(self.root / self.name(index))
 
     def first(self, count: int | None) -> ImageList:
         """The first `count` images, all with None."""
@@ -81,19 +82,11 @@ class ImageList:
 
 def _folders_and_images(folder: Path) -> tuple[list[str], list[str]]:
     """Sorted names of the sub-folders and of the images directly in `folder`."""
-    folders, images = [], []
     try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    folders.append(entry.name)
-                elif entry.name.lower().endswith(SUFFIXES):
-                    images.append(entry.name)
+        folders, files = scan(folder)
     except OSError as error:
         raise UserError(f"{folder}: cannot be read: {error.strerror}; {LAYOUT}") from error
-    return sorted(folders), sorted(images)
+    return folders, [name for name in files if name.lower().endswith(SUFFIXES)]
 
 
 def list_classes(root: Path, split: str) -> tuple[str, ...]:

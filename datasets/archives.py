@@ -8,11 +8,12 @@ Bytes are read by their position, so threads and forked processes share one hand
 from __future__ import annotations
 
 import errno
+import io
 import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
@@ -47,6 +48,9 @@ class Member(NamedTuple):
     crc: int = NO_SUM
 
 
+Rows = tuple[npt.NDArray[np.bytes_], npt.NDArray[np.int64]]  # names of files (N,), members (N, 5)
+
+
 @dataclass(frozen=True)
 class Folder:
     """What lies directly in a folder: names of folders and of files (N,) sorted; their members as
@@ -71,17 +75,27 @@ class Folder:
         return Member(*self.members[at].tolist())
 
 
-class Archive:
-    """The members of one file, below `folders` by their path; UserError for one that is damaged."""
+Tree = dict[str, Folder]  # path of a folder -> what lies in it
+Keep = Callable[[Callable[[], bytes]], bytes]  # what was made before, else what is made now
 
-    def __init__(self, path: str) -> None:
+
+class Archive:
+    """The members of one file, below `folders` by their path; UserError for one that is damaged.
+
+    keep: for the index of a tar, which is strewn over the whole file.
+    """
+
+    def __init__(self, path: str, keep: Keep = lambda make: make()) -> None:
         self.path, self.is_zip = path, path.lower().endswith(".zip")
         try:
             self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise UserError(f"{path}: cannot be read: {error.strerror}") from error
         self.stat = os.fstat(self._handle)
-        self.folders = _tree(_zip_members(path) if self.is_zip else _whole_tar(path))
+        if self.is_zip:
+            self.folders = _tree(_zip_members(path))
+        else:
+            self.folders = _read_tree(keep(lambda: _tree_bytes(_tree(_whole_tar(path)))))
 
     def __del__(self) -> None:
         if hasattr(self, "_handle"):
@@ -142,8 +156,8 @@ def _damage(text: str) -> OSError:
     return OSError(errno.EIO, f"its archive is damaged here: {text}")
 
 
-def _tree(members: Iterable[tuple[str, Member | None]]) -> dict[str, Folder]:
-    """Path of a folder -> what lies in it; of two files with one name the later one counts.
+def _tree(members: Iterable[tuple[str, Member | None]]) -> Tree:
+    """The folders of an archive; of two files with one name the later one counts.
 
     members: path and member of each file, None for a folder. Hidden ones are left out.
     """
@@ -156,23 +170,49 @@ def _tree(members: Iterable[tuple[str, Member | None]]) -> dict[str, Folder]:
             files.setdefault("/".join(parts), {})
         elif parts:
             files.setdefault("/".join(parts[:-1]), {})[os.fsencode(parts[-1])] = member
+    return _nested({path: _rows(found) for path, found in files.items()})
+
+
+def _rows(files: Mapping[bytes, Member]) -> Rows:
+    names = sorted(files)
+    rows = np.array([files[name] for name in names], np.int64)
+    return np.array(names, np.bytes_), rows.reshape(len(names), len(Member._fields))
+
+
+def _nested(files: Mapping[str, Rows]) -> Tree:
+    """Folders with their files, and those above them."""
     below: dict[str, set[str]] = {}
     for path in files:
         while path:
             above, _, name = path.rpartition("/")
             below.setdefault(above, set()).add(name)
             path = above
-    return {path: _folder(below.get(path, ()), files.get(path, {})) for path in {*files, *below}}
+    empty = _rows({})
+    return {
+        path: Folder(tuple(sorted(below.get(path, ()))), *files.get(path, empty))
+        for path in {*files, *below}
+    }
 
 
-def _folder(folders: Iterable[str], files: dict[bytes, Member]) -> Folder:
-    names = sorted(files)
-    rows = [files[name] for name in names]
-    return Folder(
-        tuple(sorted(folders)),
-        np.array(names, np.bytes_),
-        np.array(rows, np.int64).reshape(len(rows), len(Member._fields)),
+def _tree_bytes(tree: Tree) -> bytes:
+    """A tree as one file, see `_read_tree`."""
+    stream = io.BytesIO()
+    np.savez(
+        stream,
+        paths=np.array([os.fsencode(path) for path in tree], np.bytes_),
+        counts=np.array([len(folder.files) for folder in tree.values()]),
+        files=np.concatenate([folder.files for folder in tree.values()]),
+        members=np.concatenate([folder.members for folder in tree.values()]),
     )
+    return stream.getvalue()
+
+
+def _read_tree(content: bytes) -> Tree:
+    with np.load(io.BytesIO(content)) as found:
+        stops = np.cumsum(found["counts"])[:-1]
+        parts = zip(np.split(found["files"], stops), np.split(found["members"], stops), strict=True)
+        paths = [os.fsdecode(path) for path in found["paths"].tolist()]
+        return _nested(dict(zip(paths, parts, strict=True)))
 
 
 def _zip_members(path: str) -> Iterator[tuple[str, Member | None]]:

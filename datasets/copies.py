@@ -60,8 +60,17 @@ class Copies:
         data = _verified(place)
         if data is None:
             data = source()
-            if len(data) == stamp[0] and not self._is_off[0]:
+            if len(data) == stamp[0]:  # else it changes while it is read
                 self._keep(place, data)
+        return data
+
+    def made(self, path: str, stamp: Stamp, make: Callable[[], bytes]) -> bytes:
+        """What `make` makes of a file of that size and time, of which a copy is kept, too."""
+        place = self._place(f"{path}\0made", stamp)
+        data = _verified(place)
+        if data is None:
+            data = make()
+            self._keep(place, data)
         return data
 
     def find(self, path: str, stamp: Stamp) -> bytes | None:
@@ -75,6 +84,8 @@ class Copies:
 
     def _keep(self, place: str, data: bytes) -> None:
         """Write a copy; what cannot be written ends the keeping of further ones."""
+        if self._is_off[0]:
+            return
         partial = f"{os.path.dirname(place)}/.{os.getpid()}-{threading.get_ident()}"
         try:
             if not self._book(_on_disk(len(data) + SUM_BYTES)):

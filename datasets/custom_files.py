@@ -220,7 +220,7 @@ def split_pattern(root: Path, place: str) -> tuple[Path, list[str]]:
 
 def glob(base: Path, parts: list[str]) -> list[Path]:
     """The images below `base` whose path matches; `**` matches any folders, links are followed."""
-    folders = [str(base)] if base.is_dir() else []
+    folders = [str(base)] if at(base).is_dir() else []
     for part in parts[:-1]:
         if part == ANY_FOLDERS:
             below = [folder for start in folders for folder, _ in walk(start)]

@@ -16,7 +16,7 @@ import posixpath
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PosixPath
 from typing import IO, Any, BinaryIO
@@ -70,9 +70,10 @@ class Place(PosixPath):
 
 @dataclass(frozen=True)
 class Mount:
-    """The archives of a root, and the folders in each that stand for the root."""
+    """The archives of a root, each with pairs of a folder below the root and one inside of it that
+    stands for it."""
 
-    archives: tuple[tuple[Archive, tuple[str, ...]], ...]
+    archives: tuple[tuple[Archive, tuple[tuple[str, str], ...]], ...]
 
 
 _archives: dict[str, Archive] = {}
@@ -85,21 +86,28 @@ def at(path: Path) -> Path:
     return Place(path) if _named(str(path)) else path
 
 
-def mounted(root: Path) -> Path:
+def entered(path: Path) -> Path:
+    """An archive as a folder: the outermost one in it that holds everything, if there is one."""
+    return Place(path, _archive(str(path), renew=True).top())
+
+
+def mounted(root: Path, *, beside: bool = True) -> Path:
     """A data root: a folder, in which archives may lie, or an archive, or a folder in one.
 
     What lies in the one outermost folder of an archive counts as lying outside of it, too, because
-    archives are packed both ways. UserError for an archive that is damaged.
+    archives are packed both ways; and if there is a folder of its name, as some programs unpack it
+    to, then as lying in there. Without `beside`, archives in a folder are left alone. UserError
+    for an archive that is damaged.
     """
     text = str(root if root.parts else root.absolute())  # paths below "." do not begin with it
     _mounts.pop(text, None)
     if (named := _named(text, renew=True)) is not None:
-        found = [(named[0], _tops(*named))]
-    elif os.path.isdir(root):
+        found = [(named[0], _tops(*named, root))]
+    elif beside and os.path.isdir(root):
         with os.scandir(root) as inside:
             paths = [f"{text}/{each.name}" for each in inside if _is_archive(each)]
         archives = [_archive(path, renew=True) for path in sorted(paths)]
-        found = [(archive, _tops(archive, "")) for archive in archives]
+        found = [(archive, _tops(archive, "", root)) for archive in archives]
     else:
         return root
     if not found:
@@ -113,17 +121,26 @@ def _is_archive(entry: os.DirEntry[str]) -> bool:
     return is_named_so and entry.is_file()
 
 
-def _tops(archive: Archive, inner: str) -> tuple[str, ...]:
-    """The folders of an archive that stand for its root."""
-    top = "" if inner else archive.top()
-    return (inner, top) if top else (inner,)
+def _tops(archive: Archive, inner: str, root: Path) -> tuple[tuple[str, str], ...]:
+    """Which folders of an archive stand for which ones below the root, the root being ""."""
+    pairs = [("", inner)]
+    if not inner and (top := archive.top()):
+        pairs.append(("", top))
+    name = os.path.splitext(os.path.basename(archive.path))[0]
+    if os.path.isdir(root / name):
+        pairs.append((name, inner))
+    return tuple(pairs)
 
 
 def _archive(path: str, renew: bool = False) -> Archive:
     """The archive at a path, indexed once; with `renew` again if it has changed."""
     if path not in _archives or (renew and not _archives[path].is_current()):
-        _archives[path] = Archive(path)
+        _archives[path] = Archive(path, lambda make: _made(path, make))
     return _archives[path]
+
+
+def _made(path: str, make: Callable[[], bytes]) -> bytes:
+    return make() if _copies is None else _copies.made(path, stamp_of(Path(path)), make)
 
 
 def _named(text: str, renew: bool = False) -> Inner | None:
@@ -150,10 +167,11 @@ def _inside(text: str) -> Iterator[Inner]:
     """Where in archives a path may be, the place that counts first."""
     root = _mount_of(text) if _mounts else None
     if root is not None:
-        below = text[len(root) :]
-        for archive, tops in _mounts[root].archives:
-            for top in tops:
-                yield archive, _tidy(f"{top}/{below}")
+        below = _tidy(text[len(root) :])
+        for archive, pairs in _mounts[root].archives:
+            for outer, inner in pairs:
+                if not outer or below == outer or below.startswith(f"{outer}/"):
+                    yield archive, _tidy(f"{inner}/{below[len(outer) :]}")
     if (named := _named(text)) is not None:
         yield named
 
@@ -189,9 +207,7 @@ def _inner_stat(text: str) -> os.stat_result:
 def located(path: Path) -> Path:
     """A path below a mounted root as that of the file itself, in a folder or in an archive."""
     text = str(path)
-    if _named(text):
-        return Place(path)
-    if not _mounts or _mount_of(text) is None or os.path.exists(text):
+    if next(_inside(text), None) is None or os.path.exists(text):
         return path
     found = _member(text)
     return path if found is None else Place(f"{found[0].path}/{found[2]}")

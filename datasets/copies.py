@@ -4,7 +4,7 @@
 Copies are the bytes as they were read: an image decoded takes three to thirty times the space, and
 decoding is what loader processes are for. Any number of processes may share a folder, and any of
 them may be killed: a copy is renamed into place when it is whole, and room for it is taken, under a
-lock, before it is written. What is booked is therefore never less than what lies there.
+lock, before it is written. So what is booked is never less than what lies there.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Copies:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not os.access(self.folder, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self.folder))
-        self._book(0)
+        self._book(0, "")
 
     def read(self, path: str, stamp: Stamp, source: Callable[[], bytes]) -> bytes:
         """The bytes of a file of that size and time: of its copy, else of `source`, then kept."""
@@ -88,11 +88,10 @@ class Copies:
             return
         partial = f"{os.path.dirname(place)}/.{os.getpid()}-{threading.get_ident()}"
         try:
-            if not self._book(_on_disk(len(data) + SUM_BYTES)):
+            if not self._book(len(data) + SUM_BYTES, partial):
                 return
-            os.makedirs(os.path.dirname(place), exist_ok=True)
             try:
-                with open(partial, "wb") as stream:
+                with open(partial, "r+b") as stream:
                     stream.write(data)
                     stream.write(zlib.crc32(data).to_bytes(SUM_BYTES, "little"))
                 os.replace(partial, place)
@@ -114,8 +113,10 @@ class Copies:
                 flush=True,
             )
 
-    def _book(self, needed: int) -> bool:
-        """Take room for so many bytes; False if there is none now. OSError for a full disk."""
+    def _book(self, size: int, partial: str) -> bool:
+        """Take room for a file of so many bytes, and let it lie there under the name `partial`, so
+        that others count it; False if there is no room now. OSError for a full disk."""
+        needed = _on_disk(size)
         if needed > self.limit:
             return False
         disk = shutil.disk_usage(self.folder)
@@ -132,6 +133,10 @@ class Copies:
             if used + needed > self.limit:
                 return False
             os.pwrite(handle, f"{used + needed:0{DIGITS}}".encode(), 0)
+            if partial:
+                os.makedirs(os.path.dirname(partial), exist_ok=True)
+                with open(partial, "wb") as stream:
+                    stream.truncate(size)
             return True
         finally:
             os.close(handle)
@@ -145,6 +150,8 @@ class Copies:
         for _, size, path in found:
             if used <= goal:
                 break
+            if os.path.basename(path).startswith("."):
+                continue  # somebody is writing it
             with contextlib.suppress(OSError):
                 os.unlink(path)
                 used -= size

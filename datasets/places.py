@@ -83,7 +83,7 @@ _copies: Copies | None = None
 
 def at(path: Path) -> Path:
     """A path that may lead into an archive; UserError for an archive that is damaged."""
-    return Place(path) if _named(str(path)) else path
+    return Place(path) if _named(str(path), renew=True) else path
 
 
 def entered(path: Path) -> Path:
@@ -147,7 +147,7 @@ def _named(text: str, renew: bool = False) -> Inner | None:
     """The archive that a path itself leads into, and the rest of the path."""
     for found in IN_PATH.finditer(text):
         path = text[: found.end()]
-        if path in _archives or os.path.isfile(path):
+        if (path in _archives and not renew) or os.path.isfile(path):
             return _archive(path, renew), _tidy(text[found.end() :])
     return None
 

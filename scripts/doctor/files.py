@@ -134,6 +134,8 @@ def writing() -> Iterator[Found]:
         "cache of torch": Path(os.environ.get("TORCH_HOME") or Path.home() / ".cache" / "torch"),
         "temporary files": Path(tempfile.gettempdir()),
     }
+    if own.DATASET.CACHE_DIR:
+        places["--cache_dir"] = Path(own.expand(own.DATASET.CACHE_DIR))
     for name, place in places.items():
         yield from _place(name, place)
 

@@ -177,9 +177,9 @@ def video_items(settings: Settings, items: list[Item]) -> list[Item]:
     """The frames around the training images that `--maxSkip` adds; none without it."""
     if not settings.data.maxSkip:
         return []
-    key = "DATASET.CITYSCAPES_VIDEO_DIR"
-    path = mounted(Path(settings.expand(settings.DATASET.CITYSCAPES_VIDEO_DIR)))
-    if not settings.DATASET.CITYSCAPES_VIDEO_DIR or not path.is_dir():
+    key, place = "DATASET.CITYSCAPES_VIDEO_DIR", settings.DATASET.CITYSCAPES_VIDEO_DIR
+    path = mounted(Path(settings.expand(place))) if place else Path()
+    if not place or not path.is_dir():
         state = f"is {path}, which is no folder" if str(path) != "." else "is not set"
         raise UserError(f"--maxSkip needs further frames, but {key} {state}: name their root there")
     return cityscapes.list_video(path, items, settings.data.maxSkip)

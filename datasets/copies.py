@@ -30,11 +30,11 @@ DIGITS = 20
 SUM_BYTES = 4  # after the bytes of a file: their checksum, which a power cut may disprove
 BLOCK = 4096  # in which disks give out space
 LEFT_FULL = 0.9  # how full the folder is after the least recently used copies have left
-FREE_SHARE = 0.05  # of the disk, which is left to others: checkpoints may lie there, too
+GB = 10**9
+FREE_SHARE, FREE_BYTES = 0.05, 2 * GB  # of the disk, the smaller of which is left to checkpoints
 FRESH_SECONDS = 60  # a copy that was used more recently is not marked again
 STALE_SECONDS = 3600  # after which a half-written copy is that of a killed process
 TRIES, WAIT_SECONDS = 40, 0.005  # for the lock, after which a file is not kept this time
-GB = 10**9
 
 
 class Copies:
@@ -120,8 +120,8 @@ class Copies:
         if needed > self.limit:
             return False
         disk = shutil.disk_usage(self.folder)
-        if disk.free - needed < FREE_SHARE * disk.total:
-            raise OSError(errno.ENOSPC, f"less than {FREE_SHARE:.0%} of its disk would be free")
+        if disk.free - needed < min(FREE_SHARE * disk.total, FREE_BYTES):
+            raise OSError(errno.ENOSPC, "its disk is nearly full")
         handle = os.open(self.folder / LEDGER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             if not _locked(handle):

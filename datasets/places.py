@@ -26,7 +26,6 @@ from datasets.copies import Copies
 from runtime.files import stamp_of
 
 IN_PATH = re.compile(r"\.(?:zip|tar)(?=/|$)", re.IGNORECASE)  # an archive named in a path
-NUM_NAMED = 3
 
 Inner = tuple[Archive, str]  # an archive, and a path in it
 
@@ -165,6 +164,8 @@ def _mount_of(text: str) -> str | None:
 
 def _inside(text: str) -> Iterator[Inner]:
     """Where in archives a path may be, the place that counts first."""
+    if (named := _named(text)) is not None:
+        yield named
     root = _mount_of(text) if _mounts else None
     if root is not None:
         below = _tidy(text[len(root) :])
@@ -172,8 +173,6 @@ def _inside(text: str) -> Iterator[Inner]:
             for outer, inner in pairs:
                 if not outer or below == outer or below.startswith(f"{outer}/"):
                     yield archive, _tidy(f"{inner}/{below[len(outer) :]}")
-    if (named := _named(text)) is not None:
-        yield named
 
 
 def _member(text: str) -> tuple[Archive, Member, str] | None:
@@ -309,16 +308,25 @@ def _whole(path: Path) -> bytes:
 
 def _source(path: Path) -> BinaryIO:
     """A file where it is, in a folder or in an archive."""
+    text = str(path)
+    if _named(text):
+        return _unpacked_bytes(text)
     try:
         stream = open(path, "rb", opener=_open_at_once)  # noqa: SIM115, the caller closes it
-    except (FileNotFoundError, NotADirectoryError):
-        if (found := _member(str(path))) is None:
+    except FileNotFoundError:
+        if _mount_of(text) is None:
             raise
-        return io.BytesIO(found[0].read(found[1]))
+        return _unpacked_bytes(text)
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
         stream.close()
         raise OSError(errno.EINVAL, "a pipe or device, not a file")
     return stream
+
+
+def _unpacked_bytes(text: str) -> BinaryIO:
+    if (found := _member(text)) is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), text)
+    return io.BytesIO(found[0].read(found[1]))
 
 
 def _open_at_once(path: str, flags: int) -> int:

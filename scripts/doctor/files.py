@@ -72,6 +72,7 @@ def runx() -> Iterator[Found]:
 
 def data() -> Iterator[Found]:
     """Every root that is set: there, and with the files of its splits."""
+    from datasets.places import mounted
     from datasets.table import CLASS_FOLDERS, ROWS
 
     own, unset = read(), []
@@ -82,7 +83,11 @@ def data() -> Iterator[Found]:
         if not value:
             unset.append(row.root.key)
             continue
-        place = Path(own.expand(value))
+        try:
+            place = mounted(Path(own.expand(value)), beside=False)
+        except UserError as error:
+            yield FAIL, f"{row.name}: {error}"
+            continue
         if not place.exists():
             text = f"{row.name}: DATASET.{row.root.key} is {place}, which is not there"
             is_default = row.name == "synthetic"

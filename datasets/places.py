@@ -23,8 +23,10 @@ from typing import IO, Any, BinaryIO
 
 from datasets.archives import ENDINGS, Archive, Folder, Member
 from datasets.copies import Copies
+from runtime.errors import UserError
 from runtime.files import stamp_of
 
+NOT_IN_PLACE = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 IN_PATH = re.compile(r"\.(?:zip|tar)(?=/|$)", re.IGNORECASE)  # an archive named in a path
 
 Inner = tuple[Archive, str]  # an archive, and a path in it
@@ -96,10 +98,12 @@ def mounted(root: Path, *, beside: bool = True) -> Path:
     What lies in the one outermost folder of an archive counts as lying outside of it, too, because
     archives are packed both ways; and if there is a folder of its name, as some programs unpack it
     to, then as lying in there. Without `beside`, archives in a folder are left alone. UserError
-    for an archive that is damaged.
+    for an archive that is damaged, or a file of a kind that cannot be read in place.
     """
     text = str(root if root.parts else root.absolute())  # paths below "." do not begin with it
     _mounts.pop(text, None)
+    if text.lower().endswith(NOT_IN_PLACE) and os.path.isfile(root):
+        raise UserError(f"{root}: cannot be read in place; unpack it, or pack it as zip or tar")
     if (named := _named(text, renew=True)) is not None:
         found = [(named[0], _tops(*named, root))]
     elif beside and os.path.isdir(root):

@@ -104,7 +104,10 @@ def split_items(
     except DataError as error:
         if not archives:
             raise
-        raise DataError(f"{error}; looked into {named(archives)}, too") from error
+        way = f"looked into {named(archives)}, too"
+        if root.is_file():
+            way = "if the set has more archives, name the folder that holds all of them"
+        raise DataError(f"{error}; {way}") from error
     items = Items(found, notes_of(found))
     if archives:
         files = (path for item in items for path in (item.image, *item.label_files()))

@@ -146,6 +146,13 @@ def test_a_truncated_tar_is_one_line(tmp_path: Path, kept: int) -> None:
         mounted(path)
 
 
+@pytest.mark.parametrize("name", ["set.tar.gz", "set.TGZ", "set.7z"])
+def test_a_root_that_cannot_be_read_in_place_is_one_line(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(UserError, match=rf"{name}: cannot be read in place; unpack it, or pack"):
+        mounted(tmp_path / name)
+
+
 def test_a_compressed_tar_is_one_line(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "x.tar", "w:gz") as archive:
         archive.addfile(tarfile.TarInfo("a"))

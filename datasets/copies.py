@@ -2,9 +2,10 @@
 """Copies of files from a slow disk in a local folder, the least recently used of which leave first.
 
 Copies are the bytes as they were read: an image decoded takes three to thirty times the space, so
-that far fewer would fit, and it is the disk that is waited for. Any number of processes may share a folder, and any of
-them may be killed: a copy is renamed into place when it is whole, and room for it is taken, under a
-lock, before it is written. So what is booked is never less than what lies there.
+that far fewer would fit, and it is the disk that is waited for. Any number of processes may share a
+folder, and any of them may be killed: a copy is renamed into place when it is whole, and room for
+it is taken, under a lock, before it is written. So what is booked is never less than what lies
+there.
 """
 
 from __future__ import annotations

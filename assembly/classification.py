@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,18 @@ from assembly.dataset import open_skip_list
 from assembly.network import network_header
 from assembly.run import Run
 from assembly.snapshot import EVAL_FACTS
+from assembly.trials import evaluation_trial
 from assembly.validation import TEST_MODE_IMAGES
 from datasets.batch import Batch
 from engine.classify import ClassSummary, evaluate_classifier
-from engine.loop import EpochSampler
+from engine.feed import EpochSampler
 from engine.mixing import BatchMixer, Mixing, UnreadableLog
+from engine.rehearsal import Trial
 from engine.state import TrainState
 from loss.objective import Objective
 from loss.soft_target import SoftTargetCrossEntropy
 from runtime import distributed, runlog
+from runtime.distributed import APART
 from settings import Settings
 from settings.classification import ClassificationSettings
 
@@ -105,7 +107,11 @@ class Classification:
         criterion = SoftTargetCrossEntropy(self.run.settings.classification.smoothing)
         return Objective(criterion, num_classes=self.spec.num_classes, ignore_label=IGNORE)
 
-    def validation(self, state: TrainState) -> Callable[[int], dict[str, float]]:
+    def larger(self, draws: list[Any]) -> list[Any]:
+        """The draws themselves: all images have one size."""
+        return draws
+
+    def validation(self, state: TrainState) -> ClassValidation:
         """Scores of the validation images."""
         return ClassValidation(self, state)
 
@@ -122,9 +128,27 @@ class ClassValidation:
         self.task, self.state = task, state
         self.named: set[str] = set()  # unreadable images that the log has named
         limit = TEST_MODE_IMAGES if task.run.settings.run.test_mode else None
-        self.loader = data.make_eval_loader(
-            task.run.settings, task.val.first(limit), task.run.world
-        )
+        images = task.val.first(limit)
+        self.count = len(images)
+        self.loader = data.make_eval_loader(task.run.settings, images, task.run.world)
+
+    def trial(self) -> Trial:
+        """The evaluation of the first images of this rank, by itself and without a word."""
+        task = self.task
+
+        def run(batch: Batch) -> None:
+            evaluate_classifier(
+                self.state.evaluated.eval(),
+                [batch],
+                task.spec.num_classes,
+                task.run.compute,
+                channels_last=task.run.settings.run.channels_last,
+                ranks=APART,
+            )
+
+        side = task.run.settings.classification.img_size
+        work, sizes = [1] * self.count, [(side, side)] * self.count
+        return evaluation_trial(self.loader, run, work, sizes, int)
 
     def __call__(self, epoch: int) -> dict[str, float]:
         """Validate; logs the val row. The same dict on every rank.

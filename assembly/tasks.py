@@ -8,7 +8,6 @@ loader, sampler = task.train_loader()
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,13 +22,26 @@ from assembly.network import checkpoint_header
 from assembly.objective import build_objective
 from assembly.run import Run
 from assembly.sets import Sets
+from assembly.trials import of_largest
 from assembly.validation import Validation
 from datasets.batch import Batch
 from datasets.imagenet import ClassSpec
+from datasets.registry import is_black
 from datasets.spec import DatasetSpec
-from engine.loop import EpochSampler, as_loaded
+from engine.feed import EpochSampler, as_loaded
+from engine.rehearsal import Trial
 from engine.state import TrainState
 from loss.objective import Objective
+
+
+class Validator(Protocol):
+    """Gives the scores of the evaluated network; called by the training loop after an epoch."""
+
+    def __call__(self, epoch: int) -> dict[str, float]:
+        """Validate and log; the same dict on every rank."""
+
+    def trial(self) -> Trial:
+        """The batch of this rank that needs most, to be evaluated beforehand."""
 
 
 class Task(Protocol):
@@ -60,7 +72,10 @@ class Task(Protocol):
     def objective(self) -> Objective:
         """The loss."""
 
-    def validation(self, state: TrainState) -> Callable[[int], dict[str, float]]:
+    def larger(self, draws: list[Any]) -> list[Any]:
+        """Draws like `draws` that make the largest batch there is."""
+
+    def validation(self, state: TrainState) -> Validator:
         """What gives the scores of the evaluated network after an epoch."""
 
     def fingerprint(self) -> dict[str, object]:
@@ -107,7 +122,14 @@ class Segmentation:
         settings = with_class_weights(run.settings, self.spec, self.sets, run.log.msg)
         return build_objective(settings, self.spec)
 
-    def validation(self, state: TrainState) -> Callable[[int], dict[str, float]]:
+    def larger(self, draws: list[Any]) -> list[Any]:
+        """The draws themselves; where crops are as large as images, as many of the largest one."""
+        settings = self.run.settings
+        if is_black(settings.data.dataset) or not settings.augmentation.full_crop_training:
+            return draws
+        return of_largest(draws, self.sets.train, settings.data.num_workers)
+
+    def validation(self, state: TrainState) -> Validator:
         """Scores of the validation split."""
         return Validation(self.run, self.spec, state, self.sets.val)
 

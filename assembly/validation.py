@@ -12,13 +12,16 @@ from assembly.data import make_eval_loader
 from assembly.inference import build_infer
 from assembly.objective import build_val_loss
 from assembly.run import Run
+from assembly.trials import PictureBytes, evaluation_trial, image_work
 from datasets.batch import Batch
 from datasets.spec import DatasetSpec, Item
 from engine.evaluate import EvalRules, EvalSummary, evaluate
 from engine.predict import Infer
+from engine.rehearsal import Trial
 from engine.state import TrainState
 from metrics.result import Sink, score_values
-from reports.preview import PreviewSink
+from reports.preview import NUM_PREVIEWS, PreviewSink
+from runtime.distributed import APART
 
 TEST_MODE_IMAGES = 7
 
@@ -31,25 +34,49 @@ class Validation:
     ) -> None:
         limit = TEST_MODE_IMAGES if run.settings.run.test_mode else None
         self.run, self.spec, self.state = run, spec, state
+        self.items = list(items[:limit])
         self.loader = make_eval_loader(
-            run.settings, spec, run.world.rank, run.world.size, list(items[:limit])
+            run.settings, spec, run.world.rank, run.world.size, self.items
         )
         self.rules = EvalRules(val_loss=build_val_loss(spec))
+
+    def _infer(self) -> Infer:
+        """How the evaluated network is asked."""
+        return build_infer(self.run.settings, self.state.evaluated.eval(), return_all=False)
+
+    def trial(self) -> Trial:
+        """The evaluation of the largest images of this rank, by itself and without a word."""
+        pictures = PictureBytes()
+        preview = PreviewSink(
+            pictures, self.spec, step=0, is_main=self.run.world.is_main, count=len(self.items)
+        )
+
+        def run(batch: Batch) -> None:
+            evaluate(
+                self._infer(),
+                [batch],
+                self.spec,
+                self.run.compute,
+                sinks=[preview],
+                rules=self.rules,
+                ranks=APART,
+            )
+
+        shown = min(len(self.items), NUM_PREVIEWS)
+        work, sizes = image_work(self.run.settings, self.spec, self.items)
+        return evaluation_trial(self.loader, run, work, sizes, lambda: shown * pictures.mean())
 
     def __call__(self, epoch: int) -> dict[str, float]:
         """Validate; prints the table and logs the val row. The same dict on every rank.
 
         The row stands at the epoch, with `--val_iters` at the number of optimiser steps done.
         """
-        settings, log = self.run.settings, self.run.log
-        by_steps, steps = bool(settings.run.val_iters), self.state.progress.iteration
+        log, val_iters = self.run.log, self.run.settings.run.val_iters
+        by_steps, steps = bool(val_iters), self.state.progress.iteration
         number, unit = (steps, "step") if by_steps else (epoch, "epoch")
-        net = self.state.evaluated
-        net.eval()
-        infer = build_infer(settings, net, return_all=False)
         preview = PreviewSink(log.image, self.spec, step=number, is_main=log.is_main)
         summary = evaluate_images(
-            self.run, infer, self.loader, self.spec, rules=self.rules, sinks=[preview]
+            self.run, self._infer(), self.loader, self.spec, rules=self.rules, sinks=[preview]
         )
         assert summary.scores is not None, "validation without labels"
         scores = summary.scores

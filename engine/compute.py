@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from runtime.distributed import World
+from runtime.memory import available, local_ranks
 from runtime.precision import Precision
 from runtime.progress import Log, Progress
 
@@ -55,3 +56,15 @@ def peak_memory(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # it counts KiB
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that this process may still take: of the GPU, or its share of the machine's.
+
+    None if the system does not say.
+    """
+    if device.type == "cuda":
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + held
+    left = available()
+    return None if left is None else left // local_ranks()

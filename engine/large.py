@@ -17,11 +17,11 @@ from torch import Tensor
 
 from datasets.batch import Batch
 from engine.blocks import in_blocks
-from engine.compute import Compute
+from engine.compute import Compute, free_memory
 from engine.predict import Beside, Infer
 from engine.windows import Box, cut
 from network.outputs import PRED
-from runtime.memory import available, local_ranks, peak_above
+from runtime.memory import peak_above
 from runtime.progress import Log
 from transforms.normalize import to_network
 
@@ -115,7 +115,7 @@ def fitting(infer: Infer, batch: Batch, compute: Compute) -> int:
 
     Parts of the images of `batch`, which holds bytes, are passed to find out.
     """
-    free = _free(compute.device)
+    free = free_memory(compute.device)
     if free is None:
         return 1 << 62
     run, peaks = _of_bytes(infer, compute), []
@@ -148,15 +148,6 @@ def most_pixels(peaks: list[tuple[int, int | None]], room: float) -> int:
     if not bend:
         return int(room / slope)
     return int((math.sqrt(slope * slope + 4 * bend * room) - slope) / (2 * bend))
-
-
-def _free(device: torch.device) -> int | None:
-    """Bytes that are free for a pass."""
-    if device.type == "cuda":
-        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(torch.cuda.mem_get_info(device)[0]) + held
-    left = available()
-    return None if left is None else left // local_ranks()
 
 
 def _peak(call: Callable[[], object], device: torch.device) -> int | None:

@@ -7,18 +7,16 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 
 from datasets.batch import Batch
 from datasets.loader import stop_workers
 from engine.compute import Platform, peak_memory
+from engine.feed import Feed
 from engine.loop_options import LoopOptions
 from engine.meter import Meter
 from engine.state import TrainState
@@ -29,34 +27,6 @@ from runtime.progress import PROGRESS_SECONDS
 from runtime.runlog import RunLog
 
 MAX_SKIPPED_IN_A_ROW = 100
-
-Prepare = Callable[[Batch, int], Batch]
-
-
-class EpochSampler(Protocol):
-    """Draws of an epoch, starting at any of its steps."""
-
-    def set_epoch(self, epoch: int, start_step: int = 0) -> None:
-        """Draws of `epoch` from now on, without its first `start_step` batches."""
-
-
-def as_loaded(batch: Batch, epoch: int) -> Batch:
-    """The batch as it came from the loader."""
-    del epoch
-    return batch
-
-
-@dataclass(frozen=True, kw_only=True)
-class Feed:
-    """Where the batches of a training come from.
-
-    `sampler` is told the epoch before `loader` is read; `prepare(batch, epoch)` may change a batch
-    on the device before the network sees it.
-    """
-
-    loader: DataLoader[Batch]
-    sampler: EpochSampler
-    prepare: Prepare = as_loaded
 
 
 def _base_rate(iteration: int, epoch: int, base: float) -> float:
@@ -92,19 +62,21 @@ class Trainer:
         self.world, self.precision = platform.world, platform.precision
         self.log, self.settings = log, settings
         self.validate, self.stop = validate, stop
-        self.model = self._wrap(state.net)
+        if settings.compile:
+            state.net.compile()
+        if self.world.size > 1:
+            distributed.keep_layouts(state.net)
+        self.model: nn.Module = state.net
         self.parameters = [item for item in state.net.parameters() if item.requires_grad]
         self.buffers = [item for item in state.net.buffers() if item.is_floating_point()]
         self.skipped_in_a_row = 0
 
-    def _wrap(self, net: nn.Module) -> nn.Module:
-        if self.settings.compile:
-            net.compile()
+    def joined(self) -> nn.Module:
+        """The network with gradients that are means over all ranks; collective."""
         if self.world.size == 1:
-            return net
-        distributed.keep_layouts(net)
+            return self.state.net
         devices = [self.world.local_rank] if self.world.device.type == "cuda" else None
-        return DistributedDataParallel(net, device_ids=devices)
+        return DistributedDataParallel(self.state.net, device_ids=devices)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -130,6 +102,7 @@ class Trainer:
         when it is due, the network is validated: whatever ends a validation, no training is lost.
         """
         progress = self.state.progress
+        self.model = self.joined()
         self._settle()
         while not self._finished():
             self._epoch(progress.epoch)
@@ -253,7 +226,7 @@ class Trainer:
             if now - last_line >= PROGRESS_SECONDS or progress.step == self.steps_per_epoch:
                 last_line = now
                 done = progress.step - first_step
-                left = (now - started) / done * self._steps_left()
+                left = (now - started) / done * self.steps_left
                 speed = images / (now - started)
                 self._report(epoch, meter, speed, left)
                 meter = Meter()
@@ -265,12 +238,22 @@ class Trainer:
             elif self.stopped_early:
                 break
 
-    def _steps_left(self) -> int:
+    @property
+    def steps_left(self) -> int:
+        """Loader batches of this rank up to the end of the schedule."""
         progress, settings = self.state.progress, self.settings
         by_epoch = (settings.max_epoch - progress.epoch) * self.steps_per_epoch - progress.step
         if settings.max_iter is None:
             return by_epoch
         return min(by_epoch, (settings.max_iter - progress.iteration) * settings.accum_steps)
+
+    @property
+    def validations_left(self) -> int:
+        """How often the network will be validated, if nothing ends the training early."""
+        left, settings = self.steps_left, self.settings
+        if settings.val_iters is not None:
+            return math.ceil(left / settings.accum_steps / settings.val_iters)
+        return math.ceil(left / self.steps_per_epoch / settings.val_freq)
 
     def _stop_if_asked(self, epoch: int) -> None:
         """Between two steps: save and raise Interrupted for SIGTERM/SIGINT on any rank."""
@@ -293,6 +276,14 @@ class Trainer:
         for group in self.state.optimizer.param_groups:
             schedule = self.schedules.get(group.get("schedule", ""), self.schedule)
             group["lr"] = schedule(iteration, epoch, group["initial_lr"])
+
+    def try_step(self, group: list[Batch]) -> None:
+        """The next step of the training, over `group`; the network is in training mode."""
+        epoch, iteration = self.state.progress.epoch, self.state.progress.iteration
+        self.objective.set_epoch(epoch)
+        self.objective.set_iteration(iteration)
+        self._set_rates(epoch)
+        self._step(group, Meter())
 
     def _step(self, group: list[Batch], meter: Meter) -> None:
         """Forward and backward over `group`, then one update unless the gradient is not finite.

@@ -18,6 +18,7 @@ from reports.image_dump import composite
 from reports.sinks import EveryImageSink
 
 HEIGHT = 384  # pixels of a preview
+NUM_PREVIEWS = 3  # images of an evaluation that are shown
 
 
 class PreviewSink(EveryImageSink):
@@ -35,7 +36,7 @@ class PreviewSink(EveryImageSink):
         step: int,
         is_main: bool,
         phase: str = "val",
-        count: int = 3,
+        count: int = NUM_PREVIEWS,
         assets: bool = False,
     ) -> None:
         self.show, self.palette, self.step, self.is_main = show, spec.flat_palette(), step, is_main

@@ -14,6 +14,7 @@ import torch
 
 from runtime.files import partial_name, write_atomic
 
+MOST_AT_ONCE = 3  # the last one, the best one, and one that is being written
 LAST, BEST = "last_checkpoint_ep", "best_checkpoint_ep"
 
 
@@ -110,6 +111,12 @@ def save_best(directory: Path, state: dict[str, Any], epoch: int) -> Path:
             os.link(path, link)
             os.replace(link, last)
     return path
+
+
+def bytes_held(directory: Path) -> int:
+    """Bytes of the checkpoints that further ones will replace."""
+    found = [path.stat() for prefix in (LAST, BEST) for path in _files(directory, prefix)]
+    return sum({stat.st_ino: stat.st_size for stat in found}.values())  # two names of one file
 
 
 def newest(directory: Path) -> Path | None:

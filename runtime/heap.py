@@ -7,6 +7,7 @@ import ctypes
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # parameters of mallopt in GNU's malloc.h
 KEPT = 128 << 20  # bytes that stay with the process
+GIVEN_BACK = 1 << 20  # bytes from which on a block is one of its own
 LARGEST = 32 << 20  # bytes of a block that is taken from them; the allocator allows no more
 
 
@@ -22,3 +23,16 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError):  # another C library
         return False
     return bool(mallopt(MMAP_THRESHOLD, LARGEST)) and bool(mallopt(TRIM_THRESHOLD, KEPT))
+
+
+def give_freed_memory_back() -> bool:
+    """Let this process give large blocks back to the system at once; whether it could be told.
+
+    For processes whose address space is limited (`ulimit -v`): what the allocator keeps has holes,
+    into which the next large block may not fit.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return False
+    return bool(mallopt(MMAP_THRESHOLD, GIVEN_BACK))

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 SYSTEM = Path("/")
@@ -13,7 +16,8 @@ NO_LIMIT = 1 << 60  # control groups without a limit state more than any machine
 # What torch, NumPy and OpenCV say about a failed allocation, besides MemoryError.
 WORDS = ("not enough memory", "out of memory", "Insufficient memory", "Cannot allocate memory",
          "Failed to allocate", "Unable to allocate", "Invalid buffer size",
-         "Storage size calculation overflowed")  # fmt: skip
+         "Storage size calculation overflowed",
+         "could not create a primitive")  # fmt: skip  # oneDNN, of convolutions on a CPU
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -110,26 +114,53 @@ def local_ranks() -> int:
     return int(text) if text.isdecimal() and int(text) else 1
 
 
+@dataclass
+class HighWater:
+    """Bytes that this process held `before` and, once that is over, at its highest (`peak`).
+
+    None where the system does not tell (Linux does).
+    """
+
+    before: int | None = None
+    peak: int | None = None
+
+
+@contextlib.contextmanager
+def high_water() -> Iterator[HighWater]:
+    """How much memory this process takes inside; its high-water mark starts anew."""
+    found = HighWater(_status("VmRSS") if _start_anew() else None)
+    yield found
+    if found.before is not None:
+        found.peak = _status("VmHWM")
+
+
 def peak_above(call: Callable[[], object]) -> int | None:
     """Bytes by which this process grew at its highest during `call()`.
 
-    None where the system does not tell (Linux does). The high-water mark of the process starts
-    anew.
+    None where the system does not tell, without calling.
     """
-    try:
-        trim = ctypes.CDLL(None).malloc_trim
-    except (OSError, AttributeError):
-        return None
-    trim(0)  # freed memory that is used again would not count
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return None
-    before = _status("VmRSS")
-    result = call()
-    peak = _status("VmHWM")
+    with high_water() as found:
+        if found.before is None:
+            return None
+        result = call()
     del result
-    return None if before is None or peak is None else max(peak - before, 0)
+    return None if found.peak is None else max(found.peak - found.before, 0)
+
+
+def _start_anew() -> bool:
+    """Let the high-water mark of this process start at what it holds now; whether that worked."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # freed memory that is used again would not count
+        Path("/proc/self/clear_refs").write_text("5")
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
+def own_limit() -> int | None:
+    """Bytes of address space that this process may have (`ulimit -v`), None without a limit."""
+    soft = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if soft == resource.RLIM_INFINITY else soft
 
 
 def _status(field: str) -> int | None:

@@ -39,3 +39,14 @@ def counter(title: str) -> Progress:
             print(f"{title}: {done}/{total}", flush=True)
 
     return report
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds as 7 s, 3:05 min or 12:30 h."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes}:{rest:02} min"
+    return f"{minutes // 60}:{minutes % 60:02} h"

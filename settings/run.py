@@ -109,6 +109,24 @@ class RunSettings:
         resume=BETWEEN_EPOCHS,
         decides=False,
     )
+    no_preflight: bool = setting(
+        False,
+        "--no_preflight",
+        help="start without the step and the evaluation that show beforehand what a run needs",
+        needs=TRAINS,
+        resume=UNRELATED,
+        decides=False,
+    )
+    auto_fit: bool = setting(
+        False,
+        "--auto_fit",
+        help="where memory is too small take --grad_ckpt, smaller batches that are added up to the "
+        "same one, smaller crops, and validate in windows, as far as needed",
+        needs=TRAINS,
+        excludes=("no_preflight",),
+        resume=UNRELATED,
+        decides=False,
+    )
     summary: bool = setting(
         False, "--summary", help="print the parameters of each part and stop", resume=UNRELATED
     )

@@ -25,6 +25,7 @@ from typing import Any
 from reports.files import href
 from reports.render import write_html
 from runtime.errors import UserError, wrong_input
+from runtime.progress import duration_text
 from settings import Parser
 
 # Entries that name a place or a machine, not an experiment.
@@ -301,16 +302,7 @@ def _percent(value: float | None) -> str:
 
 
 def _duration(seconds: float | None) -> str:
-    """Seconds as 7 s, 3:05 min or 12:30 h."""
-    if seconds is None:
-        return MISSING
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes}:{rest:02} min"
-    return f"{minutes // 60}:{minutes % 60:02} h"
+    return MISSING if seconds is None else duration_text(seconds)
 
 
 def write_sweep(path: Path, title: str, runs: Sequence[Run]) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from datasets.batch import Batch
 from datasets.loader import collate
 from engine.blocks import in_blocks
-from engine.compute import Compute
+from engine.compute import Compute, free_memory
 from engine.decide import Decided, Keep
 from engine.evaluate import EvalRules, evaluate
 from engine.large import IMAGE_BYTES, UNMEASURED, Large, even_stride, fitting, most_pixels
@@ -195,8 +195,6 @@ def test_the_free_memory_bounds_a_pass_by_what_passes_really_need():
     batch = collate([Sample(image=np.zeros((800, 800, 3), np.uint8), label=None, name="x")])
     assert isinstance(batch, Batch)
     found = fitting(whole(Local().eval()), batch, COMPUTE)
-    from engine import large
-
-    free = large._free(torch.device("cpu"))
+    free = free_memory(torch.device("cpu"))
     needed = 0.7 * free / found - IMAGE_BYTES
     assert 16 < needed < 400  # bytes of a pixel: 3 and 4 channels of float32, and what is beside

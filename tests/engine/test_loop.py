@@ -13,7 +13,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from datasets.batch import Batch
 from datasets.samplers import TrainSampler
 from engine.compute import Platform
-from engine.loop import MAX_SKIPPED_IN_A_ROW, Feed, LoopOptions, Trainer
+from engine.feed import Feed
+from engine.loop import MAX_SKIPPED_IN_A_ROW, LoopOptions, Trainer
 from engine.meter import Meter
 from engine.state import Progress, TrainState
 from loss.cross_entropy import CrossEntropy

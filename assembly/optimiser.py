@@ -20,6 +20,7 @@ from engine import optim
 from engine.hanet_groups import hanet_groups
 from engine.param_groups import ParamRule, check_rules, describe, layer_factors, make_groups
 from engine.state import Progress, TrainState
+from engine.turns import Turns
 from network.contract import Network
 from network.convert.input_norm import input_facts
 from runtime.errors import UserError
@@ -30,11 +31,11 @@ Parameters = Iterable[Tensor] | Iterable[dict[str, Any]]
 
 
 def build_state(
-    run: Run, net: nn.Module, header: dict[str, Any], snapshot: Snapshot | None
+    run: Run, net: nn.Module, header: dict[str, Any], snapshot: Snapshot | None, turns: Turns
 ) -> TrainState:
     """Optimiser, scaler, weight average and progress around `net`; `header` goes into files."""
     settings = run.settings
-    rate = learning_rate(settings, run.world.size)
+    rate = learning_rate(settings, turns.ranks)
     optimizer = build_optimizer(settings, net, rate, snapshot)
     if len(optimizer.param_groups) > 1:
         run.log.msg(describe(optimizer.param_groups))
@@ -48,7 +49,7 @@ def build_state(
         ema=ema,
         progress=Progress(epoch=settings.schedule.start_epoch),
         facts={**header, **input_facts(net)},
-        world_size=run.world.size,
+        turns=turns,
         rules=resume_rules(),
     )
 

@@ -27,7 +27,7 @@ from assembly.validation import Validation
 from datasets.batch import Batch
 from datasets.imagenet import ClassSpec
 from datasets.spec import DatasetSpec
-from engine.loop import EpochSampler, as_loaded
+from engine.feed import EpochSampler, as_loaded
 from engine.state import TrainState
 from loss.objective import Objective
 
@@ -51,8 +51,8 @@ class Task(Protocol):
     def dump_augmentations(self, out_dir: Path) -> int:
         """Write augmented training images; returns how many."""
 
-    def train_loader(self) -> tuple[DataLoader[Batch], EpochSampler]:
-        """Batches of this rank, and what draws them."""
+    def train_loader(self, ranks: int) -> tuple[DataLoader[Batch], EpochSampler]:
+        """Batches of this process in a run laid out for `ranks`, and what draws them."""
 
     def header(self) -> dict[str, Any]:
         """The plain entries that make a checkpoint usable without any flag."""
@@ -85,8 +85,8 @@ class Segmentation:
         """Write augmented images and labels; returns how many."""
         return data.dump_augmentations(self.run.settings, out_dir)
 
-    def train_loader(self) -> tuple[DataLoader[Batch], EpochSampler]:
-        """Crops of this rank, class-uniform as the settings say; all labels are checked first."""
+    def train_loader(self, ranks: int) -> tuple[DataLoader[Batch], EpochSampler]:
+        """Crops of this process, class-uniform if so set; all labels are checked first."""
         loader, sampler, _ = data.make_train_loader(
             self.run.settings,
             self.run.world.rank,
@@ -94,6 +94,7 @@ class Segmentation:
             self.run.settings.run.seed,
             self.run.log.msg,
             self.sets,
+            ranks,
         )
         return loader, sampler
 

@@ -11,13 +11,14 @@ from torch import nn
 from assembly.network import build_network, check_arch, place
 from assembly.optimiser import build_state
 from assembly.rates import build_schedule, cooldown_epochs, group_schedules
-from assembly.resume import kept_settings
+from assembly.resume import kept_settings, sharing_line, take_turns
 from assembly.run import open_run, read_resumed, resume, write_run_facts
 from assembly.snapshot import read_snapshot
 from assembly.tasks import Task, open_task
 from engine.class_tables import note_classes
 from engine.compute import Platform
-from engine.loop import Feed, Trainer
+from engine.feed import Feed
+from engine.loop import Trainer
 from engine.loop_options import LoopOptions
 from engine.state import Progress
 from runtime.outcome import DONE, Outcome, StopFlag
@@ -34,8 +35,9 @@ def train(settings: Settings, outcome: Outcome) -> int:
     task = open_task(run)
     if settings.augmentation.dump_augmentation_images:
         return _dump_augmentations(task, run.directory / "augmented", run.log)
-    loader, sampler = task.train_loader()
     resumed = read_resumed(run)
+    turns = take_turns(resumed, run)
+    loader, sampler = task.train_loader(turns.ranks)
     run = run.fetched(resumed)
     snapshot = read_snapshot(run.local_settings.network.snapshot)
     note_classes(snapshot, task.spec.class_names, run.log.msg)
@@ -50,7 +52,7 @@ def train(settings: Settings, outcome: Outcome) -> int:
     if settings.run.summary:
         return _summarise(net, run.log)
     net = place(run.settings, net, run.world, run.log)
-    state = build_state(run, net, {**task.header(), **run.weights.facts}, snapshot)
+    state = build_state(run, net, {**task.header(), **run.weights.facts}, snapshot, turns)
     del snapshot
     trainer = Trainer(
         state=state,
@@ -66,6 +68,8 @@ def train(settings: Settings, outcome: Outcome) -> int:
     trainer.schedules = group_schedules(run.settings, trainer.steps_per_epoch)
     resume(resumed, state, kept_settings(run.settings, trainer.steps_per_epoch), run)
     del resumed
+    if line := sharing_line(turns, run):
+        run.log.msg(line)
     write_run_facts(run, task.fingerprint)
     trainer.fit()
     early = ""

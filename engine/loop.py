@@ -7,18 +7,16 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 
 from datasets.batch import Batch
 from datasets.loader import stop_workers
 from engine.compute import Platform, peak_memory
+from engine.feed import Feed, Group
 from engine.loop_options import LoopOptions
 from engine.meter import Meter
 from engine.state import TrainState
@@ -29,34 +27,6 @@ from runtime.progress import PROGRESS_SECONDS
 from runtime.runlog import RunLog
 
 MAX_SKIPPED_IN_A_ROW = 100
-
-Prepare = Callable[[Batch, int], Batch]
-
-
-class EpochSampler(Protocol):
-    """Draws of an epoch, starting at any of its steps."""
-
-    def set_epoch(self, epoch: int, start_step: int = 0) -> None:
-        """Draws of `epoch` from now on, without its first `start_step` batches."""
-
-
-def as_loaded(batch: Batch, epoch: int) -> Batch:
-    """The batch as it came from the loader."""
-    del epoch
-    return batch
-
-
-@dataclass(frozen=True, kw_only=True)
-class Feed:
-    """Where the batches of a training come from.
-
-    `sampler` is told the epoch before `loader` is read; `prepare(batch, epoch)` may change a batch
-    on the device before the network sees it.
-    """
-
-    loader: DataLoader[Batch]
-    sampler: EpochSampler
-    prepare: Prepare = as_loaded
 
 
 def _base_rate(iteration: int, epoch: int, base: float) -> float:
@@ -108,9 +78,9 @@ class Trainer:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Loader batches of one epoch."""
-        limit = self.settings.max_steps
-        return len(self.loader) if limit is None else min(limit, len(self.loader))
+        """Loader batches of each rank in one epoch."""
+        limit, steps = self.settings.max_steps, self.sampler.steps
+        return steps if limit is None else min(limit, steps)
 
     def _finished(self) -> bool:
         limit, progress = self.settings.max_iter, self.state.progress
@@ -225,14 +195,15 @@ class Trainer:
             checkpoint.save_last(self.log.directory, content, epoch)
         distributed.barrier()
 
-    def _groups(self, batches: Iterator[Batch], count: int) -> Iterator[list[Batch]]:
-        """Batches that together make one optimiser step."""
+    def _groups(self, batches: Iterator[Batch], count: int) -> Iterator[Group]:
+        """Groups of batches, until each rank would have seen `count`."""
         while count > 0:
-            group = list(islice(batches, min(self.settings.accum_steps, count)))
+            steps = min(self.settings.accum_steps, count)
+            group = list(islice(batches, self.state.turns.batches(steps)))
             if not group:
                 return
-            count -= len(group)
-            yield group
+            count -= steps
+            yield Group(group, steps)
 
     def _epoch(self, epoch: int) -> None:
         progress = self.state.progress
@@ -246,9 +217,9 @@ class Trainer:
             self._set_rates(epoch)
             self.objective.set_iteration(progress.iteration)
             self._step(group, meter)
-            progress.step += len(group)
+            progress.step += group.steps
             progress.iteration += 1
-            images += sum(len(batch.names) for batch in group) * self.world.size
+            images += sum(len(batch.names) for batch in group.batches) * self.world.size
             now = time.monotonic()
             if now - last_line >= PROGRESS_SECONDS or progress.step == self.steps_per_epoch:
                 last_line = now
@@ -294,18 +265,24 @@ class Trainer:
             schedule = self.schedules.get(group.get("schedule", ""), self.schedule)
             group["lr"] = schedule(iteration, epoch, group["initial_lr"])
 
-    def _step(self, group: list[Batch], meter: Meter) -> None:
+    def _step(self, group: Group, meter: Meter) -> None:
         """Forward and backward over `group`, then one update unless the gradient is not finite.
 
         `meter` receives the loss of every batch of the group.
         """
         statistics = [buffer.clone() for buffer in self.buffers]
-        for index, batch in enumerate(group):
-            is_last = index == len(group) - 1
+        turns, iteration = self.state.turns, self.state.progress.iteration
+        for index, batch in enumerate(group.batches):
+            number = self.world.rank + index * self.world.size
+            is_last = index == len(group.batches) - 1
             wait = isinstance(self.model, DistributedDataParallel) and not is_last
-            with self.model.no_sync() if wait else nullcontext():  # type: ignore[operator]
+            with (
+                self.model.no_sync() if wait else nullcontext(),  # type: ignore[operator]
+                turns.turn(number, iteration, self.state.net.buffers()),
+            ):
                 loss = self._forward(batch)
-                self.state.scaler.scale(loss.total / len(group)).backward()
+                total = turns.part(loss.total, number, group.steps)
+                self.state.scaler.scale(total).backward()
             meter.add(loss)
         self._update(statistics)
 

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -110,38 +109,14 @@ def test_the_slurm_job_saves_and_requeues_itself_at_its_time_limit(
         stderr=subprocess.DEVNULL, env=environment(PATH=path, SEEN=str(seen), **slurm),
     )  # fmt: skip
     await_step(process, directory, 1)
-    for pid in launchers_below(process.pid):
+    for pid in tasks_of(process.pid):
         os.kill(pid, signal.SIGTERM)  # as Slurm signals the tasks, not the script
     process.wait(timeout=100)
     assert read_status(directory)["status"] == "interrupted"
     assert seen.read_text() == "77\n"
 
 
-def launchers_below(pid: int) -> list[int]:
-    """The two torchrun processes of a job."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        above = parents()
-        launchers = {
-            parent for child, parent in above.items()
-            if b"torch.distributed.run" in _line(parent) and b"train.py" in _line(child)
-        }  # fmt: skip
-        own = [each for each in launchers if pid in _ancestors(each, above)]
-        if len(own) == 2:
-            return own
-    raise TimeoutError("no launchers")
-
-
-def _line(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
-
-
-def _ancestors(pid: int, above: dict[int, int]) -> set[int]:
-    found = set()
-    while pid in above:
-        pid = above[pid]
-        found.add(pid)
-    return found
+def tasks_of(job: int) -> list[int]:
+    """What srun has started for a job script."""
+    above = parents()
+    return [child for child, parent in above.items() if above.get(parent) == job]

@@ -17,20 +17,24 @@ import torch
 
 from datasets.synthetic import ScenePlan, write_synthetic
 from tests.kills import kill_session, rank_processes
-from tests.program import ROOT, TINY, command, environment, free_port, run
+from tests.program import ROOT, command, environment, free_port, run
 
 pytestmark = pytest.mark.slow
 
 
-def flags(root: Path, directory: Path, *more: str) -> list[str]:
-    """Three steps an epoch for four ranks; batch norm, dropout of scales, a weight average."""
+def flags(root: Path, directory: Path) -> list[str]:
+    """Three steps an epoch for four ranks; batch norm, dropped paths and channels, momentum.
+
+    Rounding does not grow in this network, which begins with layer norms, as it does in a
+    random HRNet: there, four ranks that go on as four are as far off after ten steps.
+    """
     return [
-        "train.py", *TINY, "--dataset", "synthetic", "--set", f"DATASET.SYNTHETIC_DIR={root}",
-        "--set", f"DATASET.CENTROID_ROOT={root}/centroids", "--class_uniform_pct", "0.5",
-        "--class_uniform_tile", "64", "--crop_size", "64,64", "--bs_trn", "2", "--lr", "0.01", "--clip_grad", "1",
-        "--mscale_dropout", "--ema", "0.9", "--max_epoch", "5", "--val_freq", "5",
-        "--num_workers", "0", "--save_iters", "1", "--no_progress", "--resume", "auto",
-        "--result_dir", str(directory), *more,
+        "train.py", "--arch", "segformer.B0", "--dataset", "synthetic",
+        "--set", f"DATASET.SYNTHETIC_DIR={root}", "--class_uniform_pct", "0.5",
+        "--set", f"DATASET.CENTROID_ROOT={root}/centroids", "--class_uniform_tile", "64",
+        "--crop_size", "64,64", "--bs_trn", "2", "--lr", "0.01", "--max_epoch", "5",
+        "--val_freq", "5", "--num_workers", "0", "--save_iters", "1", "--no_progress",
+        "--resume", "auto", "--result_dir", str(directory),
     ]  # fmt: skip
 
 
@@ -76,13 +80,13 @@ def assert_close(directory: Path, wanted: Path, start: dict[str, Any]) -> None:
     """Weights and statistics differ by float noise, compared with the change since `start`."""
     got, expected = content(directory), content(wanted)
     assert got["progress"]["iteration"] == expected["progress"]["iteration"]
-    assert got["random"][0]["numpy"] == expected["random"][0]["numpy"]
-    for entry in ("state_dict", "live_state_dict"):
-        assert got[entry].keys() == expected[entry].keys()
-        for key, value in expected[entry].items():
-            noise = (got[entry][key] - value).double().norm()
-            change = (value - start[entry][key]).double().norm()
-            assert noise <= 1e-3 * change + 1e-6, (key, float(noise), float(change))
+    assert got["state_dict"].keys() == expected["state_dict"].keys()
+    for key, value in expected["state_dict"].items():
+        noise = (got["state_dict"][key] - value).double().norm()
+        change = (value - start["state_dict"][key]).double().norm()
+        assert noise <= 1e-3 * change + 1e-6, (key, float(noise), float(change))
+    for own, other in zip(got["random"], expected["random"], strict=True):
+        assert torch.equal(own["torch"], other["torch"])
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ def flags(root: Path, directory: Path) -> list[str]:
         "--set", f"DATASET.SYNTHETIC_DIR={root}", "--class_uniform_pct", "0.5",
         "--set", f"DATASET.CENTROID_ROOT={root}/centroids", "--class_uniform_tile", "64",
         "--crop_size", "64,64", "--bs_trn", "2", "--lr", "0.01", "--max_epoch", "5",
-        "--val_freq", "5", "--num_workers", "0", "--save_iters", "1", "--no_progress",
+        "--val_freq", "5", "--num_workers", "0", "--save_iters", "2", "--no_progress",
         "--resume", "auto", "--result_dir", str(directory),
     ]  # fmt: skip
 

@@ -70,7 +70,7 @@ class Trainer:
     def _wrap(self, net: nn.Module) -> nn.Module:
         if self.settings.compile:
             net.compile()
-        if self.world.size == 1:
+        if self.world.size == 1 or self.state.holding.averages:
             return net
         distributed.keep_layouts(net)
         devices = [self.world.local_rank] if self.world.device.type == "cuda" else None
@@ -164,7 +164,8 @@ class Trainer:
         if self.state.ema is not None:  # its statistics differ between ranks, too
             distributed.broadcast_buffers(self.state.ema.module)
         random_state = seeds.random_state()
-        score = self.validate(epoch)[self.settings.best_by]
+        with self.state.holding.gathered(self.state.evaluated):
+            score = self.validate(epoch)[self.settings.best_by]
         seeds.set_random_state(random_state)
         self._take(score, epoch)
 
@@ -314,7 +315,7 @@ class Trainer:
         optimizer, scaler = self.state.optimizer, self.state.scaler
         scaler.unscale_(optimizer)
         gradients = [item.grad for item in self.parameters if item.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
+        norm = self.state.holding.whole(nn.utils.get_total_norm(gradients))
         if bool(torch.isfinite(norm)):
             if self.settings.clip_grad is not None:
                 nn.utils.clip_grads_with_norm_(self.parameters, self.settings.clip_grad, norm)

@@ -23,6 +23,7 @@ from engine.resume_rules import (
     refusal,
 )
 from engine.turns import Turns
+from engine.whole import WHOLE, Whole
 
 FORMAT = "hiseg-1"
 
@@ -63,7 +64,8 @@ class TrainState:
 
     `facts` are the plain entries that make a checkpoint self-describing: arch, num_classes,
     model_options, class_names, palette, dataset, command, seed. `rules` say what `unpack` refuses.
-    `turns`: for how many ranks the run is laid out, which its files call `world_size`.
+    `turns`: for how many ranks the run is laid out, which its files call `world_size`. `holding`:
+    what each process keeps of the weights.
     """
 
     net: nn.Module
@@ -73,6 +75,7 @@ class TrainState:
     progress: Progress
     facts: dict[str, Any]
     turns: Turns = field(default_factory=Turns)
+    holding: Whole = WHOLE
     rules: ResumeRules = ResumeRules()
 
     @property
@@ -96,8 +99,8 @@ class TrainState:
         content: dict[str, Any] = {
             "format": FORMAT,
             **self.facts,
-            "state_dict": self.evaluated.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "state_dict": self.holding.whole_state(self.evaluated.state_dict()),
+            "optimizer": self.holding.whole_state(self.optimizer.state_dict()),
             "scaler": self.scaler.state_dict(),
             "progress": dict(vars(self.progress)),
             "epoch": self.progress.epoch,
@@ -107,7 +110,7 @@ class TrainState:
             "world_size": self.turns.ranks,
         }
         if self.ema is not None:
-            content["live_state_dict"] = self.net.state_dict()
+            content["live_state_dict"] = self.holding.whole_state(self.net.state_dict())
             content["ema_updates"] = int(self.ema.n_averaged.item())
         return content
 
@@ -145,11 +148,11 @@ class TrainState:
         if self.ema is not None:
             check_fits(self.ema.module.state_dict(), content["state_dict"], "state_dict")
         check_optimizer(self.optimizer, content["optimizer"])
-        self.net.load_state_dict(live)
+        self.holding.load_weights(self.net, live)
         if self.ema is not None:
-            self.ema.module.load_state_dict(content["state_dict"])
+            self.holding.load_weights(self.ema.module, content["state_dict"])
             self.ema.n_averaged.fill_(content["ema_updates"])
-        load_optimizer(self.optimizer, content["optimizer"])
+        load_optimizer(self.optimizer, content["optimizer"], self.holding)
         if content["scaler"]:  # else the file has another precision, and the scale starts again
             self.scaler.load_state_dict(content["scaler"])
         self.turns.set_random_states(content["random"])

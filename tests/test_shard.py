@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.program import assert_one_line_error, run, street_flags
+from runtime.errors import UserError
+from tests.program import run, street_flags
+from tests.settings.test_classification import resolved
 from tests.test_processes import content
 
 STEPS = 20
@@ -63,6 +65,8 @@ def test_split_weights_train_as_whole_ones_and_files_go_on_in_both_modes(
 
 
 @pytest.mark.parametrize("flag", ["--compile", "--channels_last"])
-def test_what_cannot_be_split_is_refused(flag: str, tmp_path: Path) -> None:
-    result = run("train.py", "--shard", flag, "--result_dir", str(tmp_path / "run"))
-    assert_one_line_error(result, "--shard", flag, "exclude each other")
+def test_what_cannot_be_split_is_refused(flag: str) -> None:
+    with pytest.raises(UserError, match=f"--shard and {flag} exclude each other"):
+        resolved("--shard", flag)
+    with pytest.raises(UserError, match="--shard has no effect without training"):
+        resolved("--shard", "--eval", "val")

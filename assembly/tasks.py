@@ -2,7 +2,7 @@
 """What training needs to know of its task: data, loss, validation. One class per task.
 
 task = open_task(run)
-loader, sampler = task.train_loader()
+loader, sampler = task.train_loader(ranks)
 ... task.spec, task.header(), task.objective(), task.validation(state), task.prepare
 """
 

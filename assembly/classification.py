@@ -78,15 +78,15 @@ class Classification:
         """Write augmented training images; returns how many."""
         return data.dump_augmentations(self.run.settings, self.train, out_dir)
 
-    def train_loader(self) -> tuple[DataLoader[Batch], EpochSampler]:
-        """Augmented images of this rank, and what draws them."""
+    def train_loader(self, ranks: int) -> tuple[DataLoader[Batch], EpochSampler]:
+        """Augmented images of this process, and what draws them."""
         log = self.run.log
         log.msg(f"{len(self.train)} training, {len(self.val)} validation images")
         if self.skip is not None:
             log.msg(f"{len(self.skip.met)} images left out by {self.skip.path}")
             if unknown := self.skip.unknown_text():
                 log.msg(f"warning: {unknown}")
-        return data.make_train_loader(self.run.settings, self.train, self.run.world)
+        return data.make_train_loader(self.run.settings, self.train, self.run.world, ranks)
 
     def header(self) -> dict[str, Any]:
         """Architecture, options, classes, and the size of evaluated images."""

@@ -89,7 +89,7 @@ def test_transform(settings: Settings) -> ImageTransform:
 
 
 def make_train_loader(
-    settings: Settings, train: ImageList, world: World
+    settings: Settings, train: ImageList, world: World, ranks: int | None = None
 ) -> tuple[DataLoader[Batch], ImageSampler]:
     """Loader and sampler of the training images."""
     data = settings.data
@@ -100,6 +100,7 @@ def make_train_loader(
         world.size,
         data.bs_trn,
         repeats=settings.classification.repeated_aug,
+        ranks=ranks,
     )
     transform = train_transform(settings.classification.img_size, augmentation(settings))
     room.check_images(settings, data.num_workers, data.bs_trn, len(sampler))

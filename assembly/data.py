@@ -97,12 +97,13 @@ def make_train_loader(
     seed: int,
     log: Log = print,
     sets: Sets | None = None,
+    ranks: int | None = None,
 ) -> tuple[DataLoader[Batch], TrainSampler, DatasetSpec]:
     """Loader and sampler of the training set, class-uniform as the settings say.
 
     `log` gets lines about the set, on the first rank; `sets` are the images of the run where they
-    are listed already. Every file of train and val is checked before the first batch. Raises
-    UserError for data that does not fit.
+    are listed already; `ranks`: see `TrainSampler`. Every file of train and val is checked before
+    the first batch. Raises UserError for data that does not fit.
     """
     data = settings.data
     sets = Sets(settings) if sets is None else sets
@@ -136,7 +137,7 @@ def make_train_loader(
         seed=seed,
         bias=settings.DATASET.CLASS_UNIFORM_BIAS,
     )
-    sampler = TrainSampler(plan, seed, rank, world, data.bs_trn)
+    sampler = TrainSampler(plan, seed, rank, world, data.bs_trn, ranks)
     room.check_training(settings, items, len(sampler))
     loader = make_loader(dataset, sampler, data.bs_trn, data.num_workers)
     return loader, sampler, spec

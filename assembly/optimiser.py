@@ -20,6 +20,8 @@ from engine import optim
 from engine.hanet_groups import hanet_groups
 from engine.param_groups import ParamRule, check_rules, describe, layer_factors, make_groups
 from engine.state import Progress, TrainState
+from engine.turns import Turns
+from engine.whole import WHOLE, Whole
 from network.contract import Network
 from network.convert.input_norm import input_facts
 from runtime.errors import UserError
@@ -30,17 +32,23 @@ Parameters = Iterable[Tensor] | Iterable[dict[str, Any]]
 
 
 def build_state(
-    run: Run, net: nn.Module, header: dict[str, Any], snapshot: Snapshot | None
+    run: Run, net: nn.Module, header: dict[str, Any], snapshot: Snapshot | None, turns: Turns
 ) -> TrainState:
     """Optimiser, scaler, weight average and progress around `net`; `header` goes into files."""
     settings = run.settings
-    rate = learning_rate(settings, run.world.size)
-    optimizer = build_optimizer(settings, net, rate, snapshot)
+    rate, holding = learning_rate(settings, turns.ranks), _holding(run)
+    ema, decay = None, settings.optimiser.ema
+    if decay is not None:  # a copy of the network, which a split one does not allow
+        average = optim.weight_average(decay, holding)
+        ema = AveragedModel(net, multi_avg_fn=average, use_buffers=True)
+        holding.shard(ema.module)
+    holding.shard(net)
+    if holding is not WHOLE:
+        count = sum(item.numel() for item in holding.local(list(net.parameters())))
+        run.log.msg(f"--shard: {count:,} parameters on each of {run.world.size} processes")
+    optimizer = build_optimizer(settings, net, rate, snapshot, holding)
     if len(optimizer.param_groups) > 1:
         run.log.msg(describe(optimizer.param_groups))
-    ema, decay = None, settings.optimiser.ema
-    if decay is not None:
-        ema = AveragedModel(net, multi_avg_fn=optim.weight_average(decay), use_buffers=True)
     return TrainState(
         net=net,
         optimizer=optimizer,
@@ -48,13 +56,30 @@ def build_state(
         ema=ema,
         progress=Progress(epoch=settings.schedule.start_epoch),
         facts={**header, **input_facts(net)},
-        world_size=run.world.size,
+        turns=turns,
+        holding=holding,
         rules=resume_rules(),
     )
 
 
+def _holding(run: Run) -> Whole:
+    """Whether each process keeps all weights, or a part (`--shard`)."""
+    if not run.settings.run.shard:
+        return WHOLE
+    if run.world.size == 1:
+        run.log.msg("--shard has no effect here: it needs several processes")
+        return WHOLE
+    from engine.sharded import Sharded  # loads half a second of torch that no other run needs
+
+    return Sharded(run.world)
+
+
 def build_optimizer(
-    settings: Settings, net: nn.Module, rate: float, snapshot: Snapshot | None
+    settings: Settings,
+    net: nn.Module,
+    rate: float,
+    snapshot: Snapshot | None,
+    holding: Whole = WHOLE,
 ) -> torch.optim.Optimizer:
     """The optimiser of the settings over the groups of `--param_rules`, of base rate `rate`.
 
@@ -74,7 +99,8 @@ def build_optimizer(
     )
     if settings.network.restore_optimizer:
         own = [{k: v for k, v in group.items() if k != "params"} for group in groups]
-        optimizer.load_state_dict(_saved_optimizer(settings, snapshot))
+        saved = _saved_optimizer(settings, snapshot)
+        optimizer.load_state_dict(holding.optimizer_state(optimizer, saved))
         for group, values in zip(optimizer.param_groups, own, strict=True):
             group.update(values)
     return optimizer

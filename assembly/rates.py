@@ -18,12 +18,12 @@ from settings.schedule import ScheduleSettings
 Rate = Callable[[int, int, float], float]  # (optimiser step, epoch, base rate of a group)
 
 
-def learning_rate(settings: Settings, world_size: int) -> float:
+def learning_rate(settings: Settings, ranks: int) -> float:
     """The base rate of this run: `--lr`, scaled to its images per step with --lr_batch."""
     optimiser, schedule = settings.optimiser, settings.schedule
     if optimiser.lr_batch is None:
         return optimiser.lr
-    step = settings.data.bs_trn * world_size * optimiser.accum_steps
+    step = settings.data.bs_trn * ranks * optimiser.accum_steps
     rate = optimiser.lr * step / optimiser.lr_batch
     if schedule_reads(schedule, "min_lr") and schedule.min_lr > rate:
         raise UserError(

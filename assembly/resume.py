@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The settings that a checkpoint keeps, and what `--resume` does where they differ."""
+"""What a checkpoint keeps of settings and processes, and what `--resume` does where they differ."""
 
 from __future__ import annotations
 
 import dataclasses
 
-from engine.resume_rules import STEPS, Kept, ResumeRules, plain
+from assembly.run import Run
+from assembly.snapshot import Snapshot
+from engine.resume_rules import STEPS, Kept, ResumeRules, plain, ranks_of
+from engine.turns import Turns
 from settings import Settings, catalogue
 from settings.declare import APPLIED, BETWEEN_EPOCHS, REFUSED, Resume
 from settings.model import ModelConfig
@@ -34,3 +37,32 @@ def kept_settings(settings: Settings, steps_per_epoch: int) -> Kept:
         name: plain(each.of(settings)) for name, each in catalogue().items() if each.resume in KEPT
     }
     return {**kept, STEPS: steps_per_epoch}
+
+
+def take_turns(file: Snapshot | None, run: Run) -> Turns:
+    """The part of this process in the run: as a rank of its own, or for the ranks of a file."""
+    world, settings = run.world, run.settings
+    ranks = world.size
+    if file is not None:
+        own = {name: catalogue()[name].of(settings) for name in ("bs_trn", "accum_steps")}
+        ranks = ranks_of(file.content, own, world.size)
+    return Turns(ranks, world.rank, world.size, settings.run.seed)
+
+
+def sharing_line(turns: Turns, run: Run) -> str:
+    """What another number of processes than that of the layout changes; "" if it is the same."""
+    if turns.ranks == turns.world:
+        return ""
+    settings, is_cuda = run.settings, run.world.device.type == "cuda"
+    each, batch = settings.optimiser.accum_steps, settings.data.bs_trn
+    parts = [
+        f"{turns.world} processes go on with a run of {turns.ranks}: each adds up "
+        f"{turns.ranks * each // turns.world} batches a step instead of {each} (--accum_steps), so "
+        f"a step keeps its {turns.ranks * each * batch} images"
+    ]
+    if not turns.keeps_draws:
+        parts.append("random numbers of the network are drawn anew")
+    if settings.optimiser.syncbn and is_cuda:
+        size = turns.world * batch
+        parts.append(f"--syncbn normalises over {size} images instead of {turns.ranks * batch}")
+    return "; ".join(parts)

@@ -187,7 +187,7 @@ def resume(file: Snapshot | None, state: TrainState, kept: dict[str, Any], run: 
     state.facts["settings"] = kept
     if file is None:
         return
-    applied = state.unpack(file.content, run.world.rank)
+    applied = state.unpack(file.content)
     progress = state.progress
     run.log.msg(
         f"resumed {file.path} at epoch {progress.epoch}, step {progress.step} "

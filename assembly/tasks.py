@@ -2,7 +2,7 @@
 """What training needs to know of its task: data, loss, validation. One class per task.
 
 task = open_task(run)
-loader, sampler = task.train_loader()
+loader, sampler = task.train_loader(ranks)
 ... task.spec, task.header(), task.objective(), task.validation(state), task.prepare
 """
 
@@ -63,8 +63,8 @@ class Task(Protocol):
     def dump_augmentations(self, out_dir: Path) -> int:
         """Write augmented training images; returns how many."""
 
-    def train_loader(self) -> tuple[DataLoader[Batch], EpochSampler]:
-        """Batches of this rank, and what draws them."""
+    def train_loader(self, ranks: int) -> tuple[DataLoader[Batch], EpochSampler]:
+        """Batches of this process in a run laid out for `ranks`, and what draws them."""
 
     def header(self) -> dict[str, Any]:
         """The plain entries that make a checkpoint usable without any flag."""
@@ -100,8 +100,8 @@ class Segmentation:
         """Write augmented images and labels; returns how many."""
         return data.dump_augmentations(self.run.settings, out_dir)
 
-    def train_loader(self) -> tuple[DataLoader[Batch], EpochSampler]:
-        """Crops of this rank, class-uniform as the settings say; all labels are checked first."""
+    def train_loader(self, ranks: int) -> tuple[DataLoader[Batch], EpochSampler]:
+        """Crops of this process, class-uniform if so set; all labels are checked first."""
         loader, sampler, _ = data.make_train_loader(
             self.run.settings,
             self.run.world.rank,
@@ -109,6 +109,7 @@ class Segmentation:
             self.run.settings.run.seed,
             self.run.log.msg,
             self.sets,
+            ranks,
         )
         return loader, sampler
 

@@ -16,7 +16,7 @@ from assembly.network import build_network, check_arch, place
 from assembly.optimiser import build_state
 from assembly.preflight import Preflight
 from assembly.rates import build_schedule, cooldown_epochs, group_schedules
-from assembly.resume import kept_settings
+from assembly.resume import kept_settings, sharing_line, take_turns
 from assembly.run import Run, open_run, read_resumed, resume, write_run_facts
 from assembly.snapshot import Snapshot, read_snapshot
 from assembly.tasks import Task, Validator, open_task
@@ -100,7 +100,7 @@ def _attempt(run: Run, resumed: Snapshot | None, search: Search) -> Training | N
     try:
         training = build(run.with_settings(search.settings), resumed)
         trainer = training.trainer
-        if trainer.steps_left > 0 and not (run.settings.run.no_preflight or trainer.stopped_early):
+        if _is_rehearsed(run, trainer):
             preflight = Preflight(training.run, training.task, trainer, training.validator)
     except DoesNotFit as misfit:
         search.go_on(misfit)
@@ -117,13 +117,26 @@ def _attempt(run: Run, resumed: Snapshot | None, search: Search) -> Training | N
     return training
 
 
+def _is_rehearsed(run: Run, trainer: Trainer) -> bool:
+    """Whether there is a step to come that this process can try; logs a reason that is not asked.
+
+    Processes that share the weights cannot try a step each on its own.
+    """
+    if run.settings.run.no_preflight or trainer.stopped_early or trainer.steps_left <= 0:
+        return False
+    if trainer.state.holding.averages:
+        run.log.msg("preflight: none, --shard does not allow one")
+        return False
+    return True
+
+
 def build(run: Run, resumed: Snapshot | None) -> Training:
     """Every part that the settings of `run` describe, in the state of `resumed`."""
-    task = open_task(run)
-    loader, sampler = task.train_loader()
+    task, turns = open_task(run), take_turns(resumed, run)
+    loader, sampler = task.train_loader(turns.ranks)
     run, net, snapshot = _network(run, task, resumed)
     net = place(run.settings, net, run.world, run.log)
-    state = build_state(run, net, {**task.header(), **run.weights.facts}, snapshot)
+    state = build_state(run, net, {**task.header(), **run.weights.facts}, snapshot, turns)
     del snapshot
     validator = task.validation(state)
     trainer = Trainer(
@@ -139,6 +152,8 @@ def build(run: Run, resumed: Snapshot | None) -> Training:
     trainer.schedule = build_schedule(run.settings, trainer.steps_per_epoch)
     trainer.schedules = group_schedules(run.settings, trainer.steps_per_epoch)
     resume(resumed, state, kept_settings(run.settings, trainer.steps_per_epoch), run)
+    if line := sharing_line(turns, run):
+        run.log.msg(line)
     return Training(run=run, task=task, trainer=trainer, validator=validator)
 
 
@@ -184,7 +199,7 @@ def loop_options(settings: Settings, best_by: str = "mean_iu") -> LoopOptions:
 def _summarise(run: Run, resumed: Snapshot | None) -> int:
     """Write the number of parameters of each part instead of training; the exit code, 0."""
     task, log = open_task(run), run.log
-    task.train_loader()  # which checks the data
+    task.train_loader(run.world.size)  # which checks the data
     _, net, _ = _network(run, task, resumed)
     for name, part in net.named_children():
         log.msg(f"{name:<24}{sum(item.numel() for item in part.parameters()):>14,}")

@@ -7,7 +7,6 @@ its place, in evaluation it is left out; in both cases `Batch.failed` names it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +19,7 @@ from datasets.base import DataError, read_image
 from datasets.batch import Batch
 from datasets.imagenet import ImageList
 from datasets.loader import worker_loader
-from datasets.samplers import EvalSampler, check_batch
+from datasets.samplers import EvalSampler, Part, check_batch
 from datasets.workers import Packing
 from transforms.imagenet import ImageTransform, drawing_from
 
@@ -98,39 +97,46 @@ class ImageDataset(Dataset[Labelled]):
 
 
 class ImageSampler(Sampler[ImageDraw]):
-    """Draws of one rank, epoch after epoch, made while they are asked for.
+    """Draws of one process, epoch after epoch, made while they are asked for.
 
     Every epoch has as many draws as images, in an order drawn from (seed, epoch) and padded from
     its beginning to whole batches on every rank. With `repeats` R every image occurs R times in a
     row before the list is cut to that length: its R augmentations fall into the same step on
-    different ranks, and an epoch sees 1/R of the images.
+    different ranks, and an epoch sees 1/R of the images. ranks, `steps`: see `TrainSampler`.
     Source: Hoffer et al., "Augment Your Batch" (2020), as used by DeiT.
     """
 
     def __init__(
-        self, num_images: int, seed: int, rank: int, world: int, batch_size: int, repeats: int = 1
+        self,
+        num_images: int,
+        seed: int,
+        rank: int,
+        world: int,
+        batch_size: int,
+        repeats: int = 1,
+        ranks: int | None = None,
     ) -> None:
-        self._count, self._seed = num_images, seed
-        self._rank, self._world, self._batch_size = rank, world, batch_size
-        self._repeats = repeats
-        check_batch(num_images, batch_size, world)
+        self._count, self._seed, self._repeats = num_images, seed, repeats
+        self._part = Part(rank=rank, world=world, ranks=ranks or world, batch_size=batch_size)
+        self.steps = self._part.steps(num_images)
+        check_batch(num_images, batch_size, self._part.ranks)
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int, start_step: int = 0) -> None:
-        """Draws of `epoch` from now on, without its first `start_step` batches of this rank."""
+        """Draws of `epoch` from now on, without the first `start_step` batches of each rank."""
         order = np.random.default_rng([self._seed, epoch, _ORDER]).permutation(self._count)
-        order = np.repeat(order, self._repeats)[: self._count]
-        self._mine = np.resize(order, len(self) * self._world)[self._rank :: self._world]
-        self._epoch, self._start = epoch, start_step * self._batch_size
+        self._order = np.repeat(order, self._repeats)[: self._count]
+        self._places = self._part.places(self._count)
+        self._epoch, self._start = epoch, self._part.start(start_step)
 
     def __iter__(self) -> Iterator[ImageDraw]:
-        for step in range(self._start, len(self._mine)):
-            place = self._rank + step * self._world
-            yield ImageDraw(index=int(self._mine[step]), seed=(self._seed, self._epoch, place))
+        for place in self._places[self._start :].tolist():
+            index = int(self._order[place % self._count])
+            yield ImageDraw(index=index, seed=(self._seed, self._epoch, place))
 
     def __len__(self) -> int:
-        """Draws of this rank in a whole epoch, also while resuming inside one."""
-        return math.ceil(self._count / (self._world * self._batch_size)) * self._batch_size
+        """Draws of this process in a whole epoch, also while resuming inside one."""
+        return self._part.draws(self._count)
 
 
 def collate(items: Sequence[Labelled]) -> Batch:

@@ -4,6 +4,10 @@
 Training pads the shuffled list to whole batches on every rank; evaluation gives every image to
 exactly one rank. Both are pure functions of (seed, epoch), so that a resumed run continues with
 the draws that an uninterrupted one would have seen.
+
+A training is laid out for the ranks that it starts with. When another number of processes goes on
+with it, they share the batches of these ranks (`places`): images, their order and what is together
+in a batch stay as they were.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from torch.utils.data import Sampler
 
 from datasets.uniform import Entry
@@ -80,13 +85,49 @@ def check_batch(count: int, batch_size: int, world: int) -> None:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """The batches of an epoch that process `rank` of `world` sees, of a run laid out for `ranks`.
+
+    The batches of the ranks are numbered step by step, in a step rank by rank. The process takes
+    every `world`-th; where their number does not divide, the last one is repeated.
+    """
+
+    rank: int
+    world: int
+    ranks: int
+    batch_size: int
+
+    def steps(self, count: int) -> int:
+        """Batches of each rank in an epoch of `count` draws, padded to whole batches."""
+        return -(-count // (self.batch_size * self.ranks))
+
+    def draws(self, count: int) -> int:
+        """Draws of this process in an epoch of `count` draws."""
+        return -(-self.steps(count) * self.ranks // self.world) * self.batch_size
+
+    def start(self, step: int) -> int:
+        """Draws of this process before batch `step` of each rank."""
+        return -(-step * self.ranks // self.world) * self.batch_size
+
+    def places(self, count: int) -> npt.NDArray[np.int64]:
+        """(draws,) places in the padded epoch, of which number `count` is its first draw again."""
+        shape = self.steps(count), self.batch_size, self.ranks
+        batches = np.arange(np.prod(shape)).reshape(shape).swapaxes(1, 2)
+        rows = batches.reshape(-1, self.batch_size)[self.rank :: self.world]
+        missing = self.draws(count) // self.batch_size - len(rows)
+        return np.concatenate([rows, *[batches[-1, -1:]] * missing]).ravel()
+
+
 class TrainSampler(Sampler[Draw]):
-    """Draws of one rank, epoch after epoch.
+    """Draws of one process, epoch after epoch.
 
     plan: epoch -> list of (item, centroid), the same on all ranks (`datasets.uniform`). The list
     is shuffled by (seed, epoch) and padded from its beginning to whole batches on every rank.
-    `len` is the number of draws of this rank in a whole epoch, also while resuming inside one.
-    Raises ValueError if a plan is empty, or too small for the batch (`check_batch`).
+    ranks: for which the run is laid out, if not for its `world` processes (`Part`).
+    `len` is the number of draws of this process in a whole epoch, also while resuming inside one;
+    `steps` counts the batches of a rank. Raises ValueError if a plan is empty, or too small for the
+    batch (`check_batch`).
     """
 
     def __init__(
@@ -96,26 +137,26 @@ class TrainSampler(Sampler[Draw]):
         rank: int,
         world: int,
         batch_size: int,
+        ranks: int | None = None,
     ) -> None:
         self._plan, self._seed = plan, seed
-        self._rank, self._world, self._batch_size = rank, world, batch_size
+        self._part = Part(rank=rank, world=world, ranks=ranks or world, batch_size=batch_size)
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int, start_step: int = 0) -> None:
-        """Draws of `epoch` from now on, without its first `start_step` batches of this rank."""
-        entries = self._plan(epoch)
+        """Draws of `epoch` from now on, without the first `start_step` batches of each rank."""
+        entries, part = self._plan(epoch), self._part
         if not entries:
             raise ValueError(f"epoch {epoch} has no images: the training list is empty")
-        check_batch(len(entries), self._batch_size, self._world)
+        check_batch(len(entries), part.batch_size, part.ranks)
         order = np.random.default_rng([self._seed, epoch, _SHUFFLE]).permutation(len(entries))
-        mine = split_over_ranks(
-            order.tolist(), self._rank, self._world, multiple=self._batch_size, tail="pad"
-        )
+        places = part.places(len(entries)).tolist()
+        drawn = [entries[order[place % len(entries)]] for place in places]
         self._draws = [
-            Draw(item, centroid, (self._seed, epoch, self._rank + step * self._world))
-            for step, (item, centroid) in enumerate(entries[index] for index in mine)
+            Draw(item, centroid, (self._seed, epoch, place))
+            for place, (item, centroid) in zip(places, drawn, strict=True)
         ]
-        self._start = start_step * self._batch_size
+        self._start, self.steps = part.start(start_step), part.steps(len(entries))
 
     def __iter__(self) -> Iterator[Draw]:
         return iter(self._draws[self._start :])

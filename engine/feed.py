@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch.utils.data import DataLoader
 
@@ -15,7 +15,9 @@ Prepare = Callable[[Batch, int], Batch]
 
 
 class EpochSampler(Protocol):
-    """Draws of an epoch, starting at any of its steps."""
+    """Draws of an epoch, starting at any of its steps; it has `steps` batches of each rank."""
+
+    steps: int
 
     def set_epoch(self, epoch: int, start_step: int = 0) -> None:
         """Draws of `epoch` from now on, without its first `start_step` batches."""
@@ -38,6 +40,13 @@ class Feed:
     loader: DataLoader[Batch]
     sampler: EpochSampler
     prepare: Prepare = as_loaded
+
+
+class Group(NamedTuple):
+    """Batches of this process for one optimiser step, in which each rank would see `steps`."""
+
+    batches: list[Batch]
+    steps: int
 
 
 def batch_of(loader: DataLoader[Batch], draws: Sequence[Any]) -> Batch:

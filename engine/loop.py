@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from datasets.batch import Batch
 from datasets.loader import stop_workers
 from engine.compute import Platform, peak_memory
-from engine.feed import Feed
+from engine.feed import Feed, Group
 from engine.loop_options import LoopOptions
 from engine.meter import Meter
 from engine.state import TrainState
@@ -64,7 +64,7 @@ class Trainer:
         self.validate, self.stop = validate, stop
         if settings.compile:
             state.net.compile()
-        if self.world.size > 1:
+        if self.world.size > 1 and not state.holding.averages:
             distributed.keep_layouts(state.net)
         self.model: nn.Module = state.net
         self.parameters = [item for item in state.net.parameters() if item.requires_grad]
@@ -73,16 +73,16 @@ class Trainer:
 
     def joined(self) -> nn.Module:
         """The network with gradients that are means over all ranks; collective."""
-        if self.world.size == 1:
+        if self.world.size == 1 or self.state.holding.averages:
             return self.state.net
         devices = [self.world.local_rank] if self.world.device.type == "cuda" else None
         return DistributedDataParallel(self.state.net, device_ids=devices)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Loader batches of one epoch."""
-        limit = self.settings.max_steps
-        return len(self.loader) if limit is None else min(limit, len(self.loader))
+        """Loader batches of each rank in one epoch."""
+        limit, steps = self.settings.max_steps, self.sampler.steps
+        return steps if limit is None else min(limit, steps)
 
     def _finished(self) -> bool:
         limit, progress = self.settings.max_iter, self.state.progress
@@ -167,7 +167,8 @@ class Trainer:
         if self.state.ema is not None:  # its statistics differ between ranks, too
             distributed.broadcast_buffers(self.state.ema.module)
         random_state = seeds.random_state()
-        score = self.validate(epoch)[self.settings.best_by]
+        with self.state.holding.gathered(self.state.evaluated):
+            score = self.validate(epoch)[self.settings.best_by]
         seeds.set_random_state(random_state)
         self._take(score, epoch)
 
@@ -198,14 +199,15 @@ class Trainer:
             checkpoint.save_last(self.log.directory, content, epoch)
         distributed.barrier()
 
-    def _groups(self, batches: Iterator[Batch], count: int) -> Iterator[list[Batch]]:
-        """Batches that together make one optimiser step."""
+    def _groups(self, batches: Iterator[Batch], count: int) -> Iterator[Group]:
+        """Groups of batches, until each rank would have seen `count`."""
         while count > 0:
-            group = list(islice(batches, min(self.settings.accum_steps, count)))
+            steps = min(self.settings.accum_steps, count)
+            group = list(islice(batches, self.state.turns.batches(steps)))
             if not group:
                 return
-            count -= len(group)
-            yield group
+            count -= steps
+            yield Group(group, steps)
 
     def _epoch(self, epoch: int) -> None:
         progress = self.state.progress
@@ -219,9 +221,9 @@ class Trainer:
             self._set_rates(epoch)
             self.objective.set_iteration(progress.iteration)
             self._step(group, meter)
-            progress.step += len(group)
+            progress.step += group.steps
             progress.iteration += 1
-            images += sum(len(batch.names) for batch in group) * self.world.size
+            images += sum(len(batch.names) for batch in group.batches) * self.world.size
             now = time.monotonic()
             if now - last_line >= PROGRESS_SECONDS or progress.step == self.steps_per_epoch:
                 last_line = now
@@ -277,26 +279,32 @@ class Trainer:
             schedule = self.schedules.get(group.get("schedule", ""), self.schedule)
             group["lr"] = schedule(iteration, epoch, group["initial_lr"])
 
-    def try_step(self, group: list[Batch]) -> None:
-        """The next step of the training, over `group`; the network is in training mode."""
+    def try_step(self, batches: list[Batch]) -> None:
+        """The next step of the training, over `batches`; the network is in training mode."""
         epoch, iteration = self.state.progress.epoch, self.state.progress.iteration
         self.objective.set_epoch(epoch)
         self.objective.set_iteration(iteration)
         self._set_rates(epoch)
-        self._step(group, Meter())
+        self._step(Group(batches, self.settings.accum_steps), Meter())
 
-    def _step(self, group: list[Batch], meter: Meter) -> None:
+    def _step(self, group: Group, meter: Meter) -> None:
         """Forward and backward over `group`, then one update unless the gradient is not finite.
 
         `meter` receives the loss of every batch of the group.
         """
         statistics = [buffer.clone() for buffer in self.buffers]
-        for index, batch in enumerate(group):
-            is_last = index == len(group) - 1
+        turns, iteration = self.state.turns, self.state.progress.iteration
+        for index, batch in enumerate(group.batches):
+            number = self.world.rank + index * self.world.size
+            is_last = index == len(group.batches) - 1
             wait = isinstance(self.model, DistributedDataParallel) and not is_last
-            with self.model.no_sync() if wait else nullcontext():  # type: ignore[operator]
+            with (
+                self.model.no_sync() if wait else nullcontext(),  # type: ignore[operator]
+                turns.turn(number, iteration, self.state.net.buffers()),
+            ):
                 loss = self._forward(batch)
-                self.state.scaler.scale(loss.total / len(group)).backward()
+                total = turns.part(loss.total, number, group.steps)
+                self.state.scaler.scale(total).backward()
             meter.add(loss)
         self._update(statistics)
 
@@ -328,7 +336,7 @@ class Trainer:
         optimizer, scaler = self.state.optimizer, self.state.scaler
         scaler.unscale_(optimizer)
         gradients = [item.grad for item in self.parameters if item.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
+        norm = self.state.holding.whole(nn.utils.get_total_norm(gradients))
         if bool(torch.isfinite(norm)):
             if self.settings.clip_grad is not None:
                 nn.utils.clip_grads_with_norm_(self.parameters, self.settings.clip_grad, norm)

@@ -11,6 +11,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from engine.auxiliary import freeze_auxiliary as freeze_auxiliary
 from engine.auxiliary import has_auxiliary as has_auxiliary
+from engine.whole import WHOLE, Whole
 from runtime.errors import UserError
 
 
@@ -30,7 +31,7 @@ def freeze_others(net: nn.Module, texts: tuple[str, ...]) -> None:
 AverageFunction = Callable[[Any, Any, Any], None]
 
 
-def weight_average(decay: float) -> AverageFunction:
+def weight_average(decay: float, holding: Whole = WHOLE) -> AverageFunction:
     """Moving average of weights and buffers for torch's `AveragedModel`, `decay` in 0..1.
 
     Update number n uses min(decay, (1 + n) / (10 + n)): without this warm-up the average of a
@@ -41,6 +42,6 @@ def weight_average(decay: float) -> AverageFunction:
     def average(averaged: Any, current: Any, updates: Any) -> None:
         count = float(updates)
         update = get_ema_multi_avg_fn(min(decay, (1 + count) / (10 + count)))
-        update(averaged, current, updates)
+        update(holding.local(averaged), holding.local(current), updates)
 
     return average

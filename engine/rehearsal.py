@@ -152,7 +152,7 @@ def _first_steps(trainer: Trainer, batch: Batch, guard: Guarded) -> float:
 
 def _full_step(trainer: Trainer, batch: Batch) -> float:
     """Seconds of an optimiser step."""
-    accumulated = trainer.settings.accum_steps
+    accumulated = trainer.state.turns.batches(trainer.settings.accum_steps)
     group = [batch] * min(accumulated, MOST_BATCHES)
     device = trainer.world.device
     return _seconds(partial(trainer.try_step, group), device) * accumulated / len(group)

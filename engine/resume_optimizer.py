@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from engine.whole import WHOLE, Whole
+
 # What an optimiser keeps for each parameter and needs.
 KEPT: dict[type, tuple[str, ...]] = {
     torch.optim.SGD: (),
@@ -69,7 +71,9 @@ def check_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) 
                 )
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
+def load_optimizer(
+    optimizer: torch.optim.Optimizer, saved: Mapping[str, Any], holding: Whole = WHOLE
+) -> None:
     """The state of a file under the settings of this run, group by group.
 
     Rates, decays and the like are those of `optimizer`, whose groups follow from the flags; the
@@ -79,6 +83,6 @@ def load_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -
         {name: value for name, value in group.items() if name not in ("params", "lr")}
         for group in optimizer.param_groups
     ]
-    optimizer.load_state_dict(dict(saved))
+    optimizer.load_state_dict(holding.optimizer_state(optimizer, saved))
     for group, settings in zip(optimizer.param_groups, own, strict=True):
         group.update(settings)

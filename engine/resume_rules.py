@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.class_tables import class_difference
 
@@ -143,10 +143,55 @@ def compare_facts(
         trained, way = ("without", "add") if positions else ("with", "leave out")
         found.append(f"trained {trained} row positions ({way} --no_pos_dataset)")
     if content["world_size"] != world:
-        found.append(
-            f"written by {content['world_size']} processes, this run has {world} (start as many)"
-        )
+        before, now = _layout(content, own), _layout({**own, "world_size": world}, own)
+        if before.images != now.images:
+            found.append(f"written by {before.ranks} processes, this run has {world} ({before})")
     return found
+
+
+class Layout(NamedTuple):
+    """How many images a step has, and in which batches: one of each rank, `accum_steps` times."""
+
+    ranks: int
+    bs_trn: int
+    accum_steps: int
+
+    @property
+    def batches(self) -> int:
+        """Batches of a step."""
+        return self.ranks * self.accum_steps
+
+    @property
+    def images(self) -> int:
+        """Images of a step."""
+        return self.batches * self.bs_trn
+
+    def __str__(self) -> str:
+        numbers = [number for number in range(1, self.batches + 1) if self.batches % number == 0]
+        shown = ", ".join(str(number) for number in numbers[:12])
+        return (
+            f"a step has {self.images} images in {self.batches} batches of --bs_trn {self.bs_trn}: "
+            f"as many processes as divide them can go on, {shown}{', ...' * (len(numbers) > 12)}"
+        )
+
+
+def _layout(content: Mapping[str, Any], own: Mapping[str, Any]) -> Layout:
+    """That of a file; what an old one does not say is as in this run."""
+    kept = {**own.get("settings", {}), **content.get("settings", {})}
+    return Layout(content["world_size"], kept.get("bs_trn", 1), kept.get("accum_steps", 1))
+
+
+def ranks_of(content: Mapping[str, Any], own: Kept, processes: int) -> int:
+    """The ranks that a run is laid out for when `processes` go on with it: those of the file if
+    they can share its batches, else as many as they are.
+
+    own: the settings of this run. With others of the batch a new layout begins, which
+    `compare_facts` accepts where a step keeps its images.
+    """
+    before = _layout(content, {"settings": own})
+    now = Layout(processes, own["bs_trn"], own["accum_steps"])
+    same = before[1:] == now[1:] and before.batches % processes == 0
+    return before.ranks if same else processes
 
 
 def different_options(saved: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,7 +22,8 @@ from engine.resume_rules import (
     recorded,
     refusal,
 )
-from runtime import distributed, seeds
+from engine.turns import Turns
+from engine.whole import WHOLE, Whole
 
 FORMAT = "hiseg-1"
 
@@ -63,6 +64,8 @@ class TrainState:
 
     `facts` are the plain entries that make a checkpoint self-describing: arch, num_classes,
     model_options, class_names, palette, dataset, command, seed. `rules` say what `unpack` refuses.
+    `turns`: for how many ranks the run is laid out, which its files call `world_size`. `holding`:
+    what each process keeps of the weights.
     """
 
     net: nn.Module
@@ -71,7 +74,8 @@ class TrainState:
     ema: AveragedModel | None
     progress: Progress
     facts: dict[str, Any]
-    world_size: int = 1
+    turns: Turns = field(default_factory=Turns)
+    holding: Whole = WHOLE
     rules: ResumeRules = ResumeRules()
 
     @property
@@ -91,31 +95,30 @@ class TrainState:
 
         `state_dict` is always the evaluated network, so readers need not know about averages.
         """
-        random_states = distributed.gather_objects(seeds.random_state())
+        random_states = self.turns.random_states()
         content: dict[str, Any] = {
             "format": FORMAT,
             **self.facts,
-            "state_dict": self.evaluated.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "state_dict": self.holding.whole_state(self.evaluated.state_dict()),
+            "optimizer": self.holding.whole_state(self.optimizer.state_dict()),
             "scaler": self.scaler.state_dict(),
             "progress": dict(vars(self.progress)),
             "epoch": self.progress.epoch,
             str(self.facts.get("best_by", "mean_iu")): self.progress.best,
             "__metric": self.progress.best,
             "random": random_states,
-            "world_size": self.world_size,
+            "world_size": self.turns.ranks,
         }
         if self.ema is not None:
-            content["live_state_dict"] = self.net.state_dict()
+            content["live_state_dict"] = self.holding.whole_state(self.net.state_dict())
             content["ema_updates"] = int(self.ema.n_averaged.item())
         return content
 
-    def unpack(self, content: dict[str, Any], rank: int) -> list[str]:
+    def unpack(self, content: dict[str, Any]) -> list[str]:
         """Continue from `content`; returns lines about settings that changed and hold from here on.
 
         ValueError, in one line, if it belongs to another run or if settings changed that cannot be
-        applied. Another world size is refused, because the draws of the ranks would no longer be
-        the same. In these cases nothing has been changed.
+        applied. In these cases nothing has been changed.
         """
         if content.get("format") != FORMAT:
             raise ValueError("--resume needs a checkpoint of this program; use --snapshot instead")
@@ -127,32 +130,32 @@ class TrainState:
                 recorded(content), own, self.rules, progress.epoch, progress.step
             )
         defaults = self.rules.option_defaults
-        refused = compare_facts(content, self.facts, self.world_size, defaults) + found.refused
+        refused = compare_facts(content, self.facts, self.turns.ranks, defaults) + found.refused
         if ("live_state_dict" in content) != (self.ema is not None) and not any(
             text.startswith("--ema") for text in refused
         ):
             refused.append("--ema or not (give it as there)")
         if refused:
             raise ValueError(refusal(refused))
-        self._load(content, rank)
+        self._load(content)
         self.progress = progress
         return found.applied
 
-    def _load(self, content: dict[str, Any], rank: int) -> None:
+    def _load(self, content: dict[str, Any]) -> None:
         """Weights, optimiser, scaler, average and random states of `content`."""
         live = content.get("live_state_dict", content["state_dict"])
         check_fits(self.net.state_dict(), live, "state_dict")
         if self.ema is not None:
             check_fits(self.ema.module.state_dict(), content["state_dict"], "state_dict")
         check_optimizer(self.optimizer, content["optimizer"])
-        self.net.load_state_dict(live)
+        self.holding.load_weights(self.net, live)
         if self.ema is not None:
-            self.ema.module.load_state_dict(content["state_dict"])
+            self.holding.load_weights(self.ema.module, content["state_dict"])
             self.ema.n_averaged.fill_(content["ema_updates"])
-        load_optimizer(self.optimizer, content["optimizer"])
+        load_optimizer(self.optimizer, content["optimizer"], self.holding)
         if content["scaler"]:  # else the file has another precision, and the scale starts again
             self.scaler.load_state_dict(content["scaler"])
-        seeds.set_random_state(content["random"][rank])
+        self.turns.set_random_states(content["random"])
 
 
 def check_options(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:

@@ -28,7 +28,7 @@ def untouched(state: TrainState) -> Iterator[int]:
     groups = [dict(group) for group in state.optimizer.param_groups]
     scaler, progress = state.scaler.state_dict(), dict(vars(state.progress))
     modes = [(part, part.training) for module in _modules(state) for part in module.modules()]
-    random = seeds.random_state()
+    random, turn = seeds.random_state(), state.turns.position()
     try:
         yield sum(copy.nbytes for copy in copies)
     finally:
@@ -46,6 +46,7 @@ def untouched(state: TrainState) -> Iterator[int]:
         for part, mode in modes:
             part.training = mode
         seeds.set_random_state(random)
+        state.turns.go_back(turn)
 
 
 def _modules(state: TrainState) -> list[nn.Module]:

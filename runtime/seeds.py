@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,7 @@ import torch
 
 def seed_everything(seed: int, rank: int, deterministic: bool) -> None:
     """Seed Python, NumPy and torch of this process; ranks draw different dropout masks."""
-    random.seed(seed * 1009 + rank)
-    np.random.seed((seed * 1009 + rank) % 2**32)
-    torch.manual_seed((seed * 1009 + rank) % 2**64)
+    _seed_all(seed * 1009 + rank)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         # Bilinear resizing has no deterministic CUDA backward: warn instead of refusing to run.
@@ -23,6 +22,17 @@ def seed_everything(seed: int, rank: int, deterministic: bool) -> None:
         torch.backends.cudnn.benchmark = False
     elif torch.cuda.is_available():
         torch.backends.cudnn.benchmark = True
+
+
+def seed_draws(entropy: Sequence[int]) -> None:
+    """Seed Python, NumPy and torch of this process with several numbers, each 0 or more."""
+    _seed_all(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
+
+
+def _seed_all(number: int) -> None:
+    random.seed(number)
+    np.random.seed(number % 2**32)
+    torch.manual_seed(number % 2**64)
 
 
 def random_state() -> dict[str, Any]:

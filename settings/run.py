@@ -71,6 +71,15 @@ class RunSettings:
         "fp32", "--precision", choices=PRECISIONS, help="number format of the network's arithmetic"
     )
     compile: bool = setting(False, "--compile", help="compile the network with torch.compile")
+    shard: bool = setting(
+        False,
+        "--shard",
+        help="split weights, gradients and optimiser state over the processes (FSDP2)",
+        needs=TRAINS,
+        excludes=("auto_fit", "compile", "channels_last"),
+        resume=UNRELATED,
+        decides=False,
+    )
     channels_last: bool = setting(
         False,
         "--channels_last",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,13 @@ def run(
         timeout=timeout,
         check=False,
     )
+
+
+def free_port() -> str:
+    """A port of this machine that nobody uses at the moment."""
+    with socket.socket() as own:
+        own.bind(("127.0.0.1", 0))
+        return str(own.getsockname()[1])
 
 
 def street_flags(root: Path, directory: Path) -> list[str]:

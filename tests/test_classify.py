@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ import pytest
 import torch
 
 from tests.class_folders import break_image, write_class_folders
-from tests.program import ROOT, assert_one_line_error, command, environment, run
+from tests.program import ROOT, assert_one_line_error, command, environment, free_port, run
 
 pytestmark = pytest.mark.slow
 CLASSIFIER, SEGMENTER = "segformer.B0_224", "segformer.B0"
@@ -145,12 +144,6 @@ def start_node(
         cwd=ROOT, env=environment(PATH=path), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-
-
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
 
 
 def test_two_machines_train_together(pictures: Path, tmp_path: Path) -> None:

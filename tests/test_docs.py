@@ -20,11 +20,10 @@ NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 FOREIGN_FLAGS = {"--nproc_per_node", "--nnodes", "--node_rank", "--master_addr", "--gpus", "--ipc"}
 FOREIGN_FLAGS |= {"--index-url", "--sortwith", "--tag", "--name", "--standalone", "--master_port"}
 FOREIGN_FLAGS |= {"--gres", "--cpus-per-task", "--mem", "--time", "--key"}  # of sbatch
-FOREIGN_FLAGS |= {
-    "--max-restarts",
-    "--kills",
-    "--per_kind",
-}  # of torchrun and of programs in tests/
+FOREIGN_FLAGS |= {"--job-name", "--signal", "--requeue", "--open-mode", "--nodes"}
+FOREIGN_FLAGS |= {"--ntasks-per-node", "--kill-on-bad-exit"}  # of sbatch and srun
+FOREIGN_FLAGS |= {"--max-restarts", "--rdzv_backend", "--rdzv_endpoint", "--shutdown-timeout"}
+FOREIGN_FLAGS |= {"--kills", "--per_kind"}  # of programs in tests/
 FOREIGN_FLAGS |= {"--data-binary"}  # of curl
 FOREIGN_FLAGS |= {"--backend-store-uri", "--project", "--logdir", "--append"}  # of trackers
 FOREIGN_MODULES = {"torch.distributed.launch", "torch.distributed.run", "runx.runx", "runx.sumx"}

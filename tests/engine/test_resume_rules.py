@@ -110,7 +110,7 @@ def written(*argv: str, at_step: int = 1, **more: Any) -> dict[str, Any]:
 
 def resumed(content: dict[str, Any], *argv: str, **more: Any) -> tuple[TrainState, list[str]]:
     state = make_state(*argv, **more)
-    return state, state.unpack(content, 0)
+    return state, state.unpack(content)
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adam", "radam", "adamw"])
@@ -198,7 +198,7 @@ def test_what_can_not_change_is_refused_in_one_line(argv: list[str], words: list
     before = make_state(*argv).net.state_dict()
     state = make_state(*argv)
     with pytest.raises(ValueError, match="--resume: the file has") as error:
-        state.unpack(content, 0)
+        state.unpack(content)
     for word in words:
         assert word in str(error.value)
     assert "\n" not in str(error.value) and str(error.value).endswith("--snapshot")
@@ -293,7 +293,7 @@ def test_what_does_not_fit_the_network_is_one_line() -> None:
 def test_half_precision_can_begin_in_a_run_without_it() -> None:
     content, state = written(), make_state()
     state.scaler = torch.amp.GradScaler("cpu", enabled=True)
-    state.unpack(content, 0)
+    state.unpack(content)
     assert state.scaler.get_scale() > 1
 
 

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from runtime.launch import read_launch
-from tests.program import ROOT
+from tests.program import ROOT, free_port
 
 NAMES = ("WORLD_SIZE", "RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK")
 PLACE = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}
@@ -60,12 +60,6 @@ def test_a_local_rank_beyond_the_machine_is_refused(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ValueError, match="--local_rank 1 "):
         read_launch(1)
     assert read_launch(0) == (0, 2)
-
-
-def free_port() -> str:
-    with socket.socket() as own:
-        own.bind(("127.0.0.1", 0))
-        return str(own.getsockname()[1])
 
 
 JOIN = "from runtime import distributed, launch; launch.FIRST_LINE = 0.2; "

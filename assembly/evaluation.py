@@ -31,6 +31,7 @@ from engine.classify import ClassSummary
 from engine.evaluate import EvalRules, EvalSummary
 from metrics.bands import bands_table
 from metrics.result import Measured, refuse_unread, score_values
+from reports.image_scores import FILE, ImageScoresSink
 from reports.page import write_page
 from reports.results import write_results
 from reports.sinks import ReportingSink
@@ -150,13 +151,15 @@ class Evaluation:
             top_scores=settings.outputs.top_scores,
             refuse_none=not self.videos,
         )
-        every = [*sinks, *metrics]
+        images = ImageScoresSink(self.spec)
+        every = [*sinks, *metrics, *([images] if self.metrics else [])]
         summary = evaluate_images(run, infer, self.loader, self.spec, rules=rules, sinks=every)
         if self.videos:
             videos = VideoRun(run, self.spec, self.videos, rules, key)
             summary = self._with_videos(summary, videos.predict(infer), sinks)
         if run.world.is_main:
             self._report(summary, protocol, sinks, [metric.scores for metric in metrics])
+            images.write(run.directory / FILE, not_finite=summary.not_finite)
         distributed.barrier()
         return summary
 

@@ -6,8 +6,8 @@ computed anew from the summed areas of each draw. The spread of their difference
 set of as many images might have shown.
 
 Source: Efron, Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13; for few images the
-quantiles are widened as in Hesterberg, "What Teachers Should Know About the Bootstrap", The American
-Statistician 69, 2015, section 5.3 (expanded percentile interval).
+quantiles are widened as in Hesterberg, "What Teachers Should Know About the Bootstrap", The
+American Statistician 69, 2015 (expanded percentile interval).
 """
 
 from __future__ import annotations

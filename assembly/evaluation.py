@@ -20,7 +20,7 @@ from assembly.network import build_network, check_arch, place
 from assembly.objective import build_val_loss
 from assembly.run import Run, open_run, write_run_facts
 from assembly.sets import Sets
-from assembly.sinks import PICTURES, open_sinks
+from assembly.sinks import open_sinks
 from assembly.snapshot import adopted, classes_of, read_snapshot
 from assembly.validation import TEST_MODE_IMAGES, evaluate_images
 from assembly.videos import VideoRun, VideosFound
@@ -31,6 +31,7 @@ from engine.classify import ClassSummary
 from engine.evaluate import EvalRules, EvalSummary
 from metrics.bands import bands_table
 from metrics.result import Measured, refuse_unread, score_values
+from reports.image_dump import PICTURES
 from reports.image_scores import FILE, ImageScoresSink
 from reports.page import write_page
 from reports.results import write_results

@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 SUMMARY = ("mean_iu", "acc", "acc_cls")  # what follows the classes in an array of scores
-RESAMPLES, LEVEL = 2000, 0.95
+DRAWS, LEVEL = 2000, 0.95
 CHUNK = 250  # draws whose sums are in memory at once
 MIN_IMAGES = 6  # with 5, all of them may agree by chance: 2 * 0.5 ** 5 is above 1 - LEVEL
 
@@ -71,7 +71,7 @@ def scores_of(areas: Floats) -> Floats:
 
 
 def compare_pairs(
-    a: Any, b: Any, *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
+    a: Any, b: Any, *, draws: int = DRAWS, level: float = LEVEL, seed: int = 0
 ) -> PairedScores:
     """Scores of both sides and intervals of their differences.
 
@@ -86,10 +86,10 @@ def compare_pairs(
         (a[:, classes : 2 * classes] > 0).sum(0).astype(np.int64), [count] * len(SUMMARY)
     )
     random, differences = np.random.default_rng(seed), []
-    for first in range(0, resamples, CHUNK):
+    for first in range(0, draws, CHUNK):
         shares = np.full(count, 1 / count)
-        draws = random.multinomial(count, shares, size=min(CHUNK, resamples - first))
-        sums = (both @ draws.T.astype(np.float64)).T
+        times = random.multinomial(count, shares, size=min(CHUNK, draws - first))
+        sums = (both @ times.T.astype(np.float64)).T
         drawn = scores_of(sums.reshape(-1, 2, 3, classes))
         differences.append(drawn[:, 1] - drawn[:, 0])
     low, high = _intervals(np.concatenate(differences), images, level)

@@ -120,11 +120,13 @@ def with_pictures(
     left, right = Dumps(a), Dumps(b)
     dumped = [image for image in images if left.prediction(image.name)
               and right.prediction(image.name)]  # fmt: skip
-    way = "python eval.py --dump_all_images (with --from_run RUN) writes them; compare its folders"
+    way = (
+        "python eval.py --from_run RUN --dump_all_images --result_dir DIR dumps all; compare these"
+    )
     if not dumped:
-        line = f"no predictions of these images were dumped by both runs: {way}" if images else ""
+        line = f"no pictures, because not both runs dumped predictions: {way}" if images else ""
         return list(images[:count]), line
-    line = f"of {len(images)} changed images both runs dumped {len(dumped)}: {way}"
+    line = f"both runs dumped {len(dumped)} of the {len(images)} images that changed: {way}"
     shown = [_with_pictures(image, left, right) for image in dumped[:count]]
     return shown, line if len(dumped) < len(images) else ""
 

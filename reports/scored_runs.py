@@ -40,17 +40,16 @@ class ScoredRun:
 
     @property
     def is_evaluation(self) -> bool:
-        """Whether it is no training."""
-        return bool(self.flags.get("eval"))
+        """Whether it is no validation of a training."""
+        return "epoch" not in self.scores.facts
 
     @property
     def what(self) -> str:
         """What was scored."""
         flags, images = self.flags, len(self.scores.counts.names)
-        split = f"{flags['eval']} of" if self.is_evaluation else "validation of"
-        epoch = self.scores.facts.get("epoch")
-        when = "" if epoch is None else f", epoch {epoch}"
-        return shown(f"{split} {flags.get('dataset', 'a data set')}, {images} images{when}")
+        split = flags.get("eval", "evaluation") if self.is_evaluation else "validation"
+        epoch = "" if self.is_evaluation else f", epoch {self.scores.facts['epoch']}"
+        return shown(f"{split} of {flags.get('dataset', 'a data set')}, {images} images{epoch}")
 
 
 def open_run(given: Path) -> ScoredRun:

@@ -118,11 +118,9 @@ def with_pictures(
     Without any dump, the first `count` as they are.
     """
     left, right = Dumps(a), Dumps(b)
-    dumped = [image for image in images if left.prediction(image.name)
-              and right.prediction(image.name)]  # fmt: skip
-    way = (
-        "python eval.py --from_run RUN --dump_all_images --result_dir DIR dumps all; compare these"
-    )
+    sides = (left, right)
+    dumped = [image for image in images if all(side.prediction(image.name) for side in sides)]
+    way = "python eval.py --from_run RUN --dump_all_images --result_dir DIR dumps them"
     if not dumped:
         line = f"no pictures, because not both runs dumped predictions: {way}" if images else ""
         return list(images[:count]), line

@@ -51,14 +51,15 @@ def compare(
             "one is a validation of a training, the other an evaluation: they may have been scored "
             "in different ways"
         )
-    changed, line = with_pictures(ranked(a, b), a, b, images)
+    changed, missing = with_pictures(ranked(a, b), a, b, images)
     return Comparison(
         a=a,
         b=b,
         scores=compare_pairs(areas_a, areas_b, draws=draws, seed=seed),
         differences=differences(a, b),
-        notes=list(dict.fromkeys([*notes, *filter(None, [line])])),
+        notes=list(dict.fromkeys(notes)),
         changed=changed,
+        missing=missing,
         draws=draws,
         seed=seed,
     )
@@ -77,7 +78,8 @@ def text_of(comparison: Comparison) -> str:
     for row in [*comparison.classes(), *comparison.summary().values()]:
         table.append((row.name, str(row.images), *row.texts(), row.verdict))
     lines += ["", aligned(table), "", comparison.headline(), comparison.class_line()]
-    return "\n".join([*lines, *(f"note: {note}" for note in comparison.notes)])
+    notes = [*comparison.notes, *filter(None, [comparison.missing])]
+    return "\n".join([*lines, *(f"note: {note}" for note in notes)])
 
 
 def _short(text: str, most: int = 48) -> str:

@@ -42,14 +42,18 @@ class ScoreRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """All that is said about two runs; `draws` and `seed` are those of the bootstrap."""
+    """All that is said about two runs; `draws` and `seed` are those of the bootstrap.
+
+    changed: the images that are shown. missing: a line about pictures that there are not.
+    """
 
     a: ScoredRun
     b: ScoredRun
     scores: PairedScores
     differences: dict[str, list[Row]]
     notes: list[str]
-    changed: list[ChangedImage]  # those that are shown
+    changed: list[ChangedImage]
+    missing: str
     draws: int
     seed: int
 
@@ -145,6 +149,7 @@ def write_compare_page(path: Path, comparison: Comparison) -> None:
         rows=[_cells(row, color, longest) for row, color in rows],
         tables=[{"title": title, "rows": own} for title, own in comparison.differences.items()],
         changed=_shown_images(comparison.changed),
+        missing=comparison.missing,
         legend=[{"color": f"rgb{CHANGE_COLORS[kind]}", "text": LEGEND[kind]} for kind in LEGEND],
         classes=[{"name": row.name, "color": color} for row, color in classes],
     )

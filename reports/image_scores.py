@@ -94,7 +94,7 @@ def write_image_scores(path: Path, scores: ImageScores) -> None:
 def read_image_scores(path: Path) -> ImageScores:
     """The content of a file; UserError for one that is damaged or none of this kind."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             facts = json.loads(arrays["facts"].tobytes())
             counts = ImageCounts(
                 class_names=tuple(map(str, facts.pop("class_names"))),

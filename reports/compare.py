@@ -25,7 +25,7 @@ from reports.run_facts import aligned, shown
 from reports.scored_runs import differences, open_run, paired
 from runtime import streams
 from runtime.errors import UserError, wrong_input
-from runtime.files import write_atomic
+from runtime.files import read_mapping, write_atomic
 
 PAGE, FORMAT = "compare.html", "hiseg-compare-1"
 RANGES = {"draws": (100, 100_000), "images": (0, 100), "seed": (0, 2**63)}  # of numbers
@@ -124,9 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _check(given)
         comparison = compare(given.pop("a"), given.pop("b"), **given)
         page = out or comparison.b.folder / PAGE
-        write_compare_page(page, comparison)
-        text = json.dumps(json_of(comparison), indent=1)
-        write_atomic(page.with_suffix(".json"), f"{text}\n".encode())
+        _write(page, comparison)
     except OSError as error:
         return wrong_input(f"{error.filename}: {error.strerror}; --out PAGE writes elsewhere")
     except UserError as error:
@@ -134,6 +132,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(text_of(comparison))
     print(f"page: {shown(str(page))}")
     return 0
+
+
+def _write(page: Path, comparison: Comparison) -> None:
+    """Write the page and the JSON file beside it; UserError where that is another file."""
+    beside = page.with_suffix(".json")
+    if beside == page or (beside.exists() and read_mapping(beside).get("format") != FORMAT):
+        raise UserError(f"--out {page}: {beside}, which would be written too, is another file")
+    write_compare_page(page, comparison)
+    text = json.dumps(json_of(comparison), indent=1)
+    write_atomic(beside, f"{text}\n".encode())
 
 
 def _check(given: Mapping[str, Any]) -> None:

@@ -60,7 +60,7 @@ def test_ranks_and_interrupted_evaluations_write_the_same_scores(
 ) -> None:
     one = evaluate(trained, tmp_path / "one", "--dump_all_images")
     assert confusion(one) == json.loads((tmp_path / "one/results.json").read_text())["confusion"]
-    shutil.copytree(tmp_path / "one", tmp_path / "again")
+    shutil.copytree(tmp_path / "one", tmp_path / "again")  # stopped after its last image
     (tmp_path / "again" / FILE).unlink()
     evaluate(trained, tmp_path / "again", "--dump_all_images")
     evaluate(trained, tmp_path / "two", "--dump_all_images", ranks=2)
@@ -68,28 +68,33 @@ def test_ranks_and_interrupted_evaluations_write_the_same_scores(
     assert len(contents) == 1
 
 
-def test_an_image_that_cannot_be_read_is_left_out(
+def test_a_part_of_a_set_is_compared_on_the_images_that_both_have(
+    trained: Path, tmp_path: Path
+) -> None:
+    part = evaluate(trained, tmp_path / "part", "--eval_f1_start", "1", "--do_flip")
+    assert len(part.counts.names) == 3
+    sides = ("-m", "reports.compare", str(trained / FILE), str(tmp_path / "part"))
+    line = assert_one_line_error(run(*sides), "runs on different images", "1 only in")
+    assert "--common compares the 3 that both have" in line
+    result = run(*sides, "--common", "--out", str(tmp_path / "page.html"))
+    assert result.returncode == 0, result.stdout + result.stderr
+    content = json.loads((tmp_path / "page.json").read_text())
+    assert content["images"] == 3
+    score = json.loads((tmp_path / "part/results.json").read_text())["metrics"]["mean_iu"]
+    assert content["scores"]["mean_iu"]["b"] == pytest.approx(100 * score)
+
+
+def test_a_set_that_cannot_be_read_leaves_no_scores(
     trained: Path, street_root: Path, tmp_path: Path
 ) -> None:
     root = tmp_path / "streets"
     shutil.copytree(street_root, root)
     broken = sorted(root.rglob("val/*/*_leftImg8bit.png"))[1]
     broken.write_bytes(broken.read_bytes()[:200])
-    whole = evaluate(trained, tmp_path / "whole")
-    result = run(
-        "eval.py", "--from_run", str(trained), "--num_workers", "0", "--result_dir",
-        str(tmp_path / "part"), "--set", f"DATASET.SYNTHETIC_DIR={root}",
-    )  # fmt: skip
-    if result.returncode == 2:  # a set with labels is refused as a whole
-        assert not (tmp_path / "part" / FILE).exists()
-        return
-    part = read_image_scores(tmp_path / "part" / FILE)
-    assert len(part.counts.names) == len(whole.counts.names) - 1
-    line = assert_one_line_error(
-        run("-m", "reports.compare", str(tmp_path / "whole"), str(tmp_path / "part")),
-        "runs on different images", "1 only in",
-    )  # fmt: skip
-    assert "--common compares the 3" in line
+    result = run("eval.py", "--from_run", str(trained), "--num_workers", "0", "--result_dir",
+                 str(tmp_path / "out"), "--set", f"DATASET.SYNTHETIC_DIR={root}")  # fmt: skip
+    assert_one_line_error(result, "image cannot be read")
+    assert not (tmp_path / "out" / FILE).exists()
 
 
 def test_two_evaluations_of_one_checkpoint_differ_by_their_settings_alone(

@@ -75,7 +75,7 @@ def test_intervals_are_those_of_scipy() -> None:
 
 @pytest.mark.parametrize(
     ("images", "trials"),
-    [(60, 80), *(pytest.param(n, 1000, marks=pytest.mark.slow) for n in (12, 50, 200))],
+    [(60, 80), *(pytest.param(n, 500, marks=pytest.mark.slow) for n in (12, 50, 200))],
 )
 def test_equal_networks_are_within_noise_in_95_of_100_cases(images: int, trials: int) -> None:
     """Another set of images each time; also for every class that enough images have."""

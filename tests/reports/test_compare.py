@@ -236,6 +236,10 @@ def test_what_cannot_be_compared_is_one_line(
     for name, value in (("--draws", 9), ("--images", -1), ("--seed", -1)):
         assert f"{name} {value}" in refused(capsys, a, a, name, value)
     assert "--out PAGE" in refused(capsys, a, a, "--out", a / "run.json" / "x.html")
+    before = (a / "run.json").read_bytes()
+    for name in ("run.html", "new.json"):
+        assert "is another file" in refused(capsys, a, a, "--out", a / name)
+    assert (a / "run.json").read_bytes() == before and not (a / "run.html").exists()
 
 
 def test_odd_names_are_shown_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

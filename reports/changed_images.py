@@ -140,8 +140,8 @@ def _with_pictures(image: ChangedImage, left: Dumps, right: Dumps) -> ChangedIma
     }
     opened = {title: picture for title, path in places.items() if (picture := _opened(path))}
     pictures = {title: _link(picture) for title, picture in opened.items()}
-    maps = (_ids(opened.get(title)) for title in ("label", "A", "B"))
-    change = _change(*maps, classes=left.classes)
+    label, a, b = (_ids(opened.get(title)) for title in ("label", "A", "B"))
+    change = _change(label, a, b, left.classes)
     if change is not None:
         pictures["change"] = _link(change)
     return ChangedImage(name=name, a=image.a, b=image.b, pictures=pictures)

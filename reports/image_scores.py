@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from metrics.result import Gather, ImageResult
 from reports.sinks import EveryImageSink
 from runtime.errors import UserError
 from runtime.files import write_atomic
+from runtime.names import relative
 
 FILE, LAST_FILE = "image_scores.npz", "last_image_scores.npz"  # a training has both
 FORMAT = "hiseg-image-scores-1"
@@ -82,13 +83,14 @@ def write_image_scores(path: Path, scores: ImageScores) -> None:
         "names": counts.names,
         **scores.facts,
     }
-    arrays = {
-        "facts": np.frombuffer(json.dumps(facts).encode(), np.uint8),
-        "starts": counts.starts,
-        "cells": counts.cells,
-        "pixels": counts.pixels,
-    }
-    write_atomic(path, lambda file: np.savez_compressed(file, **arrays))
+    header = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+
+    def write(file: BinaryIO) -> None:
+        np.savez_compressed(
+            file, facts=header, starts=counts.starts, cells=counts.cells, pixels=counts.pixels
+        )
+
+    write_atomic(path, write)
 
 
 def read_image_scores(path: Path) -> ImageScores:
@@ -105,6 +107,8 @@ def read_image_scores(path: Path) -> ImageScores:
             )
         palette = tuple((int(r), int(g), int(b)) for r, g, b in facts.pop("palette"))
         is_whole = facts.pop("format") == FORMAT and _is_sound(counts, len(palette))
+        for name in counts.names:
+            relative(name)  # OutsideError for a name that leads out of a folder
     except DAMAGE:
         is_whole = False
     if not is_whole:

@@ -69,7 +69,7 @@ def open_run(given: Path) -> ScoredRun:
         places = [given.parent / (LAST_FILE if last else FILE)]
     file = next((place for place in places if place.is_file()), None)
     if file is None:
-        raise UserError(_how_to_score(places[0].parent))
+        raise UserError(_how_to_score(places[0].parent, given))
     scores, facts = read_image_scores(file), read_mapping(file.parent / "run.json")
     run = ScoredRun(folder=file.parent, scores=scores, facts=facts, training=None)
     run = replace(run, training=_training_of(run))
@@ -82,15 +82,19 @@ def _flags(facts: Mapping[str, Any]) -> dict[str, Any]:
     return flags if isinstance(flags, dict) else {}
 
 
-def _how_to_score(folder: Path) -> str:
-    """Why there are no scores per image in `folder`, and the command that writes them."""
+def _how_to_score(folder: Path, given: Path) -> str:
+    """Why there are no scores per image in `folder`, or of the checkpoint `given` in it, and the
+    command that writes them."""
     flags = _flags(read_mapping(folder / "run.json"))
     place = shlex.quote(str(folder))
-    start = f"{folder} holds no {FILE}"
+    start = f"{folder} holds no {LAST_FILE if given.name.startswith('last_') else FILE}"
     if not flags:
         return f"{start}: it is no run and no evaluation of this program"
     if flags.get("task") == "classify":
         return f"{start}: a classifier has one score per image and cannot be compared here"
+    if given.suffix == ".pth":
+        options = f"--from_run {place} --snapshot {shlex.quote(str(given))}"
+        return f"{start}; python eval.py {options} --result_dir DIR writes it; compare DIR"
     if not flags.get("eval"):
         return f"{start}; python eval.py --from_run {place} --result_dir {place} writes it"
     if flags.get("eval") == "folder" or flags.get("no_metrics"):

@@ -231,6 +231,11 @@ def test_what_cannot_be_compared_is_one_line(
         facts["flags"] = flags
         (run / "run.json").write_text(json.dumps(facts))
         assert words in refused(capsys, a, run)
+    facts["flags"] = {"eval": None}
+    (run / "run.json").write_text(json.dumps(facts))
+    (run / "last_checkpoint_ep3.pth").touch()
+    line = refused(capsys, a, run / "last_checkpoint_ep3.pth")
+    assert f"holds no {LAST_FILE}; python eval.py --from_run '{run}' --snapshot '{run}/last" in line
     (run / FILE).write_text("{}")
     assert "is damaged" in refused(capsys, a, run)
     for name, value in (("--draws", 9), ("--images", -1), ("--seed", -1)):
@@ -261,7 +266,7 @@ def test_a_picture_of_the_change_tells_gains_from_losses(tmp_path: Path) -> None
     label = np.array([[0, 0, 1, 1, 255]], np.uint8)
     a = np.array([[0, 1, 1, 2, 0]], np.uint8)
     b = np.array([[0, 0, 0, 3, 1]], np.uint8)
-    picture = _change(label, a, b, classes=4)
+    picture = _change(label, a, b, 4)
     assert picture is not None
     assert np.asarray(picture).tolist() == [[0, GAINED, LOST, OTHER, 0]]
-    assert _change(label, a[:, :3], b, classes=4) is None
+    assert _change(label, a[:, :3], b, 4) is None

@@ -64,7 +64,7 @@ def test_an_evaluation_without_labels_leaves_no_file_of_an_earlier_one(tmp_path:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("classes", [150, 1000])
+@pytest.mark.parametrize("classes", [150, pytest.param(1000, marks=pytest.mark.slow)])
 def test_many_classes_cost_two_kilobytes_an_image(tmp_path: Path, classes: int) -> None:
     """Images of 20 classes, each taken for six others here and there."""
     rng = np.random.default_rng(0)
@@ -81,7 +81,9 @@ def test_many_classes_cost_two_kilobytes_an_image(tmp_path: Path, classes: int) 
     assert (read_image_scores(tmp_path / FILE).counts.cells == counts.cells).all()
 
 
-@pytest.mark.parametrize("damage", ["cut", "text", "other", "places", "starts", "names", "format"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "text", "other", "places", "starts", "names", "outside", "format"]
+)
 def test_a_damaged_file_is_one_line(tmp_path: Path, damage: str) -> None:
     path = tmp_path / FILE
     sink = ImageScoresSink(SPEC)
@@ -97,6 +99,7 @@ def test_a_damaged_file_is_one_line(tmp_path: Path, damage: str) -> None:
         "places": {**arrays, "cells": arrays["cells"] + 16},
         "starts": {**arrays, "starts": arrays["starts"][::-1]},
         "names": {**arrays, "facts": np.frombuffer(facts.replace(b"x1", b"x0"), np.uint8)},
+        "outside": {**arrays, "facts": np.frombuffer(facts.replace(b"x1", b".."), np.uint8)},
         "format": {**arrays, "facts": np.frombuffer(facts.replace(b"res-1", b"res-9"), np.uint8)},
     }
     if damage == "cut":

@@ -22,7 +22,7 @@ from metrics.paired import DRAWS, LEVEL, compare_pairs
 from reports.changed_images import ranked, with_pictures
 from reports.comparison import Comparison, write_compare_page
 from reports.run_facts import aligned, shown
-from reports.scored_runs import differences, open_run, paired
+from reports.scored_runs import TRAINING, differences, open_run, paired
 from runtime import streams
 from runtime.errors import UserError, wrong_input
 from runtime.files import read_mapping, write_atomic
@@ -51,12 +51,17 @@ def compare(
             "one is a validation of a training, the other an evaluation: they may have been scored "
             "in different ways"
         )
+    differing = differences(a, b)
+    if [name for name, _, _ in differing.get(TRAINING, [])] == ["seed"]:
+        notes.append(
+            "the trainings differ by their seed alone: what differs is the noise of a training"
+        )
     changed, missing = with_pictures(ranked(a, b), a, b, images)
     return Comparison(
         a=a,
         b=b,
         scores=compare_pairs(areas_a, areas_b, draws=draws, seed=seed),
-        differences=differences(a, b),
+        differences=differing,
         notes=list(dict.fromkeys(notes)),
         changed=changed,
         missing=missing,

@@ -30,7 +30,8 @@ from runtime.names import relative
 
 FILE, LAST_FILE = "image_scores.npz", "last_image_scores.npz"  # a training has both
 FORMAT = "hiseg-image-scores-1"
-DAMAGE = (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+DAMAGE = (ValueError, TypeError, KeyError, AttributeError, EOFError, RecursionError,
+          zipfile.BadZipFile, zlib.error)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +110,8 @@ def read_image_scores(path: Path) -> ImageScores:
         is_whole = facts.pop("format") == FORMAT and _is_sound(counts, len(palette))
         for name in counts.names:
             relative(name)  # OutsideError for a name that leads out of a folder
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from error
     except DAMAGE:
         is_whole = False
     if not is_whole:

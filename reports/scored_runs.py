@@ -17,6 +17,7 @@ from runtime.files import read_mapping
 
 CHECKPOINT = re.compile(r"^(best|last)_checkpoint_ep(\d+)\.pth$")
 LISTED = 3  # names in an error
+TRAINING = "Training: settings"  # title of what two trainings were told
 Row = tuple[str, str, str]  # what it is, in A, in B
 
 
@@ -93,8 +94,8 @@ def _how_to_score(folder: Path, given: Path) -> str:
     if flags.get("task") == "classify":
         return f"{start}: a classifier has one score per image and cannot be compared here"
     if given.suffix == ".pth":
-        options = f"--from_run {place} --snapshot {shlex.quote(str(given))}"
-        return f"{start}; python eval.py {options} --result_dir DIR writes it; compare DIR"
+        network = f"--from_run {place} --snapshot {shlex.quote(str(given))}"
+        return f"{start}; python eval.py {network} --result_dir DIR writes it; compare DIR"
     if not flags.get("eval"):
         return f"{start}; python eval.py --from_run {place} --result_dir {place} writes it"
     if flags.get("eval") == "folder" or flags.get("no_metrics"):
@@ -146,9 +147,10 @@ def paired(a: ScoredRun, b: ScoredRun, common: bool) -> tuple[ScoredRun, ScoredR
             f"runs of different classes: {a.folder} has {_listed(left.class_names)}, "
             f"{b.folder} has {_listed(right.class_names)}"
         )
-    only_a = [name for name in left.names if name not in set(right.names)]
-    only_b = [name for name in right.names if name not in set(left.names)]
-    kept = [name for name in left.names if name not in set(only_a)]
+    in_a, in_b = set(left.names), set(right.names)
+    only_a = [name for name in left.names if name not in in_b]
+    only_b = [name for name in right.names if name not in in_a]
+    kept = [name for name in left.names if name in in_b]
     if (only_a or only_b) and not (common and kept):
         sides = ((a, only_a), (b, only_b))
         texts = [f"{len(names)} only in {run.folder} ({_listed(names)})"

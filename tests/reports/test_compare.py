@@ -146,7 +146,8 @@ def test_trainings_and_checkpoints_are_compared_by_their_validations(
     content, shown = compared(capsys, other, run / "best_checkpoint_ep3.pth")
     assert content["b"]["what"] == "validation of a data set, 12 images, epoch 3"
     assert content["differences"] == {"Training: settings": [["seed", "2", "1"]]}
-    assert content["notes"] == []
+    (note,) = content["notes"]
+    assert note.startswith("the trainings differ by their seed alone")
     assert compared(capsys, other, run)[0]["classes"] == content["classes"]
     late, _ = compared(capsys, run, run / "last_checkpoint_ep4.pth")
     assert any("scores of epoch 3, but the checkpoint is of epoch 4" in n for n in late["notes"])

@@ -82,7 +82,7 @@ def test_many_classes_cost_two_kilobytes_an_image(tmp_path: Path, classes: int) 
 
 
 @pytest.mark.parametrize(
-    "damage", ["cut", "text", "other", "places", "starts", "names", "outside", "format"]
+    "damage", ["cut", "text", "other", "places", "starts", "names", "outside", "format", "list"]
 )
 def test_a_damaged_file_is_one_line(tmp_path: Path, damage: str) -> None:
     path = tmp_path / FILE
@@ -100,6 +100,7 @@ def test_a_damaged_file_is_one_line(tmp_path: Path, damage: str) -> None:
         "starts": {**arrays, "starts": arrays["starts"][::-1]},
         "names": {**arrays, "facts": np.frombuffer(facts.replace(b"x1", b"x0"), np.uint8)},
         "outside": {**arrays, "facts": np.frombuffer(facts.replace(b"x1", b".."), np.uint8)},
+        "list": {**arrays, "facts": np.frombuffer(b'"x"', np.uint8)},
         "format": {**arrays, "facts": np.frombuffer(facts.replace(b"res-1", b"res-9"), np.uint8)},
     }
     if damage == "cut":

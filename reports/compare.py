@@ -43,8 +43,8 @@ def compare(
     other = abs(areas_a - areas_b)[:, count : 2 * count].sum(1) > 0
     if other.any():
         notes.append(
-            f"the labels of {int(other.sum())} images differ between A and B (other files, size or "
-            "part of the image): their scores are not of the same pixels"
+            f"the labels differ in {int(other.sum())} of {len(other)} images (other files, size or "
+            "part of the image): the scores are not of the same pixels"
         )
     if a.is_evaluation != b.is_evaluation:
         notes.append(
@@ -54,7 +54,7 @@ def compare(
     differing = differences(a, b)
     if [name for name, _, _ in differing.get(TRAINING, [])] == ["seed"]:
         notes.append(
-            "the trainings differ by their seed alone: what differs is the noise of a training"
+            "the trainings differ by their seed alone, and another seed always gives other scores"
         )
     changed, missing = with_pictures(ranked(a, b), a, b, images)
     return Comparison(

@@ -167,7 +167,7 @@ def test_other_labels_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str
     matrix = confusion_matrix(torch.from_numpy(results[4].pred), torch.from_numpy(label), 4)
     results[4] = make_result("city/x4", 4, 0.1, label=label, confusion=matrix.numpy())
     b = write_run(tmp_path / "b", results)
-    assert "note: the labels of 1 images differ between A and B" in compared(capsys, a, b)[1]
+    assert "note: the labels differ in 1 of 12 images" in compared(capsys, a, b)[1]
 
 
 def test_pictures_of_an_earlier_evaluation_in_the_folder_are_not_shown(

@@ -33,7 +33,8 @@ MIN_IMAGES = 6  # with 5, all of them may agree by chance: 2 * 0.5 ** 5 is above
 class PairedScores:
     """K class IoUs, then those of SUMMARY, as arrays (K + 3,) of shares in 0..1, NaN for none.
 
-    `low` and `high` bound the difference b - a; `images` hold the class in their label.
+    `low` and `high` bound the difference b - a, where enough labels hold the class: those of
+    `images`.
     """
 
     a: Floats
@@ -97,11 +98,14 @@ def compare_pairs(
 
 
 def _intervals(differences: Floats, images: Ints, level: float) -> tuple[Floats, Floats]:
-    """Bounds of each column of `differences` (R, K + 3); draws without the class do not count."""
+    """Bounds of each column of `differences` (R, K + 3), NaN for too few images.
+
+    Draws without the class do not count.
+    """
     bounds = np.full((2, differences.shape[1]), np.nan)
     for number, column in enumerate(differences.T):
         known = column[~np.isnan(column)]
-        if len(known):
+        if len(known) and images[number] >= MIN_IMAGES:
             tail = _tail(int(images[number]), level)
             bounds[:, number] = np.quantile(known, [tail, 1 - tail])
     return bounds[0], bounds[1]
@@ -110,8 +114,6 @@ def _intervals(differences: Floats, images: Ints, level: float) -> tuple[Floats,
 def _tail(count: int, level: float) -> float:
     """What lies beyond either bound, given that `count` images tell: less than (1 - level) / 2."""
     tail = (1 - level) / 2
-    if count < 2:
-        return 0.0
     wider = math.sqrt(count / (count - 1)) * stats.t.ppf(tail, count - 1)
     return float(stats.norm.cdf(wider))
 

@@ -36,7 +36,8 @@ class ScoreRow:
 
     def texts(self) -> tuple[str, str, str, str]:
         """A, B, difference and interval as tables show them."""
-        interval = f"{_text(self.low, '+')} to {_text(self.high, '+')}"
+        low, high = _text(self.low, "+"), _text(self.high, "+")
+        interval = MISSING if self.low is None else f"{low} to {high}"
         return _text(self.a), _text(self.b), _text(self.difference, "+"), interval
 
 
@@ -98,6 +99,8 @@ class Comparison:
     def class_line(self) -> str:
         """How many classes differ, and how many would by chance."""
         judged = [row for row in self.classes() if row.verdict in JUDGED]
+        if not judged:
+            return "No class is in enough images to tell."
         told = [row.name for row in judged if row.verdict in TOLD]
         names = [*told[:LISTED], *(["..."] if len(told) > LISTED else [])]
         which = f" ({', '.join(names)})" if told else ""

@@ -74,6 +74,8 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("scripts/train_imagenet.py", ("settings", "assembly.network")),
     ("scripts/doctor/*", ("scripts.doctor", "assembly.dataset", "runtime", "settings", *SETS)),
     ("scripts/*", ("settings",)),
+    # the recorded answers belong to the tests
+    ("benchmarks/gpu/recorded.py", ("benchmarks", "runtime", "tests.parity")),
     ("benchmarks/*", tuple(OWN - {"tests", "scripts", "train", "eval"})),
     # assembly: from settings to the parts of a run
     ("assembly/*", ("assembly", "settings", *LIBRARIES)),

@@ -128,4 +128,4 @@ def test_the_command_for_a_run_without_scores_writes_them(trained: Path, tmp_pat
     result = run("-m", "reports.compare", str(trained), str(bare))
     assert result.returncode == 0, result.stdout + result.stderr
     content = json.loads((bare / "eval" / "compare.json").read_text())
-    assert content["scores"]["mean_iu"]["difference"] == pytest.approx(0)
+    assert content["scores"]["mean_iu"]["difference"] == pytest.approx(0, abs=0.02)

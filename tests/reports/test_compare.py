@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from reports.compare import main
 from reports.image_dump import PICTURES, DumpSink
 from reports.image_scores import FILE, LAST_FILE, ImageScoresSink
 from reports.sinks import NEW_DUMP
-from tests.reports.cases import SPEC, alone, make_result
+from reports.trees import TreePlan, TreeSink
+from tests.reports.cases import SPEC, alone, make_items, make_result
 from tests.reports.chrome import Chrome
 
 FLAGS = {"dataset": "streets", "eval": "val", "snapshot": "/nowhere/best_checkpoint_ep3.pth"}
@@ -179,6 +181,26 @@ def test_pictures_of_an_earlier_evaluation_in_the_folder_are_not_shown(
     b = write_run(tmp_path / "b", results_of(0.2))
     assert "note: no pictures" in compared(capsys, a, b)[1]
     assert "data:image" not in (b / "compare.html").read_text()
+
+
+def test_trees_of_other_tools_give_pictures_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Colours of the classes, and the image itself where its list says it is."""
+    items = make_items(tmp_path / "images", [result.name for result in results_of(0.1)])
+    sides = []
+    for name, wrong in (("a", 0.5), ("b", 0.1)):
+        folder = write_run(tmp_path / name, results_of(wrong), {"dump_color": True})
+        sink = TreeSink(folder, SPEC, items, TreePlan(color=True))
+        for result in results_of(wrong):
+            sink.add(replace(result, confidence=0.5))
+        sink.close(0, 1, alone)
+        sink.report({})
+        sides.append(folder)
+    assert "note: no pictures" not in compared(capsys, *sides)[1]
+    page = (sides[1] / "compare.html").read_text()
+    counts = [page.count(f'alt="{kind} of city/x') for kind in ("image", "label", "A", "B")]
+    assert counts == [8, 0, 8, 8]
 
 
 def test_damaged_pictures_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ from assembly.network import build_network, check_arch, place
 from assembly.objective import build_val_loss
 from assembly.run import Run, open_run, write_run_facts
 from assembly.sets import Sets
-from assembly.sinks import PICTURES, open_sinks
+from assembly.sinks import open_sinks
 from assembly.snapshot import adopted, classes_of, read_snapshot
 from assembly.validation import TEST_MODE_IMAGES, evaluate_images
 from assembly.videos import VideoRun, VideosFound
@@ -31,6 +31,8 @@ from engine.classify import ClassSummary
 from engine.evaluate import EvalRules, EvalSummary
 from metrics.bands import bands_table
 from metrics.result import Measured, refuse_unread, score_values
+from reports.image_dump import PICTURES
+from reports.image_scores import FILE, ImageScoresSink
 from reports.page import write_page
 from reports.results import write_results
 from reports.sinks import ReportingSink
@@ -150,13 +152,15 @@ class Evaluation:
             top_scores=settings.outputs.top_scores,
             refuse_none=not self.videos,
         )
-        every = [*sinks, *metrics]
+        images = ImageScoresSink(self.spec)
+        every = [*sinks, *metrics, *([images] if self.metrics else [])]
         summary = evaluate_images(run, infer, self.loader, self.spec, rules=rules, sinks=every)
         if self.videos:
             videos = VideoRun(run, self.spec, self.videos, rules, key)
             summary = self._with_videos(summary, videos.predict(infer), sinks)
         if run.world.is_main:
             self._report(summary, protocol, sinks, [metric.scores for metric in metrics])
+            images.write(run.directory / FILE, not_finite=summary.not_finite)
         distributed.barrier()
         return summary
 

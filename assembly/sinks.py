@@ -14,7 +14,7 @@ from assembly.run import Run
 from datasets.spec import DatasetSpec, Item
 from reports.autolabel import AutoLabelSink
 from reports.hanet_dump import FourFoldersSink
-from reports.image_dump import DumpSink
+from reports.image_dump import PICTURES, DumpSink
 from reports.preview import PreviewSink
 from reports.sinks import DumpIdentity, ReportingSink
 from reports.submission import SubmissionSink
@@ -22,8 +22,6 @@ from reports.trees import TreePlan, TreeSink, class_ids
 from reports.worst import WorstSink
 from settings import Settings
 from settings.outputs import PICTURE_FLAGS, TREE_FLAGS
-
-PICTURES = "best_images"  # folder of the dumped images and their pages
 
 
 @dataclass(frozen=True, kw_only=True)

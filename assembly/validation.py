@@ -20,6 +20,7 @@ from engine.predict import Infer
 from engine.rehearsal import Trial
 from engine.state import TrainState
 from metrics.result import Sink, score_values
+from reports.image_scores import FILE, LAST_FILE, ImageScoresSink
 from reports.preview import NUM_PREVIEWS, PreviewSink
 from runtime.distributed import APART
 
@@ -75,12 +76,20 @@ class Validation:
         by_steps, steps = bool(val_iters), self.state.progress.iteration
         number, unit = (steps, "step") if by_steps else (epoch, "epoch")
         preview = PreviewSink(log.image, self.spec, step=number, is_main=log.is_main)
+        images = ImageScoresSink(self.spec)
         summary = evaluate_images(
-            self.run, self._infer(), self.loader, self.spec, rules=self.rules, sinks=[preview]
+            self.run,
+            self._infer(),
+            self.loader,
+            self.spec,
+            rules=self.rules,
+            sinks=[preview, images],
         )
         assert summary.scores is not None, "validation without labels"
         scores = summary.scores
         values = {"loss": summary.loss or 0.0, **score_values(summary)}
+        if log.is_main:  # before the row, with which the validation counts as done
+            self._keep(images, epoch, summary.not_finite, values["mean_iu"])
         log.metric("val", {**values, **self.state.rates}, number)
         if not summary.not_finite:
             ious = zip(self.spec.class_names, scores.iou.tolist(), strict=True)
@@ -95,6 +104,18 @@ class Validation:
             + ("none" if best is None else f"{best:.5f}")
         )
         return values
+
+    def _keep(self, images: ImageScoresSink, epoch: int, not_finite: int, score: float) -> None:
+        """Write the counts of each image, also as those of the best checkpoint that this makes."""
+        progress = self.state.progress
+        is_best = math.isfinite(score) and score > progress.best
+        for name in (LAST_FILE, FILE) if is_best else (LAST_FILE,):
+            images.write(
+                self.run.directory / name,
+                epoch=epoch,
+                iteration=progress.iteration,
+                not_finite=not_finite,
+            )
 
 
 def evaluate_images(

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scores of predictions: confusion matrix with its ratios, boundary F-score."""
+"""Scores of predictions: confusion matrix with its ratios, boundary F-score, paired comparison."""

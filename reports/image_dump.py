@@ -28,6 +28,7 @@ from runtime.names import printable
 
 BLEND = 0.4  # weight of the class colours in the composited image
 COMPOSITE = "composited"
+PICTURES = "best_images"  # folder of the dumped images and their pages
 
 
 class DumpSink(ResumableSink):

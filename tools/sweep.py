@@ -4,17 +4,17 @@
     python -m tools.sweep LOGROOT/EXPERIMENT              # prints, writes sweep.html there
     python -m tools.sweep LOGROOT/EXPERIMENT --out PAGE
 
-runx drops exit codes, so this reads what the runs left behind: run.json or hparams.json,
+Runs that differ by their seed alone are also shown together: mean and standard deviation of their
+scores. runx drops exit codes, so this reads what the runs left behind: run.json or hparams.json,
 metrics.csv, status.json; of a run that never got so far, the command line in submit_cmd.sh.
 The score is mean IoU, of a classifier top-1.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import shlex
+import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -24,20 +24,17 @@ from typing import Any
 
 from reports.files import href
 from reports.render import write_html
+from reports.run_facts import MISSING, FlagTexts, aligned, read_json, settings_of, shown
 from runtime.errors import UserError, wrong_input
 from runtime.progress import duration_text
 from settings import Parser
 
-# Entries that name a place or a machine, not an experiment.
-SAME_EXPERIMENT = {"result_dir", "local_rank", "global_rank", "logdir", "command", "resume"}
 MARKS = ("run.json", "hparams.json", "status.json", "submit_cmd.sh", "metrics.csv")
+SEED = "seed"  # the setting that makes another run of the same experiment
 MAX_SECONDS = 1e11  # of durations and times: some thousand years
 SILENT_SECONDS = 900.0  # a run that says it is running but wrote nothing for so long
 REPORTS = ("best_images/index.html", "eval/best_images/index.html")  # the first that exists
-MISSING = "–"
 MEASURES = {"mean_iu": "mIoU", "top1": "top-1"}  # entry of a val row: name; a run has one of them
-
-FlagTexts = dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,24 +79,24 @@ def read_run(folder: Path) -> Run:
     The reason names the files that are not used because of that.
     """
     damaged: list[str] = []
-    status = _read_json(folder / "status.json", damaged)
+    status = read_json(folder / "status.json", damaged)
     signs = [path.stat().st_mtime for mark in ("logging.log", "metrics.csv", "status.json")
              if (path := folder / mark).exists()]  # fmt: skip
     last_sign = max(signs, default=0.0)
     state, reason, seconds = _state(status, last_sign, damaged)
     measure, scores = _scores(folder / "metrics.csv", damaged)
-    settings = _settings(folder, damaged)
+    settings = settings_of(folder, damaged)
     found = [folder / place for place in REPORTS if (folder / place).exists()]
     notes = [reason] if reason else []
     notes += [f"{name} is damaged" for name in dict.fromkeys(damaged)]
     return Run(
-        name=_shown(folder.name),
+        name=shown(folder.name),
         settings=settings,
         measure=measure,
         scores=scores,
         seconds=seconds,
         status=state,
-        reason=_shown("; ".join(notes)),
+        reason=shown("; ".join(notes)),
         report=found[0] if found else None,
     )
 
@@ -127,7 +124,7 @@ def _state(
         silence = time.time() - last_sign
         if silence > SILENT_SECONDS:
             state, reason = "silent", f"nothing written for {_duration(silence)}; killed?"
-    return _shown(state), reason, seconds
+    return shown(state), reason, seconds
 
 
 def _number(value: Any) -> float | None:
@@ -135,94 +132,6 @@ def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if 0 <= value <= MAX_SECONDS else None
-
-
-def _shown(text: str) -> str:
-    """`text` on one line, in characters that every output takes."""
-    return " ".join(text.encode("utf-8", "backslashreplace").decode().split())
-
-
-def _read_json(path: Path, damaged: list[str]) -> dict[str, Any]:
-    """The mapping in a file; {} when it is absent, or torn and noted in `damaged`."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError):
-        content = None
-    if isinstance(content, dict):
-        return content
-    damaged.append(path.name)
-    return {}
-
-
-def _settings(folder: Path, damaged: list[str]) -> FlagTexts:
-    """Flag -> text; every `--set KEY=VALUE` is an entry of its own."""
-    facts = _read_json(folder / "run.json", damaged)
-    flags = facts.get("flags")
-    if facts and not isinstance(flags, dict):
-        damaged.append("run.json")
-    if not flags or not isinstance(flags, dict):
-        flags = _read_json(folder / "hparams.json", damaged)
-    if not flags:
-        flags = _command_flags(folder / "submit_cmd.sh")
-    settings = {}
-    for name, value in flags.items():
-        if name == "set":
-            entries = value if isinstance(value, list) else [] if value is None else [value]
-            pairs = (_text(item).partition("=") for item in entries)
-            settings.update({_shown(key): _shown(text) for key, _, text in pairs})
-        elif name not in SAME_EXPERIMENT:
-            settings[_shown(name)] = _shown(_text(value))
-    return settings
-
-
-def _command_flags(path: Path) -> dict[str, Any]:
-    """The flags of a runx command line; {} when there is none."""
-    try:
-        words = shlex.split(path.read_text(encoding="utf-8"), comments=True)
-    except (OSError, ValueError):
-        return {}
-    if "--command" in words[:-1]:  # submitted to a farm: the command is one argument
-        try:
-            words = shlex.split(words[words.index("--command") + 1])
-        except ValueError:
-            return {}
-    flags: dict[str, Any] = {}
-    program = next((at for at, word in enumerate(words) if word.endswith(".py")), len(words))
-    rest = words[program + 1 :]
-    for position, word in enumerate(rest):
-        if not word.startswith("--"):
-            continue
-        name, equals, value = word[2:].partition("=")
-        name = name.replace("-", "_")
-        following = rest[position + 1 : position + 2]
-        if not equals and following and not following[0].startswith("--"):
-            value = following[0]
-        elif not equals:
-            value = "true"
-        if name == "set":
-            flags.setdefault("set", []).append(value)
-        else:
-            flags[name] = value
-    return flags
-
-
-def _text(value: Any) -> str:
-    """A value as one would type it, so that files and command lines compare equal."""
-    if value is None or value is False:
-        return MISSING
-    if value is True:
-        return "true"
-    if isinstance(value, list | tuple):
-        flat = not any(isinstance(item, list | tuple | dict) for item in value)
-        return ",".join(map(_text, value)) if flat else json.dumps(value)
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return str(value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _scores(path: Path, damaged: list[str]) -> tuple[str, tuple[float, ...]]:
@@ -256,6 +165,32 @@ def _scores(path: Path, damaged: list[str]) -> tuple[str, tuple[float, ...]]:
     return (kept[-1][0] if kept else ""), tuple(score for _, score in kept)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SeedGroup:
+    """Finished runs that differ by their seed alone; `runs` share `settings` but for that."""
+
+    settings: FlagTexts
+    runs: tuple[Run, ...]
+
+    def spread(self, last: bool = False) -> tuple[float, float | None]:
+        """Mean of the best or last scores and their standard deviation, None of a single one."""
+        scores = [run.scores[-1] if last else max(run.scores) for run in self.runs]
+        return statistics.mean(scores), statistics.stdev(scores) if len(scores) > 1 else None
+
+
+def seed_groups(runs: Sequence[Run]) -> list[SeedGroup]:
+    """The groups of all finished runs with a score, best mean first; none without two seeds."""
+    found: dict[frozenset[tuple[str, str]], list[Run]] = {}
+    for run in runs:
+        if run.status == "done" and run.scores:
+            others = {name: text for name, text in run.settings.items() if name != SEED}
+            found.setdefault(frozenset(others.items()), []).append(run)
+    groups = [SeedGroup(settings=dict(key), runs=tuple(own)) for key, own in found.items()]
+    if not any(len({run.settings.get(SEED) for run in group.runs}) > 1 for group in groups):
+        return []
+    return sorted(groups, key=lambda group: -group.spread()[0])
+
+
 def measure_of(runs: Sequence[Run]) -> str:
     """What the scores of `runs` are called; both names where segmentation and classifiers mix."""
     found = [name for name in MEASURES.values() if any(run.measure == name for run in runs)]
@@ -279,7 +214,7 @@ def differing(runs: Sequence[Run]) -> list[str]:
 
 
 def table(runs: Sequence[Run]) -> str:
-    """The runs as aligned text, one line each."""
+    """The runs as aligned text, one line each; below, the groups of runs by seeds."""
     names = differing(runs)
     measure = measure_of(runs)
     head = ["run", *names, f"best {measure}", f"last {measure}", "time", "status"]
@@ -289,12 +224,20 @@ def table(runs: Sequence[Run]) -> str:
         settings = [run.settings.get(name, MISSING) for name in names]
         scores = [_percent(run.best), _percent(run.last), _duration(run.seconds)]
         rows.append([run.name, *settings, *scores, ending])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    return "\n".join(lines)
+    groups = seed_groups(runs)
+    if not groups:
+        return aligned(rows)
+    names = [name for name in names if name != SEED]
+    seeds = [["n", *names, f"best {measure}", "std", f"last {measure}", "std"]]
+    seeds += [_seed_cells(group, names) for group in groups]
+    return f"{aligned(rows)}\n\n{aligned(seeds)}"
+
+
+def _seed_cells(group: SeedGroup, names: Sequence[str]) -> list[str]:
+    """Number of runs, settings, mean and deviation of the best and of the last scores."""
+    scores = [_percent(value) for last in (False, True) for value in group.spread(last)]
+    settings = [group.settings.get(name, MISSING) for name in names]
+    return [str(len(group.runs)), *settings, *scores]
 
 
 def _percent(value: float | None) -> str:
@@ -326,7 +269,17 @@ def write_sweep(path: Path, title: str, runs: Sequence[Run]) -> None:
         names=names,
         measure=measure,
         rows=[_row(run, names, path.parent) for run in runs],
+        seeds=_seed_section(runs, [name for name in names if name != SEED]),
     )
+
+
+def _seed_section(runs: Sequence[Run], names: Sequence[str]) -> dict[str, Any]:
+    """The table of the groups of runs by seeds; no rows without any."""
+    rows = [
+        {"cells": _seed_cells(group, names), "runs": ", ".join(run.name for run in group.runs)}
+        for group in seed_groups(runs)
+    ]
+    return {"names": names, "rows": rows}
 
 
 def _row(run: Run, names: Sequence[str], base: Path) -> Mapping[str, Any]:

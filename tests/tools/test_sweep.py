@@ -291,3 +291,33 @@ def test_a_page_that_cannot_be_written_is_named_as_it_was_typed(
     (tmp_path / "a" / "status.json").write_text('{"status": "done"}')
     assert sweep.main([str(tmp_path), "--out", "/proc/page.html"]) == 2
     assert "error: /proc/page.html: " in capsys.readouterr().out
+
+
+def test_runs_that_differ_by_their_seed_alone_have_a_mean_and_a_deviation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for rate, seed, scores in (
+        (0.1, 1, (0.5, 0.6, 0.55)), (0.1, 2, (0.62, 0.59)), (0.1, 3, (0.64,)), (0.2, 1, (0.7,)),
+    ):  # fmt: skip
+        flags = {"lr": rate, "seed": seed, "result_dir": f"/{rate}{seed}"}
+        make_run(tmp_path / f"{rate} {seed}", flags, "done", scores)
+    make_run(tmp_path / "killed", {"lr": 0.1, "seed": 4}, "failed", (0.01,))
+    make_run(tmp_path / "unscored", {"lr": 0.1, "seed": 5}, "done")
+    one, three = sweep.seed_groups(sweep.read_runs(tmp_path))
+    assert (len(one.runs), one.spread()) == (1, (0.7, None))
+    assert [run.settings["seed"] for run in three.runs] == ["3", "2", "1"]
+    assert three.spread() == (pytest.approx(0.62), pytest.approx(0.02))
+    assert three.spread(last=True) == (pytest.approx(1.78 / 3), pytest.approx(0.0450925))
+    assert sweep.main([str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[8].split() == ["n", "lr", "best", "mIoU", "std", "last", "mIoU", "std"]
+    assert lines[9].split() == ["1", "0.2", "70.00", sweep.MISSING, "70.00", sweep.MISSING]
+    assert lines[10].split() == ["3", "0.1", "62.00", "2.00", "59.33", "4.51"]
+    page = (tmp_path / "sweep.html").read_text()
+    assert "Over seeds" in page and 'title="0.1 3, 0.1 2, 0.1 1"' in page
+
+
+def test_without_a_second_seed_there_is_no_table_of_seeds(experiment: Path) -> None:
+    assert sweep.seed_groups(sweep.read_runs(experiment)) == []
+    assert sweep.main([str(experiment)]) == 0
+    assert "Over seeds" not in (experiment / "sweep.html").read_text()

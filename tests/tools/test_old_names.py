@@ -14,6 +14,7 @@ NAMES = {
     "network.summary": "tools.summary",
     "reports.attention": "tools.attention",
     "reports.deformable": "tools.deformable",
+    "reports.domains": "tools.domains",
     "reports.sweep": "tools.sweep",
 }
 

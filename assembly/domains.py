@@ -29,7 +29,7 @@ from assembly.run import Run, open_run, write_run_facts
 from assembly.sets import Sets
 from assembly.snapshot import Snapshot, adopted, classes_of, read_snapshot
 from assembly.validation import TEST_MODE_IMAGES, evaluate_images
-from datasets.common_classes import Table
+from datasets.common_classes import ClassTable
 from datasets.spec import DatasetSpec, Item
 from engine.evaluate import EvalRules
 from metrics.confusion import confusion_matrix
@@ -60,7 +60,7 @@ class Set:
 
 
 def evaluate_domains(
-    settings: Settings, sets: Sequence[str], table: Table, outcome: Outcome
+    settings: Settings, sets: Sequence[str], table: ClassTable, outcome: Outcome
 ) -> int:
     """Evaluate the network of `settings` on each of `sets`; table, page and JSON. The exit code.
 
@@ -90,6 +90,9 @@ def evaluate_domains(
     write_run_facts(run, lambda: {each.name: each.fingerprint for each in known})
     measure = _Measurer(run, network.spec, snapshot)
     measured = [each if isinstance(each, Measured) else measure(each) for each in found]
+    if not any(each.domain for each in measured):
+        last = next(each for each in measured if each.name == known[-1].name)
+        raise UserError(f"none of --sets has scores; {last.name}: {last.problem}")
     if run.world.is_main:
         log.msg(write_domains(run.directory, network, measured, protocol_of(run.settings)))
     distributed.barrier()
@@ -97,7 +100,9 @@ def evaluate_domains(
     return DONE
 
 
-def _meanings(table: Table, spec: DatasetSpec, shown: str, log: Callable[[str], None]) -> Meanings:
+def _meanings(
+    table: ClassTable, spec: DatasetSpec, shown: str, log: Callable[[str], None]
+) -> Meanings:
     """The meanings of the classes of `spec`; a line about those that have none."""
     found = table.meanings(spec.name, spec.class_names, custom=spec.custom)
     lacking = [name for name, each in zip(spec.class_names, found, strict=True) if not each]
@@ -107,7 +112,7 @@ def _meanings(table: Table, spec: DatasetSpec, shown: str, log: Callable[[str], 
     return found
 
 
-def _open(run: Run, name: str, table: Table) -> Set | Measured:
+def _open(run: Run, name: str, table: ClassTable) -> Set | Measured:
     """The set `name`, or why it cannot be evaluated; collective."""
     data = dataclasses.replace(run.settings.data, dataset=name)
     settings = dataclasses.replace(run.settings, data=data)

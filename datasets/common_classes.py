@@ -25,7 +25,7 @@ Meaning = frozenset[str]  # the common classes that a class covers; empty: it ha
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class ClassTable:
     """Common classes, and for each data set by its name the meaning of each class by its name.
 
     sources: the file that each row stands in.
@@ -63,7 +63,7 @@ class Table:
         return tuple(by_name[normal(name)] for name in names)
 
 
-def read_table(path: Path | None = None) -> Table:
+def read_table(path: Path | None = None) -> ClassTable:
     """The table of this project, with the rows and common classes that `path` adds or replaces.
 
     Raises DataError, one line with the file and the entry, for anything else than such a file.
@@ -71,14 +71,14 @@ def read_table(path: Path | None = None) -> Table:
     tables = [_read(BUILT_IN, ())]
     if path is not None:
         tables.append(_read(path, tables[0].common))
-    return Table(
+    return ClassTable(
         common=tables[-1].common,
         rows={name: row for table in tables for name, row in table.rows.items()},
         sources={name: file for table in tables for name, file in table.sources.items()},
     )
 
 
-def _read(path: Path, known: tuple[str, ...]) -> Table:
+def _read(path: Path, known: tuple[str, ...]) -> ClassTable:
     """The rows of one file; `known`: the common classes that it need not name."""
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -91,7 +91,7 @@ def _read(path: Path, known: tuple[str, ...]) -> Table:
         raise DataError(f"{path}: {COMMON}: a list of names wanted, got {own!r}")
     common = tuple(dict.fromkeys((*known, *own)))
     rows = {str(name): _row(path, str(name), row, common) for name, row in tree.items()}
-    return Table(common=common, rows=rows, sources=dict.fromkeys(rows, path))
+    return ClassTable(common=common, rows=rows, sources=dict.fromkeys(rows, path))
 
 
 def _row(path: Path, dataset: str, row: Any, common: Sequence[str]) -> dict[str, Meaning]:

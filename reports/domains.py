@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m tools.domains` by the name of what it writes."""
+"""Another name of `python -m tools.domains`."""
 
 import sys
 

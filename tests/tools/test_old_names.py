@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs answer under the names that they had before they lay together."""
+"""Programs answer under their other names too."""
 
 from __future__ import annotations
 

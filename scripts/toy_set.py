@@ -80,10 +80,10 @@ def write_labels(folder: Path, name: str, ids: Picture) -> None:
     colours[: len(CLASSES)] = COLOURS
     palette = Image.fromarray(ids)
     palette.putpalette(colours.ravel().tolist())
-    forms = {"ids": Image.fromarray(ids), "palette": palette, "colours": colours[ids]}
-    for form, picture in forms.items():
+    coloured = Image.fromarray(colours[ids])
+    forms = {"ids": Image.fromarray(ids), "palette": palette, "colours": coloured}
+    for form, image in forms.items():
         (folder / form).mkdir(parents=True, exist_ok=True)
-        image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
         image.save(folder / form / f"{name}.png")
 
 

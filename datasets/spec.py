@@ -29,6 +29,12 @@ WRITTEN_IDS = range(1 << 16)  # what a grey PNG holds
 Color = tuple[int, int, int]
 
 
+def normal(name: str) -> str:
+    """A name without case and punctuation: `Traffic-Light`, `traffic light` and `traffic_light`."""
+    letters = "".join(letter for letter in name.casefold() if letter.isalnum())
+    return letters or name
+
+
 @dataclass(frozen=True, kw_only=True)
 class AutoLabel:
     """What belongs to a label made by a network, and how it becomes a target.

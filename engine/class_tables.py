@@ -6,13 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from datasets.spec import normal
+
 MAX_SHOWN = 4  # differences that a line names
-
-
-def normal(name: str) -> str:
-    """A name without case and punctuation: `Traffic-Light`, `traffic light` and `traffic_light`."""
-    letters = "".join(letter for letter in name.casefold() if letter.isalnum())
-    return letters or name
 
 
 def class_difference(saved: Sequence[str], own: Sequence[str]) -> str:

@@ -28,7 +28,7 @@ FOREIGN_FLAGS |= {"--data-binary"}  # of curl
 FOREIGN_FLAGS |= {"--backend-store-uri", "--project", "--logdir", "--append"}  # of trackers
 FOREIGN_MODULES = {"torch.distributed.launch", "torch.distributed.run", "runx.runx", "runx.sumx"}
 FOREIGN_MODULES |= {"pip", "venv", "pytest", "http.server"}
-EXPORTED = {"street_model/predict.py"}  # in the folder that an export makes
+EXPORTED = {"street_model/predict.py", "logs/export/predict.py"}  # in folders that exports make
 PROGRAMS = ("tools", "scripts", "benchmarks", "deploy")
 FILES_TO_MAKE = {"network/plain.py", "tests/network/test_plain.py"}  # by readers of a recipe
 

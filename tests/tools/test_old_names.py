@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs answer under the names that they had before they lay together."""
+"""Programs answer under their other names too."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ NAMES = {
     "network.summary": "tools.summary",
     "reports.attention": "tools.attention",
     "reports.deformable": "tools.deformable",
+    "reports.domains": "tools.domains",
     "reports.sweep": "tools.sweep",
 }
 

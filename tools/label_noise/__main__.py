@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import numpy as np
-import numpy.typing as npt
 
 from runtime.errors import UserError, wrong_input
 from runtime.files import write_atomic
@@ -36,7 +34,7 @@ from tools.label_noise.folds import FoldPlan, train_and_predict
 from tools.label_noise.lists import annotations, skip_list
 from tools.label_noise.page import write_page
 from tools.label_noise.predictions import Predicted, Predictions, read_predictions
-from tools.label_noise.regions import Region, limits_of, ranked, regions_of, self_confidence
+from tools.label_noise.regions import Region, Usual, ranked, regions_of, usual
 
 NAME = "label_noise"
 FOLDS = Bounds(2, 100)
@@ -119,26 +117,26 @@ def _words(text: str, flag: str) -> list[str]:
 def find_regions(predictions: Predictions, workers: int) -> Found:
     """The regions of all images.
 
-    Every image is read twice: the probability from which on a class counts as certain is a mean
-    over all of them.
+    Every image is read twice, because what is usual is a matter of all of them.
     """
     spec, images = predictions.spec, predictions.images
     report = counter("images read")
 
-    def first(image: Predicted) -> tuple[npt.NDArray[np.float64], tuple[int, int]]:
+    def first(image: Predicted) -> tuple[Usual, tuple[int, int]]:
         answer = image.read(spec)
         height, width = answer.label.shape
-        return self_confidence(answer, spec.num_classes), (height, width)
+        return usual(answer, spec.num_classes), (height, width)
 
-    sums, sizes = [], []
+    total, sizes = None, []
     for done, (own, size) in enumerate(in_threads(first, images, workers), 1):
-        sums.append(own)
+        total = own if total is None else total + own
         sizes.append(size)
         report(done, 2 * len(images))
-    limits = limits_of(sums)
+    assert total is not None, "there is an image"
+    limits, surprise = total.limits, total.surprise
 
     def second(place: int) -> list[Region]:
-        return regions_of(images[place].read(spec), limits, place, SMALLEST)
+        return regions_of(images[place].read(spec), limits, surprise, place, SMALLEST)
 
     regions: list[Region] = []
     count = 0

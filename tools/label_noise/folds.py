@@ -82,7 +82,7 @@ def train_and_predict(plan: FoldPlan) -> int:
     items = sets.train_items(settings)
     if len(items) < plan.folds:
         raise UserError(f"--folds {plan.folds}: there are only {len(items)} training images")
-    _write_lists(plan, settings, items)
+    write_lists(plan, settings, items)
     top = TOP_SCORES if dataset_spec(settings).num_classes > TOP_SCORES else 0
     for number in range(plan.folds):
         run, predicted = plan.fold(number) / TRAINING, plan.fold(number) / PREDICTIONS
@@ -158,7 +158,7 @@ def parts(items: Sequence[Item], folds: int) -> list[list[Item]]:
     return dealt
 
 
-def _write_lists(plan: FoldPlan, settings: Settings, items: Sequence[Item]) -> None:
+def write_lists(plan: FoldPlan, settings: Settings, items: Sequence[Item]) -> None:
     """The skip lists of all folds and the record. UserError where the images changed since."""
     skip = open_skip_list(settings)
     own = skip.entries if skip is not None else []

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ranked regions as files for other programs: annotations as COCO has them, and a skip list.
 
-The JSON file is a data set in COCO's format, which CVAT, FiftyOne, the importers of Label Studio and
+The JSON file is a data set in COCO's format, which CVAT, FiftyOne, importers of Label Studio and
 Roboflow, and `python -m datasets.convert` read. Each region is an annotation of the predicted
 class; `score` and `attributes` say the rest.
 """

@@ -3,15 +3,19 @@
 
 A network is confident of a class where it gives it at least the probability that it gives, on
 average, to the class of a label where that class is labelled (Northcutt et al., "Confident
-Learning", JAIR 2021, equation 2). Neighbouring pixels of one labelled and one predicted class are a
-region, ranked by
+Learning", JAIR 2021, equation 2).
 
-    score = sum over its pixels of log(p(predicted) / p(labelled)) * sqrt(share)
+Connected pixels of one labelled class a and one predicted class b are a region, if the network is
+confident of one of them. It ranks by
 
-the evidence for the other class in nats, times how much of an object is meant: the share of the
-labelled or of the predicted object (a connected part of one class) that the region covers. It is 1
-for an object of the wrong class and for one that is missing, and next to nothing for the bands
-along outlines, where every label and every network differ by some pixels.
+    score = sum over its pixels of log(p(b) / p(a)) * sqrt(share) * -log(p(b | a))
+
+the evidence for the other class in nats, times how much of an object is meant, times how unusual
+the pair of classes is. `share` is that part of the labelled or of the predicted object (connected
+pixels of one class) which the region covers: 1 for an object of the wrong class and for a missing
+one, and next to nothing for the bands along outlines, where every label and every network differ by
+some pixels. p(b | a) is how often the networks see b where a is labelled: classes that are mixed up
+anyway come later.
 """
 
 from __future__ import annotations
@@ -27,7 +31,6 @@ from skimage import measure
 from tools.label_noise.predictions import Answer
 
 LEAST = 1e-3  # probabilities below are taken for this one: half precision knows no better
-CONFIDENT_SHARE = 0.25  # of the pixels of a region
 CORNERS = 2  # pixels that touch at a corner are neighbours
 
 
@@ -63,27 +66,55 @@ class Region:
         return self.left, self.top, width, height
 
 
-def self_confidence(answer: Answer, classes: int) -> npt.NDArray[np.float64]:
-    """Of every class (2, K): the sum of its probabilities where it is labelled, the pixels."""
-    counts = answer.label < classes
-    label = answer.label[counts]
-    sums = np.bincount(label, answer.given[counts], classes)
-    return np.stack([sums, np.bincount(label, minlength=classes)])
+@dataclass(frozen=True, kw_only=True)
+class Usual:
+    """What networks say about all labels of a set, or of one image; they can be added.
 
-
-def limits_of(sums: Iterable[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
-    """The probability (K,) from which on a class is predicted with confidence.
-
-    sums: those of `self_confidence`. Of a class that is labelled nowhere nothing is known: 1.
+    sums: of the probabilities of every class (K,) where it is labelled. pixels: by labelled and by
+    predicted class (K, K).
     """
-    total, pixels = np.sum(list(sums), axis=0)
-    return np.where(pixels > 0, total / np.maximum(pixels, 1), 1.0)
+
+    sums: npt.NDArray[np.float64]
+    pixels: npt.NDArray[np.int64]
+
+    def __add__(self, other: Usual) -> Usual:
+        return Usual(sums=self.sums + other.sums, pixels=self.pixels + other.pixels)
+
+    @property
+    def limits(self) -> npt.NDArray[np.float64]:
+        """The probability (K,) from which on a class is predicted with confidence.
+
+        Of a class that is labelled nowhere nothing is known: 1.
+        """
+        pixels = self.pixels.sum(1)
+        return np.where(pixels > 0, self.sums / np.maximum(pixels, 1), 1.0)
+
+    @property
+    def surprise(self) -> npt.NDArray[np.float64]:
+        """-log(p(b | a)), (K, K); every pair counts one pixel more, so that none has never been."""
+        more = self.pixels + 1.0
+        return -np.log(more / more.sum(1, keepdims=True))
+
+
+def usual(answer: Answer, classes: int) -> Usual:
+    """`Usual` of one image."""
+    counts = answer.label < classes
+    label, pred = answer.label[counts].astype(np.int64), answer.pred[counts]
+    pixels = np.bincount(label * classes + pred, minlength=classes**2)
+    return Usual(
+        sums=np.bincount(label, answer.given[counts], classes),
+        pixels=pixels.reshape(classes, classes),
+    )
 
 
 def regions_of(
-    answer: Answer, limits: npt.NDArray[np.float64], image: int = 0, smallest: int = 1
+    answer: Answer,
+    limits: npt.NDArray[np.float64],
+    surprise: npt.NDArray[np.float64],
+    image: int = 0,
+    smallest: int = 1,
 ) -> list[Region]:
-    """The regions of one image with at least `smallest` pixels, a quarter of them confident."""
+    """The regions of one image with at least `smallest` pixels; the rest as `Usual` has it."""
     classes = len(limits)
     differs = (answer.label < classes) & (answer.pred != answer.label)
     pairs = np.where(differs, answer.label.astype(np.int32) * classes + answer.pred + 1, 0)
@@ -91,26 +122,26 @@ def regions_of(
     places = np.flatnonzero(parts)
     if not len(places):
         return []
-    part = parts.ravel()[places]
+    part = parts.ravel()[places] - 1
     area = np.bincount(part)
-    first = np.zeros(len(area), np.intp)
+    first = np.empty(len(area), np.intp)
     first[part[::-1]] = places[::-1]  # one pixel of each
     label, pred = answer.label.ravel()[first], answer.pred.ravel()[first]
     top, given = answer.top.ravel()[places], answer.given.ravel()[places]
     evidence = np.log(np.maximum(top, LEAST) / np.maximum(given, LEAST))
     wholes = [_object_sizes(ids, classes).ravel()[first] for ids in (answer.label, answer.pred)]
     share = area / np.minimum(*wholes)
-    score = np.bincount(part, evidence) * np.sqrt(share)
-    confident = np.bincount(part, top >= limits[answer.pred.ravel()[places]]) / np.maximum(area, 1)
-    tops, givens = (np.bincount(part, values) / np.maximum(area, 1) for values in (top, given))
+    score = np.bincount(part, evidence) * np.sqrt(share) * surprise[label, pred]
+    is_certain = np.bincount(part, top >= limits[answer.pred.ravel()[places]]) > 0
+    tops, givens = (np.bincount(part, values) / area for values in (top, given))
     boxes = ndimage.find_objects(parts)
-    kept = np.flatnonzero((area >= smallest) & (confident >= CONFIDENT_SHARE) & (score > 0))
+    kept = np.flatnonzero((area >= smallest) & is_certain)
     return [
         Region(
             image=image,
-            left=boxes[number - 1][1].start,
-            top=boxes[number - 1][0].start,
-            mask=parts[boxes[number - 1]] == number,
+            left=boxes[number][1].start,
+            top=boxes[number][0].start,
+            mask=parts[boxes[number]] == number + 1,
             label=int(label[number]),
             predicted=int(pred[number]),
             confidence=float(tops[number]),

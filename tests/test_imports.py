@@ -46,13 +46,14 @@ BATCHES = (
     "datasets.samplers",
     "datasets.spec",
 )  # what a loop is fed with
-OLD_NAMES = {  # of programs that moved: `python -m reports.sweep` still works
+OLD_NAMES = {  # second names of programs: `python -m reports.sweep` works, too
     "datasets/check.py": "tools.check",
     "datasets/dt_offset.py": "tools.dt_offset",
     "network/summary.py": "tools.summary",
     "network/weights.py": "tools.weights",
     "reports/attention.py": "tools.attention",
     "reports/deformable.py": "tools.deformable",
+    "reports/label_noise.py": "tools.label_noise",
     "reports/sweep.py": "tools.sweep",
 }
 

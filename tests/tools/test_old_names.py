@@ -14,6 +14,7 @@ NAMES = {
     "network.summary": "tools.summary",
     "reports.attention": "tools.attention",
     "reports.deformable": "tools.deformable",
+    "reports.label_noise": "tools.label_noise",
     "reports.sweep": "tools.sweep",
 }
 

@@ -15,6 +15,7 @@ import pytest
 
 from assembly.sets import train_items
 from datasets.annotations.drawing import filled
+from datasets.convert import main as convert
 from datasets.ids import read_item_label
 from datasets.skip import SkipList
 from datasets.spec import Item
@@ -210,6 +211,9 @@ def test_the_lists_name_images_for_other_programs(
     assert first["category_id"] == CAR + 1 and first["attributes"]["predicted"] == "car"
     scores = [each["score"] for each in content["annotations"]]
     assert scores == sorted(scores, reverse=True) and first["attributes"]["rank"] == 1
+    told_set = ["--images", str(folder), "--out", str(tmp_path / "set"), "--background", "fine"]
+    assert convert([str(out / "label_noise.json"), *told_set]) == 0
+    assert len(list((tmp_path / "set" / "labels").rglob("*.png"))) == len(names)
     skip = SkipList(out / "label_noise.txt")
     assert skip.entries[0] == str(folder / names[first["image_id"]])
     named = [item for item in list_items(street_root, "val") if skip.has(item.name, item.image)]
@@ -240,7 +244,7 @@ def test_what_is_no_prediction_of_unseen_images_is_one_line(
     (holdout / "manifest.jsonl").write_text(json.dumps({"name": rows[0]["name"], "files": {}}))
     assert "predictions without scores" in error_of(capsys, *ask, holdout)
     (holdout / "manifest.jsonl").write_text(json.dumps({"name": "x/y", "files": {"scores": "x"}}))
-    assert "image x/y is not in the data set synthetic now" in error_of(capsys, *ask, holdout)
+    assert "image x/y is not in synthetic as it is now" in error_of(capsys, *ask, holdout)
     (holdout / "manifest.jsonl").unlink()
     assert "no readable manifest.jsonl" in error_of(capsys, *ask, holdout)
     assert not (tmp_path / "out").exists()

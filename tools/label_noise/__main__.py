@@ -23,7 +23,7 @@ import cv2
 
 from runtime.errors import UserError, wrong_input
 from runtime.files import write_atomic
-from runtime.outcome import DONE
+from runtime.outcome import DONE, INTERRUPTED
 from runtime.parallel import in_threads
 from runtime.progress import counter
 from settings import Parser
@@ -180,6 +180,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             request.directory, predictions, find_regions(predictions, request.workers),
             request.shown,
         )  # fmt: skip
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on")
+        return INTERRUPTED
     except OSError as error:
         return wrong_input(f"{error.filename}: {error.strerror}")
     except UserError as error:

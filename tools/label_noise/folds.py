@@ -21,7 +21,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -68,8 +68,8 @@ class FoldPlan:
 
     def record(self) -> dict[str, object]:
         """What must stay the same when the folds go on."""
-        kept = asdict(self)
-        return {key: kept[key] for key in ("folds", "train_flags", "eval_flags")}
+        flags = {"train_flags": list(self.train_flags), "eval_flags": list(self.eval_flags)}
+        return {"folds": self.folds, **flags}
 
 
 def train_and_predict(plan: FoldPlan) -> int:
@@ -136,8 +136,7 @@ def _settings(plan: FoldPlan) -> Settings:
     if wrong:
         raise UserError(f"--{wrong[0]}: the folds decide that; leave it out")
     row_of(settings.data.dataset)
-    before = read_mapping(plan.directory / RECORD)
-    now = json.loads(json.dumps(plan.record()))
+    before, now = read_mapping(plan.directory / RECORD), plan.record()
     changed = [key for key in now if before and before.get(key) != now[key]]
     if changed:
         key = changed[0]

@@ -102,7 +102,8 @@ def skip_list(regions: Sequence[Region], images: Sequence[Predicted], spec: Data
         if region.image in named:
             continue
         named.add(region.image)
-        classes = spec.class_names[region.label], spec.class_names[region.predicted]
-        lines.append(f"# {rank}: {classes[0]} is predicted as {classes[1]}, {region.score:.0f}")
+        label, predicted = spec.class_names[region.label], spec.class_names[region.predicted]
+        remark = f"# {rank}: {label} is predicted as {predicted}, score {region.score:.0f}"
+        lines.append(" ".join(remark.split()))
         lines.append(os.path.abspath(images[region.image].item.image))
     return os.fsencode("\n".join([*lines, ""]))

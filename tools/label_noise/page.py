@@ -123,7 +123,7 @@ def write_page(path: Path, regions: Sequence[Region], predictions: Predictions, 
                 "predicted": spec.class_names[region.predicted],
                 "label_color": _color(spec, region.label),
                 "predicted_color": _color(spec, region.predicted),
-                "score": f"{region.score:,.1f}",
+                "score": f"{region.score:,.0f}",
                 "facts": facts_of(region),
                 "pictures": drawn[rank],
             }

@@ -90,7 +90,8 @@ class Predicted:
                 f"{self.scores} has the classes {_brief(names)}, but the labels of {spec.name} "
                 f"have {_brief(spec.class_names)}"
             )
-        if scores.ndim != 3 or (ids is None and len(scores) != len(names)):
+        is_whole = len(scores) == len(names) if ids is None else ids.shape == scores.shape
+        if scores.ndim != 3 or not is_whole:
             raise UserError(f"{self.scores}: no scores of --dump_scores: shape {scores.shape}")
         return scores, ids
 
@@ -180,13 +181,10 @@ def _predicted(directory: Path, settings: Settings) -> list[Predicted]:
         ) from error
     for name, file in files.items():
         item = items.get(name)
-        if item is None or item.label is None:
-            missing = "no label" if item else f"not in the data set {settings.data.dataset} now"
-            raise UserError(
-                f"{path}: image {name} has {missing}"
-                if item
-                else f"{path}: image {name} is {missing}"
-            )
+        if item is None:
+            raise UserError(f"{path}: image {name} is not in {settings.data.dataset} as it is now")
+        if item.label is None:
+            raise UserError(f"{path}: image {name} has no label")
         if not file:
             raise UserError(f"{directory}: predictions without scores; {WANTED}")
         found.append(Predicted(item=item, scores=directory / file))

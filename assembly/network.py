@@ -21,6 +21,7 @@ from network.convert.checkpoint import split_weights
 from network.convert.hanet import AUXILIARY
 from network.convert.position_tables import load_position_tables
 from network.height_gates import attention_blocks
+from network.ops.onednn import prefer_onednn
 from runtime.distributed import World
 from runtime.errors import UserError, near
 from runtime.normalisation import IMAGENET
@@ -135,7 +136,10 @@ def place(settings: Settings, net: nn.Module, world: World, log: RunLog) -> nn.M
         else:
             log.msg("--syncbn has no effect here: it needs several CUDA processes")
     net = net.to(world.device)
-    return net.to(memory_format=torch.channels_last) if settings.run.channels_last else net
+    if not settings.run.channels_last:
+        return net
+    net = net.to(memory_format=torch.channels_last)
+    return prefer_onednn(net) if world.device.type == "cpu" else net
 
 
 def has_own_rates(settings: Settings) -> bool:

@@ -3,7 +3,7 @@
 
 import sys
 
-from tools.label_noise.__main__ import main
+from tools.label_noise.program import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -25,10 +25,10 @@ from runtime.errors import UserError
 from settings import read_settings
 from tests.program import TINY, street_flags
 from tests.reports.chrome import Chrome
-from tools.label_noise.__main__ import find_regions, main
 from tools.label_noise.folds import FoldPlan, parts, write_lists
 from tools.label_noise.lists import polygons
 from tools.label_noise.predictions import Answer, read_predictions
+from tools.label_noise.program import find_regions, main
 from tools.label_noise.regions import Region, ranked, regions_of, usual
 
 ROAD, SIDEWALK, BUILDING, SKY, CAR = 0, 1, 2, 10, 13

@@ -19,7 +19,7 @@ from datasets.annotations.drawing import filled
 from datasets.ids import read_item_label
 from datasets.synthetic import SPEC, ScenePlan, list_items, write_synthetic
 from tests.program import ROOT, command, environment
-from tools.label_noise.__main__ import main
+from tools.label_noise.program import main
 
 SIZE = 64, 128
 SCENES = ScenePlan(size=SIZE, train=160, val=4, test=1)

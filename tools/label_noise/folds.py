@@ -162,9 +162,8 @@ def write_lists(plan: FoldPlan, settings: Settings, items: Sequence[Item]) -> No
     skip = open_skip_list(settings)
     own = skip.entries if skip is not None else []
     for item in items:
-        path = os.path.abspath(item.image)
-        if UNLISTED.search(path):
-            raise UserError(f"{path}: such a name cannot stand in a skip list; rename the image")
+        if UNLISTED.search(os.path.abspath(item.image)):
+            raise UserError(f"{item.image}: a skip list cannot hold such a name; rename the image")
     texts: dict[Path, bytes] = {}
     for number, held in enumerate(parts(items, plan.folds)):
         inside = {item.image for item in held}

@@ -42,7 +42,7 @@ def polygons(region: Region) -> list[list[float]]:
     return found
 
 
-def annotations(
+def coco(
     regions: Sequence[Region],
     images: Sequence[Predicted],
     sizes: Sequence[tuple[int, int]],

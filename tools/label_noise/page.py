@@ -37,19 +37,22 @@ def window(region: Region, size: tuple[int, int]) -> tuple[slice, slice]:
 
 def outlined(pixels: Pixels, region: Region, place: tuple[slice, slice]) -> Pixels:
     """The part `place` of an image, small ones enlarged, with the outline of the region."""
-    part = np.ascontiguousarray(pixels[place])
+    part = pixels[place]
     factor = max(1, -(-LEAST_SIDE // max(part.shape[:2])))
-    scaled = cv2.resize(part, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
+    scaled = _enlarged(part, factor)
     mask = np.zeros(part.shape[:2], np.uint8)
     top, left = region.top - place[0].start, region.left - place[1].start
     height, width = region.mask.shape
     mask[top : top + height, left : left + width] = region.mask
-    mask = cv2.resize(mask, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
-    lines, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    lines, _ = cv2.findContours(_enlarged(mask, factor), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     thick = max(1, max(scaled.shape[:2]) // 160)
     for color, width in ((BLACK, 3 * thick), (WHITE, thick)):
         cv2.drawContours(scaled, lines, -1, color, width)
-    return np.asarray(scaled, np.uint8)
+    return scaled
+
+
+def _enlarged(pixels: Pixels, factor: int) -> Pixels:
+    return np.ascontiguousarray(pixels.repeat(factor, 0).repeat(factor, 1))
 
 
 def pictures(

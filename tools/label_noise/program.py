@@ -31,7 +31,7 @@ from settings.convert import number
 from settings.declare import Bounds
 from settings.ranges import POSITIVE_COUNT
 from tools.label_noise.folds import FoldPlan, train_and_predict
-from tools.label_noise.lists import annotations, skip_list
+from tools.label_noise.lists import coco, skip_list
 from tools.label_noise.page import write_page
 from tools.label_noise.predictions import Predicted, Predictions, read_predictions
 from tools.label_noise.regions import Region, Usual, ranked, regions_of, usual
@@ -152,7 +152,7 @@ def find_regions(predictions: Predictions, workers: int) -> Found:
 def write_all(directory: Path, predictions: Predictions, found: Found, shown: int) -> None:
     """Page, annotations and skip list, and lines that say so."""
     regions, images, spec = found.regions, predictions.images, predictions.spec
-    write_atomic(directory / f"{NAME}.json", annotations(regions, images, found.sizes, spec))
+    write_atomic(directory / f"{NAME}.json", coco(regions, images, found.sizes, spec))
     write_atomic(directory / f"{NAME}.txt", skip_list(regions[:shown], images, spec))
     write_page(directory / f"{NAME}.html", regions, predictions, shown)
     for note in predictions.notes:

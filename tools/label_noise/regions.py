@@ -102,7 +102,7 @@ def usual(answer: Answer, classes: int) -> Usual:
     label, pred = answer.label[counts].astype(np.int64), answer.pred[counts]
     pixels = np.bincount(label * classes + pred, minlength=classes**2)
     return Usual(
-        sums=np.bincount(label, answer.given[counts], classes),
+        sums=np.bincount(label, answer.given[counts], classes).astype(np.float64),
         pixels=pixels.reshape(classes, classes),
     )
 

@@ -27,7 +27,7 @@ PLANTED, OBJECT = 0.05, 50  # share of the regions, and pixels that a region has
 NETWORK = [
     "--arch", "timm.SegFormer", "--trunk", "test_resnet", "--crop_size", "64,128",
     "--scale_max", "1.25", "--color_aug", "0.1", "--bs_trn", "4", "--optimizer", "adamw",
-    "--lr", "0.004", "--lr_by", "iter", "--max_epoch", "22", "--val_freq", "22",
+    "--lr", "0.004", "--lr_by", "iter", "--max_epoch", "25", "--val_freq", "25",
     "--class_uniform_tile", "64", "--num_workers", "0", "--tracker", "none",
 ]  # fmt: skip
 

@@ -19,10 +19,11 @@ UTF16_STARTS = (b"\xff\xfe", b"\xfe\xff")
 Line = tuple[int, str]  # number from 1, text
 
 
-def read_lines(path: Path) -> list[Line]:
+def read_lines(path: Path, errors: str = "strict") -> list[Line]:
     """The lines of a UTF-8 list, with or without byte order mark, except blank ones and # remarks.
 
-    Raises DataError for a file that cannot be read, naming the line that is not UTF-8.
+    errors: `surrogateescape` keeps other bytes as file names have them. Raises DataError for a file
+    that cannot be read, and without it naming the line that is not UTF-8.
     """
     try:
         data = path.read_bytes()
@@ -31,7 +32,7 @@ def read_lines(path: Path) -> list[Line]:
     if data.startswith(UTF16_STARTS) or b"\0" in data:
         raise DataError(f"{path}: is not text in UTF-8; save the list as UTF-8")
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig", errors)
     except UnicodeDecodeError as error:
         number = data.count(b"\n", 0, error.start) + 1
         raise DataError(

@@ -24,7 +24,7 @@ class SkipList:
         self.path = path
         self.met: set[str] = set()
         self._by_last: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        self.entries = [text for _, text in read_lines(path)]
+        self.entries = [text for _, text in read_lines(path, "surrogateescape")]
         for text in self.entries:
             plain = _plain(text)
             self._by_last[plain.rpartition("/")[2]].append((plain, text))

@@ -116,6 +116,7 @@ def test_flags_exist(page: tuple[Path, str]) -> None:
         "deploy/",
         "reports/",
         "scripts/doctor/",
+        "tools/label_noise/",
     )
     source = "\n".join(
         path.read_text(encoding="utf-8")

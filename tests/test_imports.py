@@ -54,6 +54,7 @@ OLD_NAMES = {  # second names of programs, as `python -m reports.sweep`
     "reports/attention.py": "tools.attention",
     "reports/deformable.py": "tools.deformable",
     "reports/domains.py": "tools.domains",
+    "reports/label_noise.py": "tools.label_noise",
     "reports/sweep.py": "tools.sweep",
 }
 

@@ -15,6 +15,7 @@ NAMES = {
     "reports.attention": "tools.attention",
     "reports.deformable": "tools.deformable",
     "reports.domains": "tools.domains",
+    "reports.label_noise": "tools.label_noise",
     "reports.sweep": "tools.sweep",
 }
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import resource
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -37,7 +39,8 @@ def test_the_limit_of_the_process_is_what_it_was() -> None:
     assert resource.getrlimit(resource.RLIMIT_AS) == before
 
 
-def test_many_small_allocations_end_while_something_is_left() -> None:
+def many_small_allocations() -> None:
+    """They end while something is left."""
     held = []
     with bounded(MARGIN + 300 * MIB), Guard(), pytest.raises(MemoryError, match="64 MiB") as error:
         while len(held) < 1000:
@@ -46,12 +49,23 @@ def test_many_small_allocations_end_while_something_is_left() -> None:
     assert is_out_of_memory(error.value)
 
 
-def test_the_backward_pass_is_guarded_too() -> None:
+def a_backward_pass() -> None:
+    """It is guarded too."""
     weight = torch.ones(60 * MIB // 4, requires_grad=True)
     with bounded(MARGIN + 100 * MIB), Guard():
         product = weight * 1.0
         with pytest.raises(MemoryError):
             product.sum().backward()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("work", [many_small_allocations, a_backward_pass])
+def test_a_guard_ends_what_takes_too_much(work: Callable[[], None]) -> None:
+    """In a process of its own: what other tests have freed would count as free here."""
+    process = multiprocessing.get_context("spawn").Process(target=work)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
 
 
 def test_memory_that_was_freed_counts_as_free() -> None:

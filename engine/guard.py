@@ -87,6 +87,12 @@ class Guard(TorchDispatchMode):
         self.heap = _asking_heap()
         self.file = -1
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled in here; torch would load its compiler just to leave this out of it,
+        which takes a second and a quarter of a GiB of address space."""
+        return False
+
     def __enter__(self) -> Guard:
         if self.most is not None and STATE.exists():
             self.file = os.open(STATE, os.O_RDONLY)

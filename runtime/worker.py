@@ -8,8 +8,6 @@ import os
 import signal
 import threading
 
-import cv2
-
 from runtime.heap import keep_freed_memory
 
 GRACE_SECONDS = 30
@@ -23,6 +21,8 @@ os.register_at_fork(after_in_child=gc.freeze)
 
 def set_up() -> None:
     """In a worker process for images: use one thread, keep freed memory, survive signals."""
+    import cv2  # not for those who only want to know how a worker ends
+
     cv2.setNumThreads(0)
     keep_freed_memory()
     survive_signals()

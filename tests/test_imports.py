@@ -177,6 +177,22 @@ def rule(file: str) -> tuple[str, ...]:
     return next(allowed for pattern, allowed in ALLOWED if fnmatch.fnmatch(file, pattern))
 
 
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_a_leaf_needs_the_standard_library_alone_to_be_imported(leaf: str) -> None:
+    tree = ast.parse((ROOT / f"{leaf.replace('.', '/')}.py").read_text(encoding="utf-8"))
+    names = {
+        name
+        for node in tree.body
+        for name in (
+            [alias.name for alias in node.names] if isinstance(node, ast.Import)
+            else [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+        )
+    }  # fmt: skip
+    own = {name for name in names if name.split(".")[0] in OWN}
+    assert own <= set(LEAVES)
+    assert {name.split(".")[0] for name in names - own} <= sys.stdlib_module_names
+
+
 @pytest.mark.parametrize("file", FILES)
 def test_imports_point_the_allowed_way(file: str) -> None:
     allowed = (*rule(file), *LEAVES)

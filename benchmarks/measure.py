@@ -7,7 +7,6 @@ of its own for each side.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import multiprocessing
 import time
@@ -15,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from runtime.heap import MMAP_THRESHOLD
+from runtime.heap import give_freed_memory_back
 from runtime.memory import peak_above
 
 MIB = 2**20
@@ -54,7 +53,7 @@ def peak_of_call(call: Callable[[], object]) -> int:
     gc.collect()
     # From here on every tensor is a mapping that goes back to the system at once: memory that was
     # freed and is used again would not be counted.
-    ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, 2**16)
+    give_freed_memory_back(2**16)
     peak = peak_above(call)
     if peak is None:
         raise RuntimeError("this system does not tell the memory of a process; Linux does")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # parameters of mallopt in GNU's malloc.h
 KEPT = 128 << 20  # bytes that stay with the process
@@ -18,21 +19,23 @@ def keep_freed_memory() -> bool:
     page, each filled with zeros, which can take longer than what is done with them. For processes
     that make one image after the other; few large blocks of many sizes would leave holes.
     """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):  # another C library
-        return False
-    return bool(mallopt(MMAP_THRESHOLD, LARGEST)) and bool(mallopt(TRIM_THRESHOLD, KEPT))
+    return _tell({MMAP_THRESHOLD: LARGEST, TRIM_THRESHOLD: KEPT})
 
 
-def give_freed_memory_back() -> bool:
-    """Let this process give large blocks back to the system at once; whether it could be told.
+def give_freed_memory_back(least: int = GIVEN_BACK) -> bool:
+    """Let this process give blocks of `least` bytes and more back to the system at once; whether it
+    could be told.
 
     For processes whose address space is limited (`ulimit -v`): what the allocator keeps has holes,
     into which the next large block may not fit.
     """
+    return _tell({MMAP_THRESHOLD: least})
+
+
+def _tell(parameters: Mapping[int, int]) -> bool:
+    """Set parameters of GNU's allocator; False for another C library."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):
         return False
-    return bool(mallopt(MMAP_THRESHOLD, GIVEN_BACK))
+    return all(mallopt(name, value) for name, value in parameters.items())

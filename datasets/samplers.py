@@ -12,18 +12,14 @@ in a batch stay as they were.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Sampler
 
 from datasets.uniform import Entry
-
-T = TypeVar("T")
-Tail = Literal["pad", "drop", "keep"]
 
 MAX_REPEATS = 64  # of an image in one step
 _SHUFFLE = 1 << 21  # stream of the shuffle, apart from those of `datasets.uniform`
@@ -44,31 +40,6 @@ class Draw:
     def generator(self) -> np.random.Generator:
         """A fresh generator for the transforms of this draw."""
         return np.random.default_rng(self.seed)
-
-
-def split_over_ranks(
-    order: Sequence[T],
-    rank: int,
-    world: int,
-    *,
-    multiple: int = 1,
-    tail: Tail = "pad",
-) -> list[T]:
-    """The part of `order` that one rank handles.
-
-    multiple: with "pad" and "drop" every rank gets a multiple of this many entries.
-    tail: what to do when the list does not divide evenly: "pad" repeats it from its beginning,
-    "drop" cuts it, "keep" leaves the last ranks one entry short.
-    """
-    assert 0 <= rank < world and multiple > 0, (rank, world, multiple)
-    entries = list(order)
-    unit = world * multiple
-    if tail == "drop":
-        entries = entries[: len(entries) // unit * unit]
-    elif tail == "pad" and entries:
-        total = -(-len(entries) // unit) * unit
-        entries = (entries * (-(-total // len(entries))))[:total]
-    return entries[rank::world]
 
 
 def check_batch(count: int, batch_size: int, world: int) -> None:
@@ -169,7 +140,7 @@ class EvalSampler(Sampler[int]):
     """Image numbers of one rank: every world-th, each image on exactly one rank, no padding."""
 
     def __init__(self, num_items: int, rank: int, world: int) -> None:
-        self._indices = split_over_ranks(range(num_items), rank, world, tail="keep")
+        self._indices = range(rank, num_items, world)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._indices)

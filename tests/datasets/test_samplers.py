@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from datasets.samplers import Draw, EvalSampler, TrainSampler, split_over_ranks
-from tests.parity.published import consecutive_part
+from datasets.samplers import Draw, EvalSampler, TrainSampler
+from tests.parity.published import consecutive_part, spread_part
 
 
 def plan(length: int):
@@ -96,7 +96,7 @@ def test_an_empty_training_list_is_refused():
 
 
 @pytest.mark.parametrize("tail", ["pad", "drop"])
-@pytest.mark.parametrize("part_of", [split_over_ranks, consecutive_part])
+@pytest.mark.parametrize("part_of", [spread_part, consecutive_part])
 def test_splits_that_divide_have_equal_parts(tail, part_of):
     parts = [part_of(range(11), rank, 3, multiple=2, tail=tail) for rank in range(3)]
     assert {len(part) for part in parts} == {4 if tail == "pad" else 2}

@@ -9,12 +9,11 @@ import numpy as np
 import torch
 
 from datasets.cityscapes import SPEC
-from datasets.samplers import split_over_ranks
 from datasets.uniform import epoch_list
 from tests.parity import recipe
 from tests.parity.core import Check, Row, compare
 from tests.parity.fixture import CannotRun, Fixture, Record, first_case
-from tests.parity.published import consecutive_part, unclipped_centroids
+from tests.parity.published import consecutive_part, spread_part, unclipped_centroids
 
 
 def shapes(height: int, width: int) -> np.ndarray:
@@ -97,7 +96,7 @@ def check_sampler(fixture: Fixture) -> list[Row]:
             generator = torch.Generator().manual_seed(epoch)
             order = torch.randperm(case["n"], generator=generator).tolist()
         world, tail = case["replicas"], "pad" if case["pad"] else "drop"
-        part = consecutive_part if case["consecutive_sample"] else split_over_ranks
+        part = consecutive_part if case["consecutive_sample"] else spread_part
         got = [part(order, rank, world, tail=tail) for rank in range(world)]
         name = f"{fixture.name}/{number}"
         rows.append(compare(name, got, case["indices_per_rank"]))

@@ -11,7 +11,7 @@ from skimage.restoration import denoise_bilateral
 from torch import Tensor
 
 from datasets.centroids import Points, label_centroids
-from datasets.samplers import split_over_ranks
+from datasets.samplers import Part
 from engine.predict import Infer
 from engine.windows_hanet import ScaledImages, one_pass
 from transforms.joint import CenterCropPad, show
@@ -19,6 +19,7 @@ from transforms.resample import Window
 from transforms.sample import Sample
 
 T = TypeVar("T")
+Tail = Literal["pad", "drop"]
 
 
 class OffCentreCropPad(CenterCropPad):
@@ -57,11 +58,26 @@ def unclipped_centroids(label: np.ndarray, num_classes: int, tile: int) -> Point
     return label_centroids(label, num_classes, tile) if min(label.shape) >= tile else {}
 
 
-def consecutive_part(
-    order: Sequence[T], rank: int, world: int, tail: Literal["pad", "drop"], multiple: int = 1
+def spread_part(
+    order: Sequence[T], rank: int, world: int, tail: Tail, multiple: int = 1
 ) -> list[T]:
-    """`split_over_ranks` into contiguous blocks instead of every world-th entry."""
-    entries = split_over_ranks(order, 0, 1, multiple=world * multiple, tail=tail)
+    """Every world-th entry, as the training here has them, a multiple of `multiple` of them.
+
+    tail: what happens to a list that does not divide: "pad" repeats it from its beginning, which is
+    what `Part` does, "drop" cuts it.
+    """
+    if tail == "pad":
+        part = Part(rank=rank, world=world, ranks=world, batch_size=multiple)
+        return [order[place % len(order)] for place in part.places(len(order)).tolist()]
+    unit = world * multiple
+    return list(order[: len(order) // unit * unit])[rank::world]
+
+
+def consecutive_part(
+    order: Sequence[T], rank: int, world: int, tail: Tail, multiple: int = 1
+) -> list[T]:
+    """`spread_part` in contiguous blocks instead of every world-th entry."""
+    entries = spread_part(order, 0, 1, tail, world * multiple)
     share = len(entries) // world
     return entries[rank * share : (rank + 1) * share]
 

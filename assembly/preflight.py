@@ -79,7 +79,7 @@ class Preflight:
         """An epoch, a validation and the whole run; checkpoints are not counted."""
         trainer, settings, found = self.trainer, self.run.settings, self.found
         accumulated = trainer.settings.accum_steps
-        read = found.step.load * accumulated
+        read = found.step.load * trainer.state.turns.batches(accumulated)
         step = self._pace(found.step.seconds, read, settings.data.num_workers)
         each = self._pace(found.evaluation.seconds, found.evaluation.load, eval_workers(settings))
         validation = each * max(distributed.gather_objects(self.trial.times))

@@ -108,8 +108,7 @@ class Validation:
     def _keep(self, images: ImageScoresSink, epoch: int, not_finite: int, score: float) -> None:
         """Write the counts of each image, also as those of the best checkpoint that this makes."""
         progress = self.state.progress
-        is_best = math.isfinite(score) and score > progress.best
-        for name in (LAST_FILE, FILE) if is_best else (LAST_FILE,):
+        for name in (LAST_FILE, FILE) if progress.improves(score) else (LAST_FILE,):
             images.write(
                 self.run.directory / name,
                 epoch=epoch,

@@ -182,7 +182,7 @@ class Trainer:
         progress.validated = progress.iteration
         if not math.isfinite(score):
             self.log.msg(f"warning: {name} is not a number: the best checkpoint stays as it is")
-        if not (math.isfinite(score) and score > progress.best):
+        if not progress.improves(score):
             progress.waited += 1
             return
         progress.waited = 0

@@ -52,6 +52,10 @@ class Progress:
         """Whether any validation gave a score."""
         return self.best_epoch >= 0
 
+    def improves(self, score: float) -> bool:
+        """Whether `score` is the best one so far; one that is not finite never is."""
+        return math.isfinite(score) and score > self.best
+
     def best_with(self, score: float) -> float | None:
         """The best score if a validation gives `score` now; None if none is finite so far."""
         known = [self.best] if self.has_best else []

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from reports.files import jpeg_link
+from datasets.spec import flat_palette
+from reports.files import jpeg_link, png_link
 from reports.image_dump import PICTURES
 from reports.scored_runs import ScoredRun
 from reports.trees import MANIFEST
@@ -169,9 +168,7 @@ def _link(picture: Image.Image) -> str:
     scale = min(LONGEST / max(picture.size), 1)
     size = (max(round(picture.width * scale), 1), max(round(picture.height * scale), 1))
     small = picture.resize(size, Image.Resampling.NEAREST)
-    buffer = io.BytesIO()
-    small.save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return png_link(np.asarray(small), picture.getpalette())
 
 
 def _change(label: Ids | None, a: Ids | None, b: Ids | None, classes: int) -> Image.Image | None:
@@ -183,5 +180,5 @@ def _change(label: Ids | None, a: Ids | None, b: Ids | None, classes: int) -> Im
     change[(a != b) & (a == label)] = LOST
     change[label >= classes] = 0
     picture = Image.fromarray(change.astype(np.uint8))
-    picture.putpalette([value for color in CHANGE_COLORS for value in color])
+    picture.putpalette(flat_palette(CHANGE_COLORS))
     return picture

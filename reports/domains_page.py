@@ -25,6 +25,7 @@ from datasets.spec import DatasetSpec, normal
 from metrics.domains import Cell, Domain, Matrix, Meanings, Row, matrix_of
 from reports.render import write_html
 from reports.results import plain
+from reports.run_facts import aligned
 from runtime.files import write_atomic
 
 FORMAT = "hiseg-domains-1"
@@ -195,15 +196,7 @@ def domains_table(network: Network, sets: Sequence[Measured], matrix: Matrix) ->
         ["  " * row.is_part + network.title(row), *map(_text, row.cells)] for row in matrix.rows
     ]
     rows += summary_rows(sets, matrix)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if place else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    return "\n".join([*lines, *legend(matrix)])
+    return "\n".join([aligned(rows, numbers=True), *legend(matrix)])
 
 
 def write_domains_page(

@@ -30,6 +30,11 @@ def encode_png(pixels: npt.NDArray[Any], palette: list[int] | None = None) -> by
     return buffer.getvalue()
 
 
+def png_link(pixels: npt.NDArray[Any], palette: list[int] | None = None) -> str:
+    """The PNG of `encode_png` as a data link."""
+    return _link("png", encode_png(pixels, palette))
+
+
 def jpeg_link(pixels: npt.NDArray[np.uint8], longest: int) -> str:
     """uint8 RGB (H, W, 3), shrunk to at most `longest` pixels per side, as a data link of a
     JPEG."""
@@ -37,7 +42,11 @@ def jpeg_link(pixels: npt.NDArray[np.uint8], longest: int) -> str:
     picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     picture.save(buffer, format="JPEG", quality=JPEG_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return _link("jpeg", buffer.getvalue())
+
+
+def _link(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def levels(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

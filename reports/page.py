@@ -8,7 +8,6 @@ The page holds its style, script and data; only the images are files, by relativ
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 
 from datasets.spec import DatasetSpec
 from metrics.bands import BANDS
-from reports.files import encode_png, href
+from reports.files import href, png_link
 from reports.height_gates import KIND, block_of, gate_section
 from reports.image_dump import COMPOSITE
 from reports.render import write_html
@@ -324,7 +323,7 @@ def _heat_map(shares: np.ndarray[Any, Any]) -> str:
     pixels[:, :, :3] = WRONG_COLOR
     pixels[np.arange(count), np.arange(count), :3] = RIGHT_COLOR
     pixels[:, :, 3] = np.rint(255 * np.sqrt(shares))
-    return "data:image/png;base64," + base64.b64encode(encode_png(pixels)).decode()
+    return png_link(pixels)
 
 
 def _largest_mistakes(

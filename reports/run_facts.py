@@ -104,10 +104,14 @@ def shown(text: str) -> str:
     return " ".join(text.encode("utf-8", "backslashreplace").decode().split())
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of as many cells as lines of text, in columns."""
+def aligned(rows: Sequence[Sequence[str]], *, numbers: bool = False) -> str:
+    """Rows of as many cells as lines of text, in columns; with `numbers` all but the first one end
+    below each other."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        "  ".join(
+            cell.rjust(width) if numbers and place else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
         for row in rows
     )

@@ -18,6 +18,7 @@ from assembly.optimiser import build_optimizer
 from benchmarks.gpu.bench import Clock, Row, peak_flops, timed
 from datasets.cityscapes import SPEC
 from network.build import build_net
+from network.contract import Network
 from network.inference import compiled, prepare_for_inference
 from runtime.memory import is_out_of_memory
 from runtime.precision import Precision, choose_precision
@@ -57,23 +58,21 @@ CASES = {
     "hrvit": Case(arch="hrvit.b3_SegFormer", batch=4, crop=(512, 512)),
     "unept": Case(arch="unept.R50", batch=4, crop=(480, 480), image=(480, 960)),
 }
+NARROW = (
+    "--set", "MODEL.hrnet_width=4", "--set", "MODEL.hrnet_modules=1,1,1",
+    "--set", "MODEL.hrnet_blocks=1", "--set", "MODEL.ocr_mid_channels=16",
+    "--set", "MODEL.ocr_key_channels=8", "--segattn_bot_ch", "8",
+)  # fmt: skip
 TINY = {  # seconds on a CPU
     "hmsa": Case(
         arch="ocrnet.HRNet_Mscale",
         batch=2,
         crop=(64, 64),
         image=(64, 128),
-        training=(
-            "--rmi_loss", "--set", "MODEL.hrnet_width=4", "--set", "MODEL.hrnet_modules=1,1,1",
-            "--set", "MODEL.hrnet_blocks=1", "--set", "MODEL.ocr_mid_channels=16",
-            "--set", "MODEL.ocr_key_channels=8", "--segattn_bot_ch", "8",
-        ),
+        training=("--rmi_loss", *NARROW),
+        evaluation=("--n_scales", "0.5,1.0,2.0", *NARROW),
     )
-}  # fmt: skip
-TINY["hmsa"] = dataclasses.replace(
-    TINY["hmsa"],
-    evaluation=(*TINY["hmsa"].training[1:], *CASES["hmsa"].evaluation),
-)
+}
 
 
 @dataclass(frozen=True)
@@ -102,9 +101,7 @@ class TrainingStep:
     def __init__(self, case: Case, way: Way, device: torch.device) -> None:
         settings = case.settings(*case.training)
         self.precision, _ = choose_precision(way.precision, device)
-        torch.manual_seed(0)
-        net = build_net(case.arch, SPEC.num_classes, **dataclasses.asdict(settings.MODEL))
-        net = net.to(device).train()
+        net = _network(settings, device).train()
         self.images, self.labels = _batch(case, device)
         if way.channels_last:
             net = net.to(memory_format=torch.channels_last)
@@ -135,9 +132,7 @@ class Evaluation:
     def __init__(self, case: Case, way: Way, device: torch.device) -> None:
         settings = case.settings(*case.evaluation)
         self.precision, _ = choose_precision(way.precision, device)
-        torch.manual_seed(0)
-        net = build_net(case.arch, SPEC.num_classes, **dataclasses.asdict(settings.MODEL))
-        ready = prepare_for_inference(net.to(device).eval())
+        ready = prepare_for_inference(_network(settings, device).eval())
         if way.compile:
             ready = compiled(ready)
         self.infer = build_infer(settings, ready, return_all=False)
@@ -150,6 +145,13 @@ class Evaluation:
         """Class ids (1, H, W)."""
         with self.precision.autocast():
             return self.infer(self.image, None)["pred"].argmax(1)
+
+
+def _network(settings: Settings, device: torch.device) -> Network:
+    """The network of `settings` with random weights."""
+    torch.manual_seed(0)
+    model = dataclasses.asdict(settings.MODEL)
+    return build_net(settings.network.arch, SPEC.num_classes, **model).to(device)
 
 
 def _batch(case: Case, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -45,7 +45,7 @@ def build(arch: str) -> nn.Module:
     net = build_net(arch, NUM_CLASSES)
     for module in net.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
-            nn.init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)
+            nn.init.normal_(module.weight, std=0.72 * module.weight[0].numel() ** -0.5)
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.8, 1.2)
     return net.eval()

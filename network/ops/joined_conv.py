@@ -34,14 +34,13 @@ def join(maps: Sequence[Tensor], align_corners: bool) -> Tensor | Unjoined:
     That is so in float32 on the CPU when no gradient is asked for. Graphs (compilers, exports,
     counts of operations) are made of the plain concatenation and convolution.
     """
-    first = maps[0]
-    plain = (
-        torch.is_grad_enabled()
-        or torch.compiler.is_compiling()
-        or torch.is_autocast_enabled(first.device.type)
-        or any(type(x) is not Tensor or x.dtype != torch.float32 for x in maps)
+    fits = all(
+        type(x) is Tensor and x.device.type == "cpu" and x.dtype == torch.float32 for x in maps
     )
-    if plain or first.device.type != "cpu" or first[0, 0].numel() < LEAST_PIXELS:
+    graph = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    if graph or not fits or torch.is_autocast_enabled("cpu"):
+        return concat_resized(maps, align_corners)
+    if maps[0][0, 0].numel() < LEAST_PIXELS:
         return concat_resized(maps, align_corners)
     return Unjoined(maps, align_corners)
 

@@ -10,7 +10,7 @@ images turned into each other, stripes cut out of padded maps, a mask added to a
 depthwise convolutions, resized maps concatenated at stride 4. Promised in float32 on one thread:
 no slower, at most 0.8 of its peak memory. In bfloat16, on a CPU that multiplies it in hardware or
 on a GPU: at least 1.5 times as fast as float32. The products gain more than twofold there, norms,
-GELU and softmax nothing, so the gain grows with the head: `--bfloat16_of b1_UPerNet` measures any.
+GELU and softmax nothing; `--bfloat16_of b1_UPerNet` measures any network.
 """
 
 from __future__ import annotations

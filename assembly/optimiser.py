@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from assembly.maker import maker
 from assembly.network import has_own_rates, param_rules
@@ -19,6 +18,7 @@ from assembly.snapshot import Snapshot
 from engine import optim
 from engine.hanet_groups import hanet_groups
 from engine.param_groups import ParamRule, check_rules, describe, layer_factors, make_groups
+from engine.resume_optimizer import load_optimizer
 from engine.state import Progress, TrainState
 from network.contract import Network
 from network.convert.input_norm import input_facts
@@ -40,7 +40,7 @@ def build_state(
         run.log.msg(describe(optimizer.param_groups))
     ema, decay = None, settings.optimiser.ema
     if decay is not None:
-        ema = AveragedModel(net, multi_avg_fn=optim.weight_average(decay), use_buffers=True)
+        ema = optim.WeightAverage(net, decay)
     return TrainState(
         net=net,
         optimizer=optimizer,
@@ -73,10 +73,10 @@ def build_optimizer(
         **{option: catalogue()[name].of(settings) for option, name in reads.items()},
     )
     if settings.network.restore_optimizer:
-        own = [{k: v for k, v in group.items() if k != "params"} for group in groups]
-        optimizer.load_state_dict(_saved_optimizer(settings, snapshot))
-        for group, values in zip(optimizer.param_groups, own, strict=True):
-            group.update(values)
+        rates = [group["lr"] for group in optimizer.param_groups]
+        load_optimizer(optimizer, _saved_optimizer(settings, snapshot))
+        for group, own in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = own
     return optimizer
 
 
@@ -93,6 +93,7 @@ def make_optimizer(
     made: torch.optim.Optimizer = maker(kind.made_by)(
         params, lr=lr, weight_decay=weight_decay, **kind.fixed, **options
     )
+    optim.arrange_moments(made)
     return made
 
 

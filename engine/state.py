@@ -22,6 +22,7 @@ from engine.resume_rules import (
     recorded,
     refusal,
 )
+from engine.statistics import apart
 from runtime import distributed, seeds
 
 FORMAT = "hiseg-1"
@@ -95,7 +96,7 @@ class TrainState:
         content: dict[str, Any] = {
             "format": FORMAT,
             **self.facts,
-            "state_dict": self.evaluated.state_dict(),
+            "state_dict": apart(self.evaluated.state_dict()),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "progress": dict(vars(self.progress)),
@@ -106,7 +107,7 @@ class TrainState:
             "world_size": self.world_size,
         }
         if self.ema is not None:
-            content["live_state_dict"] = self.net.state_dict()
+            content["live_state_dict"] = apart(self.net.state_dict())
             content["ema_updates"] = int(self.ema.n_averaged.item())
         return content
 

@@ -15,12 +15,14 @@ from assembly.snapshot import Snapshot
 from datasets.spec import DatasetSpec
 from engine.refinement import run_trained_heads
 from network.build import arch_help, build_net, is_classifier, list_classifiers, resolve_arch
+from network.contract import Network
 from network.convert import input_norm, load_official, read_checkpoint
 from network.convert.adapt import adapt
 from network.convert.checkpoint import split_weights
 from network.convert.hanet import AUXILIARY
 from network.convert.position_tables import load_position_tables
 from network.height_gates import attention_blocks
+from network.ops.pixel_conv import use_pixel_convs
 from runtime.distributed import World
 from runtime.errors import UserError, near
 from runtime.normalisation import IMAGENET
@@ -134,8 +136,21 @@ def place(settings: Settings, net: nn.Module, world: World, log: RunLog) -> nn.M
             net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
         else:
             log.msg("--syncbn has no effect here: it needs several CUDA processes")
-    net = net.to(world.device)
-    return net.to(memory_format=torch.channels_last) if settings.run.channels_last else net
+    return suit_device(net, world.device, settings.run.channels_last)
+
+
+def suit_device(net: nn.Module, device: torch.device, channels_last: bool = False) -> nn.Module:
+    """`net` on `device`, with its memory channels last if asked.
+
+    On a CPU it is so unasked where the trunk says that this pays, and 1x1 convolutions go to the
+    library that computes the others: the same numbers up to float noise.
+    """
+    net = net.to(device)
+    if device.type == "cpu":
+        use_pixel_convs(net)
+        trunk = net.trunk if isinstance(net, Network) else None
+        channels_last = channels_last or (trunk is not None and trunk.channels_last)
+    return net.to(memory_format=torch.channels_last) if channels_last else net
 
 
 def has_own_rates(settings: Settings) -> bool:

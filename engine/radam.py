@@ -48,13 +48,13 @@ class RAdam(torch.optim.RAdam):
             for name in ("step", "exp_avg", "exp_avg_sq")
         )
         gradients = [item.grad for item in weights if item.grad is not None]
-        done: Tensor | float = 1.0
+        done = torch.ones((), device=weights[0].device)
         if self.found_inf is not None:  # then all below multiplies by 1 and adds 0
             done = 1 - self.found_inf
             for gradient in gradients:
                 gradient.masked_fill_(self.found_inf > 0, 0)
         beta1, beta2 = group["betas"]
-        torch._foreach_add_(steps, done)
+        torch._foreach_add_(steps, [done] * len(steps))
         torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"] * done)
         torch._foreach_mul_(first, 1 - (1 - beta1) * done)
         torch._foreach_add_(first, gradients, alpha=1 - beta1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A training step of `ocrnet.HRNet_Mscale` with RMI loss, against the step as it is usually written.
+"""A training step of `ocrnet.HRNet_Mscale` with RMI loss, against the step as usually written.
 
     python -m benchmarks.step --quick       # four channels wide, 64x64: seconds
     python -m benchmarks.step               # two images of 256x256: a minute
@@ -45,7 +45,7 @@ ARCH, NUM_CLASSES, BATCH = "ocrnet.HRNet_Mscale", 19, 2
 CPU = torch.device("cpu")
 USUAL, OURS = "the usual step", "ours"
 LIMITS = (0.9, 1.0)  # of time and memory
-SGD = {"lr": 1e-3, "momentum": 0.9, "weight_decay": 1e-4}  # a rate at which noise stays finite
+LR, MOMENTUM, DECAY = 1e-3, 0.9, 1e-4
 QUICK = {"hrnet_width": 4, "hrnet_modules": (1, 1, 1), "hrnet_blocks": 1, "ocr_mid_channels": 16,
          "ocr_key_channels": 8, "segattn_bot_ch": 8}  # fmt: skip
 
@@ -78,7 +78,7 @@ def objective() -> Objective:
 def usual_step(quick: bool, batch: Batch) -> Callable[[], float]:
     """One step after the other of a plain loop; each call gives its loss."""
     net, loss = network(quick), objective()
-    optimizer = torch.optim.SGD(net.parameters(), **SGD)
+    optimizer = torch.optim.SGD(net.parameters(), LR, MOMENTUM, weight_decay=DECAY)
     parameters = list(net.parameters())
 
     def step() -> float:
@@ -98,7 +98,7 @@ def usual_step(quick: bool, batch: Batch) -> Callable[[], float]:
 
 def unread_feed(batch: Batch) -> Feed:
     """A loader and its sampler that nobody reads: the batch is always the same."""
-    loader = DataLoader([batch], batch_size=None)
+    loader: DataLoader[Batch] = DataLoader([batch], batch_size=None)  # type: ignore[arg-type]
     return Feed(loader=loader, sampler=TrainSampler(lambda epoch: [(0, None)], 0, 0, 1, 1))
 
 
@@ -107,7 +107,9 @@ def our_step(quick: bool, batch: Batch) -> Callable[[], float]:
     net = suit_device(network(quick), CPU)
     state = TrainState(
         net=net,
-        optimizer=make_optimizer(net.parameters(), "sgd", **SGD),
+        optimizer=make_optimizer(
+            net.parameters(), "sgd", lr=LR, weight_decay=DECAY, momentum=MOMENTUM
+        ),
         scaler=torch.amp.GradScaler("cpu", enabled=False),
         ema=None,
         progress=Progress(),
@@ -161,8 +163,10 @@ def main() -> None:
     args = parser.parse_args()
     side = 64 if args.quick else args.size
     names = (USUAL, OURS)
-    sides = {name: make_side(name, args.quick, side) for name in names}
-    first = [f"{step():.5f}" for step in sides.values()]
+    sides, first = {}, []
+    for name in names:  # one after the other, so that dropout draws the same
+        sides[name] = make_side(name, args.quick, side)
+        first.append(f"{sides[name]():.5f}")
     print(f"losses after one step: {' and '.join(first)}; later ones drift apart with float noise")
     seconds = time_in_turn(sides, args.rounds)
     peaks = {name: peak_in_new_process(make_lean_side, name, args.quick, side) for name in names}

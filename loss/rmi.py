@@ -196,8 +196,8 @@ def _rmi(labels: Tensor, probs: Tensor, needs_grad: bool) -> tuple[Tensor, Tenso
     To leave such pairs out the host would have to wait until it knows them: they are maps of
     zeros instead, a few pairs at a time, so that memory does not grow with their number.
     """
-    pairs = [x.flatten(0, 1).split(PAIRS_AT_ONCE) for x in (labels, probs)]
-    results = [_rmi_of_pairs(*maps, needs_grad) for maps in zip(*pairs, strict=True)]
+    pairs = (x.flatten(0, 1).split(PAIRS_AT_ONCE) for x in (labels, probs))
+    results = [_rmi_of_pairs(own, other, needs_grad) for own, other in zip(*pairs, strict=True)]
     terms, grads, jittered = zip(*results, strict=True)
     scale = 1 / (AREA * len(labels))
     grad = torch.cat(grads).mul_(scale).view_as(probs) if needs_grad else None

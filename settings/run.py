@@ -72,7 +72,9 @@ class RunSettings:
     )
     compile: bool = setting(False, "--compile", help="compile the network with torch.compile")
     channels_last: bool = setting(
-        False, "--channels_last", help="keep images and features in the channels-last memory format"
+        False,
+        "--channels_last",
+        help="keep images and features channels last in memory, as HRNets on a CPU always do",
     )
     device: str = setting(
         "auto",

@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from datasets import registry
+from datasets import imagenet, places, registry
 from datasets.listing import Items
 from datasets.registry import Folds
 from datasets.skip import SkipList
 from datasets.spec import DatasetSpec
-from datasets.table import TABLE, Root, Row
+from datasets.table import CLASS_FOLDERS, TABLE, Root, Row
 from runtime.errors import UserError
 from settings import Settings
 
@@ -36,12 +36,13 @@ def data_root(settings: Settings) -> Path:
 
     Raises UserError that says where to set it when it is empty or does not exist.
     """
-    return _root(settings, registry.row_of(settings.data.dataset), Path.exists, "not there")
+    row = registry.row_of(settings.data.dataset)
+    return _root(settings, row, lambda path: path.exists(), "not there")
 
 
 def imagenet_root(settings: Settings) -> Path:
     """The folder with train/ and val/ of a set of class folders; UserError as `data_root`."""
-    return _root(settings, TABLE[settings.data.dataset], Path.is_dir, "no folder")
+    return _root(settings, TABLE[settings.data.dataset], lambda path: path.is_dir(), "no folder")
 
 
 def _root(settings: Settings, row: Row, is_good: Callable[[Path], bool], otherwise: str) -> Path:
@@ -49,12 +50,19 @@ def _root(settings: Settings, row: Row, is_good: Callable[[Path], bool], otherwi
     key, value, where = row.root.key, settings.DATASET.root(row.root.key), root_ways(row.root)
     if not value:
         raise UserError(f"--dataset {row.name}: DATASET.{key} is not set; {where}")
-    path = Path(settings.expand(value))
+    # The archives in a root of class folders may have hundreds of gigabytes: only the one that is
+    # asked for is opened, where the folder of its split is missing.
+    path = places.mounted(Path(settings.expand(value)), beside=row.kind != CLASS_FOLDERS)
     if not is_good(path):
         raise UserError(
             f"--dataset {row.name}: DATASET.{key} is {path}, which is {otherwise}; {where}"
         )
     return path
+
+
+def has_split(settings: Settings, split: str) -> bool:
+    """Whether a set of class folders has the folder of a split, or its archive."""
+    return imagenet.split_folder(imagenet_root(settings), split).is_dir()
 
 
 def label_root(settings: Settings) -> Path:
@@ -65,7 +73,7 @@ def label_root(settings: Settings) -> Path:
 def offset_root(settings: Settings) -> Path:
     """The folder that boundary files lie below."""
     place = settings.DATASET.DT_OFFSET_DIR
-    return Path(settings.expand(place)) if place else label_root(settings)
+    return Path(settings.expand(place)) if place else places.unpacked(label_root(settings))
 
 
 def dataset_spec(settings: Settings) -> DatasetSpec:

@@ -22,7 +22,7 @@ from network.convert.checkpoint import split_weights
 from network.convert.hanet import AUXILIARY
 from network.convert.position_tables import load_position_tables
 from network.height_gates import attention_blocks
-from network.ops.pixel_conv import use_pixel_convs
+from network.ops.onednn import prefer_onednn
 from runtime.distributed import World
 from runtime.errors import UserError, near
 from runtime.normalisation import IMAGENET
@@ -140,17 +140,16 @@ def place(settings: Settings, net: nn.Module, world: World, log: RunLog) -> nn.M
 
 
 def suit_device(net: nn.Module, device: torch.device, channels_last: bool = False) -> nn.Module:
-    """`net` on `device`, with its memory channels last if asked.
-
-    On a CPU it is so unasked where the trunk says that this pays, and 1x1 convolutions go to the
-    library that computes the others: the same numbers up to float noise.
+    """`net` on `device`, its memory channels last if asked; on a CPU also where its trunk says that
+    this pays, and then with its 1x1 products by oneDNN: the same numbers up to float noise.
     """
     net = net.to(device)
-    if device.type == "cpu":
-        use_pixel_convs(net)
-        trunk = net.trunk if isinstance(net, Network) else None
-        channels_last = channels_last or (trunk is not None and trunk.channels_last)
-    return net.to(memory_format=torch.channels_last) if channels_last else net
+    on_cpu = device.type == "cpu"
+    trunk = net.trunk if isinstance(net, Network) else None
+    if not (channels_last or (on_cpu and trunk is not None and trunk.channels_last)):
+        return net
+    net = net.to(memory_format=torch.channels_last)
+    return prefer_onednn(net) if on_cpu else net
 
 
 def has_own_rates(settings: Settings) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from assembly.copies import keep_copies
 from assembly.maker import maker
 from assembly.snapshot import Snapshot
 from assembly.weights import Weights, fetch_weights
@@ -101,6 +102,7 @@ def open_run(settings: Settings, outcome: Outcome) -> Run:
         log.msg(line)
     threads = f"{torch.get_num_threads()} of {usable_cpus()} cores"
     log.msg(f"{world.size} x {world.device.type}, precision {precision.name}, threads: {threads}")
+    keep_copies(settings, log.msg)
     return Run(settings=settings, world=world, precision=precision, log=log)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from assembly.dataset import data_root, dataset_spec, open_skip_list, split_items
 from datasets import cityscapes, folder
 from datasets.listing import Items, notes_of
+from datasets.places import mounted
 from datasets.registry import is_black
 from datasets.skip import SkipList
 from datasets.spec import AutoLabel, DatasetSpec, Item
@@ -154,7 +155,7 @@ def coarse_items(settings: Settings, spec: DatasetSpec) -> list[Item]:
         return []
     root, auto_root = data_root(settings), settings.DATASET.CITYSCAPES_CUSTOMCOARSE
     if auto_root:
-        path = Path(settings.expand(auto_root))
+        path = mounted(Path(settings.expand(auto_root)))
         if not path.is_dir():
             raise UserError(f"DATASET.CITYSCAPES_CUSTOMCOARSE is {path}, which is no folder")
         rules = AutoLabel(
@@ -176,9 +177,9 @@ def video_items(settings: Settings, items: list[Item]) -> list[Item]:
     """The frames around the training images that `--maxSkip` adds; none without it."""
     if not settings.data.maxSkip:
         return []
-    key = "DATASET.CITYSCAPES_VIDEO_DIR"
-    path = Path(settings.expand(settings.DATASET.CITYSCAPES_VIDEO_DIR))
-    if not settings.DATASET.CITYSCAPES_VIDEO_DIR or not path.is_dir():
+    key, place = "DATASET.CITYSCAPES_VIDEO_DIR", settings.DATASET.CITYSCAPES_VIDEO_DIR
+    path = mounted(Path(settings.expand(place))) if place else Path()
+    if not place or not path.is_dir():
         state = f"is {path}, which is no folder" if str(path) != "." else "is not set"
         raise UserError(f"--maxSkip needs further frames, but {key} {state}: name their root there")
     return cityscapes.list_video(path, items, settings.data.maxSkip)

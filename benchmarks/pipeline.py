@@ -122,7 +122,7 @@ def our_transform(augmentation: str) -> Transform:
     return train_pipeline(crop_size=CROP, ignore_label=VOID, blur="gauss")
 
 
-def make_dataset(items: Sequence[Item], transform: Transform) -> SegmentationDataset:
+def make_dataset(items: Sequence[Item], transform: Transform | None) -> SegmentationDataset:
     """Our data set over `items`, eleven classes and void."""
     spec = DatasetSpec(
         name="bench",

@@ -24,6 +24,7 @@ from scipy.io.matlab import MatReadError
 
 from datasets import verify
 from datasets.base import DataError, ExtraMaps, label_size, read_item_label, size_text
+from datasets.places import unpacked
 from datasets.spec import DatasetSpec, Item
 from datasets.stamps import stamp
 from runtime.files import write_atomic
@@ -54,7 +55,7 @@ Found = TypeVar("Found")
 def offset_path(root: Path, out: Path, label: Path) -> Path:
     """Where the file of `label`, a path below the data set's `root`, lies below `out`."""
     try:
-        parts = list(label.relative_to(root).with_suffix(".mat").parts)
+        parts = list(unpacked(label).relative_to(unpacked(root)).with_suffix(".mat").parts)
     except ValueError:
         raise DataError(
             f"{label} is not below {root}, so there is no place for its boundary file; "

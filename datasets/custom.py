@@ -39,6 +39,7 @@ from datasets.base import DataError
 from datasets.custom_files import SPLIT_KEYS, SplitEntry
 from datasets.custom_reading import color_map, is_turned, value_range
 from datasets.listing import Items
+from datasets.places import at
 from datasets.spec import IGNORE, NUM_RAW_IDS, RAW_IDS, Color, DatasetSpec
 from runtime.errors import near
 
@@ -97,7 +98,7 @@ class Description:
 
     def root(self) -> Path:
         """The folder that the splits are relative to."""
-        return self.path.parent / os.path.expanduser(self._text("root", "."))
+        return at(self.path.parent / os.path.expanduser(self._text("root", ".")))
 
     def spec(self) -> DatasetSpec:
         """Classes, colours and id map."""

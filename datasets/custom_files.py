@@ -25,6 +25,7 @@ from datasets.listing import (
     unused_notes,
     walk,
 )
+from datasets.places import at
 
 SPLIT_KEYS = ("images", "labels", "list")
 WILD = "*?["
@@ -93,7 +94,7 @@ class SplitEntry:
         place = self._text(key)
         if place is None:
             return None
-        where, folder = f"{self.where}: {key}", self.root / place
+        where, folder = f"{self.where}: {key}", at(self.root / place)
         strange: Counter[str] = Counter()
         if folder.is_dir():
             base, all_found = folder, find(folder)
@@ -219,7 +220,7 @@ def split_pattern(root: Path, place: str) -> tuple[Path, list[str]]:
 
 def glob(base: Path, parts: list[str]) -> list[Path]:
     """The images below `base` whose path matches; `**` matches any folders, links are followed."""
-    folders = [str(base)] if base.is_dir() else []
+    folders = [str(base)] if at(base).is_dir() else []
     for part in parts[:-1]:
         if part == ANY_FOLDERS:
             below = [folder for start in folders for folder, _ in walk(start)]

@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from datasets.headers import BROKEN, DataError, Header, header_of, open_file, reason
+from datasets.headers import BROKEN, DataError, Header, header_of, reason
+from datasets.places import read_file
 from datasets.spec import Item
 from datasets.tiff_header import ORIENTATION
 
@@ -81,8 +82,7 @@ def read_item_image(item: Item) -> Picture:
 def read_bytes(path: Path, what: str) -> bytes:
     """The content of a file, an "image" or a "label"; DataError if it cannot be read."""
     try:
-        with open_file(path) as stream:
-            return stream.read()
+        return read_file(path)
     except OSError as error:
         text = error.strerror or type(error).__name__
         raise DataError(f"{path}: {what} cannot be read: {text}") from error

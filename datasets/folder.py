@@ -15,9 +15,9 @@ from datasets.listing import (
     Pairing,
     distinct_names,
     find,
-    is_folder,
     stems_below,
 )
+from datasets.places import at, is_folder
 from datasets.spec import Item
 
 LIST_ENDINGS = (".txt", ".lst")
@@ -46,6 +46,7 @@ def list_items(
     the flag that it names.
     """
     del split
+    place = at(place)
     if place.is_dir():
         return _below(place, results, asked)
     if not place.exists():
@@ -139,5 +140,5 @@ def paired_items(images: Path, labels: Path | None) -> Items:
     found = find(images)
     pairing = Pairing()
     for name, image in zip(stems_below(found.images, images), found.images, strict=True):
-        pairing.add(name, image, None if labels is None else Path(f"{labels}/{name}.png"))
+        pairing.add(name, image, None if labels is None else type(labels)(f"{labels}/{name}.png"))
     return pairing.finish(f"{images}: no images there")

@@ -7,19 +7,17 @@ they cannot disagree. Orientation is what EXIF data or the TIFF tag say, else th
 
 from __future__ import annotations
 
-import errno
 import io
 import mmap
-import os
-import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO
 
 from PIL import Image
 
 from datasets import png_header
+from datasets.places import open_file
 from datasets.png_header import read_png_header
 from datasets.spec import Item
 from datasets.tiff_header import STARTS as TIFF_STARTS
@@ -91,19 +89,6 @@ class Header:
         return self.bits < 8 and not self.is_palette and self.bands == 1
 
 
-def open_file(path: Path) -> BinaryIO:
-    """A file to read; OSError for a pipe or the like, which would block forever."""
-    stream = open(path, "rb", opener=_open_at_once)  # noqa: SIM115, the caller closes it
-    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-        stream.close()
-        raise OSError(errno.EINVAL, "a pipe or device, not a file")
-    return stream
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
 def read_header(path: Path, what: str) -> Header:
     """The header of the file `path`, an "image" or a "label", read without the pixels.
 
@@ -122,6 +107,8 @@ def _of_stream(stream: IO[bytes], path: Path, what: str) -> Header:
     if not start.startswith(png_header.START):
         stream.seek(0, io.SEEK_END)
         return _checked(stream, start, stream.tell(), path, what)
+    if isinstance(stream, io.BytesIO):  # a member of an archive, or a copy
+        return header_of(stream.getvalue(), path, what)
     with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         return _checked(data, start, len(data), path, what)
 

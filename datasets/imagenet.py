@@ -4,6 +4,9 @@
     ROOT/train/n01440764/n01440764_10026.JPEG
     ROOT/val/n01440764/ILSVRC2012_val_00000293.JPEG
 
+    ROOT/ILSVRC2012_img_train.tar, ROOT/ILSVRC2012_img_val.tar     as they are downloaded
+    ROOT/ILSVRC2012_devkit_t12.tar.gz                              classes of the images of val
+
 The number of a class is the place of its folder in the sorted list, which for the thousand classes
 of ImageNet is the usual index.
 """
@@ -12,16 +15,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from datasets.imagenet_devkit import ARCHIVE, val_classes
+from datasets.places import entered, located, scan
 from datasets.skip import SkipList
 from runtime.errors import UserError
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
+ARCHIVES = ("ILSVRC2012_img_{}.tar", "{}.tar", "{}.zip")  # that stand for the folder of a split
 LAYOUT = "ROOT/train and ROOT/val hold one folder per class (docs/imagenet.md)"
 
 
@@ -43,11 +49,13 @@ class ImageList:
     """The images of one split, compact: ImageNet has 1.3 million.
 
     names: (N,) bytes, relative to `root`, the class folder first. targets: (N,) int32 classes.
+    is_flat: there are no class folders, the files lie directly in `root`.
     """
 
     root: Path
     names: npt.NDArray[np.bytes_]
     targets: npt.NDArray[np.int32]
+    is_flat: bool = False
 
     def __len__(self) -> int:
         return len(self.names)
@@ -58,11 +66,15 @@ class ImageList:
 
     def path(self, index: int) -> Path:
         """The file of an image."""
-        return self.root / self.name(index)
+        name = self.name(index)
+        return located(self.root / (os.path.basename(name) if self.is_flat else name))
 
     def first(self, count: int | None) -> ImageList:
         """The first `count` images, all with None."""
-        return ImageList(root=self.root, names=self.names[:count], targets=self.targets[:count])
+        return self._only(slice(count))
+
+    def _only(self, chosen: slice | list[int]) -> ImageList:
+        return replace(self, names=self.names[chosen], targets=self.targets[chosen])
 
     def without(self, skip: SkipList) -> ImageList:
         """The images that are not in the list of known bad ones."""
@@ -71,7 +83,7 @@ class ImageList:
             for number in range(len(self))
             if not skip.has(os.path.splitext(self.name(number))[0], self.path(number))
         ]
-        return ImageList(root=self.root, names=self.names[kept], targets=self.targets[kept])
+        return self._only(kept)
 
     def fingerprint(self) -> dict[str, object]:
         """Number of images and a hash of their names, for run.json."""
@@ -79,21 +91,21 @@ class ImageList:
         return {"images": len(self), "digest": digest}
 
 
+def split_folder(root: Path, split: str) -> Path:
+    """The folder of a split, or the archive that stands for it where there is none."""
+    archives = (root / name.format(split) for name in ARCHIVES)
+    if not (root / split).is_dir() and (found := next(filter(Path.is_file, archives), None)):
+        return entered(found)
+    return root / split
+
+
 def _folders_and_images(folder: Path) -> tuple[list[str], list[str]]:
     """Sorted names of the sub-folders and of the images directly in `folder`."""
-    folders, images = [], []
     try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    folders.append(entry.name)
-                elif entry.name.lower().endswith(SUFFIXES):
-                    images.append(entry.name)
+        folders, files = scan(folder)
     except OSError as error:
         raise UserError(f"{folder}: cannot be read: {error.strerror}; {LAYOUT}") from error
-    return sorted(folders), sorted(images)
+    return folders, [name for name in files if name.lower().endswith(SUFFIXES)]
 
 
 def list_classes(root: Path, split: str) -> tuple[str, ...]:
@@ -101,15 +113,19 @@ def list_classes(root: Path, split: str) -> tuple[str, ...]:
 
     Raises UserError if there are none: images without class folders have no labels.
     """
-    folder = root / split
+    folder = split_folder(root, split)
     folders, images = _folders_and_images(folder)
     if folders:
         return tuple(folders)
     if images:
-        raise UserError(
-            f"{folder}: {len(images)} images without labels: they lie in no class folders; "
-            "sort them into one folder per class, named as in train/"
-        )
+        known = val_classes(root)
+        if not known:
+            raise UserError(
+                f"{folder}: {len(images)} images without labels: they lie in no class folders; "
+                f"sort them into one folder per class, named as in train/, or put {ARCHIVE} into "
+                f"{root}"
+            )
+        return tuple(sorted(set(known.values())))
     raise UserError(f"{folder}: no class folders in it; {LAYOUT}")
 
 
@@ -131,24 +147,41 @@ def scan_split(root: Path, split: str, classes: tuple[str, ...]) -> tuple[ImageL
     Raises UserError if it has no class folders.
     """
     found = list_classes(root, split)
-    problems = _other_folders(root / split, found, classes)
+    folder = split_folder(root, split)
+    problems = _other_folders(folder, found, classes)
     present = set(found)
     names: list[bytes] = []
     counts, empty = [], []
+    folders, loose = _folders_and_images(folder)
+    by_class = {} if folders else _by_class(loose, val_classes(root))
     for wnid in classes:
-        images = _folders_and_images(root / split / wnid)[1] if wnid in present else []
+        images = by_class.get(wnid, [])
+        if folders and wnid in present:
+            images = _folders_and_images(folder / wnid)[1]
         names += [os.fsencode(f"{wnid}/{image}") for image in images]
         counts.append(len(images))
         if not images and wnid in present:
             empty.append(wnid)
     if empty:
         problems.append(
-            f"{root / split}: {_listed(empty)} hold{'s' if len(empty) == 1 else ''} no image "
+            f"{folder}: {_listed(empty)} hold{'s' if len(empty) == 1 else ''} no image "
             f"({', '.join(SUFFIXES)}); fill the folder, or remove it from train/ and val/"
         )
     targets = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
     listed = np.array(names, dtype=np.bytes_)
-    return ImageList(root=root / split, names=listed, targets=targets), problems
+    is_flat = not folders
+    if is_flat and len(names) < len(loose):
+        problems.append(f"{folder}: {len(loose) - len(names)} images have no class in the devkit")
+    return ImageList(root=folder, names=listed, targets=targets, is_flat=is_flat), problems
+
+
+def _by_class(images: list[str], classes: dict[str, str]) -> dict[str, list[str]]:
+    """Class -> images without class folders, by what the devkit says of them."""
+    found: dict[str, list[str]] = {}
+    for image in images:
+        if (wnid := classes.get(os.path.splitext(image)[0])) is not None:
+            found.setdefault(wnid, []).append(image)
+    return found
 
 
 def _other_folders(folder: Path, found: tuple[str, ...], wanted: tuple[str, ...]) -> list[str]:

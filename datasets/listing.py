@@ -17,6 +17,7 @@ from pathlib import Path
 from PIL import features
 
 from datasets.base import DataError
+from datasets.places import located, scan
 from datasets.spec import Item
 from datasets.video import VIDEO_ENDINGS
 
@@ -88,25 +89,11 @@ def entries(folder: Path | str) -> tuple[list[str], list[str]]:
 
     Raises DataError for a folder that cannot be read.
     """
-    folders: list[str] = []
-    files: list[str] = []
     try:
-        with os.scandir(folder) as found:
-            for entry in found:
-                if not entry.name.startswith("."):
-                    (folders if is_folder(entry) else files).append(entry.name)
+        return scan(folder)
     except OSError as error:
         reason = "no such folder" if isinstance(error, FileNotFoundError) else error.strerror
         raise DataError(f"{folder}: {reason}") from error
-    return sorted(folders), sorted(files)
-
-
-def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder or a link to one; a circular link, like a dead one, is not."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
 
 
 def images_in(folder: Path, end: str = "") -> list[Path]:
@@ -233,11 +220,12 @@ class Pairing:
         folder, file = os.path.split(label)
         self._used.setdefault(folder, set()).add(file)
         if not self.has(label):
+            image = self.items[-1].image
             self.lacks(image, f"{image}: its label {label} is missing")
 
     def lacks(self, image: Path, text: str) -> None:
         """Note that a file of the pair of `image` is missing."""
-        self._missing.setdefault(image, text)
+        self._missing.setdefault(located(image), text)
 
     def has(self, path: Path) -> bool:
         """Whether a file exists; its folder is listed once."""

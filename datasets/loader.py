@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datasets.base import DataError, image_size, size_text
 from datasets.batch import Batch
+from datasets.copies import Copies
+from datasets.places import keep_copies, kept_copies
 from datasets.samplers import Draw
 from datasets.spec import Item
 from datasets.workers import PREFETCH, Packing, WorkerLoader
@@ -202,9 +205,10 @@ def _noted(loaded: Sequence[Loaded], reason: str) -> Batch:
     return batch
 
 
-def _set_up_worker(worker: int) -> None:
+def _set_up_worker(copies: Copies | None, worker: int) -> None:
     del worker
     set_up()
+    keep_copies(copies)  # a process that is not forked from this one does not know
 
 
 def stop_workers(loader: DataLoader[Any]) -> None:
@@ -252,7 +256,7 @@ def worker_loader(
         prefetch_factor=PREFETCH if workers else None,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
-        worker_init_fn=_set_up_worker,
+        worker_init_fn=functools.partial(_set_up_worker, kept_copies()),
         # Iterators draw a seed for their workers: not from the global random state, which dropout
         # uses and a checkpoint holds, so a resumed run continues with the same numbers.
         generator=torch.Generator().manual_seed(0),

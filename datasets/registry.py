@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from datasets import table
+from datasets import places, table
 from datasets.base import DataError
-from datasets.listing import Items, MissingFiles, notes_of
+from datasets.listing import Items, MissingFiles, named, notes_of
 from datasets.skip import SkipList
 from datasets.spec import DatasetSpec, Item
 from datasets.table import PAIRS, Row
@@ -94,13 +94,24 @@ def split_items(
     Raises DataError for a split that the set does not have, and for files that are missing.
     """
     faults: dict[Path, str] = {}
+    archives = places.archives_of(root)
     try:
         found = _listed(row_of(dataset), root, split, folds)
     except MissingFiles as error:
         if skip is None:
             raise
         found, faults = error.items, error.faults
+    except DataError as error:
+        if not archives:
+            raise
+        way = f"looked into {named(archives)}, too"
+        if root.is_file():
+            way = "if the set has more archives, name the folder that holds all of them"
+        raise DataError(f"{error}; {way}") from error
     items = Items(found, notes_of(found))
+    if archives:
+        files = (path for item in items for path in (item.image, *item.label_files()))
+        items.notes += places.doubled(files, root)
     return items if skip is None else skip.apply(items, faults)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from datasets.places import located
 from runtime.errors import UserError
 
 LABELS_DIR = Path(__file__).resolve().parent / "labels"
@@ -43,6 +44,11 @@ class AutoLabel:
     union_classes: tuple[int, ...] = ()
     mask_out: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("prob", "coarse"):
+            path = getattr(self, name)
+            object.__setattr__(self, name, None if path is None else located(path))
+
     def rules(self) -> list[object]:
         """The rules without the files, for hashes."""
         return [self.threshold, list(self.union_classes), self.mask_out]
@@ -56,7 +62,7 @@ class Item:
     output files. label: None if there is no ground truth. auto: set if a network made the label;
     `base.read_item_label` then applies its rules. turned: the image is turned as its header says,
     False for its pixels as stored. levels: the values of samples deeper than 8 bits that are black
-    and white, if their type does not tell.
+    and white, if their type does not tell. Of files in an archive the paths lead through it.
     """
 
     name: str
@@ -65,6 +71,10 @@ class Item:
     auto: AutoLabel | None = None
     turned: bool = True
     levels: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "image", located(self.image))
+        object.__setattr__(self, "label", None if self.label is None else located(self.label))
 
     def label_files(self) -> list[Path]:
         """Every file that the target depends on."""

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from skimage import data
 
 from datasets.base import read_image
-from datasets.synthetic_scene import render
 from deploy.graph import ExportGraph
 from deploy.pixels import at_size
 from runtime.errors import UserError
@@ -28,7 +28,7 @@ MOST = 1e-4  # share of the pixels whose class may differ: float noise at equal 
 # Of the largest score: by so much two ways to compute in half precision may be apart. Each of some
 # hundred layers rounds to eleven bits.
 HALF_NOISE = 1e-2
-SCENE, SCENE_SEED = "synthetic street scene", (0, 0)
+PHOTO = "rocket.jpg"  # a photograph outdoors that is part of the package scikit-image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +63,9 @@ class Check:
 
 
 def picture(path: Path | None, size: Size) -> tuple[str, Picture]:
-    """What an export is compared on, at `size`: a file, or a scene that is drawn; and its name."""
+    """What an export is compared on, at `size`: a file, or `PHOTO`; and its name."""
     if path is None:
-        return SCENE, render(SCENE_SEED, *size)[0]
+        return PHOTO, at_size(data.rocket(), size)
     image = at_size(read_image(path), size)
     return " ".join(printable(path.name).splitlines()), image
 

@@ -66,7 +66,12 @@ def command_line() -> Parser:
     sizes.add_argument("--dynamic", action="store_true", help="one graph for images of any size")
     add("--precision", choices=("fp32", "fp16"), default="fp32", help="number format inside")
     add("--output", choices=("ids", "scores"), default="ids", help="what the graph gives")
-    add("--image", type=Path, metavar="FILE", help="compared on this, by default on a drawn scene")
+    add(
+        "--image",
+        type=Path,
+        metavar="FILE",
+        help="compared on this, by default on a photograph of scikit-image",
+    )
     return parser
 
 

@@ -11,6 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from network.heads.ocr import OCRHead
 from network.heads.ocr_tiled import TiledOCR
+from network.ops.onednn import prefer_onednn
 from network.ops.part import Part
 from network.outputs import PRED
 
@@ -112,6 +113,7 @@ def prepare_for_inference(net: nn.Module) -> nn.Module:
     weight = next(prepared.parameters())
     if weight.device.type == "cpu" and weight.dtype == torch.float32:
         _replace_heads(prepared)
+        prefer_onednn(prepared)
     _assert_same(want, prepared(probe)[PRED])
     return prepared
 

@@ -84,6 +84,8 @@ class AutoLabelSink(ResumableSink):
         self.images = {item.name: item for item in items}
         spec.inverse_lut()  # fails at once if ids cannot be written
         self.writers = Writers(workers, self._note)
+        if any(not self.done(item.name) for item in items):
+            self.writers.start()
 
     def add(self, result: ImageResult) -> None:
         """Have both files of one image written, then note it as stored."""

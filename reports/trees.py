@@ -264,6 +264,8 @@ class TreeSink(ResumableSink):
         self.trees = TreeWriter(self.out_dir, spec, plan, self.writers)
         if identity.rank == 0 and not self.stored.rows:
             (self.out_dir / MANIFEST).unlink(missing_ok=True)  # it is about other files
+        if any(not self.done(item.name) for item in items):
+            self.writers.start()
 
     @property
     def needs(self) -> frozenset[str]:

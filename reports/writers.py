@@ -38,6 +38,13 @@ class Job(Protocol):
         """Do it; what is returned goes back to the main process. OSError if it cannot be done."""
 
 
+class _Nothing:
+    """A job that only starts a process."""
+
+    def run(self) -> None:
+        """Nothing to do."""
+
+
 class WriterDied(RuntimeError):
     """A writer process was killed; the message names it."""
 
@@ -51,8 +58,9 @@ class _Pending:
 
 
 class Writers:
-    """`workers` processes that run jobs, started by the first one; with 0 this process runs them.
+    """`workers` processes that run jobs, started by the first job unless `start` was called.
 
+    With 0 this process runs them.
     `done(result, facts)` is called here, in the order of the jobs, once a job is done.
     """
 
@@ -62,6 +70,11 @@ class Writers:
         self._processes: list[BaseProcess] = []
         self._pending: deque[_Pending] = deque()
         self._failed: list[tuple[str, Exception]] = []
+
+    def start(self) -> None:
+        """Start the processes, which takes them a second, while the first image is predicted."""
+        for _ in range(self.workers):
+            self._started(_Nothing())
 
     def submit(self, job: Job, name: str, facts: Any) -> None:
         """Have `job` done, now or later; returns once little enough is pending.

@@ -18,6 +18,7 @@ from settings.declare import (
     UNRELATED,
     Bounds,
     Group,
+    Need,
     setting,
 )
 
@@ -80,6 +81,23 @@ class DatasetConfig(Roots):
         path=True,
         folder=True,
         help="folder of the centroid caches; empty: ASSETS_PATH/uniform_centroids",
+    )
+    CACHE_DIR: str = setting(
+        "",
+        "--cache_dir",
+        metavar="DIR",
+        path=True,
+        folder=True,
+        decides=False,
+        help="local folder for copies of files that are read, for data on a slow disk",
+    )
+    CACHE_GB: float = setting(
+        100.0,
+        "--cache_gb",
+        bounds=Bounds(0.001, 1e6),
+        decides=False,
+        help="room of the copies in GB (10^9 bytes); the least recently used leave first",
+        needs=Need(lambda s: s.DATASET.CACHE_DIR, "--cache_dir DIR"),
     )
     CV_SPLITS: int = setting(
         3,

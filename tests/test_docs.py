@@ -112,6 +112,7 @@ def test_flags_exist(page: tuple[Path, str]) -> None:
         "network/",
         "scripts/",
         "benchmarks/",
+        "benchmarks/gpu/",
         "datasets/",
         "deploy/",
         "reports/",

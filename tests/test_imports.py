@@ -72,8 +72,14 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("scripts/convert_checkpoint.py", ("network", "runtime")),
     ("scripts/demo_summary.py", ("metrics",)),
     ("scripts/train_imagenet.py", ("settings", "assembly.network")),
-    ("scripts/doctor/*", ("scripts.doctor", "assembly.dataset", "runtime", "settings", *SETS)),
+    # datasets.places: whether a root is there, which may be an archive
+    (
+        "scripts/doctor/*",
+        ("scripts.doctor", "assembly.dataset", "datasets.places", "runtime", "settings", *SETS),
+    ),
     ("scripts/*", ("settings",)),
+    # the recorded answers belong to the tests
+    ("benchmarks/gpu/recorded.py", ("benchmarks", "runtime", "tests.parity")),
     ("benchmarks/*", tuple(OWN - {"tests", "scripts", "train", "eval"})),
     # assembly: from settings to the parts of a run
     ("assembly/*", ("assembly", "settings", *LIBRARIES)),

@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from assembly import sets
+from assembly.copies import keep_copies
 from assembly.dataset import data_root, dataset_spec, imagenet_root, open_skip_list
 from datasets import registry, table
 from datasets.base import (
@@ -287,6 +288,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     request = read_request(parser, argv)
     settings, skip_list = request.settings, request.more["write_skip_list"]
     cv2.setNumThreads(0)
+    keep_copies(settings, print)
     if settings.data.dataset in CLASSIFIED:
         return _check_folders(request)
     spec = dataset_spec(settings)

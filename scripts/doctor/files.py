@@ -72,6 +72,7 @@ def runx() -> Iterator[Found]:
 
 def data() -> Iterator[Found]:
     """Every root that is set: there, and with the files of its splits."""
+    from datasets.places import mounted
     from datasets.table import CLASS_FOLDERS, ROWS
 
     own, unset = read(), []
@@ -82,21 +83,36 @@ def data() -> Iterator[Found]:
         if not value:
             unset.append(row.root.key)
             continue
-        place = Path(own.expand(value))
+        try:
+            place = mounted(Path(own.expand(value)), beside=False)
+        except UserError as error:
+            yield FAIL, f"{row.name}: {error}"
+            continue
         if not place.exists():
             text = f"{row.name}: DATASET.{row.root.key} is {place}, which is not there"
             is_default = row.name == "synthetic"
             way = "python -m datasets.synthetic data/synthetic writes it" if is_default else ""
             yield (WARN if is_default else FAIL), text, way or f"correct it in paths.yml ({SETUP})"
         elif row.kind == CLASS_FOLDERS:
-            missing = [split for split in row.splits[:2] if not (place / split).is_dir()]
-            level = FAIL if missing else OK
-            what = f"has no {', '.join(missing)}" if missing else "has its folders"
-            yield level, f"{row.name}: {place} {what}"
+            yield _class_folders(own, row.name, place)
         else:
             yield from _splits(own, row.name, place)
     if unset:
         yield OK, f"not set: {', '.join(dict.fromkeys(unset))}"
+
+
+def _class_folders(own: Settings, name: str, place: Path) -> Found:
+    """Whether training and validation have a folder, or an archive."""
+    from assembly.dataset import has_split
+    from settings.catalogue import with_values
+
+    one = with_values(own, {"dataset": name})
+    try:
+        missing = [split for split in ("train", "val") if not has_split(one, split)]
+    except UserError as error:
+        return FAIL, f"{name}: {error}"
+    what = f"has no {', '.join(missing)}" if missing else "has its folders"
+    return FAIL if missing else OK, f"{name}: {place} {what}"
 
 
 def _splits(own: Settings, name: str, place: Path) -> Iterator[Found]:
@@ -123,6 +139,8 @@ def writing() -> Iterator[Found]:
         "cache of torch": Path(os.environ.get("TORCH_HOME") or Path.home() / ".cache" / "torch"),
         "temporary files": Path(tempfile.gettempdir()),
     }
+    if own.DATASET.CACHE_DIR:
+        places["--cache_dir"] = Path(own.expand(own.DATASET.CACHE_DIR))
     for name, place in places.items():
         yield from _place(name, place)
 

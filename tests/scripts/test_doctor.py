@@ -15,6 +15,8 @@ import pytest
 from scripts.doctor import files, machine, packages
 from scripts.doctor.compute import precisions
 from scripts.doctor.finding import FAIL, OK, WARN, Check, Finding, findings, worst
+from tests.archives import write_zip
+from tests.class_folders import write_class_folders
 from tests.program import ROOT, environment
 
 
@@ -80,6 +82,23 @@ def test_a_data_root_is_listed_or_named_with_what_is_wrong(
     assert "nowhere, which is not there" in lines["kitti"].text
     assert "tools.check --dataset gtav" in lines["gtav"].way
     assert "HISEG_CAMVID_DIR" in found(files.settings)[0].text
+
+
+def test_archives_are_data_roots_too(
+    camvid_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = write_zip(tmp_path / "camvid.zip", {"CamVid": camvid_root}, extra="CamVid/x")
+    cut = tmp_path / "cut.zip"
+    cut.write_bytes(packed.read_bytes()[:-50])
+    folders = write_class_folders(tmp_path / "folders", classes=2)
+    for split in ("train", "val"):
+        write_zip(tmp_path / "classes" / f"{split}.zip", {split: folders / split})
+    for key, root in (("CAMVID", packed), ("KITTI", cut), ("IMAGENET", tmp_path / "classes")):
+        monkeypatch.setenv(f"HISEG_{key}_DIR", str(root))
+    lines = {each.line().split()[2].rstrip(":"): each for each in found(files.data)}
+    assert lines["camvid"].text.endswith(": train 4, val 2 images")
+    assert lines["kitti"].level == FAIL and "damaged or truncated zip" in lines["kitti"].text
+    assert lines["imagenet"].text.endswith("classes has its folders")
 
 
 def test_a_wrong_key_is_what_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:

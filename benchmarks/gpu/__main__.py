@@ -25,6 +25,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -45,21 +46,35 @@ SHARES = {
 }
 
 
-def rows_of(section: str, arguments: argparse.Namespace, clock: Clock) -> Iterator[Row]:
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What the command line asks for."""
+
+    sections: tuple[str, ...]
+    networks: tuple[str, ...]
+    minutes: float
+    no_compile: bool
+    device: torch.device
+    tiny: bool
+    camvid: Path | None
+    out: Path | None
+
+
+def rows_of(section: str, wanted: Wanted, clock: Clock) -> Iterator[Row]:
     """The rows of one section."""
-    device: torch.device = arguments.device
+    device = wanted.device
     if section == recorded.SECTION:
         return recorded.measure(device, clock)
     if section == smoke.SECTION:
         return smoke.measure(device)
     if section == camvid.SECTION:
-        return camvid.measure(device, clock, arguments.camvid)
-    cases = networks.TINY if arguments.tiny else networks.CASES
-    chosen = {name: case for name, case in cases.items() if name in arguments.networks}
-    return networks.measure(section, chosen, device, clock, not arguments.no_compile)
+        return camvid.measure(device, clock, wanted.camvid)
+    cases = networks.TINY if wanted.tiny else networks.CASES
+    chosen = {name: case for name, case in cases.items() if name in wanted.networks}
+    return networks.measure(section, chosen, device, clock, not wanted.no_compile)
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse(argv: Sequence[str] | None) -> Wanted:
     """The flags; UserError for an unknown section or network, and for CUDA where there is none."""
     parser = argparse.ArgumentParser(
         prog="benchmarks.gpu",
@@ -75,17 +90,17 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--tiny", action="store_true", help="a network and images for seconds on a CPU")
     add("--camvid", type=Path, metavar="DIR", help="CAMVID_DIR, instead of that of paths.yml")
     add("--out", type=Path, metavar="FILE", help="JSON file for all rows")
-    arguments = parser.parse_args(argv)
+    found = vars(parser.parse_args(argv))
+    found["device"] = torch.device(found["device"])
     for flag, known in (("sections", SHARES), ("networks", networks.CASES)):
-        chosen = getattr(arguments, flag).split(",")
-        for name in chosen:
+        found[flag] = tuple(found[flag].split(","))
+        for name in found[flag]:
             if name not in known:
                 raise UserError(f"--{flag} {name}: there are {', '.join(known)}")
-        setattr(arguments, flag, chosen)
-    if arguments.device == "cuda" and not torch.cuda.is_available():
+    wanted = Wanted(**found)
+    if wanted.device.type == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: there is no CUDA device here; --device cpu --tiny tries")
-    arguments.device = torch.device(arguments.device)
-    return arguments
+    return wanted
 
 
 def machine(device: torch.device) -> dict[str, object]:
@@ -102,26 +117,26 @@ def machine(device: torch.device) -> dict[str, object]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print every row as it comes, then write the file; 1 for wrong numbers, 2 for wrong input."""
     try:
-        arguments = parse(argv)
+        wanted = parse(argv)
     except UserError as error:
         return wrong_input(error)
-    facts = machine(arguments.device)
+    facts = machine(wanted.device)
     print(", ".join(f"{key} {value}" for key, value in facts.items() if value is not None))
     start = time.monotonic()
-    clock = Clock(end=start + 60 * arguments.minutes)
+    clock = Clock(end=start + 60 * wanted.minutes)
     found: list[Row] = []
     for section, share in SHARES.items():
-        if section not in arguments.sections:
+        if section not in wanted.sections:
             continue
         clock.begin(share)
         print(f"{section}, {clock.left:.0f} s", flush=True)
-        for row in rows_of(section, arguments, clock):
+        for row in rows_of(section, wanted, clock):
             print(f"  {row}", flush=True)
             found.append(row)
     print(f"{len(found)} rows in {time.monotonic() - start:.0f} s")
-    if arguments.out is not None:
+    if wanted.out is not None:
         content = {"machine": facts, "rows": [dataclasses.asdict(row) for row in found]}
-        write_atomic(arguments.out, f"{json.dumps(content, indent=1)}\n".encode())
+        write_atomic(wanted.out, f"{json.dumps(content, indent=1)}\n".encode())
     return int(any(row.is_wrong for row in found))
 
 

@@ -31,6 +31,7 @@ class Sharded(Whole):
     """Every process of `world` holds its part of each weight."""
 
     averages = True
+    unfused = ("sgd",)
 
     def __init__(self, world: World) -> None:
         self.is_main = world.is_main

@@ -7,15 +7,14 @@ import math
 
 import pytest
 import torch
-from torch.optim.swa_utils import AveragedModel
 
 from assembly.optimiser import make_optimizer
 from config import UserError
 from engine.optim import (
+    WeightAverage,
     freeze_auxiliary,
     freeze_others,
     has_auxiliary,
-    weight_average,
 )
 from loss.cross_entropy import CrossEntropy
 from loss.objective import LossWeights, Objective
@@ -108,19 +107,19 @@ def test_a_name_that_nothing_has_is_refused() -> None:
 
 def test_a_short_average_forgets_the_start_and_a_long_one_keeps_its_decay():
     net = torch.nn.BatchNorm1d(1)
-    average = AveragedModel(net, multi_avg_fn=weight_average(0.99), use_buffers=True)
+    average, done = WeightAverage(net, 0.99), torch.tensor(False)
     net.running_var.fill_(1000.0)
-    average.update_parameters(net)  # the first update copies
+    average.update(net, done)  # the first update copies
     net.running_var.fill_(1.0)
     seen = []
     for _ in range(60):
-        average.update_parameters(net)
+        average.update(net, done)
         seen.append(average.module.running_var.item())
     assert seen[0] == pytest.approx(1 + 999 * 2 / 11)
     assert seen[-1] < 1.01  # with a constant decay it would be 547
     average.n_averaged.fill_(10_000)
     net.running_var.fill_(2.0)
-    average.update_parameters(net)
+    average.update(net, done)
     assert average.module.running_var.item() == pytest.approx(seen[-1] * 0.99 + 0.02)
 
 

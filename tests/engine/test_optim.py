@@ -107,19 +107,19 @@ def test_a_name_that_nothing_has_is_refused() -> None:
 
 def test_a_short_average_forgets_the_start_and_a_long_one_keeps_its_decay():
     net = torch.nn.BatchNorm1d(1)
-    average, done = WeightAverage(net, 0.99), torch.tensor(False)
+    average = WeightAverage(net, 0.99)
     net.running_var.fill_(1000.0)
-    average.update(net, done)  # the first update copies
+    average.update_parameters(net)  # the first update copies
     net.running_var.fill_(1.0)
     seen = []
     for _ in range(60):
-        average.update(net, done)
+        average.update_parameters(net)
         seen.append(average.module.running_var.item())
     assert seen[0] == pytest.approx(1 + 999 * 2 / 11)
     assert seen[-1] < 1.01  # with a constant decay it would be 547
     average.n_averaged.fill_(10_000)
     net.running_var.fill_(2.0)
-    average.update(net, done)
+    average.update_parameters(net)
     assert average.module.running_var.item() == pytest.approx(seen[-1] * 0.99 + 0.02)
 
 

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from engine.feed import Group
 from engine.loop import Trainer
 from engine.meter import Meter
 from engine.optim import WeightAverage, arrange_moments
-from engine.resume_optimizer import load_optimizer
+from engine.resume_optimizer import check_optimizer, load_optimizer
 from engine.statistics import Statistics
 from runtime.runlog import RunLog
 from settings.kinds import OPTIMISERS
@@ -195,19 +196,43 @@ def test_moments_of_another_memory_format_belong_to_the_same_weights(name: str) 
     torch.testing.assert_close(results[1], results[0])
 
 
-def test_a_file_of_an_unfused_optimiser_goes_on_in_a_fused_one() -> None:
+PLAIN: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": partial(torch.optim.SGD, momentum=0.9),
+    "adam": torch.optim.Adam,
+    "radam": partial(torch.optim.RAdam, decoupled_weight_decay=True),
+    "adamw": torch.optim.AdamW,
+}
+
+
+def of_kind(name: str, kind: str, item: Tensor) -> torch.optim.Optimizer:
+    """Ours, or the one that torch makes by default."""
+    if kind == "plain":
+        return PLAIN[name]([item], lr=0.1, weight_decay=0.01)
+    options = {"momentum": 0.9} if name == "sgd" else {}
+    return make_optimizer([item], name, lr=0.1, weight_decay=0.01, **options)
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+@pytest.mark.parametrize("steps", [0, 2, 7])
+def test_files_of_plain_optimisers_and_of_ours_go_on_in_one_another(name: str, steps: int) -> None:
     results = []
-    for fused in (False, True):
+    for kinds in (("plain", "plain"), ("plain", "ours"), ("ours", "plain"), ("ours", "ours")):
+        torch.manual_seed(0)
         item = torch.tensor([1.0, -2.0], requires_grad=True)
-        item.grad = torch.tensor([0.5, 1.0])
-        old = torch.optim.AdamW([item], lr=0.1)
-        old.step()
-        new = torch.optim.AdamW([item], lr=0.1, fused=fused)
-        load_optimizer(new, old.state_dict())
-        assert all(group["fused"] is fused for group in new.param_groups)
-        new.step()
-        results.append(item.detach().clone())
-    torch.testing.assert_close(results[0], results[1])
+        first, second = (of_kind(name, kind, item) for kind in kinds)
+        for optimizer in [first] * steps + [second] * 3:
+            if optimizer is second and first is not second:
+                saved = copy.deepcopy(first.state_dict())
+                check_optimizer(second, saved)
+                load_optimizer(second, saved)
+                own = second.param_groups[0].get("fused")
+                assert own == of_kind(name, kinds[1], item).param_groups[0].get("fused")
+                first = second
+            item.grad = torch.randn(2)
+            optimizer.step()
+        results.append((item.detach().clone(), second.state_dict()["state"]))
+    for got in results[1:]:
+        torch.testing.assert_close(got, results[0])
 
 
 def test_a_weight_without_momentum_yet_gets_zeros() -> None:

@@ -24,6 +24,7 @@ from engine.turns import Turns
 from engine.whole import WHOLE, Whole
 from network.contract import Network
 from network.convert.input_norm import input_facts
+from runtime.distributed import broadcast_contents
 from runtime.errors import UserError
 from settings import Settings, catalogue
 from settings.kinds import OPTIMISERS
@@ -39,6 +40,7 @@ def build_state(
     rate, holding = learning_rate(settings, turns.ranks), _holding(run)
     ema, decay = None, settings.optimiser.ema
     if decay is not None:  # a copy of the network, which a split one does not allow
+        broadcast_contents(net)  # ranks begin with other weights, and averages remember that
         ema = optim.WeightAverage(net, decay, holding)
         holding.shard(ema.module)
     holding.shard(net)

@@ -32,9 +32,9 @@ SCALARS = ("step",)  # of the state of an optimiser: not tensors of the shape of
 class WeightAverage(AveragedModel):
     """Moving average of weights and buffers, `decay` in 0..1; updated without waiting.
 
-    Update number n uses min(decay, (1 + n) / (10 + n)), and the first one copies: without this
-    warm-up the average of a short run still holds the batch-norm statistics of its first steps,
-    which can be many times larger than those of the trained network.
+    Update number n uses min(decay, (1 + n) / (10 + n)), and the first one takes the network
+    over, up to rounding: without this warm-up the average of a short run still holds the batch-norm
+    statistics of its first steps, which can be many times larger than those of the trained network.
     """
 
     n_averaged: Tensor

@@ -168,6 +168,13 @@ def _in_strides(strides: tuple[int, ...], gradient: torch.Tensor) -> torch.Tenso
     return gradient
 
 
+def broadcast_contents(module: torch.nn.Module) -> None:
+    """Give every rank rank 0's weights and buffers."""
+    if dist.is_initialized():
+        for tensor in (*module.parameters(), *module.buffers()):
+            dist.broadcast(tensor.detach(), src=0)
+
+
 def broadcast_buffers(module: torch.nn.Module) -> None:
     """Give every rank rank 0's buffers (batch-norm statistics drift apart between forwards)."""
     if dist.is_initialized():

@@ -195,6 +195,7 @@ class Trainer:
 
     def _save(self, epoch: int) -> None:
         self.update.report()
+        self.update.end_if_diverged()
         content = self.state.pack()
         if self.world.is_main:
             checkpoint.save_last(self.log.directory, content, epoch)
@@ -259,12 +260,16 @@ class Trainer:
         return math.ceil(left / self.steps_per_epoch / settings.val_freq)
 
     def _stop_if_asked(self, epoch: int) -> None:
-        """Between two steps: save and raise Interrupted for SIGTERM/SIGINT on any rank."""
+        """Between two steps: end what diverged, or save and raise Interrupted for SIGTERM/SIGINT;
+        all ranks do if one has to.
+        """
         progress = self.state.progress
         # The hosts of all ranks wait for one another here: rarely on CUDA, where steps are short.
         interval = 10 if self.world.device.type == "cuda" else 1
-        asked = progress.iteration % interval == 0
-        if asked and distributed.any_rank(self.stop.is_set):
+        if progress.iteration % interval:
+            return
+        self.update.end_if_diverged()
+        if distributed.any_rank(self.stop.is_set):
             stop_workers(self.loader)  # workers get the signal too and soon end, which must not
             self._save(epoch)  # disturb the saving
             raise Interrupted(f"saved: epoch {epoch} step {progress.step}; --resume auto goes on")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from engine.state import TrainState
 from engine.statistics import Statistics
+from runtime import distributed
 
 MAX_SKIPPED_IN_A_ROW = 100
 
@@ -31,7 +32,7 @@ class Update:
         self.state, self.clip_grad, self.log = state, clip_grad, log
         self.parameters = [item for item in state.net.parameters() if item.requires_grad]
         self.statistics = Statistics(state.net)
-        self.skipped_in_a_row = 0
+        self.skipped_in_a_row, self.diverged = 0, False
         self._unread: list[tuple[int, Tensor]] = []  # (iteration, whether it was left out)
 
     def begin(self) -> None:
@@ -71,10 +72,7 @@ class Update:
             ema.update_parameters(self.state.net, skipped)
 
     def report(self) -> None:
-        """Count the steps that were left out since the last call; waits for the device.
-
-        RuntimeError if nothing but such steps came for too long.
-        """
+        """Count the steps that were left out since the last call; waits for the device."""
         unread, self._unread = self._unread, []
         if not unread:
             return
@@ -88,11 +86,18 @@ class Update:
                     f"step {iteration}: gradient is not finite, step skipped "
                     f"({progress.skipped} so far)"
                 )
-            if self.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
-                raise RuntimeError(
-                    f"{MAX_SKIPPED_IN_A_ROW} steps in a row had no finite gradient: training "
-                    "diverged; lower --lr, or use --precision bf16 or fp32"
-                )
+            self.diverged = self.diverged or self.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW
+
+    def end_if_diverged(self) -> None:
+        """RuntimeError, on every rank, if nothing but steps that were left out came for too long.
+
+        Collective, because ranks may ask for their reports at different steps.
+        """
+        if distributed.any_rank(self.diverged):
+            raise RuntimeError(
+                f"{MAX_SKIPPED_IN_A_ROW} steps in a row had no finite gradient: training "
+                "diverged; lower --lr, or use --precision bf16 or fp32"
+            )
 
 
 def can_skip(optimizer: torch.optim.Optimizer) -> bool:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two ranks leave out the same steps, whichever of them has the gradient that is not finite."""
+"""Two ranks leave out the same steps, whichever of them has the gradient that is not finite.
+
+So they do with split weights.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,19 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch.nn.parallel import DistributedDataParallel
 
 from engine import update
 from engine.feed import Group
 from engine.meter import Meter
+from engine.sharded import Sharded
+from engine.state import Progress, TrainState
+from engine.whole import WHOLE, Whole
 from runtime.distributed import World
 from runtime.runlog import RunLog
+from settings.kinds import OPTIMISERS
 from tests.engine.test_loop import Batches, pictures
+from tests.engine.test_sharded import start
 from tests.engine.test_update import assert_same, everything, trained
 from tests.program import free_port
 
@@ -61,11 +70,41 @@ def diverge(rank: int, folder: Path) -> str:
     return "goes on"
 
 
+def split_or_not(rank: int, name: str, holding: Whole) -> tuple[dict[str, Any], ...]:
+    """Weights, their average and moments after steps of which the second has no number."""
+    net, optimizer, ema = start(name, holding)
+    state = TrainState(
+        net=net, optimizer=optimizer, scaler=torch.amp.GradScaler("cpu", enabled=False), ema=ema,
+        progress=Progress(), facts={}, holding=holding,
+    )  # fmt: skip
+    model = net if holding.averages else DistributedDataParallel(net)
+    steps = update.Update(state, 1.0, str)
+    torch.manual_seed(rank)
+    for number in range(4):
+        steps.begin()
+        images = torch.rand(2, 3, 8, 8)
+        model(images * torch.nan if rank and number == 1 else images).square().sum().backward()
+        steps.finish()
+    names = [key for key, _ in net.named_parameters()]
+    moments = {names[key]: kept for key, kept in optimizer.state_dict()["state"].items()}
+    return tuple(
+        # biases that a norm takes away again have rounding alone for a gradient
+        {key: value for key, value in holding.whole_state(part).items() if "weight" in key}
+        for part in (net.state_dict(), ema.module.state_dict(), moments)
+    )
+
+
 def work(rank: int, folder: Path, port: str) -> None:
     """What either process does."""
     address = f"tcp://127.0.0.1:{port}"
     dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
     results = (train(rank, folder, True), train(rank, folder, False), diverge(rank, folder))
+    world = World(rank=rank, size=2, local_rank=0, device=torch.device("cpu"))
+    for name in OPTIMISERS:
+        both = [split_or_not(rank, name, holding) for holding in (WHOLE, Sharded(world))]
+        if rank == 0:  # which has whole tensors
+            torch.testing.assert_close(*both)
+            assert both[0][1]["head.weight"].isfinite().all()
     torch.save(results, folder / f"{rank}.pth")
     dist.destroy_process_group()
 

@@ -31,6 +31,8 @@ LOCAL_START, LOCAL_SIZE = b"PK\3\4", 30  # of the header before the bytes of a z
 NO_SUM = -1  # in place of the checksum, which a tar does not have
 BLOCK = 512  # a tar ends with blocks of zeros
 LEFT_OUT = "__MACOSX"  # where macOS keeps what no other system reads
+COMPRESSED = (b"\x1f\x8b", b"BZh91AY&SY", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
+REPACK = "cannot be read in place; unpack it, or pack it as zip or tar"
 WAY_OUT = "download it again, or move it out of the folder"
 
 
@@ -256,6 +258,8 @@ def _whole_tar(path: str) -> Iterator[tuple[str, Member | None]]:
     """The members of a tar; UserError for one that is compressed or truncated."""
     try:
         with open(path, "rb") as stream:
+            if stream.read(max(map(len, COMPRESSED))).startswith(COMPRESSED):
+                raise UserError(f"{path}: compressed, so it {REPACK}")
             yield from _tar_members(stream, "", 0, os.fstat(stream.fileno()).st_size)
     except (tarfile.TarError, OSError, ValueError, EOFError) as error:
         raise _unreadable(path, "tar", error) from error

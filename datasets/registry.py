@@ -102,10 +102,13 @@ def split_items(
             raise
         found, faults = error.items, error.faults
     except DataError as error:
-        if not archives:
+        unread = places.packed_otherwise(root)
+        if not archives and not unread:
             raise
         way = f"looked into {named(archives)}, too"
-        if root.is_file():
+        if unread:
+            way = f"{named(unread)} cannot be read in place: unpack, or pack as zip or tar"
+        elif root.is_file():
             way = "if the set has more archives, name the folder that holds all of them"
         raise DataError(f"{error}; {way}") from error
     items = Items(found, notes_of(found))

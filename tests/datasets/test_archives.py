@@ -156,7 +156,9 @@ def test_a_root_that_cannot_be_read_in_place_is_one_line(tmp_path: Path, name: s
 def test_a_compressed_tar_is_one_line(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "x.tar", "w:gz") as archive:
         archive.addfile(tarfile.TarInfo("a"))
-    with pytest.raises(UserError, match=r"x\.tar: a damaged or truncated tar"):
+    with pytest.raises(
+        UserError, match=r"x\.tar: compressed, so it cannot be read in place; unpack"
+    ):
         mounted(tmp_path / "x.tar")
 
 

@@ -168,7 +168,9 @@ class ClassValidation:
         log.msg(f"this : [{unit} {number}], {summary.line()}; best top-1 {shown}")
         replaced = sum(distributed.gather_objects(task.unreadable.count))
         if replaced:
-            log.msg(f"{replaced} training images could not be read so far; others took their place")
+            log.msg(
+                f"{counted(replaced, 'unreadable training image')} so far; others took their place"
+            )
         return values
 
 

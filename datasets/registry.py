@@ -37,7 +37,8 @@ def row_of(name: str) -> Row:
     """The row of a set of images and label maps; UserError for any other."""
     row = table.TABLE.get(name)
     if row is None or row.kind != PAIRS:
-        known = ", ".join(table.names(lambda each: each.kind in (PAIRS, table.BLACK)))
+        kinds = (PAIRS, table.BLACK)
+        known = ", ".join(table.names(lambda each: each.kind in kinds and each.name != name))
         raise UserError(f"--dataset {name} is not supported here; one of {known} is")
     return row
 

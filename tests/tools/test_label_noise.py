@@ -324,6 +324,7 @@ def odd_set(root: Path) -> Path:
         (["--cv", "1"], "--cv: the folds decide that"),
         (["--eval", "val"], "--eval"),
         (["--lrr", "1"], "unknown argument --lrr"),
+        (["--launcher", "no_such program"], "--launcher no_such: there is no such program"),
         (["--folds", "9"], "--folds 9: there are only 8 training images"),
         (["--eval_flags", "'"], "--eval_flags"),
     ],

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from datasets.spec import Item
 from runtime import checkpoint
 from runtime.errors import UserError
 from runtime.files import read_mapping, write_atomic
+from runtime.limits import counted
 from runtime.outcome import DONE
 from settings import PROJECT_ROOT, Settings, read_settings
 
@@ -79,9 +81,12 @@ def train_and_predict(plan: FoldPlan) -> int:
     do not fit, before anything is written.
     """
     settings = _settings(plan)
+    if shutil.which(plan.launcher[0]) is None:
+        raise UserError(f"--launcher {plan.launcher[0]}: there is no such program")
     items = sets.train_items(settings)
     if len(items) < plan.folds:
-        raise UserError(f"--folds {plan.folds}: there are only {len(items)} training images")
+        there = f"there {'is' if len(items) == 1 else 'are'} only"
+        raise UserError(f"--folds {plan.folds}: {there} {counted(len(items), 'training image')}")
     write_lists(plan, settings, items)
     top = TOP_SCORES if dataset_spec(settings).num_classes > TOP_SCORES else 0
     for number in range(plan.folds):

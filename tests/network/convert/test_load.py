@@ -217,7 +217,7 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     ("name", "content", "words"),
     [("a.pth", b"<html>404</html>", "is no checkpoint: it begins with b'<html>404</html>'$"),
      ("a.pth", b"version https://git-lfs.github.com/spec/v1", "pointer of Git LFS.*; git lfs pull"),
-     ("a.safetensors", b"version https://git-lfs.github.com", "pointer of Git LFS.*; git lfs pull")],
+     ("a.safetensors", b"version https://git-lfs.git", "pointer of Git LFS.*; git lfs pull")],
 )  # fmt: skip
 def test_a_text_in_place_of_weights_is_not_offered_to_be_trusted(
     name: str, content: bytes, words: str, tmp_path: Path

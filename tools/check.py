@@ -263,7 +263,7 @@ def print_report(
     remarks = [line for report in reports for line in notes(report, spec)] + inside + list(more)
     problems = [line for report in reports for line in report.problems()] + across
     problems += mixed_labels([finding for report in reports for finding in report.findings])
-    return _print_lines(remarks, problems)
+    return _print_lines(remarks, list(dict.fromkeys(problems)))  # a root fails every split alike
 
 
 def _print_lines(remarks: Sequence[str], problems: Sequence[str]) -> int:

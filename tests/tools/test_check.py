@@ -36,6 +36,15 @@ def test_sound_set_gives_frequencies_and_notes(
     assert "0 problems" in text
 
 
+def test_what_fails_every_split_alike_is_one_problem(
+    cities: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = next(cities.glob("**/gtFine"))
+    labels.rename(labels.with_name("labels"))
+    code, text = check(cities, capsys)
+    assert code == 2 and "no folder gtFine_trainvaltest/gtFine" in text and "1 problem," in text
+
+
 @pytest.mark.parametrize("kind", ["torn image", "torn label", "size", "rgb", "binary", "id"])
 def test_each_problem_is_found(cities: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
     image = files(cities, "train/*/*_leftImg8bit.png")[0]

@@ -106,12 +106,12 @@ def split_items(
         unread = places.packed_otherwise(root)
         if not archives and not unread:
             raise
-        way = f"looked into {named(archives)}, too"
+        ways = [f"looked into {named(archives)}, too"] if archives else []
+        if root.is_file():
+            ways = ["if the set has more archives, name the folder that holds all of them"]
         if unread:
-            way = f"{named(unread)} cannot be read in place: unpack, or pack as zip or tar"
-        elif root.is_file():
-            way = "if the set has more archives, name the folder that holds all of them"
-        raise DataError(f"{error}; {way}") from error
+            ways.append(f"{named(unread)} cannot be read in place: unpack, or pack as zip or tar")
+        raise DataError("; ".join([str(error), *ways])) from error
     items = Items(found, notes_of(found))
     if archives:
         files = (path for item in items for path in (item.image, *item.label_files()))

@@ -62,9 +62,12 @@ check: lint type test
 demo: export PATH := $(ENVIRONMENT)/bin:$(PATH)
 demo: export HISEG_SYNTHETIC_DIR := $(abspath $(DEMO_DATA))
 demo: $(STAMP)
+	@echo "demo, 1 of 3: synthetic streets (seconds)"
 	$(PY) -m scripts.setup_local
 	$(PY) -m datasets.synthetic $(DEMO_DATA)
+	@echo "demo, 2 of 3: training, then evaluation (two minutes on two cores); lines tell the time left"
 	$(PY) -m runx.runx scripts/demo.yml -i
+	@echo "demo, 3 of 3: what came out"
 	$(PY) -m scripts.demo_summary
 
 clean:

@@ -31,7 +31,7 @@ PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 JPEG_START, JPEG_END, JPEG_SCAN = b"\xff\xd8\xff", b"\xff\xd9", b"\xff\xda"
 # What follows a byte 255 in the last scan of a JPEG: stuffing, fill, restarts, the end.
 SCAN_MARKERS = np.isin(np.arange(256), [0x00, 0xFF, *range(0xD0, 0xD8), JPEG_END[1]])
-AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 FAILURES = (*BROKEN, MemoryError, cv2.error, zlib.error)
 MIN_IS_WHITE, CMYK = 0, 5  # PhotometricInterpretation of a TIFF
 UNCOMPRESSED = 1
@@ -154,7 +154,6 @@ def _decoded(data: bytes, header: Header, levels: Levels | None) -> Picture:
         if decoded is not None and decoded.shape[:2] == (header.height, header.width):
             if is_deep:
                 return _shallow(_in_rgb_order(decoded), header, levels)
-            cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, dst=decoded)
             return np.asarray(decoded, np.uint8)
     if is_deep and (values := _exact(data, header, levels)) is not None:
         return _shallow(values, header, levels)

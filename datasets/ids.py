@@ -215,9 +215,13 @@ def map_ids(ids: Ids, spec: DatasetSpec) -> Picture | None:
     if ids.dtype != np.uint8:
         return _map_wide(np.asarray(ids, np.int64), spec)
     lut = spec.lut()
-    if (lut == UNKNOWN).any() and (lut[ids_in_use(ids)] == UNKNOWN).any():
-        return None
-    return np.asarray(cv2.LUT(ids, lut.clip(0).astype(np.uint8)), np.uint8)
+    unknown = lut == UNKNOWN
+    if not unknown.any():
+        return np.asarray(cv2.LUT(ids, lut.astype(np.uint8)), np.uint8)
+    # At most 255 ids are known, so a value is left that no class has; it marks all others.
+    spare = int(np.bincount(lut[~unknown], minlength=NUM_RAW_IDS).argmin())
+    mapped = np.asarray(cv2.LUT(ids, np.where(unknown, spare, lut).astype(np.uint8)), np.uint8)
+    return None if (mapped == spare).any() else mapped
 
 
 def _map_wide(ids: npt.NDArray[np.int64], spec: DatasetSpec) -> Picture | None:

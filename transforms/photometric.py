@@ -16,7 +16,7 @@ import numpy as np
 from transforms.sample import Draws, GeneratorDraws, Sample
 
 _FLOOR = -0.4999  # turns OpenCV's rounding into the published truncation
-_STRIP = 1 << 15  # pixels converted at a time
+_STRIP = 1 << 16  # pixels converted at a time
 # From OpenCV's float HSV to bytes; the offset lifts whole numbers that came out just below.
 _TO_BYTES = np.array([[255 / 360, 0, 0, 1e-4], [0, 255, 0, 1e-4], [0, 0, 1, 0]], np.float32)
 
@@ -43,18 +43,19 @@ def adjust_hue(image: np.ndarray, factor: float) -> np.ndarray:
 
     Hue and saturation pass through eight bits on the way, as in the published procedure.
     """
-    out = np.empty_like(image)
-    steps = np.uint8(int(255 * factor) % 256)
+    out, width = np.empty_like(image), image.shape[1]
+    # One row of the same layout: NumPy adds whole rows at once, a single channel pixel by pixel.
+    turn = np.tile(np.array([int(255 * factor) % 256, 0, 0], np.uint8), width)
     # In strips: memory for float copies of a whole image would be allocated every time.
-    height = max(_STRIP // image.shape[1], 1)
+    height = max(_STRIP // width, 1)
     for top in range(0, image.shape[0], height):
         strip = image[top : top + height].astype(np.float32)
         floats = cv2.cvtColor(strip, cv2.COLOR_RGB2HSV)  # 0..360, 0..1, 0..255
         # differs: of hues that are whole numbers Pillow rounds one in a hundred down by a step
         # (one pixel in a thousand, up to six grey levels); here they stay.
         hsv = cv2.transform(floats, _TO_BYTES).astype(np.uint8)
-        hsv[..., 0] += steps
-        out[top : top + height] = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+        hsv.reshape(-1, 3 * width)[...] += turn
+        cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL, dst=out[top : top + height])
     return out
 
 

@@ -40,9 +40,9 @@ PLAIN_DATA: list[Any] = [
 ]
 
 
-# How torch says that a pickle asks for more than tensors and plain containers.
 PICKLES = (b"\x80", b"PK")  # how files of torch begin, since 1.6 as zips
 POINTER = b"version https://git-lfs"  # how the text begins that stands for a file in a repository
+# How torch says that a pickle asks for more than tensors and plain containers.
 NEEDS_CODE = ("WeightsUnpickler error", "unsupported GLOBAL", "Unsupported global")
 
 

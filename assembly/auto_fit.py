@@ -14,6 +14,7 @@ from typing import Any
 from engine.rehearsal import EVALUATION, STEP, DoesNotFit
 from engine.resume_rules import plain
 from runtime.errors import UserError
+from runtime.limits import counted
 from settings import Settings, catalogue
 from settings.catalogue import with_values
 from settings.needs import WHOLE
@@ -127,9 +128,9 @@ class Search:
         if "grad_ckpt" in chosen:
             yield "--auto_fit: --grad_ckpt changes no result, steps take longer"
         if "bs_trn" in chosen:
-            images = asked.data.bs_trn * asked.optimiser.accum_steps
+            images = counted(asked.data.bs_trn * asked.optimiser.accum_steps, "image")
             yield (
-                f"--auto_fit: the effective batch stays {images} images of each process; batch "
+                f"--auto_fit: the effective batch stays {images} of each process; batch "
                 f"norm sees {chosen['bs_trn']} at a time instead of {asked.data.bs_trn}"
             )
         if "crop_size" in chosen:

@@ -27,6 +27,7 @@ from loss.objective import Objective
 from loss.soft_target import SoftTargetCrossEntropy
 from runtime import distributed, runlog
 from runtime.distributed import APART
+from runtime.limits import counted
 from settings import Settings
 from settings.classification import ClassificationSettings
 
@@ -83,7 +84,7 @@ class Classification:
         log = self.run.log
         log.msg(f"{len(self.train)} training, {len(self.val)} validation images")
         if self.skip is not None:
-            log.msg(f"{len(self.skip.met)} images left out by {self.skip.path}")
+            log.msg(f"{counted(len(self.skip.met), 'image')} left out by {self.skip.path}")
             if unknown := self.skip.unknown_text():
                 log.msg(f"warning: {unknown}")
         return data.make_train_loader(self.run.settings, self.train, self.run.world, ranks)
@@ -167,7 +168,9 @@ class ClassValidation:
         log.msg(f"this : [{unit} {number}], {summary.line()}; best top-1 {shown}")
         replaced = sum(distributed.gather_objects(task.unreadable.count))
         if replaced:
-            log.msg(f"{replaced} training images could not be read so far; others took their place")
+            log.msg(
+                f"{counted(replaced, 'unreadable training image')} so far; others took their place"
+            )
         return values
 
 

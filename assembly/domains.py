@@ -40,6 +40,7 @@ from reports.domains_page import Measured, Network, write_domains
 from runtime import distributed
 from runtime.errors import UserError
 from runtime.files import read_mapping, write_atomic
+from runtime.limits import counted
 from runtime.outcome import DONE, Outcome
 from settings import Settings
 
@@ -181,7 +182,7 @@ class _Measurer:
     def _evaluated(self, of: Set) -> dict[str, Any]:
         """The content of the file of one set."""
         run, settings = self.run.with_settings(of.settings), of.settings
-        run.log.msg(f"{of.name}: {len(of.items)} images")
+        run.log.msg(f"{of.name}: {counted(len(of.items), 'image')}")
         loader = make_eval_loader(
             settings, of.spec, run.world.rank, run.world.size, of.items, run.log.msg
         )

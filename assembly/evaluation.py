@@ -39,6 +39,7 @@ from reports.sinks import ReportingSink
 from reports.trees import TreeSink
 from runtime import distributed, runlog
 from runtime.errors import UserError
+from runtime.limits import counted
 from runtime.outcome import DONE, FAILED, Outcome
 from settings import Settings, catalogue, with_task
 
@@ -199,7 +200,9 @@ class Evaluation:
         self._log_scores(summary, measured)
         if self.items:
             speed = summary.num_images / max(summary.seconds, 1e-9)
-            log.msg(f"{summary.num_images} images in {summary.seconds:.1f} s ({speed:.2f}/s)")
+            log.msg(
+                f"{counted(summary.num_images, 'image')} in {summary.seconds:.1f} s ({speed:.2f}/s)"
+            )
         results = write_results(directory / "results.json", summary, self.spec, protocol, measured)
         parts = [part for part in (sink.page_part() for sink in sinks) if part is not None]
         if parts:

@@ -15,6 +15,7 @@ from assembly.snapshot import Snapshot
 from datasets.spec import DatasetSpec
 from engine.refinement import run_trained_heads
 from network.build import arch_help, build_net, is_classifier, list_classifiers, resolve_arch
+from network.contract import Network
 from network.convert import input_norm, load_official, read_checkpoint
 from network.convert.adapt import adapt
 from network.convert.checkpoint import split_weights
@@ -135,11 +136,22 @@ def place(settings: Settings, net: nn.Module, world: World, log: RunLog) -> nn.M
             net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
         else:
             log.msg("--syncbn has no effect here: it needs several CUDA processes")
-    net = net.to(world.device)
-    if not settings.run.channels_last:
+    if settings.run.shard and world.size > 1:  # which knows one memory format alone
+        return net.to(world.device)
+    return suit_device(net, world.device, settings.run.channels_last)
+
+
+def suit_device(net: nn.Module, device: torch.device, channels_last: bool = False) -> nn.Module:
+    """`net` on `device`, its memory channels last if asked; on a CPU also where its trunk says that
+    this pays, and then with its 1x1 products by oneDNN: the same numbers up to float noise.
+    """
+    net = net.to(device)
+    on_cpu = device.type == "cpu"
+    trunk = net.trunk if isinstance(net, Network) else None
+    if not (channels_last or (on_cpu and trunk is not None and trunk.channels_last)):
         return net
     net = net.to(memory_format=torch.channels_last)
-    return prefer_onednn(net) if world.device.type == "cpu" else net
+    return prefer_onednn(net) if on_cpu else net
 
 
 def has_own_rates(settings: Settings) -> bool:

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from assembly.maker import maker
 from assembly.network import has_own_rates, param_rules
@@ -19,11 +18,13 @@ from assembly.snapshot import Snapshot
 from engine import optim
 from engine.hanet_groups import hanet_groups
 from engine.param_groups import ParamRule, check_rules, describe, layer_factors, make_groups
+from engine.resume_optimizer import load_optimizer
 from engine.state import Progress, TrainState
 from engine.turns import Turns
 from engine.whole import WHOLE, Whole
 from network.contract import Network
 from network.convert.input_norm import input_facts
+from runtime.distributed import broadcast_contents
 from runtime.errors import UserError
 from settings import Settings, catalogue
 from settings.kinds import OPTIMISERS
@@ -39,8 +40,8 @@ def build_state(
     rate, holding = learning_rate(settings, turns.ranks), _holding(run)
     ema, decay = None, settings.optimiser.ema
     if decay is not None:  # a copy of the network, which a split one does not allow
-        average = optim.weight_average(decay, holding)
-        ema = AveragedModel(net, multi_avg_fn=average, use_buffers=True)
+        broadcast_contents(net)  # ranks begin with other weights, and averages remember that
+        ema = optim.WeightAverage(net, decay, holding)
         holding.shard(ema.module)
     holding.shard(net)
     if holding is not WHOLE:
@@ -95,19 +96,25 @@ def build_optimizer(
         chosen.optimizer,
         lr=rate,
         weight_decay=chosen.weight_decay,
+        holding=holding,
         **{option: catalogue()[name].of(settings) for option, name in reads.items()},
     )
     if settings.network.restore_optimizer:
-        own = [{k: v for k, v in group.items() if k != "params"} for group in groups]
-        saved = _saved_optimizer(settings, snapshot)
-        optimizer.load_state_dict(holding.optimizer_state(optimizer, saved))
-        for group, values in zip(optimizer.param_groups, own, strict=True):
-            group.update(values)
+        rates = [group["lr"] for group in optimizer.param_groups]
+        load_optimizer(optimizer, _saved_optimizer(settings, snapshot), holding)
+        for group, own in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = own
     return optimizer
 
 
 def make_optimizer(
-    params: Parameters, name: str, *, lr: float, weight_decay: float = 0.0, **options: object
+    params: Parameters,
+    name: str,
+    *,
+    lr: float,
+    weight_decay: float = 0.0,
+    holding: Whole = WHOLE,
+    **options: object,
 ) -> torch.optim.Optimizer:
     """The optimiser `name` over `params` (tensors or torch's parameter groups).
 
@@ -116,9 +123,13 @@ def make_optimizer(
     kind = OPTIMISERS.get(name)
     if kind is None:
         raise ValueError(f"--optimizer {name} is unknown; there are {', '.join(OPTIMISERS)}")
+    fixed = dict(kind.fixed)
+    if name in holding.unfused:
+        fixed.pop("fused", None)
     made: torch.optim.Optimizer = maker(kind.made_by)(
-        params, lr=lr, weight_decay=weight_decay, **kind.fixed, **options
+        params, lr=lr, weight_decay=weight_decay, **fixed, **options
     )
+    optim.arrange_moments(made)
     return made
 
 

@@ -45,7 +45,7 @@ class Preflight:
             run.log.msg(f"preflight: {error.phase} of {title}: {error.reason}")
             text = f"{title} needs more memory than there is ({self._left()})"
             misfit = DoesNotFit(error.phase, text)
-        if distributed.any_rank(trainer.stop.is_set, run.world.device):
+        if distributed.any_rank(trainer.stop.is_set):
             raise Interrupted("stopped before the first step; start again as before")
         if misfit is not None:
             raise misfit

@@ -9,6 +9,7 @@ from assembly.run import Run
 from assembly.snapshot import Snapshot
 from engine.resume_rules import STEPS, Kept, ResumeRules, plain, ranks_of
 from engine.turns import Turns
+from runtime.limits import counted
 from settings import Settings, catalogue
 from settings.declare import APPLIED, BETWEEN_EPOCHS, REFUSED, Resume
 from settings.model import ModelConfig
@@ -55,14 +56,17 @@ def sharing_line(turns: Turns, run: Run) -> str:
         return ""
     settings, is_cuda = run.settings, run.world.device.type == "cuda"
     each, batch = settings.optimiser.accum_steps, settings.data.bs_trn
+    goers = f"{counted(turns.world, 'process')} {'goes' if turns.world == 1 else 'go'}"
     parts = [
-        f"{turns.world} processes go on with a run of {turns.ranks}: each adds up "
-        f"{turns.ranks * each // turns.world} batches a step instead of {each} (--accum_steps), so "
-        f"a step keeps its {turns.ranks * each * batch} images"
+        f"{goers} on with a run of {turns.ranks}: each adds up "
+        f"{counted(turns.ranks * each // turns.world, 'batch')} a step instead of {each} "
+        f"(--accum_steps), so a step keeps its {counted(turns.ranks * each * batch, 'image')}"
     ]
     if not turns.keeps_draws:
         parts.append("random numbers of the network are drawn anew")
     if settings.optimiser.syncbn and is_cuda:
         size = turns.world * batch
-        parts.append(f"--syncbn normalises over {size} images instead of {turns.ranks * batch}")
+        parts.append(
+            f"--syncbn normalises over {counted(size, 'image')} instead of {turns.ranks * batch}"
+        )
     return "; ".join(parts)

@@ -19,6 +19,7 @@ from datasets.table import TABLE, names
 from datasets.verify import fingerprint as digest_of
 from runtime.errors import UserError
 from runtime.files import stamp_if_there
+from runtime.limits import counted
 from settings import Settings, catalogue
 
 AUTO_FLAGS = ("custom_coarse_dropout_classes", "custom_coarse_prob", "mask_out_cityscapes")
@@ -71,7 +72,7 @@ class Sets:
     def lines(self) -> list[str]:
         """How many images every split that was listed has, and what was left aside in it."""
         counts = ", ".join(
-            f"{name} {len(items)} images" for name, items in self._known.items() if items
+            f"{name} {counted(len(items), 'image')}" for name, items in self._known.items() if items
         )
         notes = [
             f"{name}: {note}" for name, items in self._known.items() for note in notes_of(items)
@@ -189,8 +190,8 @@ def _with_labels(items: list[Item], settings: Settings) -> list[Item]:
     bare = [item for item in items if item.label is None]
     if bare and not is_black(settings.data.dataset):
         raise UserError(
-            f"{bare[0].image} has no label ({len(bare)} of {len(items)} images have none); "
-            "training and validation need labels"
+            f"{bare[0].image} has no label ({len(bare)} of {counted(len(items), 'image')} "
+            "have none); training and validation need labels"
         )
     return items
 
@@ -216,6 +217,6 @@ def eval_items(settings: Settings, skip: SkipList | None = None) -> list[Item]:
     )
     if first == stop:
         raise UserError(
-            f"--split_count {inference.split_count}: there are only {len(every)} images"
+            f"--split_count {inference.split_count}: there are only {counted(len(every), 'image')}"
         )
     return Items(every[first:stop], notes_of(every))

@@ -29,6 +29,7 @@ from engine.rehearsal import DoesNotFit
 from engine.state import Progress
 from runtime import seeds
 from runtime.heap import give_freed_memory_back
+from runtime.limits import counted
 from runtime.memory import own_limit
 from runtime.outcome import DONE, Outcome, StopFlag
 from runtime.runlog import RunLog
@@ -63,8 +64,8 @@ def train(settings: Settings, outcome: Outcome) -> int:
     trainer.fit()
     progress, early = trainer.state.progress, ""
     if trainer.stopped_early:
-        early = f"--patience {settings.run.patience}: {progress.waited} validations in a row "
-        early += f"without a better {task.best_name}"
+        early = f"--patience {settings.run.patience}: {counted(progress.waited, 'validation')} "
+        early += f"in a row without a better {task.best_name}"
     _report(progress, task.best_name, early, run.log)
     return DONE
 

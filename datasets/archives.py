@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import posixpath
 import tarfile
 import zipfile
 import zlib
@@ -31,6 +32,8 @@ LOCAL_START, LOCAL_SIZE = b"PK\3\4", 30  # of the header before the bytes of a z
 NO_SUM = -1  # in place of the checksum, which a tar does not have
 BLOCK = 512  # a tar ends with blocks of zeros
 LEFT_OUT = "__MACOSX"  # where macOS keeps what no other system reads
+COMPRESSED = (b"\x1f\x8b", b"BZh91AY&SY", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
+REPACK = "cannot be read in place; unpack it, or pack it as zip or tar"
 WAY_OUT = "download it again, or move it out of the folder"
 
 
@@ -156,21 +159,34 @@ def _damage(text: str) -> OSError:
     return OSError(errno.EIO, f"its archive is damaged here: {text}")
 
 
-def _tree(members: Iterable[tuple[str, Member | None]]) -> Tree:
+def _tree(members: Iterable[tuple[str, Member | str | None]]) -> Tree:
     """The folders of an archive; of two files with one name the later one counts.
 
-    members: path and member of each file, None for a folder. Hidden ones are left out.
+    members: path and member of each file, None for a folder, for a link the path that it leads to,
+    which counts if there is a file. Hidden ones are left out.
     """
     files: dict[str, dict[bytes, Member]] = {"": {}}
+    links: list[tuple[list[str], str]] = []
     for path, member in members:
-        parts = [part for part in path.split("/") if part not in ("", ".")]
+        parts = _parts(path)
         if any(part.startswith(".") or part == LEFT_OUT for part in parts):
             continue
         if member is None:
             files.setdefault("/".join(parts), {})
+        elif isinstance(member, str):
+            links.append((parts, member))
         elif parts:
             files.setdefault("/".join(parts[:-1]), {})[os.fsencode(parts[-1])] = member
+    for parts, target in links:
+        *folders, name = _parts(target) or [""]
+        found = files.get("/".join(folders), {}).get(os.fsencode(name))
+        if found is not None and parts:
+            files.setdefault("/".join(parts[:-1]), {})[os.fsencode(parts[-1])] = found
     return _nested({path: _rows(found) for path, found in files.items()})
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in ("", ".")]
 
 
 def _rows(files: Mapping[bytes, Member]) -> Rows:
@@ -252,10 +268,12 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
     return os.fsdecode(info.orig_filename.encode("cp437"))
 
 
-def _whole_tar(path: str) -> Iterator[tuple[str, Member | None]]:
+def _whole_tar(path: str) -> Iterator[tuple[str, Member | str | None]]:
     """The members of a tar; UserError for one that is compressed or truncated."""
     try:
         with open(path, "rb") as stream:
+            if stream.read(max(map(len, COMPRESSED))).startswith(COMPRESSED):
+                raise UserError(f"{path}: compressed, so it {REPACK}")
             yield from _tar_members(stream, "", 0, os.fstat(stream.fileno()).st_size)
     except (tarfile.TarError, OSError, ValueError, EOFError) as error:
         raise _unreadable(path, "tar", error) from error
@@ -263,7 +281,7 @@ def _whole_tar(path: str) -> Iterator[tuple[str, Member | None]]:
 
 def _tar_members(
     stream: BinaryIO, above: str, start: int, end: int
-) -> Iterator[tuple[str, Member | None]]:
+) -> Iterator[tuple[str, Member | str | None]]:
     """The files of a tar from `start` to `end` of a stream, by paths below `above`.
 
     A tar inside it stands for a folder of its name, as the classes of ImageNet do.
@@ -284,6 +302,10 @@ def _tar_members(
                 yield from _tar_members(stream, f"{path[:-4]}/", first, first + info.size)
             elif info.isreg():
                 yield path, Member(first, info.size, info.size)
+            elif info.islnk():
+                yield path, f"{above}{info.linkname}"
+            elif info.issym():
+                yield path, posixpath.normpath(f"{posixpath.dirname(path)}/{info.linkname}")
 
 
 def _unreadable(path: str, kind: str, error: Exception) -> UserError:

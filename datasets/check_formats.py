@@ -11,6 +11,7 @@ from datasets.decode import Picture
 from datasets.headers import read_header
 from datasets.ids import Depths
 from datasets.spec import Item
+from runtime.limits import counted
 
 DARK = 64  # an image that stays below after scaling uses at most 14 of 16 bits
 
@@ -68,7 +69,7 @@ def _dark_note(name: str, findings: Sequence[Found]) -> list[str]:
         return []
     most = 256 * (1 << max(deep).bit_length()) - 1
     return [
-        f"{name}: {len(deep)} images have 16 bits but no value above {most}, so they are "
+        f"{name}: 16 bits but no value above {most} in {counted(len(deep), 'image')}, which is "
         f"nearly black; if that is the range of the sensor, say range: [0, {most}] in the YAML of "
         "a custom set"
     ]

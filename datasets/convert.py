@@ -41,6 +41,7 @@ from datasets.spec import IGNORE, Color, flat_palette
 from runtime import streams
 from runtime.errors import UserError, wrong_input
 from runtime.files import whole_folder
+from runtime.limits import counted
 from runtime.progress import counter
 
 SPLITS = ("train", "val", "test")
@@ -77,7 +78,9 @@ def held_out(jobs: list[Job], share: float) -> tuple[list[Job], list[Job]]:
     train = [job for job, held in zip(order, is_val, strict=True) if not held]
     val = [job for job, held in zip(order, is_val, strict=True) if held]
     if not train or not val:
-        raise UserError(f"--val_share {share:g} of {len(jobs)} images leaves a split empty")
+        raise UserError(
+            f"--val_share {share:g} of {counted(len(jobs), 'image')} leaves a split empty"
+        )
     return train, val
 
 
@@ -178,7 +181,7 @@ def convert(request: Request) -> list[str]:
         for line in faults[:MAX_LINES]:
             print(line)
         more = f", {MAX_LINES} of them above" if len(faults) > MAX_LINES else ""
-        raise UserError(f"{len(faults)} faults{more}: {faults[0]}; nothing was written")
+        raise UserError(f"{counted(len(faults), 'fault')}{more}: {faults[0]}; nothing was written")
     splits = {split: each.jobs for split, each in plans.items()}
     for split, jobs in splits.items():
         if not jobs:
@@ -199,7 +202,9 @@ def _remarks(
             kinds = ", ".join(f"{count} {kind}" for kind, count in source.without_area.items())
             lines.append(f"{split}: {kinds}: without an area, not drawn")
         if plans[split].missing:
-            lines.append(f"{split}: {len(plans[split].missing)} images are missing, left out")
+            lines.append(
+                f"{split}: {counted(len(plans[split].missing), 'image')} missing, left out"
+            )
         bare = sum(not job.picture.shapes for job in plans[split].jobs)
         if bare:
             name = request.rules.background or "ignored, --background NAME would make it a class"

@@ -29,6 +29,7 @@ from datasets.headers import (
 )
 from datasets.png_header import has_sound_chunks
 from datasets.spec import NUM_RAW_IDS, UNKNOWN, DatasetSpec, Item
+from runtime.limits import counted
 
 Ids = npt.NDArray[np.int64] | Picture
 
@@ -160,7 +161,9 @@ def _ids_of_colors(path: Path, pixels: Picture, header: Header, spec: DatasetSpe
 
 def _listed(what: str, found: list[tuple[str, int]]) -> str:
     """Values with their numbers of pixels, the first few of them."""
-    listed = ", ".join(f"{value} ({count} pixels)" for value, count in found[:NUM_LISTED])
+    listed = ", ".join(
+        f"{value} ({counted(count, 'pixel')})" for value, count in found[:NUM_LISTED]
+    )
     more = f" and {len(found) - NUM_LISTED} more" if len(found) > NUM_LISTED else ""
     return f"{what}{'s' if len(found) > 1 else ''} {listed}{more}"
 

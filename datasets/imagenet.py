@@ -25,6 +25,7 @@ from datasets.imagenet_devkit import ARCHIVE, val_classes
 from datasets.places import entered, located, scan
 from datasets.skip import SkipList
 from runtime.errors import UserError
+from runtime.limits import counted
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
 ARCHIVES = ("ILSVRC2012_img_{}.tar", "{}.tar", "{}.zip")  # that stand for the folder of a split
@@ -121,7 +122,7 @@ def list_classes(root: Path, split: str) -> tuple[str, ...]:
         known = val_classes(root)
         if not known:
             raise UserError(
-                f"{folder}: {len(images)} images without labels: they lie in no class folders; "
+                f"{folder}: {counted(len(images), 'image')} without labels, in no class folders; "
                 f"sort them into one folder per class, named as in train/, or put {ARCHIVE} into "
                 f"{root}"
             )
@@ -171,7 +172,9 @@ def scan_split(root: Path, split: str, classes: tuple[str, ...]) -> tuple[ImageL
     listed = np.array(names, dtype=np.bytes_)
     is_flat = not folders
     if is_flat and len(names) < len(loose):
-        problems.append(f"{folder}: {len(loose) - len(names)} images have no class in the devkit")
+        problems.append(
+            f"{folder}: no class in the devkit for {counted(len(loose) - len(names), 'image')}"
+        )
     return ImageList(root=folder, names=listed, targets=targets, is_flat=is_flat), problems
 
 

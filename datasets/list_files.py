@@ -11,6 +11,7 @@ from pathlib import Path
 from datasets.base import DataError
 from datasets.listing import Items, distinct_names
 from datasets.spec import Item
+from runtime.limits import counted
 
 LINE_ENDS = re.compile(r"\r\n|\r|\n")  # str.splitlines knows more, which names may contain
 SEPARATORS = re.compile(r"[ \t;,]+")
@@ -77,7 +78,7 @@ def faults_text(path: Path, faults: Sequence[tuple[int, str]]) -> str:
     number, text = faults[0]
     more = [str(other) for other, _ in faults[1:4]]
     dots = ", ..." if len(faults) > 4 else ""
-    rest = f" ({len(faults) - 1} more lines: {', '.join(more)}{dots})" if more else ""
+    rest = f" ({counted(len(faults) - 1, 'more line')}: {', '.join(more)}{dots})" if more else ""
     return f"{path}: line {number}: {text}{rest}"
 
 

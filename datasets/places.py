@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path, PosixPath
 from typing import IO, Any, BinaryIO
 
-from datasets.archives import ENDINGS, Archive, Folder, Member
+from datasets.archives import ENDINGS, REPACK, Archive, Folder, Member
 from datasets.copies import Copies
 from runtime.errors import UserError
 from runtime.files import stamp_of
@@ -103,7 +103,7 @@ def mounted(root: Path, *, beside: bool = True) -> Path:
     text = str(root if root.parts else root.absolute())  # paths below "." do not begin with it
     _mounts.pop(text, None)
     if text.lower().endswith(NOT_IN_PLACE) and os.path.isfile(root):
-        raise UserError(f"{root}: cannot be read in place; unpack it, or pack it as zip or tar")
+        raise UserError(f"{root}: {REPACK}")
     if (named := _named(text, renew=True)) is not None:
         found = [(named[0], _tops(*named, root))]
     elif beside and os.path.isdir(root):
@@ -256,6 +256,16 @@ def archives_of(root: Path) -> list[str]:
     """Names of the archives that a data root is read from."""
     mount = _mounts.get(str(root))
     return [] if mount is None else [os.path.basename(a.path) for a, _ in mount.archives]
+
+
+def packed_otherwise(root: Path) -> list[str]:
+    """Names of the files in a data root that would have to be unpacked, sorted."""
+    try:
+        with os.scandir(root) as inside:
+            names = [each.name for each in inside if each.name.lower().endswith(NOT_IN_PLACE)]
+    except OSError:
+        return []
+    return sorted(names)
 
 
 def doubled(paths: Iterable[Path], root: Path) -> list[str]:

@@ -37,7 +37,8 @@ def row_of(name: str) -> Row:
     """The row of a set of images and label maps; UserError for any other."""
     row = table.TABLE.get(name)
     if row is None or row.kind != PAIRS:
-        known = ", ".join(table.names(lambda each: each.kind in (PAIRS, table.BLACK)))
+        kinds = (PAIRS, table.BLACK)
+        known = ", ".join(table.names(lambda each: each.kind in kinds and each.name != name))
         raise UserError(f"--dataset {name} is not supported here; one of {known} is")
     return row
 
@@ -102,12 +103,15 @@ def split_items(
             raise
         found, faults = error.items, error.faults
     except DataError as error:
-        if not archives:
+        unread = places.packed_otherwise(root)
+        if not archives and not unread:
             raise
-        way = f"looked into {named(archives)}, too"
+        ways = [f"looked into {named(archives)}, too"] if archives else []
         if root.is_file():
-            way = "if the set has more archives, name the folder that holds all of them"
-        raise DataError(f"{error}; {way}") from error
+            ways = ["if the set has more archives, name the folder that holds all of them"]
+        if unread:
+            ways.append(f"{named(unread)} cannot be read in place: unpack, or pack as zip or tar")
+        raise DataError("; ".join([str(error), *ways])) from error
     items = Items(found, notes_of(found))
     if archives:
         files = (path for item in items for path in (item.image, *item.label_files()))

@@ -30,6 +30,7 @@ VIDEO_ENDINGS = frozenset(
     (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp", ".ogv",
      ".mts", ".m2ts")
 )  # fmt: skip
+STILL = "_pipe"  # at the end of the names of formats that are one image
 DEFAULT_RATE = Fraction(25)  # of a file that states none
 STATE_LENGTH = ("matroska", "asf")  # formats whose header says how long a video is, if not how many
 # How much earlier than its stated length a video may end: lengths are rounded, and rates vary.
@@ -123,6 +124,9 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     except OSError as error:
         raise DataError(f"{path}: video cannot be read: {error.strerror or error}") from error
     with container:
+        kind = container.format.name.removesuffix(STILL)
+        if kind != container.format.name:
+            raise DataError(f"{path}: no video, but an image ({kind}); give it the ending of one")
         if not container.streams.video:
             raise DataError(f"{path}: holds no video stream")
         yield container, container.streams.video[0]

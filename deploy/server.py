@@ -30,6 +30,7 @@ from deploy.line import LeftLine, Line, LineClosed, LineFull
 from deploy.predictor import Predictor
 from deploy.web import PLAIN_HEADERS, is_own_host, is_own_origin
 from runtime.errors import UserError
+from runtime.limits import counted
 
 PATIENCE = 60  # seconds without a byte, after which a connection is closed
 LENGTH_DIGITS = 18  # of a Content-Length
@@ -169,7 +170,7 @@ class PageHandler(BaseHTTPRequestHandler):
             with shop.line.entered():
                 content = self._predicted(self._uploaded(), self._ticket())
         except LineFull:
-            waiting = f"{shop.limits.waiting} images are waiting already; try again soon"
+            waiting = f"a queue of {counted(shop.limits.waiting, 'image')} is full; try again soon"
             raise Refused(503, waiting, {"Retry-After": str(RETRY_AFTER)}) from None
         except LineClosed:
             raise Refused(503, "the server is being stopped") from None

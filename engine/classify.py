@@ -20,6 +20,7 @@ from metrics.result import refuse_unread
 from metrics.topk import ClassScores, TopCounts
 from network.outputs import PRED
 from runtime.distributed import ALONE, Ranks
+from runtime.limits import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ class ClassSummary:
     def line(self) -> str:
         """The scores in one line, in percent."""
         text = f"top-1 {100 * self.scores.top1:.2f}, top-5 {100 * self.scores.top5:.2f}, "
-        text += f"loss {self.loss:.4f}, {self.num_images} images"
+        text += f"loss {self.loss:.4f}, {counted(self.num_images, 'image')}"
         text += f", {len(self.unreadable)} not read" if self.unreadable else ""
         return text + (f"; NaN or infinite scores in {self.not_finite}" if self.not_finite else "")
 

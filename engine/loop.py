@@ -20,13 +20,13 @@ from engine.feed import Feed, Group
 from engine.loop_options import LoopOptions
 from engine.meter import Meter
 from engine.state import TrainState
+from engine.update import MAX_SKIPPED_IN_A_ROW as MAX_SKIPPED_IN_A_ROW
+from engine.update import Update
 from loss.objective import LossTerms, Objective
 from runtime import checkpoint, distributed, seeds
 from runtime.outcome import Interrupted, StopFlag
 from runtime.progress import PROGRESS_SECONDS
 from runtime.runlog import RunLog
-
-MAX_SKIPPED_IN_A_ROW = 100
 
 
 def _base_rate(iteration: int, epoch: int, base: float) -> float:
@@ -67,16 +67,16 @@ class Trainer:
         if self.world.size > 1 and not state.holding.averages:
             distributed.keep_layouts(state.net)
         self.model: nn.Module = state.net
-        self.parameters = [item for item in state.net.parameters() if item.requires_grad]
-        self.buffers = [item for item in state.net.buffers() if item.is_floating_point()]
-        self.skipped_in_a_row = 0
+        self.update = Update(state, settings.clip_grad, log.msg)
 
     def joined(self) -> nn.Module:
         """The network with gradients that are means over all ranks; collective."""
         if self.world.size == 1 or self.state.holding.averages:
             return self.state.net
         devices = [self.world.local_rank] if self.world.device.type == "cuda" else None
-        return DistributedDataParallel(self.state.net, device_ids=devices)
+        return DistributedDataParallel(
+            self.state.net, device_ids=devices, gradient_as_bucket_view=True
+        )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -194,6 +194,8 @@ class Trainer:
         distributed.barrier()
 
     def _save(self, epoch: int) -> None:
+        self.update.report()
+        self.update.end_if_diverged()
         content = self.state.pack()
         if self.world.is_main:
             checkpoint.save_last(self.log.directory, content, epoch)
@@ -258,12 +260,16 @@ class Trainer:
         return math.ceil(left / self.steps_per_epoch / settings.val_freq)
 
     def _stop_if_asked(self, epoch: int) -> None:
-        """Between two steps: save and raise Interrupted for SIGTERM/SIGINT on any rank."""
+        """Between two steps: end what diverged, or save and raise Interrupted for SIGTERM/SIGINT;
+        all ranks do if one has to.
+        """
         progress = self.state.progress
-        # Asking the other ranks costs a synchronisation: rare on CUDA, where steps are short.
+        # The hosts of all ranks wait for one another here: rarely on CUDA, where steps are short.
         interval = 10 if self.world.device.type == "cuda" else 1
-        asked = progress.iteration % interval == 0
-        if asked and distributed.any_rank(self.stop.is_set, self.world.device):
+        if progress.iteration % interval:
+            return
+        self.update.end_if_diverged()
+        if distributed.any_rank(self.stop.is_set):
             stop_workers(self.loader)  # workers get the signal too and soon end, which must not
             self._save(epoch)  # disturb the saving
             raise Interrupted(f"saved: epoch {epoch} step {progress.step}; --resume auto goes on")
@@ -288,11 +294,11 @@ class Trainer:
         self._step(Group(batches, self.settings.accum_steps), Meter())
 
     def _step(self, group: Group, meter: Meter) -> None:
-        """Forward and backward over `group`, then one update unless the gradient is not finite.
+        """Forward and backward over `group`, then one update.
 
         `meter` receives the loss of every batch of the group.
         """
-        statistics = [buffer.clone() for buffer in self.buffers]
+        self.update.begin()
         turns, iteration = self.state.turns, self.state.progress.iteration
         for index, batch in enumerate(group.batches):
             number = self.world.rank + index * self.world.size
@@ -306,7 +312,7 @@ class Trainer:
                 total = turns.part(loss.total, number, group.steps)
                 self.state.scaler.scale(total).backward()
             meter.add(loss)
-        self._update(statistics)
+        self.update.finish()
 
     def _forward(self, batch: Batch) -> LossTerms:
         batch = self.prepare(batch.to(self.world.device), self.state.progress.epoch)
@@ -332,41 +338,8 @@ class Trainer:
             ) from error
         return outputs
 
-    def _update(self, statistics: list[Tensor]) -> None:
-        optimizer, scaler = self.state.optimizer, self.state.scaler
-        scaler.unscale_(optimizer)
-        gradients = [item.grad for item in self.parameters if item.grad is not None]
-        norm = self.state.holding.whole(nn.utils.get_total_norm(gradients))
-        if bool(torch.isfinite(norm)):
-            if self.settings.clip_grad is not None:
-                nn.utils.clip_grads_with_norm_(self.parameters, self.settings.clip_grad, norm)
-            scaler.step(optimizer)
-            self.skipped_in_a_row = 0
-            if self.state.ema is not None:
-                self.state.ema.update_parameters(self.state.net)
-        else:
-            self._skip(statistics)
-        scaler.update()
-        optimizer.zero_grad(set_to_none=True)
-
-    def _skip(self, statistics: list[Tensor]) -> None:
-        """Leave weights and batch-norm statistics as they were before the step."""
-        for buffer, before in zip(self.buffers, statistics, strict=True):
-            buffer.copy_(before)
-        progress = self.state.progress
-        progress.skipped += 1
-        self.skipped_in_a_row += 1
-        self.log.msg(
-            f"step {progress.iteration}: gradient is not finite, step skipped "
-            f"({progress.skipped} so far)"
-        )
-        if self.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
-            raise RuntimeError(
-                f"{MAX_SKIPPED_IN_A_ROW} steps in a row had no finite gradient: training "
-                "diverged; lower --lr, or use --precision bf16 or fp32"
-            )
-
     def _report(self, epoch: int, meter: Meter, speed: float, left: float) -> None:
+        self.update.report()
         means, progress, rates = meter.means(), self.state.progress, self.state.rates
         shown = ", ".join(f"{name.replace('_', ' ')} {rate:.6g}" for name, rate in rates.items())
         terms = " ".join(f"{name} {value:.6f}" for name, value in means.items())

@@ -26,6 +26,7 @@ from engine.compute import free_memory
 from engine.guard import Guard, bounded
 from engine.loop import Trainer
 from engine.untouched import untouched
+from engine.update import Update
 from runtime import distributed
 from runtime.limits import one_line
 from runtime.memory import high_water, is_out_of_memory
@@ -136,6 +137,7 @@ def _rehearsing(trainer: Trainer) -> Trainer:
     scratch.objective = copy.deepcopy(trainer.objective)
     scratch.log = RunLog(trainer.log.directory, is_main=False)
     scratch.model = trainer.state.net.train()
+    scratch.update = Update(trainer.state, trainer.settings.clip_grad, scratch.log.msg)
     return scratch
 
 

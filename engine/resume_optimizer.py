@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from engine.optim import SCALARS, arrange_moments
+from engine.radam import RAdam
 from engine.whole import WHOLE, Whole
 
 # What an optimiser keeps for each parameter and needs.
@@ -17,8 +19,8 @@ KEPT: dict[type, tuple[str, ...]] = {
     torch.optim.Adam: ("step", "exp_avg", "exp_avg_sq"),
     torch.optim.AdamW: ("step", "exp_avg", "exp_avg_sq"),
     torch.optim.RAdam: ("step", "exp_avg", "exp_avg_sq"),
+    RAdam: ("step", "exp_avg", "exp_avg_sq"),
 }
-SCALARS = ("step",)  # of the state: not tensors of the shape of the parameter
 OTHERS_TRAINED = (
     "--resume: other parameters are trained than in the run that wrote the file; give "
     "--aux_weight (0 or not) and --train_only as there, or use --snapshot"
@@ -83,6 +85,9 @@ def load_optimizer(
         {name: value for name, value in group.items() if name not in ("params", "lr")}
         for group in optimizer.param_groups
     ]
-    optimizer.load_state_dict(holding.optimizer_state(optimizer, saved))
-    for group, settings in zip(optimizer.param_groups, own, strict=True):
-        group.update(settings)
+    saved = holding.optimizer_state(optimizer, saved)
+    groups = [
+        {**group, **settings} for group, settings in zip(saved["param_groups"], own, strict=False)
+    ]  # torch refuses other numbers of groups
+    optimizer.load_state_dict({**saved, "param_groups": groups})
+    arrange_moments(optimizer)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from engine.class_tables import class_difference
+from runtime.limits import counted
 
 STARTING_POINTS = {
     "pretrained"
@@ -141,11 +142,12 @@ def compare_facts(
     positions = own.get("positions")
     if content.get("positions", positions) != positions:
         trained, way = ("without", "add") if positions else ("with", "leave out")
-        found.append(f"trained {trained} row positions ({way} --no_pos_dataset)")
+        found.append(f"been trained {trained} row positions ({way} --no_pos_dataset)")
     if content["world_size"] != world:
         before, now = _layout(content, own), _layout({**own, "world_size": world}, own)
         if before.images != now.images:
-            found.append(f"written by {before.ranks} processes, this run has {world} ({before})")
+            writers = counted(before.ranks, "process")
+            found.append(f"been written by {writers}, this run has {world} ({before})")
     return found
 
 
@@ -170,8 +172,9 @@ class Layout(NamedTuple):
         numbers = [number for number in range(1, self.batches + 1) if self.batches % number == 0]
         shown = ", ".join(str(number) for number in numbers[:12])
         return (
-            f"a step has {self.images} images in {self.batches} batches of --bs_trn {self.bs_trn}: "
-            f"as many processes as divide them can go on, {shown}{', ...' * (len(numbers) > 12)}"
+            f"a step has {counted(self.images, 'image')} in {counted(self.batches, 'batch')} of "
+            f"--bs_trn {self.bs_trn}: as many processes as divide them can go on, {shown}"
+            f"{', ...' * (len(numbers) > 12)}"
         )
 
 

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -22,7 +21,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils._pytree import tree_map_only
 
 from engine.whole import Whole
-from runtime.distributed import World
+from runtime.distributed import World, broadcast_contents
 
 LISTS = (nn.ModuleList, nn.Sequential)
 
@@ -31,6 +30,7 @@ class Sharded(Whole):
     """Every process of `world` holds its part of each weight."""
 
     averages = True
+    unfused = ("sgd",)
 
     def __init__(self, world: World) -> None:
         self.is_main = world.is_main
@@ -42,8 +42,7 @@ class Sharded(Whole):
         A unit, which is whole while it computes, is each block of a trunk; another is what is left
         of `net`.
         """
-        for tensor in [*net.parameters(), *net.buffers()]:
-            dist.broadcast(tensor.detach(), src=0)
+        broadcast_contents(net)
         for unit in [*_units(net), net]:
             fully_shard(unit, mesh=self.mesh)
 

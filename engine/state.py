@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
+from engine.optim import WeightAverage
 from engine.resume_optimizer import check_fits, check_optimizer, load_optimizer
 from engine.resume_rules import (
     Comparison,
@@ -75,7 +75,7 @@ class TrainState:
     net: nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    ema: AveragedModel | None
+    ema: WeightAverage | None
     progress: Progress
     facts: dict[str, Any]
     turns: Turns = field(default_factory=Turns)

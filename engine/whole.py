@@ -15,9 +15,11 @@ class Whole:
     """Every process holds all weights. `engine.sharded` has what is different with `--shard`.
 
     `averages`: gradients are averaged over the processes without DistributedDataParallel.
+    `unfused`: optimisers without fused kernels for such weights.
     """
 
     averages = False
+    unfused: tuple[str, ...] = ()
 
     def shard(self, net: nn.Module) -> None:
         """Leave on each process its part of `net`, in place; collective."""

@@ -56,7 +56,7 @@ def moved_scores(scores: Tensor, mask_logits: Tensor, direction_logits: Tensor) 
     """
     height, width = scores.shape[2:]
     is_boundary = mask_logits[:, 1] > ACCEPTED  # a logit, as published, not a probability
-    table = torch.tensor(STEPS, device=scores.device)
+    table = torch.tensor(STEPS).to(scores.device, non_blocking=True)
     step = table[direction_logits.argmax(1)] * is_boundary[..., None]
     rows = torch.arange(height, device=scores.device)[:, None] + step[..., 0]
     columns = torch.arange(width, device=scores.device) + step[..., 1]

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from loss.counting import count
+
 Average = Literal["valid", "all"]
 IGNORED = -100  # torch's own spelling of "no label" inside this file
 
@@ -45,13 +47,14 @@ class HardPixels:
         """bool (B, H, W) for logits (B, K, H, W) and labels with `IGNORED` where there is none."""
         labelled = target != IGNORED
         own = logits.log_softmax(1).gather(1, target.clamp_min(0)[:, None])[:, 0].exp()
-        values = own[labelled]
         least = self.min_kept * len(target)
-        if least >= values.numel():
+        if least >= own.numel():
             return labelled
-        # the pixels below the value at this place of the sorted list are `least` in number
+        # The pixels below the value at this place of the sorted list are `least` in number. Others
+        # than labelled ones come last in it: if they are reached, no limit leaves anything out.
+        values = own.masked_fill(~labelled, torch.inf).flatten()
         lowest = values.kthvalue(least + 1).values
-        return labelled & (own < lowest.clamp_min(self.threshold))
+        return labelled & ~(own >= lowest.clamp_min(self.threshold))
 
 
 class CrossEntropy(nn.Module):
@@ -92,16 +95,16 @@ class CrossEntropy(nn.Module):
         logits = logits.float()
         if self.ohem is not None:
             target = target.masked_fill(~self.ohem.kept(logits, target), IGNORED)
+        if self.class_weights is not None:  # moved once: each time the host would wait
+            self.class_weights = self.class_weights.to(logits.device)
         weights = self.class_weights
-        if weights is not None:
-            weights = weights.to(logits.device)
         total = F.cross_entropy(logits, target, weights, ignore_index=IGNORED, reduction="sum")
         if self.average == "all":
             return total / max(target.numel(), 1)
         counted = target != IGNORED
         if weights is None:
             return total / counted.sum().clamp_min(1)
-        norm = weights[target[counted]].sum()
+        norm = torch.where(counted, weights[target.clamp_min(0)], 0.0).sum()
         return total / torch.where(norm > 0, norm, 1.0)
 
 
@@ -140,8 +143,8 @@ class ImageWeightedCrossEntropy(nn.Module):
         target = mask_labels(labels, num_classes, self.ignore_label)
         if self.official_histogram:
             target = torch.where(labels == num_classes, num_classes - 1, target)
-        kept = torch.where(target == IGNORED, num_classes, target).flatten()
-        counts = torch.bincount(kept, minlength=num_classes + 1)[:num_classes].double()
+        kept = torch.where(target == IGNORED, num_classes, target)
+        counts = count(kept, num_classes + 1)[:num_classes].double()
         share = counts / counts.sum().clamp_min(1)
         return (1 + (counts > 0) * self.bound * (1 - share)).float()
 

@@ -27,9 +27,9 @@ def row_presence(labels: Tensor, num_classes: int, parts: int, ignore_label: int
     classes = torch.where(target == IGNORED, num_classes, target)
     image = torch.arange(batch, device=labels.device)[:, None, None]
     cell = (image * parts + block[None, :, None]) * (num_classes + 1) + classes
-    counts = torch.bincount(cell.flatten(), minlength=batch * parts * (num_classes + 1))
-    found = counts.view(batch, parts, num_classes + 1)[:, :, :num_classes] > 0
-    return found.transpose(1, 2)
+    found = torch.zeros(batch * parts * (num_classes + 1), dtype=torch.bool, device=labels.device)
+    found.scatter_(0, cell.flatten(), True)
+    return found.view(batch, parts, num_classes + 1)[:, :, :num_classes].transpose(1, 2)
 
 
 def row_loss(logits: Tensor, labels: Tensor, ignore_label: int) -> Tensor:

@@ -9,13 +9,12 @@ the pooled maps are never made: see `_Windows`.
 Source: Zhao et al., "Region Mutual Information Loss for Semantic Segmentation", NeurIPS 2019,
 equations 9-15; pooling and weights as in "Hierarchical Multi-Scale Attention", arXiv 2005.10821.
 
-Shapes: B images, K classes, H, W pixels, h, w cells of the pooled map, N pairs (image, class)
-that occur in the labels, M = (h-2)(w-2) positions of a 3x3 window.
+Shapes: B images, K classes, H, W pixels, h, w cells of the pooled map, N pairs (image, class),
+M = (h-2)(w-2) positions of a 3x3 window.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from loss.counting import count
 from runtime.errors import UserError
 
 POOL = 4  # side of a pooled cell, in pixels
@@ -33,9 +33,7 @@ RIDGE = 5e-4  # added to the diagonal of a covariance matrix
 LOG_FLOOR = 1e-8
 MAX_JITTERS = 12  # the ridge grows tenfold each time: 5e8 at the end
 PROD_CHUNK = 64  # product of 64 values of at least 1/2 does not underflow in float32
-
-# The term of a class that does not occur in an image: both covariances with labels are 0.
-ABSENT = AREA * math.log(math.sqrt(RIDGE) + LOG_FLOOR)
+PAIRS_AT_ONCE = 32  # whose windows are in memory
 
 
 class RMILoss(nn.Module):
@@ -49,7 +47,12 @@ class RMILoss(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         self.rmi_weight = rmi_weight
-        self.num_jittered = 0
+        self._jittered: Tensor | None = None  # counted on the device, which nobody waits for
+
+    @property
+    def num_jittered(self) -> int:
+        """The number of repaired matrices; asking waits for the device."""
+        return 0 if self._jittered is None else int(self._jittered)
 
     def forward(self, logits: Tensor, labels: Tensor, do_rmi: bool = True) -> Tensor:
         """The loss of logits (B, K, H, W) against labels (B, H, W), a scalar.
@@ -68,9 +71,10 @@ class RMILoss(nn.Module):
             if logits.dtype != torch.float64:
                 logits = logits.float()
             bce, rmi, num_jittered = _RMIFunction.apply(logits, labels, do_rmi)
-            self.num_jittered += num_jittered
             if not do_rmi:
                 return bce, {"bce": bce.detach()}
+            before = self._jittered
+            self._jittered = num_jittered if before is None else before + num_jittered
             total = (1 - self.rmi_weight) * bce + self.rmi_weight * rmi
         return total, {"bce": bce.detach(), "rmi": rmi.detach()}
 
@@ -94,14 +98,14 @@ class _RMIFunction(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, logits: Tensor, labels: Tensor, do_rmi: bool
-    ) -> tuple[Tensor, Tensor, int]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         num_classes = logits.shape[1]
         valid = (labels >= 0) & (labels < num_classes)
         index = torch.where(valid, labels, 0).long()
         probs = torch.sigmoid(logits).mul_(valid.to(logits.dtype).unsqueeze(1))
         scale = 1 / (valid.sum() + 1).to(logits.dtype)
         bce = (_bce_sum(logits, probs, index, valid) * scale).to(logits.dtype)
-        rmi, grad_pooled, num_jittered = torch.zeros_like(bce), None, 0
+        rmi, grad_pooled, num_jittered = torch.zeros_like(bce), None, valid.new_zeros(())
         if do_rmi:
             pooled_labels = _pool_labels(index, valid, num_classes)
             pooled_probs = _pool_probs(probs)
@@ -109,6 +113,7 @@ class _RMIFunction(torch.autograd.Function):
             rmi, grad_pooled, num_jittered = _rmi(pooled_labels, pooled_probs, needs_grad)
             rmi = rmi.to(logits.dtype)
         ctx.save_for_backward(probs, index, valid, scale, grad_pooled)
+        ctx.mark_non_differentiable(num_jittered)
         return bce, rmi, num_jittered
 
     @staticmethod
@@ -160,7 +165,7 @@ def _pool_labels(index: Tensor, valid: Tensor, num_classes: int) -> Tensor:
     inside = valid & ((row < rows).unsqueeze(1) & (col < cols))
     num_bins = batch * rows * cols * num_classes
     bins = torch.where(inside, cell * num_classes + index, num_bins)  # the last bin is dropped
-    counts = torch.bincount(bins.flatten(), minlength=num_bins + 1)[:num_bins]
+    counts = count(bins, num_bins + 1)[:num_bins]
     counts = counts.view(batch, rows, cols, num_classes).permute(0, 3, 1, 2)
     return counts.to(torch.float64, memory_format=torch.contiguous_format) / (POOL * POOL)
 
@@ -183,22 +188,28 @@ def _unpool(grad: Tensor, size: tuple[int, int]) -> Tensor:
     return grad.repeat_interleave(POOL, 2)[:, :, before:height]
 
 
-def _rmi(labels: Tensor, probs: Tensor, needs_grad: bool) -> tuple[Tensor, Tensor | None, int]:
-    """The structural term of pooled maps (B, K, h, w), and its gradient to `probs`.
+def _rmi(labels: Tensor, probs: Tensor, needs_grad: bool) -> tuple[Tensor, Tensor | None, Tensor]:
+    """The structural term of pooled maps (B, K, h, w), its gradient to `probs`, and how many
+    matrices were repaired.
 
-    Only pairs (image, class) that occur in the labels are computed: for the others the
-    covariances with the labels are 0, the term is `ABSENT` and the gradient is 0.
+    A pair (image, class) that does not occur in the labels has a constant term and no gradient.
+    To leave such pairs out the host would have to wait until it knows them: they are maps of
+    zeros instead, a few pairs at a time, so that memory does not grow with their number.
     """
-    batch, num_classes, rows, cols = labels.shape
-    present = labels.flatten(2).amax(2).flatten().nonzero().squeeze(1)
-    num_absent = batch * num_classes - present.numel()
-    scale = 1 / (AREA * batch)
-    grad = torch.zeros_like(probs)
-    if present.numel() == 0:
-        return probs.new_tensor(num_absent * ABSENT * scale), grad, 0
-    maps = torch.stack(
-        [x.view(-1, rows, cols).index_select(0, present) for x in (labels, probs)], dim=1
-    )
+    pairs = (x.flatten(0, 1).split(PAIRS_AT_ONCE) for x in (labels, probs))
+    results = [_rmi_of_pairs(own, other, needs_grad) for own, other in zip(*pairs, strict=True)]
+    terms, grads, jittered = zip(*results, strict=True)
+    scale = 1 / (AREA * len(labels))
+    grad = torch.cat(grads).mul_(scale).view_as(probs) if needs_grad else None
+    return torch.stack(terms).sum() * scale, grad, torch.stack(jittered).sum()
+
+
+def _rmi_of_pairs(
+    labels: Tensor, probs: Tensor, needs_grad: bool
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """The sum of the terms of pairs (N, h, w), its gradient, and the number of repairs."""
+    absent = labels.flatten(1).amax(1) == 0
+    maps = torch.stack((labels, probs), dim=1).masked_fill_(absent[:, None, None, None], 0)
     windows = _Windows(maps)
     gram = windows.covariance()
     label_label, label_prob, prob_prob = gram[:, 0, 0], gram[:, 0, 1], gram[:, 1, 1]
@@ -206,12 +217,11 @@ def _rmi(labels: Tensor, probs: Tensor, needs_grad: bool) -> tuple[Tensor, Tenso
         label_prob = label_prob.detach().requires_grad_(needs_grad)
         prob_prob = prob_prob.detach().requires_grad_(needs_grad)
         terms, num_jittered = half_log_det(label_label, label_prob, prob_prob)
-        total = (terms.sum() + num_absent * ABSENT) * scale
+        total = terms.sum()
         if not needs_grad:
             return total, None, num_jittered
         by_cross, by_own = torch.autograd.grad(total, (label_prob, prob_prob))
-    grad.view(-1, rows, cols).index_copy_(0, present, windows.gradient(by_cross, by_own))
-    return total.detach(), grad, num_jittered
+    return total.detach(), windows.gradient(by_cross, by_own), num_jittered
 
 
 class _Windows:
@@ -271,7 +281,9 @@ class _Windows:
         return grad
 
 
-def half_log_det(label_label: Tensor, label_prob: Tensor, prob_prob: Tensor) -> tuple[Tensor, int]:
+def half_log_det(
+    label_label: Tensor, label_prob: Tensor, prob_prob: Tensor
+) -> tuple[Tensor, Tensor]:
     """Half the log-determinant of the labels' covariance given the probabilities, (N,).
 
     Inputs are covariances (N, 9, 9). Also returns how many matrices needed a larger diagonal.
@@ -287,24 +299,21 @@ def _with_ridge(matrix: Tensor) -> Tensor:
     return matrix + RIDGE * torch.eye(AREA, dtype=matrix.dtype, device=matrix.device)
 
 
-def jittered_cholesky(matrix: Tensor) -> tuple[Tensor, int]:
-    """Cholesky factors of (N, n, n); a matrix without one gets a growing diagonal.
+def jittered_cholesky(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Cholesky factors of (N, n, n); a matrix without one gets the least diagonal that helps.
 
     Also returns the number of such matrices. A matrix with a non-finite entry keeps a
     non-finite factor: the loss is then non-finite, which the training loop handles.
+
+    All diagonals are tried at once: matrices this small cost less than the host waiting to hear
+    whether one of them needs another try.
     """
-    factor, info = torch.linalg.cholesky_ex(matrix)
-    failed = info > 0
-    num_failed = int(failed.sum())
-    if num_failed == 0:
-        return factor, 0
     eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-    jitter = RIDGE
-    for _ in range(MAX_JITTERS):
-        matrix = matrix + jitter * failed.view(-1, 1, 1) * eye
-        factor, info = torch.linalg.cholesky_ex(matrix)
-        failed = info > 0
-        if not bool(failed.any()):
-            break
-        jitter *= 10
-    return torch.where(failed.view(-1, 1, 1), torch.nan, factor), num_failed
+    powers = torch.arange(MAX_JITTERS + 1, dtype=matrix.dtype, device=matrix.device)
+    ridges = RIDGE * (10**powers - 1) / 9  # 0, 1, 11, 111, ... times RIDGE
+    with torch.no_grad():
+        tries = matrix + ridges[:, None, None, None] * eye
+        works = torch.linalg.cholesky_ex(tries).info == 0  # (tries, N)
+    least = ridges[works.int().argmax(0)]  # the first that works
+    factor, info = torch.linalg.cholesky_ex(matrix + least[:, None, None] * eye)
+    return torch.where((info > 0)[:, None, None], torch.nan, factor), (~works[0]).sum()

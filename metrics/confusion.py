@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metrics.mean import known_mean
+from runtime.limits import counted
 
 Floats = NDArray[np.float64]
 Bytes = NDArray[np.uint8]
@@ -74,15 +75,15 @@ def confusion_matrix(
     return matrix
 
 
-def _check_labels(label: Tensor, counted: int, num_classes: int, ignore_label: int) -> None:
-    """Raise ValueError unless everything that was not counted is `ignore_label`."""
-    missing = label.numel() - counted
+def _check_labels(label: Tensor, known: int, num_classes: int, ignore_label: int) -> None:
+    """Raise ValueError unless all but `known` pixels are `ignore_label`."""
+    missing = label.numel() - known
     if not missing or int((label == ignore_label).sum()) == missing:
         return
     strange = (label != ignore_label) & ((label < 0) | (label >= num_classes))
     value, count = int(label[strange][0]), int(strange.sum())
     raise ValueError(
-        f"a label holds the value {value} ({count} pixels like it), but classes are "
+        f"a label holds the value {value} ({counted(count, 'pixel')} like it), but classes are "
         f"0..{num_classes - 1} and {ignore_label} is ignored"
     )
 

@@ -14,6 +14,7 @@ from reports.changed_images import CHANGE_COLORS, GAINED, LOST, OTHER, ChangedIm
 from reports.render import write_html
 from reports.run_facts import MISSING, shown
 from reports.scored_runs import Row, ScoredRun
+from runtime.limits import counted
 
 NAMES = dict(zip(SUMMARY, ("mean IoU", "pixel accuracy", "mean class accuracy"), strict=True))
 JUDGED, TOLD = ("better", "worse", "within noise"), ("better", "worse")  # verdicts
@@ -94,7 +95,7 @@ class Comparison:
             "better": f"B is better: {by}, {interval}.",
             "worse": f"B is worse: {by}, {interval}.",
             "within noise": f"Within noise: {by}, {interval}.",
-        }.get(mean.verdict, f"{mean.images} images are too few to tell: {by}.")
+        }.get(mean.verdict, f"{counted(mean.images, 'image')}, too few to tell: {by}.")
 
     def class_line(self) -> str:
         """How many classes differ, and how many would by chance."""

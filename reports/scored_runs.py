@@ -14,6 +14,7 @@ from reports.image_scores import FILE, LAST_FILE, ImageScores, read_image_scores
 from reports.run_facts import MISSING, FlagTexts, settings_of, shown, text_of
 from runtime.errors import UserError
 from runtime.files import read_mapping
+from runtime.limits import counted
 
 CHECKPOINT = re.compile(r"^(best|last)_checkpoint_ep(\d+)\.pth$")
 LISTED = 3  # names in an error
@@ -50,7 +51,9 @@ class ScoredRun:
         flags, images = self.flags, len(self.scores.counts.names)
         split = flags.get("eval", "evaluation") if self.is_evaluation else "validation"
         epoch = "" if self.is_evaluation else f", epoch {self.scores.facts['epoch']}"
-        return shown(f"{split} of {flags.get('dataset', 'a data set')}, {images} images{epoch}")
+        return shown(
+            f"{split} of {flags.get('dataset', 'a data set')}, {counted(images, 'image')}{epoch}"
+        )
 
 
 def open_run(given: Path) -> ScoredRun:

@@ -29,6 +29,7 @@ from reports.sinks import NEW_DUMP, DumpIdentity, ResumableSink
 from reports.stored_images import ImageRow
 from runtime.errors import UserError
 from runtime.files import write_atomic
+from runtime.limits import counted
 from runtime.names import output, printable, relative
 
 SUBMIT = "submit"  # folder of the files
@@ -96,16 +97,19 @@ class SubmissionSink(ResumableSink):
         missing, extra = sorted(expected.keys() - present), sorted(present - expected.keys())
         problems = []
         if missing:
-            problems.append(f"{len(missing)} of {len(expected)} files missing: {_listed(missing)}")
+            problems.append(
+                f"{len(missing)} of {counted(len(expected), 'file')} missing: {_listed(missing)}"
+            )
         if extra:
-            problems.append(f"{len(extra)} files belong to no image, remove them: {_listed(extra)}")
+            text = f"{counted(len(extra), 'file')} of no image, to be removed: {_listed(extra)}"
+            problems.append(text)
         faults = [
             f"{name} {fault}"
             for name in sorted(expected.keys() & present)
             if (fault := self._fault(self.directory / name, expected[name]))
         ]
         if faults:
-            problems.append(f"{len(faults)} files wrong: {_listed(faults)}")
+            problems.append(f"{counted(len(faults), 'file')} wrong: {_listed(faults)}")
         return problems
 
     def _fault(self, path: Path, image: Item) -> str:

@@ -37,6 +37,7 @@ from reports.worst import class_words
 from reports.writers import Writers
 from runtime.errors import UserError, near
 from runtime.files import write_atomic
+from runtime.limits import counted
 from runtime.names import output
 
 MANIFEST = "manifest.jsonl"
@@ -299,8 +300,8 @@ class TreeSink(ResumableSink):
         path = self.out_dir / MANIFEST
         lines = [manifest_line(row, self.images[row.name], self.spec) for row in self.rows]
         write_atomic(path, "".join([*lines, *self.videos]).encode())
-        return f"{', '.join(self.trees.endings)}: {path} lists {len(lines)} images" + (
-            f" and {len(self.videos)} videos" if self.videos else ""
+        return f"{', '.join(self.trees.endings)}: {path} lists {counted(len(lines), 'image')}" + (
+            f" and {counted(len(self.videos), 'video')}" if self.videos else ""
         )
 
 

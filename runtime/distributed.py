@@ -49,7 +49,7 @@ def pick_device(name: str, local_rank: int) -> torch.device:
 
 
 def join(device_name: str, local_rank: int, wait: float = 600.0) -> World:
-    """Join the process group that the launcher describes; NCCL on CUDA, gloo on the CPU.
+    """Join the process group that the launcher describes; NCCL for tensors on CUDA, else gloo.
 
     wait: seconds within which all processes must arrive. ValueError, in one line, if they do not,
     and for an environment that makes no sense.
@@ -57,7 +57,8 @@ def join(device_name: str, local_rank: int, wait: float = 600.0) -> World:
     rank, size = read_launch(local_rank)
     device = pick_device(device_name, local_rank)
     if size > 1 and not dist.is_initialized():
-        backend = "nccl" if device.type == "cuda" else "gloo"
+        # Hosts talk by gloo, so that what they tell one another does not wait for the devices.
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         # A rank may build centroids or write large dumps for a long time while the others wait.
         timeout = timedelta(hours=2)
         with joining(rank, size, wait):
@@ -87,11 +88,11 @@ def all_reduce_sum(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
-def any_rank(flag: bool, device: torch.device) -> bool:
-    """True on every rank if `flag` is true on any of them."""
+def any_rank(flag: bool) -> bool:
+    """True on every rank if `flag` is true on any of them; no host waits for its device."""
     if not dist.is_initialized():
         return flag
-    tensor = torch.tensor(float(flag), device=device)
+    tensor = torch.tensor(float(flag))
     dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
     return bool(tensor.item())
 
@@ -165,6 +166,13 @@ def _in_strides(strides: tuple[int, ...], gradient: torch.Tensor) -> torch.Tenso
     if all(own == wanted for side, own, wanted in pairs if side > 1):
         return gradient.as_strided(gradient.shape, strides)
     return gradient
+
+
+def broadcast_contents(module: torch.nn.Module) -> None:
+    """Give every rank rank 0's weights and buffers."""
+    if dist.is_initialized():
+        for tensor in (*module.parameters(), *module.buffers()):
+            dist.broadcast(tensor.detach(), src=0)
 
 
 def broadcast_buffers(module: torch.nn.Module) -> None:

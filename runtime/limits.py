@@ -21,6 +21,12 @@ def brief(value: object) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: `1 image`, `2 images`, `0 classes`."""
+    ending = "" if number == 1 else "es" if noun.endswith(("s", "ch")) else "s"
+    return f"{number} {noun}{ending}"
+
+
 def name_problem(path: str) -> str | None:
     """Why no file system can hold `path`; None if one can."""
     longest = max(len(os.fsencode(part)) for part in path.split("/"))

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a program ends: exit code, one line for the user, and the run's `status.json`.
 
-0 done; 2 the user's input is wrong, or a file cannot be written (one `error:` line, no traceback);
-3 the run failed (traceback on stderr, one line on stdout); 130 interrupted, after saving.
+0 done; 2 the user's input is wrong, a file cannot be written, or memory is short (one `error:`
+line, no traceback); 3 the run failed (traceback on stderr, one line on stdout); 130 interrupted,
+after saving.
 
 Of several ranks the first one to end says why; the others, whose communication breaks, repeat it.
 """
@@ -25,6 +26,7 @@ from typing import ClassVar
 
 from runtime import distributed
 from runtime.errors import wrong_input
+from runtime.memory import available, is_out_of_memory, own_limit, size_text
 from runtime.progress import Progress
 from runtime.runlog import RunLog
 
@@ -32,6 +34,7 @@ DONE, WRONG, FAILED, INTERRUPTED = 0, 2, 3, 130
 RAISE = dis.opmap["RAISE_VARARGS"]
 # What torch says about a process that loads, and `reports.writers` about one that writes.
 DEAD = r"(DataLoader worker|writer process) \(pid(?:\(s\))? ([\d, ]+)\) (.*)"
+ALLOCATE = r"[Aa]llocate ([\d.]+ (?:bytes|[KMGTPE]i?B))"  # in what torch and NumPy say
 ROOT = Path(__file__).resolve().parent.parent
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
@@ -152,6 +155,25 @@ def _unwritable(error: BaseException) -> str:
     return f"{what}; free some space" if error.errno in FULL else what
 
 
+def _shortage(error: BaseException) -> str:
+    """The line for memory that was not there, with the file of this project that asked for it."""
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    ours = [str(Path(file).relative_to(ROOT)) for file in files if _is_ours(file)]
+    amount = re.search(ALLOCATE, one_line(error))
+    parts = [f"{amount[1]} more wanted"] if amount else []
+    if ours:
+        parts.append(f"by {ours[-1]}")
+    left, limit = available(), own_limit()
+    if left is not None and "CUDA" not in str(error):
+        parts.append(
+            f"{size_text(left)} are free" + (f", ulimit -v {size_text(limit)}" if limit else "")
+        )
+    return (
+        f"not enough memory ({', '.join(parts)}); take a smaller network, batch or crop, or a "
+        "machine with more memory"
+    )
+
+
 def _dead_worker(error: BaseException) -> str:
     """The line for a loader or writer process that ended; "" for every other error."""
     texts = [one_line(each) for each in (error, error.__cause__, error.__context__) if each]
@@ -190,8 +212,8 @@ def _ending(error: BaseException) -> tuple[Ending, bool]:
         reason = "stopped outside of training steps; --resume auto goes on"
         return Ending("interrupted", INTERRUPTED, reason), False
     unwritable, dead = _unwritable(error), _dead_worker(error)
-    if unwritable:
-        return Ending("failed", WRONG, unwritable), False
+    if unwritable or is_out_of_memory(error):
+        return Ending("failed", WRONG, unwritable or _shortage(error)), False
     if dead:
         return Ending("failed", FAILED, dead), False
     reason = f"{type(error).__name__}: {one_line(error)}"

@@ -34,18 +34,21 @@ class OptimiserKind:
     fixed: Mapping[str, object] = field(default_factory=dict)
 
 
+FUSED = {"fused": True}  # one pass over memory, and a device can leave out a step by itself
 MOMENTS = {"betas": "betas", "eps": "adam_eps"}
 
 # radam is Liu et al., "On the Variance of the Adaptive Learning Rate and Beyond", ICLR 2020,
 # algorithm 2. adam adds the decay to the gradient; radam and adamw shrink the weights by
 # lr * weight_decay apart from the step.
 OPTIMISERS: dict[str, OptimiserKind] = {
-    "sgd": OptimiserKind(made_by="torch.optim:SGD", reads={"momentum": "momentum"}),
-    "adam": OptimiserKind(made_by="torch.optim:Adam", reads={**MOMENTS, "amsgrad": "amsgrad"}),
-    "radam": OptimiserKind(
-        made_by="torch.optim:RAdam", reads=MOMENTS, fixed={"decoupled_weight_decay": True}
+    "sgd": OptimiserKind(made_by="torch.optim:SGD", reads={"momentum": "momentum"}, fixed=FUSED),
+    "adam": OptimiserKind(
+        made_by="torch.optim:Adam", reads={**MOMENTS, "amsgrad": "amsgrad"}, fixed=FUSED
     ),
-    "adamw": OptimiserKind(made_by="torch.optim:AdamW", reads={**MOMENTS, "amsgrad": "amsgrad"}),
+    "radam": OptimiserKind(made_by="engine.radam:RAdam", reads=MOMENTS),
+    "adamw": OptimiserKind(
+        made_by="torch.optim:AdamW", reads={**MOMENTS, "amsgrad": "amsgrad"}, fixed=FUSED
+    ),
 }
 
 

@@ -84,7 +84,7 @@ class RunSettings:
         False,
         "--channels_last",
         help="keep images and features in the channels-last memory format, which is faster on GPUs "
-        "with tensor cores and on the CPU",
+        "with tensor cores and on the CPU, where HRNets have it anyway",
     )
     device: str = setting(
         "auto",

@@ -152,6 +152,15 @@ def test_settings_that_fit_are_found_and_train_as_if_they_were_typed(tmp_path: P
     assert f"--auto_fit: as before in this run: {chosen[1]}" in again.stdout
 
 
+def test_a_network_that_finds_no_room_is_one_line(tmp_path: Path) -> None:
+    description = write_set(tmp_path / "set", 3, (64, 96))
+    refused = run(
+        "tests/limited_train.py", "30",
+        *custom_run(description, tmp_path / "run", "--set", "MODEL.hrnet_width=64"),
+    )  # fmt: skip
+    assert_one_line_error(refused, "not enough memory (", "more wanted, by network/", "a smaller")
+
+
 def test_a_validation_that_would_end_the_run_ends_it_before_it_starts(tmp_path: Path) -> None:
     description = write_set(tmp_path / "set", 3, (1280, 1536))
     refused = run(

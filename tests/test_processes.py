@@ -115,7 +115,7 @@ def test_four_ranks_are_killed_two_go_on_and_one_finishes(
     second = train_until(line, tmp_path, 2, first + 3)
     result = run(*line)
     assert result.returncode == 0, result.stdout + result.stderr
-    said = "1 processes go on with a run of 4: each adds up 4 batches a step instead of 1"
+    said = "1 process goes on with a run of 4: each adds up 4 batches a step instead of 1"
     assert result.stdout.count(said) == 1
     assert "so a step keeps its 8 images" in result.stdout
     last = content(tmp_path)

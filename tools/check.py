@@ -48,6 +48,7 @@ from datasets.skip import SkipList
 from datasets.spec import NUM_RAW_IDS, DatasetSpec, Item, shifted_labels_text
 from runtime.errors import UserError, wrong_input
 from runtime.files import write_atomic
+from runtime.limits import counted
 from runtime.parallel import in_threads
 from settings import Settings
 from tools.dataset_flags import DatasetRequest, dataset_parser, read_request
@@ -238,7 +239,8 @@ def colour_line(report: SplitReport) -> str:
     more = f" and {len(sizes) - 4} more" if len(sizes) > 4 else ""
     values = [" ".join(f"{value:.3f}" for value in row) for row in (mean / 255, deviation)]
     return (
-        f"{report.name}: {len(readable)} images, {shown}{more}; mean {values[0]}, std {values[1]}"
+        f"{report.name}: {counted(len(readable), 'image')}, {shown}{more}; mean {values[0]}, "
+        f"std {values[1]}"
     )
 
 
@@ -261,7 +263,7 @@ def print_report(
     remarks = [line for report in reports for line in notes(report, spec)] + inside + list(more)
     problems = [line for report in reports for line in report.problems()] + across
     problems += mixed_labels([finding for report in reports for finding in report.findings])
-    return _print_lines(remarks, problems)
+    return _print_lines(remarks, list(dict.fromkeys(problems)))  # a root fails every split alike
 
 
 def _print_lines(remarks: Sequence[str], problems: Sequence[str]) -> int:
@@ -272,7 +274,7 @@ def _print_lines(remarks: Sequence[str], problems: Sequence[str]) -> int:
             print("\n".join(f"  {line}" for line in lines[:MAX_LISTED]))
         if len(lines) > MAX_LISTED:
             print(f"  and {len(lines) - MAX_LISTED} more")
-    print(f"\n{len(problems)} problems, {len(remarks)} notes")
+    print(f"\n{counted(len(problems), 'problem')}, {counted(len(remarks), 'note')}")
     return len(problems)
 
 
@@ -328,7 +330,7 @@ def write_skip_list(path: Path, reports: Sequence[SplitReport]) -> None:
         write_atomic(path, "".join(f"{line}\n" for line in bad).encode("utf-8", "surrogateescape"))
     except OSError as error:
         raise UserError(f"--write_skip_list {path}: cannot be written: {error.strerror}") from error
-    print(f"{path}: {len(bad)} images with problems\n")
+    print(f"{path}: {counted(len(bad), 'image')} with problems\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

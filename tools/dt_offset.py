@@ -24,6 +24,7 @@ from assembly.dataset import dataset_spec, label_root, offset_root, split_items
 from datasets.boundary_files import Outcome, keep_or_write, offset_path
 from datasets.spec import DatasetSpec, Item
 from runtime.errors import UserError, wrong_input
+from runtime.limits import counted
 from runtime.parallel import in_threads
 from tools.dataset_flags import dataset_parser, read_request
 
@@ -67,7 +68,8 @@ def write_all(
     written = counts["written"] + counts["one class"]
     print(f"{out}: {written} boundary files written, {counts['kept']} were there already")
     if counts["one class"]:
-        print(f"{counts['one class']} labels hold one class only: there is no boundary in them")
+        where = counted(counts["one class"], "label")
+        print(f"one class only, so without a boundary: {where}")
     return counts
 
 

@@ -33,7 +33,7 @@ def to_tensor(image: np.ndarray, valid: tuple[int, int] | None = None) -> torch.
 def to_network(images: torch.Tensor) -> torch.Tensor:
     """`to_tensor` of a batch, on its own device: uint8 (B, H, W, 3) -> float32 (B, 3, H, W)."""
     out = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-    scale, shift = (each.to(out.device) for each in scale_and_shift())
+    scale, shift = (each.to(out.device, non_blocking=True) for each in scale_and_shift())
     return out.mul_(scale).add_(shift)
 
 

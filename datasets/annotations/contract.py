@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datasets.base import DataError
+from runtime.limits import counted
 
 Ring = npt.NDArray[np.float64]  # corners (N, 2) as x, y; (0, 0) is the corner of the first pixel
 Mask = npt.NDArray[np.bool_]
@@ -112,7 +113,7 @@ def ring(values: object) -> Ring:
     if np.abs(points).max(initial=0) > FARTHEST:
         raise Fault(f"a coordinate of it is {np.abs(points).max():g}, which is beyond any image")
     if len(points) < 3:
-        raise Fault(f"a polygon has {len(points)} corners, at least 3 are needed")
+        raise Fault(f"a polygon has {counted(len(points), 'corner')}, at least 3 are needed")
     return points
 
 

@@ -103,6 +103,7 @@ class HRNet(Trunk):
     """
 
     strides = (4, 8, 16, 32)
+    channels_last = True
 
     def __init__(
         self,

@@ -119,7 +119,9 @@ class DiversityShortcut(Part):
     def _matrices(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """Weight (C, C) and bias (C,) of either projection, applied to the whole token."""
         right, left = self.proj_right, self.proj_left
-        eye = torch.eye(max(self.rows, self.columns)).to(right.weight)
+        weight = right.weight
+        side = max(self.rows, self.columns)
+        eye = torch.eye(side, device=weight.device, dtype=weight.dtype)
         by_rows = torch.kron(eye[: self.rows, : self.rows], right.weight)
         by_columns = torch.kron(left.weight, eye[: self.columns, : self.columns])
         right_bias = right.bias.repeat(self.rows)

@@ -40,6 +40,8 @@ PLAIN_DATA: list[Any] = [
 ]
 
 
+PICKLES = (b"\x80", b"PK")  # how files of torch begin, since 1.6 as zips
+POINTER = b"version https://git-lfs"  # how the text begins that stands for a file in a repository
 # How torch says that a pickle asks for more than tensors and plain containers.
 NEEDS_CODE = ("WeightsUnpickler error", "unsupported GLOBAL", "Unsupported global")
 
@@ -96,6 +98,12 @@ def check_sums(path: Path) -> None:
         raise zipfile.BadZipFile(f"{wrong[0]} inside has a wrong checksum")
 
 
+def _start(path: Path) -> bytes:
+    """The first bytes of a file."""
+    with path.open("rb") as file:
+        return file.read(len(POINTER))
+
+
 def _read_pickle(path: Path, trust: bool) -> Any:
     try:
         check_sums(path)
@@ -104,6 +112,9 @@ def _read_pickle(path: Path, trust: bool) -> Any:
         with torch.serialization.safe_globals(PLAIN_DATA):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        start = _start(path)
+        if not start.startswith(PICKLES):
+            raise UserError(f"{path} is no checkpoint: it begins with {start!r}") from error
         if any(sign in str(error) for sign in NEEDS_CODE):
             raise UserError(
                 f"{path} holds more than weights and could run code when read; if you trust it: "
@@ -133,6 +144,8 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
         return {"state_dict": state, hub.KEY: facts}
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist")
+    if _start(path) == POINTER:
+        raise UserError(f"{path} is a pointer of Git LFS, not the file; git lfs pull gets it")
     is_plain = path.suffix == ".safetensors"
     content = _read_safetensors(path) if is_plain else _read_pickle(path, trust)
     if not isinstance(content, dict):

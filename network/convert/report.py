@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from runtime.limits import counted
+
 NAMES_SHOWN = 3
 
 
@@ -39,7 +41,7 @@ class LoadReport:
     note: str = ""
 
     def __str__(self) -> str:
-        parts = [f"layout {self.layout}: {len(self.loaded)} tensors loaded"]
+        parts = [f"layout {self.layout}: {counted(len(self.loaded), 'tensor')} loaded"]
         for what in ("dropped", "missing", "unexpected", "mismatched", "fresh", "filled"):
             names = getattr(self, what)
             if names:

@@ -99,8 +99,9 @@ class DeformableAttention(nn.Module):
         """
         heads, levels, points = self.grid
         offsets = self.sampling_offsets(queries).unflatten(-1, (*self.grid, 2)).float()
-        size = torch.tensor([(width, height) for height, width in shapes], device=offsets.device)
-        places = references[:, None, None, None] + offsets / size[:, None].to(offsets)
+        size = torch.tensor([(width, height) for height, width in shapes])
+        size = size.to(offsets, non_blocking=True)
+        places = references[:, None, None, None] + offsets / size[:, None]
         weights = self.attention_weights(queries).unflatten(-1, (heads, levels * points))
         return places, weights.softmax(-1).unflatten(-1, (levels, points))
 

@@ -15,6 +15,7 @@ from assembly import data, sets
 from assembly.dataset import dataset_spec
 from config import UserError
 from datasets import verify
+from datasets.registry import row_of
 from datasets.spec import DatasetSpec
 from settings import Settings, read_settings
 from tests.datasets.conftest import save
@@ -173,6 +174,12 @@ def test_a_folder_is_no_data_set_to_train_on() -> None:
     told = settings("--dataset", "folder")
     with pytest.raises(UserError, match="folder is not supported here.*camvid.*mapillary"):
         dataset_spec(told)
+
+
+def test_a_set_that_is_not_supported_is_not_named_as_one_that_is() -> None:
+    with pytest.raises(UserError, match="nullloader is not supported here; one of ") as error:
+        row_of("nullloader")
+    assert "nullloader," not in str(error.value)
 
 
 def test_nullloader_needs_no_files() -> None:

@@ -79,7 +79,7 @@ def test_255_stays_ignored_and_values_above_150_are_errors(tmp_path: Path) -> No
     Image.fromarray(np.array([[255, 1]], np.uint8)).save(tmp_path / "a.png")
     assert read_label(tmp_path / "a.png", ade20k.SPEC).tolist() == [[255, 0]]
     Image.fromarray(np.array([[151, 1]], np.uint8)).save(tmp_path / "b.png")
-    with pytest.raises(DataError, match=r"b.png: label id 151 \(1 pixels\) not in the classes"):
+    with pytest.raises(DataError, match=r"b.png: label id 151 \(1 pixel\) not in the classes"):
         read_label(tmp_path / "b.png", ade20k.SPEC)
 
 

@@ -145,7 +145,7 @@ def test_unknown_ids_are_named_with_their_pixels(tmp_path: Path) -> None:
 def test_16_bit_unknown_id_is_named(tmp_path: Path) -> None:
     path = tmp_path / "l.png"
     cv2.imwrite(str(path), np.array([[7, 26001]], np.uint16))
-    assert "26001 (1 pixels)" in error_of(read_label, path, cityscapes.SPEC)
+    assert "26001 (1 pixel)" in error_of(read_label, path, cityscapes.SPEC)
 
 
 def test_rgb_mask_is_recognised(tmp_path: Path) -> None:

@@ -242,7 +242,7 @@ def test_nearly_black_images_are_noted_and_a_range_brings_them_up(
     assert cv2.imwrite(str(tmp_path / "images" / "0.png"), deep)
     code, text = check(describe(tmp_path), capsys)
     assert code == 0
-    assert "1 images have 16 bits but no value above 4095" in text and "range: [0, 4095]" in text
+    assert "16 bits but no value above 4095 in 1 image" in text and "range: [0, 4095]" in text
     path = describe(tmp_path, range=[0, 4095])
     assert "nearly black" not in check(path, capsys)[1]
     image = SegmentationDataset(list_items(path, "train"), make_spec(path)).read(0).image

@@ -177,7 +177,7 @@ def test_signs_and_large_numbers_are_kept(tmp_path: Path) -> None:
 def test_ids_between_those_of_a_wide_map_are_named(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.array([[7, 8, 8], [-2, 7, 70000]], np.int32))
     text = error_of(tmp_path / "a.tif", WIDE)
-    assert "ids -2 (1 pixels), 8 (2 pixels), 70000 (1 pixels) not in the classes of wide" in text
+    assert "ids -2 (1 pixel), 8 (2 pixels), 70000 (1 pixel) not in the classes of wide" in text
     spread = replace(WIDE, id_to_train_id={7: 0, 4_000_000_000: 1})
     assert "8 (2 pixels)" in error_of(tmp_path / "a.tif", spread)
 

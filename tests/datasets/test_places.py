@@ -317,6 +317,13 @@ def test_a_missing_zip_of_labels_is_one_line(zips: Path) -> None:
         listed(zips)
 
 
+def test_a_download_that_would_have_to_be_unpacked_is_named(zips: Path) -> None:
+    (zips / "gtFine_trainvaltest.zip").rename(zips / "gtFine_trainvaltest.tar.gz")
+    way = r"gtFine_trainvaltest\.tar\.gz cannot be read in place: unpack, or pack as zip or tar"
+    with pytest.raises(DataError, match=f"no folder gtFine_.*; {way}$"):
+        listed(zips)
+
+
 def test_a_label_that_its_zip_lacks_names_the_image_in_its_archive(
     zips: Path, cities: Path
 ) -> None:

@@ -131,7 +131,7 @@ def test_all_bad_files_are_named_and_can_be_left_out(pairs: Path, tmp_path: Path
     )
     lines = start(pairs, "--set", f"DATASET.SKIP_LIST={bad}")
     assert lines[:3] == [
-        "train 1 images, val 3 images",
+        "train 1 image, val 3 images",
         f"train: 3 images are left out by {bad}",
         f"val: 1 image is left out by {bad}",
     ]

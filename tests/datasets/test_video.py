@@ -7,6 +7,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from datasets.base import DataError
 from datasets.video import VideoDamage, is_video, open_video
@@ -144,6 +145,8 @@ def test_frames_before_flipped_bytes_are_kept(tmp_path):
 
 def test_what_is_no_video_is_refused_in_one_line(tmp_path):
     text, empty, sound = tmp_path / "text.mp4", tmp_path / "empty.mp4", tmp_path / "sound.mp4"
+    still = tmp_path / "still.mp4"
+    Image.new("RGB", (96, 64)).save(still, "png")
     text.write_text("no video\n" * 50)
     empty.touch()
     with av.open(str(sound), "w") as container:
@@ -159,6 +162,7 @@ def test_what_is_no_video_is_refused_in_one_line(tmp_path):
         (tmp_path / "missing.mp4", "cannot be read: No such file or directory"),
         (tmp_path, "cannot be read"),
         (sound, "holds no video stream"),
+        (still, "no video, but an image (png)"),
     ):
         with pytest.raises(DataError) as caught:
             open_video(path)

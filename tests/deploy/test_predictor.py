@@ -207,7 +207,7 @@ def test_weights_that_cannot_be_used_are_one_line(
     cases = {
         tmp_path / "none.pth": "does not exist",
         photos: "folder without config.json",
-        photos / "plain.png": r"plain\.png holds more than weights",
+        photos / "plain.png": r"plain\.png is no checkpoint: it begins with",
         foreign: "does not say what its classes are",
         "ftp://host/x.pth": "hf:",
     }

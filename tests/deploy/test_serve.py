@@ -86,7 +86,7 @@ def test_a_full_line_is_told_when_to_come_back(predictor: Predictor) -> None:
             while (answer := ask(server, "/predict", png(scene()))).status == 200:
                 assert time.monotonic() < end
             assert answer.status == 503 and int(answer.headers["retry-after"]) > 0
-            assert "1 images are waiting" in answer.error
+            assert "a queue of 1 image is full" in answer.error
             assert ask(server).status == 200  # the page itself needs no place
         while ask(server, "/predict", png(scene())).status != 200:
             assert time.monotonic() < end, "those who left keep their places"

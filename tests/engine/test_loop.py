@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from datasets.batch import Batch
 from datasets.samplers import TrainSampler
@@ -16,6 +15,7 @@ from engine.compute import Platform
 from engine.feed import Feed
 from engine.loop import MAX_SKIPPED_IN_A_ROW, LoopOptions, Trainer
 from engine.meter import Meter
+from engine.optim import WeightAverage
 from engine.state import Progress, TrainState
 from loss.cross_entropy import CrossEntropy
 from loss.objective import Objective
@@ -60,7 +60,7 @@ def make_trainer(
         group["initial_lr"] = group["lr"]
     average = None
     if ema is not None:
-        average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True)
+        average = WeightAverage(net, ema)
     state = TrainState(
         net=net, optimizer=optimizer, scaler=torch.amp.GradScaler("cpu", enabled=False),
         ema=average, progress=Progress(), facts={},

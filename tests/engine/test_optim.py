@@ -7,15 +7,14 @@ import math
 
 import pytest
 import torch
-from torch.optim.swa_utils import AveragedModel
 
 from assembly.optimiser import make_optimizer
 from config import UserError
 from engine.optim import (
+    WeightAverage,
     freeze_auxiliary,
     freeze_others,
     has_auxiliary,
-    weight_average,
 )
 from loss.cross_entropy import CrossEntropy
 from loss.objective import LossWeights, Objective
@@ -108,7 +107,7 @@ def test_a_name_that_nothing_has_is_refused() -> None:
 
 def test_a_short_average_forgets_the_start_and_a_long_one_keeps_its_decay():
     net = torch.nn.BatchNorm1d(1)
-    average = AveragedModel(net, multi_avg_fn=weight_average(0.99), use_buffers=True)
+    average = WeightAverage(net, 0.99)
     net.running_var.fill_(1000.0)
     average.update_parameters(net)  # the first update copies
     net.running_var.fill_(1.0)

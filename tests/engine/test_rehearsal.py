@@ -101,7 +101,7 @@ def test_a_training_is_the_same_with_and_without_it(log: RunLog) -> None:
             for batch in batches:
                 rehearse(trainer, partial(lambda given: given, batch), trial_of(net))
             assert (log.directory / "logging.log").read_text() == before
-            assert trainer.skipped_in_a_row == 0
+            assert trainer.update.skipped_in_a_row == 0
         trainer.fit()
         states.append(state_of(trainer))
     assert_same(*states)

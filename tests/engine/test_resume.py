@@ -106,4 +106,4 @@ def test_sigterm_saves_first_and_resumes_to_the_same_bits(
 def test_resume_refuses_another_number_of_ranks(street_root: Path, uninterrupted: Path) -> None:
     result = run("train.py", *flags(street_root, uninterrupted), ranks=2)
     assert result.returncode != 0
-    assert "written by 1 processes, this run has 2" in result.stdout
+    assert "been written by 1 process, this run has 2" in result.stdout

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from assembly.network import param_rules
 from assembly.optimiser import build_optimizer, make_optimizer
 from assembly.resume import kept_settings, resume_rules
 from engine import state
 from engine.class_tables import class_difference
+from engine.optim import WeightAverage
 from engine.resume_rules import compare_settings, plain, recorded
 from engine.state import Progress, TrainState
 from network.convert import schema
@@ -69,9 +69,7 @@ def make_state(*argv: str, steps: int = 6, header: dict[str, Any] | None = None)
     optimizer = build_optimizer(told, net, float(told.optimiser.lr), None)
     ema = None
     if told.optimiser.ema is not None:
-        ema = AveragedModel(
-            net, multi_avg_fn=get_ema_multi_avg_fn(told.optimiser.ema), use_buffers=True
-        )
+        ema = WeightAverage(net, told.optimiser.ema)
     facts = {**(header or HEADER), "settings": kept_settings(told, steps)}
     facts["param_rules"] = param_rules(told)
     scaler = torch.amp.GradScaler("cpu", enabled=False)

@@ -158,6 +158,6 @@ def test_the_layout_of_the_file_stays_if_its_batches_can_be_shared(
         assert refused == []
         return
     assert refused == [
-        "written by 4 processes, this run has 5 (a step has 24 images in 12 batches of --bs_trn 2: "
-        "as many processes as divide them can go on, 1, 2, 3, 4, 6, 12)"
+        "been written by 4 processes, this run has 5 (a step has 24 images in 12 batches of "
+        "--bs_trn 2: as many processes as divide them can go on, 1, 2, 3, 4, 6, 12)"
     ]

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from assembly.optimiser import make_optimizer
 from engine.loop import Trainer
+from engine.optim import WeightAverage
 from engine.untouched import untouched
 from runtime.runlog import RunLog
 from settings.kinds import OPTIMISERS
@@ -114,15 +114,14 @@ def test_the_scale_of_the_loss_and_frozen_buffers_are_put_back(log: RunLog) -> N
     before = state_of(trainer)
     with untouched(trainer.state):
         trainer.try_step([broken])
+        trainer.update.report()
         assert trainer.state.progress.skipped == 1 and trainer.state.scaler.get_scale() < 4
     assert_same(state_of(trainer), before)
 
 
 def test_an_average_is_put_back_with_its_count(log: RunLog) -> None:
     trainer = with_optimizer(log, "sgd")
-    trainer.state.ema = AveragedModel(
-        trainer.state.net, multi_avg_fn=get_ema_multi_avg_fn(0.5), use_buffers=True
-    )
+    trainer.state.ema = WeightAverage(trainer.state.net, 0.5)
     with untouched(trainer.state):
         trainer.try_step([next(iter(Batches(pictures(1))))])
         assert int(trainer.state.ema.n_averaged) == 1

@@ -185,6 +185,6 @@ def test_with_an_ignore_label_other_values_are_refused(num_classes: int) -> None
     assert confusion_matrix(pred, label, num_classes, ignore_label=400).sum() == 4
     for value in (num_classes, 355, -1):
         label[0, 0] = value
-        with pytest.raises(ValueError, match=f"the value {value} \\(1 pixels"):
+        with pytest.raises(ValueError, match=f"the value {value} \\(1 pixel"):
             confusion_matrix(pred, label, num_classes, ignore_label=400)
         assert confusion_matrix(pred, label, num_classes).sum() == 3

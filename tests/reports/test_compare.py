@@ -106,6 +106,8 @@ def test_the_page_shows_scores_differences_and_images(
     assert {url.partition(":")[0] for url in chrome.requests} <= {"file", "data"}
     chrome.run("document.querySelectorAll('#scores thead button')[1].click()")  # largest first
     assert chrome.run(ROWS)[-1][0] == "tram"
+    chrome.run("document.querySelector('#verdict p').textContent = 'x'.repeat(300)")
+    assert chrome.run("document.documentElement.scrollWidth") <= width, "of a very long name"
 
 
 def test_printed_lines_tell_what_differs_and_whether_it_is_noise(

@@ -107,5 +107,5 @@ def test_bdd_submission_refuses_other_names_and_ids(tmp_path: Path) -> None:
     sink.close(0, 1, alone)
     path = tmp_path / "submit" / f"{name}.png"
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(UserError, match="1 files wrong"):
+    with pytest.raises(UserError, match="1 file wrong"):
         sink.finish()

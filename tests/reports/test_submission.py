@@ -136,7 +136,7 @@ def test_a_wrong_file_is_named_with_its_fault(
 def test_a_file_of_no_image_is_refused(tmp_path: Path) -> None:
     sink = filled(tmp_path)
     (tmp_path / "submit" / "old.png").write_bytes(b"")
-    with pytest.raises(UserError, match="1 files belong to no image, remove them: old.png"):
+    with pytest.raises(UserError, match="1 file of no image, to be removed: old.png"):
         sink.finish()
 
 

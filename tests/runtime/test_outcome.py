@@ -46,6 +46,12 @@ def library_check() -> None:
     np.zeros(3).reshape(2, 2)
 
 
+def too_large() -> None:
+    import numpy as np
+
+    np.zeros(1 << 62, np.uint8)
+
+
 def raising(error: BaseException) -> Callable[[], None]:
     def fail() -> None:
         raise error
@@ -104,6 +110,12 @@ def end(main: Callable[[], None], log: RunLog | None = None) -> int:
         (own_check, WRONG, "error: --precision tf32 needs CUDA"),
         (loaded("data"), WRONG, "error: a.png: image cannot be read"),
         (loaded("plain"), WRONG, "error: b.png: of our own code"),
+        (raising(MemoryError()), WRONG, "error: not enough memory ("),
+        (
+            too_large,
+            WRONG,
+            "error: not enough memory (4.00 EiB more wanted, by tests/runtime/test_outcome.py, ",
+        ),
         (encode, FAILED, "failed: UnicodeEncodeError: 'utf-8' codec"),
         (foreign_check, FAILED, "failed: JSONDecodeError: Expecting property name"),
         (library_check, FAILED, "failed: ValueError: cannot reshape"),

@@ -36,6 +36,15 @@ def test_sound_set_gives_frequencies_and_notes(
     assert "0 problems" in text
 
 
+def test_what_fails_every_split_alike_is_one_problem(
+    cities: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = next(cities.glob("**/gtFine"))
+    labels.rename(labels.with_name("labels"))
+    code, text = check(cities, capsys)
+    assert code == 2 and "no folder gtFine_trainvaltest/gtFine" in text and "1 problem," in text
+
+
 @pytest.mark.parametrize("kind", ["torn image", "torn label", "size", "rgb", "binary", "id"])
 def test_each_problem_is_found(cities: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
     image = files(cities, "train/*/*_leftImg8bit.png")[0]
@@ -57,7 +66,7 @@ def test_each_problem_is_found(cities: Path, capsys: pytest.CaptureFixture[str],
     }  # fmt: skip
     assert code == 2
     assert words[kind] in text
-    assert "1 problems" in text
+    assert "1 problem," in text
 
 
 def test_image_in_two_splits_is_a_problem_and_twice_in_one_a_note(
@@ -149,7 +158,7 @@ def test_validation_images_without_labels_are_a_problem(
         folder.rmdir()
     (root / "val" / "a.JPEG").touch()
     code, text = check_classes(root, capsys)
-    assert code == 2 and "val: 1 images without labels" in text and "train: 2 images" in text
+    assert code == 2 and "val: 1 image without labels" in text and "train: 2 images" in text
     assert check_classes(root, capsys, "--split", "train")[0] == 0
     code, text = check_classes(root, capsys, "--split", "test")
     assert code == 2 and text == "error: --split test: class folders have train and val\n"

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,7 +33,8 @@ from datasets.spec import Item
 from runtime import checkpoint
 from runtime.errors import UserError
 from runtime.files import read_mapping, write_atomic
-from runtime.outcome import DONE
+from runtime.limits import counted
+from runtime.outcome import DONE, FAILED
 from settings import PROJECT_ROOT, Settings, read_settings
 
 RECORD = "folds.json"
@@ -79,9 +81,12 @@ def train_and_predict(plan: FoldPlan) -> int:
     do not fit, before anything is written.
     """
     settings = _settings(plan)
+    if shutil.which(plan.launcher[0]) is None:
+        raise UserError(f"--launcher {plan.launcher[0]}: there is no such program")
     items = sets.train_items(settings)
     if len(items) < plan.folds:
-        raise UserError(f"--folds {plan.folds}: there are only {len(items)} training images")
+        there = f"there {'is' if len(items) == 1 else 'are'} only"
+        raise UserError(f"--folds {plan.folds}: {there} {counted(len(items), 'training image')}")
     write_lists(plan, settings, items)
     top = TOP_SCORES if dataset_spec(settings).num_classes > TOP_SCORES else 0
     for number in range(plan.folds):
@@ -95,8 +100,11 @@ def train_and_predict(plan: FoldPlan) -> int:
             places = ["--set", skip, "--result_dir", str(place)]
             code = _run([*plan.launcher, str(PROJECT_ROOT / program), *flags, *places])
             if code != DONE:
-                print(f"fold {number + 1} of {plan.folds}: {program} ended with exit code {code}")
-                return code
+                end = (
+                    f"ended with exit code {code}" if code > 0 else f"was killed by signal {-code}"
+                )
+                print(f"fold {number + 1} of {plan.folds}: {program} {end}")
+                return code if code > 0 else FAILED
     return DONE
 
 
@@ -114,19 +122,29 @@ def _eval_flags(plan: FoldPlan, run: Path, top: int) -> list[str]:
 
 
 def _run(command: Sequence[str]) -> int:
-    """Run a program to its end; signals that arrive here end it after it has saved."""
+    """Run a program to its end, and return how that was, below zero for a signal that killed it.
+
+    Signals that arrive here end it after it has saved, and raise KeyboardInterrupt where it died
+    of them before it could answer.
+    """
+    stopped = False
     with subprocess.Popen(command) as process:
 
         def stop(number: int, frame: FrameType | None) -> None:
+            nonlocal stopped
+            stopped = True
             process.terminate()
 
         kinds = (signal.SIGINT, signal.SIGTERM)
         before = [signal.signal(kind, stop) for kind in kinds]
         try:
-            return process.wait()
+            code = process.wait()
         finally:
             for kind, handler in zip(kinds, before, strict=True):
                 signal.signal(kind, handler)
+    if stopped and code < 0:
+        raise KeyboardInterrupt
+    return code
 
 
 def _settings(plan: FoldPlan) -> Settings:

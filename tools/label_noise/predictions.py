@@ -22,6 +22,7 @@ from datasets.spec import DatasetSpec, Item
 from reports.trees import MANIFEST
 from runtime.errors import UserError
 from runtime.files import read_mapping
+from runtime.limits import counted
 from runtime.remote import is_remote
 from runtime.rundir import RUN_FACTS
 from settings import CommandLine, Settings
@@ -139,7 +140,7 @@ def read_predictions(directories: Iterable[Path]) -> Predictions:
             images.setdefault(path, image)
     assert spec is not None, "there is a directory"
     if again:
-        notes.append(f"{again} images are predicted more than once: the first prediction counts")
+        notes.append(f"more than one prediction of {counted(again, 'image')}: the first one counts")
     return Predictions(spec=spec, images=list(images.values()), notes=notes)
 
 

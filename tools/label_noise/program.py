@@ -23,6 +23,7 @@ import cv2
 
 from runtime.errors import UserError, wrong_input
 from runtime.files import write_atomic
+from runtime.limits import counted
 from runtime.outcome import DONE, INTERRUPTED
 from runtime.parallel import in_threads
 from runtime.progress import counter
@@ -158,8 +159,8 @@ def write_all(directory: Path, predictions: Predictions, found: Found, shown: in
     for note in predictions.notes:
         print(f"note: {note}")
     if found.count > len(regions):
-        print(f"note: {found.count} regions found, the first {len(regions)} are listed")
-    print(f"{len(regions)} regions in {len(images)} images")
+        print(f"note: {counted(found.count, 'region')} found, the first {len(regions)} are listed")
+    print(f"{counted(len(regions), 'region')} in {counted(len(images), 'image')}")
     for kind, end in (("page", "html"), ("annotations", "json"), ("skip list", "txt")):
         print(f"{kind}: {directory / NAME}.{end}")
 

@@ -210,7 +210,7 @@ def test_clip_and_skip_missing_take_what_they_name(
     flags = ["--images", str(photos), "--out", str(out), "--clip", "--skip_missing"]
     assert main([str(source), *flags]) == 0
     assert (labels(out)["süd/c"] == 1).sum() == 10 * 5
-    assert "train: 1 images are missing, left out" in capsys.readouterr().out
+    assert "train: 1 image missing, left out" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

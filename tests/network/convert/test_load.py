@@ -213,6 +213,20 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     assert "does not exist" in refused(tiny_net(), tmp_path / "none.pth")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [("a.pth", b"<html>404</html>", "is no checkpoint: it begins with b'<html>404</html>'$"),
+     ("a.pth", b"version https://git-lfs.github.com/spec/v1", "pointer of Git LFS.*; git lfs pull"),
+     ("a.safetensors", b"version https://git-lfs.git", "pointer of Git LFS.*; git lfs pull")],
+)  # fmt: skip
+def test_a_text_in_place_of_weights_is_not_offered_to_be_trusted(
+    name: str, content: bytes, words: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=words):
+        read_checkpoint(tmp_path / name)
+
+
 def test_a_file_that_is_no_checkpoint_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "picture.pth"
     path.write_bytes(b"\x89PNG\r\n" + bytes(range(256)))

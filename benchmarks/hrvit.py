@@ -10,7 +10,7 @@ images turned into each other, stripes cut out of padded maps, a mask added to a
 depthwise convolutions, resized maps concatenated at stride 4. Promised in float32 on one thread:
 no slower, at most 0.8 of its peak memory. In bfloat16, on a CPU that multiplies it in hardware or
 on a GPU: at least 1.5 times as fast as float32. The products gain more than twofold there, norms,
-GELU and softmax nothing, so the gain grows with the head: `--bfloat16_of b1_UPerNet` measures any.
+GELU and softmax nothing; `--bfloat16_of b1_UPerNet` measures any network.
 """
 
 from __future__ import annotations
@@ -144,17 +144,23 @@ def _fuse(fusion: Fusion, maps: Sequence[Tensor]) -> list[Tensor]:
     return results
 
 
-@torch.no_grad()
-def as_written(net: EncoderDecoder, image: Tensor) -> Tensor:
-    """Class scores (1, K, H, W), step by step as the paper has them."""
-    trunk, head = net.backbone, net.decode_head
-    assert isinstance(trunk, HRViT) and isinstance(head, HRViTHead)
+def trunk_as_written(trunk: HRViT, image: Tensor) -> list[Tensor]:
+    """The four maps of the trunk, step by step as the paper has them."""
     stem = trunk.stem
     x = F.relu(stem.bn2(stem.conv2(F.relu(stem.bn1(stem.conv1(image))))))
     maps = [x]
     for entry in trunk.features:
         assert isinstance(entry, Fusion | Stage)
         maps = _fuse(entry, maps) if isinstance(entry, Fusion) else _stage(entry, maps)
+    return maps
+
+
+@torch.no_grad()
+def as_written(net: EncoderDecoder, image: Tensor) -> Tensor:
+    """Class scores (1, K, H, W), step by step as the paper has them."""
+    trunk, head = net.backbone, net.decode_head
+    assert isinstance(trunk, HRViT) and isinstance(head, HRViTHead)
+    maps = trunk_as_written(trunk, image)
     size = (maps[0].shape[2], maps[0].shape[3])
     wide = [
         F.interpolate(layer(x), size=size, mode="bilinear", align_corners=False)

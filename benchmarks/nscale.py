@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.measure import measure, print_table
-from benchmarks.program import make_parser, print_difference
+from benchmarks.program import joined_first, make_parser, print_difference
 from network.build import build_net
 from network.inference import prepare_for_inference
 from network.multiscale import MultiScale
@@ -75,7 +75,8 @@ def published_procedure(net: MultiScale, image: Tensor) -> Tensor:
     joint, joint_aux = torch.empty(0), torch.empty(0)
     for scale in sorted(SCALES, reverse=True):
         scaled = (int(size[0] * scale), int(size[1] * scale))
-        maps = net.net.maps(_up(image, scaled))
+        with joined_first():
+            maps = net.net.maps(_up(image, scaled))
         assert maps.aux is not None
         pred, aux = _up(maps.logits, scaled), _up(maps.aux, scaled)
         attention = _up(net.scale_attn(maps.feats), scaled)

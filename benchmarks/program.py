@@ -4,8 +4,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
 
 from torch import Tensor
+
+from network.ops import joined_conv
 
 
 def make_parser(text: str | None, rounds: int) -> argparse.ArgumentParser:
@@ -28,3 +34,10 @@ def print_difference(reference: Tensor, got: Tensor) -> None:
     share, total = largest_share(reference, got), reference[:, 0].numel()
     print(f"largest difference {share:.1e} of the largest score; ", end="")
     print(f"another class in {differ} of {total} pixels")
+
+
+@contextmanager
+def joined_first() -> Iterator[None]:
+    """Inside, heads concatenate their maps before they convolve them, as published."""
+    with patch.object(joined_conv, "LEAST_PIXELS", sys.maxsize):
+        yield

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from network.ops.conv import bn_relu, conv
-from network.ops.resize import concat_resized
+from network.ops.joined_conv import JoinedConv, join
 from network.outputs import Maps
 
 
@@ -93,12 +93,12 @@ class OCRHead(nn.Module):
         self.align_corners = align_corners
         channels = sum(branch_channels)
         self.conv3x3_ocr = nn.Sequential(
-            conv(channels, mid_channels, 3, bias=True), bn_relu(mid_channels)
+            JoinedConv(branch_channels, mid_channels, 3, bias=True), bn_relu(mid_channels)
         )
         self.ocr_distri_head = ObjectContextHead(mid_channels, key_channels)
         self.cls_head = conv(mid_channels, num_classes, 1, bias=True)
         self.aux_head = nn.Sequential(
-            conv(channels, channels, 1, bias=True),
+            JoinedConv(branch_channels, channels, 1, bias=True),
             bn_relu(channels),
             conv(channels, num_classes, 1, bias=True),
         )
@@ -108,7 +108,7 @@ class OCRHead(nn.Module):
 
         The features are there anyway, so `features` is of no interest here.
         """
-        joined = concat_resized(branches, self.align_corners)
+        joined = join(branches, self.align_corners)
         feats, coarse = self.conv3x3_ocr(joined), self.aux_head(joined)
         feats = self.ocr_distri_head(feats, gather(feats, coarse))
         return Maps(logits=self.cls_head(feats), aux=coarse, feats=feats)

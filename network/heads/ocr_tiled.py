@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from network.heads.ocr import OCRHead
+from network.ops.onednn import linear
 from network.ops.part import Part
 from network.ops.split_conv import SplitConv, SplitInput, tiles
 from network.outputs import Maps
@@ -92,8 +92,8 @@ class TiledOCR(Part):
         similarity = (self.query(feats) @ key.t()).softmax(dim=-1)
         # The weights sum to one, so mixing first and adding the bias after is the same.
         context = (similarity @ value).add_(self.up.bias).relu_()
-        mixed = F.linear(feats, self.from_feats, self.join_bias)
-        return mixed.add_(F.linear(context, self.from_context)).relu_()
+        mixed = linear(feats, self.from_feats, self.join_bias)
+        return mixed.add_(linear(context, self.from_context)).relu_()
 
 
 def _conv(layers: nn.Module) -> nn.Conv2d:

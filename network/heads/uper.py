@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from network.heads.classes import ClassScores
 from network.ops.bins import BinMeans
 from network.ops.conv_block import ConvBlock
+from network.ops.joined_conv import Unjoined, join
 from network.ops.resize import concat_resized, resize, size_of
 
 POOL_SIZES = (1, 2, 3, 6)
@@ -38,14 +39,14 @@ class UPerHead(ClassScores):
         self.bottleneck = ConvBlock(deepest + len(POOL_SIZES) * width, width, 3)
         self.lateral_convs = nn.ModuleList(ConvBlock(each, width, 1) for each in inner)
         self.fpn_convs = nn.ModuleList(ConvBlock(width, width, 3) for _ in inner)
-        self.fpn_bottleneck = ConvBlock(len(channels) * width, width, 3)
+        self.fpn_bottleneck = ConvBlock([width] * len(channels), width, 3)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Logits (B, K, h, w) and the features before the classifier (B, width, h, w)."""
         feats = self.fpn_bottleneck(self._pyramid(features))
         return self.scores(feats), feats
 
-    def _pyramid(self, features: Sequence[Tensor]) -> Tensor:
+    def _pyramid(self, features: Sequence[Tensor]) -> Tensor | Unjoined:
         """All levels, each joined with the ones below it: (B, 4 * width, h, w)."""
         *inner, deepest = features
         pooled = [pool(deepest) for pool in self.psp_modules]
@@ -55,4 +56,4 @@ class UPerHead(ClassScores):
             joint = lateral(feature) + resize(joint, size_of(feature), self.align_corners)
             levels.insert(0, joint)
         smooth = [fpn(x) for fpn, x in zip(self.fpn_convs, levels[:-1], strict=True)]
-        return concat_resized([*smooth, levels[-1]], self.align_corners)
+        return join([*smooth, levels[-1]], self.align_corners)

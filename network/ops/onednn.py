@@ -16,19 +16,26 @@ from torch import Tensor, nn
 LEAST = 1 << 24  # multiply-adds of a call from which the detour pays
 
 
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`F.linear` as a 1x1 convolution over the tokens: the same numbers to float noise.
+
+    input (..., C), weight (K, C), bias (K) -> (..., K).
+    """
+    macs = input.numel() * len(weight)
+    if macs < LEAST or input.dtype != torch.float32 or input.device.type != "cpu":
+        return F.linear(input, weight, bias)
+    # One row of N pixels in channels_last, which is how the tokens lie there.
+    pixels = input.reshape(1, 1, -1, input.shape[-1]).permute(0, 3, 1, 2)
+    output = F.conv2d(pixels, weight[:, :, None, None], bias, dilation=2)
+    return output.permute(0, 2, 3, 1).reshape(*input.shape[:-1], len(weight))
+
+
 class Linear(nn.Linear):
-    """`nn.Linear` as a 1x1 convolution over the tokens: the same numbers to float noise."""
+    """`nn.Linear` by `linear`."""
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., inputs) -> (..., outputs)."""
-        macs = input.numel() * self.out_features
-        if macs < LEAST or input.dtype != torch.float32 or input.device.type != "cpu":
-            return super().forward(input)
-        # One row of N pixels in channels_last, which is how the tokens lie there.
-        pixels = input.reshape(1, 1, -1, self.in_features).permute(0, 3, 1, 2)
-        kernel = self.weight[:, :, None, None]
-        output = F.conv2d(pixels, kernel, self.bias, dilation=2)
-        return output.permute(0, 2, 3, 1).reshape(*input.shape[:-1], self.out_features)
+        return linear(input, self.weight, self.bias)
 
 
 def prefer_onednn(net: nn.Module) -> nn.Module:

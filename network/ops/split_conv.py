@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from network.ops.onednn import linear
 from network.ops.resize import Size, resize
 
 BORDER = 1  # rows and columns of zeros around the resized map; enough for 3x3
@@ -101,8 +102,8 @@ class SplitConv(nn.Module):
         self.first = nn.Buffer(first.contiguous(memory_format=torch.channels_last))
         self.bias = None if conv.bias is None else nn.Buffer(conv.bias.detach().clone())
         for index, weight in enumerate(others, start=1):
-            # (kernel row, inputs, kernel column x outputs)
-            taps = weight.permute(2, 1, 3, 0).flatten(2).contiguous()
+            # (kernel row, kernel column x outputs, inputs)
+            taps = weight.permute(2, 3, 0, 1).flatten(1, 2).contiguous()
             self.register_buffer(f"taps{index}", taps)
 
     def forward(self, source: SplitInput, tile: Tile) -> Tensor:
@@ -117,7 +118,12 @@ class SplitConv(nn.Module):
 
     def _full_size_part(self, x: Tensor, tile: Tile) -> Tensor:
         margin = self.kernel // 2
+        if margin == 0:
+            return linear(x[tile.window], self.first.flatten(1), self.bias)
         height, width = x.shape[:2]
+        if tile == Tile(0, height, 0, width):
+            whole = F.conv2d(x.permute(2, 0, 1)[None], self.first, self.bias, padding=margin)
+            return whole[0].permute(1, 2, 0).contiguous()
         top, left = max(tile.top - margin, 0), max(tile.left - margin, 0)
         part = x[top : tile.bottom + margin, left : tile.right + margin].permute(2, 0, 1)[None]
         before = (left - (tile.left - margin), top - (tile.top - margin))
@@ -139,6 +145,6 @@ class SplitConv(nn.Module):
         wide = lines.new_empty(self.kernel, num_rows, across.shape[0], self.outputs)
         for kernel_row in range(self.kernel):
             # (columns, w' x kernel) times (rows of the patch, w' x kernel, outputs)
-            products = (flat @ taps[kernel_row]).view(num_rows, -1, self.outputs)
+            products = linear(flat, taps[kernel_row]).view(num_rows, -1, self.outputs)
             wide[kernel_row] = across @ products
         lines.addmm_(down, wide.view(down.shape[1], -1))

@@ -62,7 +62,7 @@ def test_a_list_of_images_alone_has_no_labels(voc: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("2007_01\n2007_09\nx\n", ["train.txt: line 2: 2007_09: no such image", "1 more lines: 3"]),
+        ("2007_01\n2007_09\nx\n", ["train.txt: line 2: 2007_09: no such image", "1 more line: 3"]),
         ("2007_01\n2007_01\n", ["line 2", "already in line 1"]),
         ("", ["lists no images"]),
         ("2007_01 nowhere.png", ["line 1: nowhere.png: no such label"]),
@@ -140,5 +140,5 @@ def test_one_image_and_a_list_can_be_predicted(voc: Path) -> None:
     path.write_text(f"JPEGImages/2007_02.jpg\n{voc}/JPEGImages/sub/b c.jpg\n")
     assert [item.name for item in folder.list_items(path)] == ["2007_02", "sub/b c"]
     path.write_text("JPEGImages/2007_02.jpg\nabsent.jpg\nJPEGImages/2007_02.jpg\n")
-    with pytest.raises(DataError, match=r"some\.txt: line 2: absent\.jpg: no such.*1 more lines"):
+    with pytest.raises(DataError, match=r"some\.txt: line 2: absent\.jpg: no such.*1 more line"):
         folder.list_items(path)

@@ -17,7 +17,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, fields
 from multiprocessing.process import BaseProcess
-from signal import Signals
+from signal import SIGTERM, Signals
 from typing import Any, Protocol
 
 import cv2
@@ -140,6 +140,7 @@ class Writers:
         for process in self._processes:
             process.join(timeout=5)
         killed = [each for each in self._processes if each.exitcode]
+        killed.sort(key=lambda each: each.exitcode == -SIGTERM)  # by which the pool ends the others
         if not killed:
             return WriterDied("a writer process exited unexpectedly")
         code = killed[0].exitcode or 0

@@ -165,6 +165,7 @@ def test_missing_data_root_says_where_to_set_it(tmp_path: Path) -> None:
     assert_one_line_error(result, str(tmp_path / "absent"), "SYNTHETIC_DIR")
 
 
+@pytest.mark.slow
 def test_image_without_label_stops_before_training(streets: Path, tmp_path: Path) -> None:
     label = first(streets, "train/*/*_gtFine_labelIds.png")
     label.unlink()
@@ -181,6 +182,7 @@ def test_label_of_another_size_is_named(streets: Path, tmp_path: Path) -> None:
     assert_one_line_error(result, label.name, "30")
 
 
+@pytest.mark.slow
 def test_label_id_outside_the_map_is_counted(streets: Path, tmp_path: Path) -> None:
     label = first(streets, "train/*/*_gtFine_labelIds.png")
     ids = np.asarray(Image.open(label)).copy()
@@ -191,6 +193,7 @@ def test_label_id_outside_the_map_is_counted(streets: Path, tmp_path: Path) -> N
     assert not list((tmp_path / "run").glob("*.pth"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", ["train/*/*_leftImg8bit.png", "train/*/*_gtFine_labelIds.png"])
 def test_truncated_file_is_named(streets: Path, tmp_path: Path, pattern: str) -> None:
     path = first(streets, pattern)
@@ -234,6 +237,7 @@ def test_checkpoint_of_another_arch_is_refused(
     assert not (tmp_path / "results.json").exists()
 
 
+@pytest.mark.slow
 def test_checkpoint_of_another_class_count_is_refused(
     trained: Path, camvid_root: Path, tmp_path: Path
 ) -> None:
@@ -245,6 +249,7 @@ def test_checkpoint_of_another_class_count_is_refused(
     assert "--allow_partial" not in line
 
 
+@pytest.mark.slow
 def test_truncated_checkpoint_is_refused(trained: Path, street_root: Path, tmp_path: Path) -> None:
     torn = tmp_path / "torn.pth"
     torn.write_bytes(trained.read_bytes()[:5000])

@@ -84,6 +84,7 @@ def test_a_worker_that_is_killed_ends_the_loop_with_its_reason() -> None:
     assert time.monotonic() - started < 20
 
 
+@pytest.mark.slow
 def test_slow_reading_is_waited_for() -> None:
     assert batches([4, 4], 1, seconds=1.0) == ["n0", "n1"]
 

@@ -171,11 +171,15 @@ def test_what_a_process_cannot_write_is_named_and_the_rest_is_written(tmp_path: 
     assert writers.finish() == []
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_killed_process_is_named_and_the_others_end(tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize(
+    ("workers", "names"), [(1, ["a", "killed", "b"]), (2, ["waits", "killed"])]
+)
+def test_a_killed_process_is_named_and_the_others_end(
+    tmp_path: Path, workers: int, names: list[str]
+) -> None:
     writers = Writers(workers, lambda result, facts: None)
     with pytest.raises(WriterDied, match=r"^writer process \(pid \d+\) is killed by signal: SIGK"):
-        for name in ("a", "killed", "b"):
+        for name in names:
             writers.submit(Write(path=tmp_path / name), name, None)
         writers.finish()
     assert len(writers._processes) == workers

@@ -293,6 +293,7 @@ def test_a_torchvision_resnet_fills_the_trunk_of_its_name(tmp_path: Path) -> Non
     assert torch.equal(trunk.layer4[0].bn3.bias, source.layer4[0].bn3.bias)
 
 
+@pytest.mark.slow
 def test_a_torchvision_efficientnet_fills_the_trunk_of_its_name(tmp_path: Path) -> None:
     source = torchvision.models.efficientnet_b4(num_classes=2)
     path = tmp_path / "efficientnet.pth"

@@ -189,6 +189,7 @@ def refused(trunk: nn.Module, state: dict[str, Tensor], path: Path) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_networks_that_only_look_alike_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "w.pth"
     state = theirs("seresnext50_32x4d", layers=ONE).state_dict()

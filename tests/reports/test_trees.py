@@ -172,7 +172,7 @@ def test_what_a_process_cannot_write_is_named_and_the_rest_is_written(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("workers", "names"), [(1, ["a", "killed", "b"]), (2, ["waits", "killed"])]
+    ("workers", "names"), [(1, ["a", "killed", "b"]), (2, ["waits", "killed", "b"])]
 )
 def test_a_killed_process_is_named_and_the_others_end(
     tmp_path: Path, workers: int, names: list[str]

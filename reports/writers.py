@@ -137,8 +137,8 @@ class Writers:
 
     def _died(self) -> WriterDied:
         """Which process is gone; the others were ended for it by the pool."""
-        for process in self._processes:
-            process.join(timeout=5)
+        if self._pool is not None:
+            self._pool.shutdown()  # while it waits for them it alone may be told how they ended
         killed = [each for each in self._processes if each.exitcode]
         killed.sort(key=lambda each: each.exitcode == -SIGTERM)  # by which the pool ends the others
         if not killed:

@@ -141,6 +141,9 @@ class WorkerLoader(DataLoader[Any]):
             )
             raise DataError(reason) from error
 
+    def check_worker_number_rationality(self) -> None:
+        """Nothing: torch would warn, several lines for each loader, of a number the user chose."""
+
     @staticmethod
     def _unpacked(batches: Iterator[Any]) -> Iterator[Any]:
         while True:

@@ -50,7 +50,8 @@ def received(line: str, place: Path) -> list[str]:
     code.mkdir(parents=True)
     trained = code.parent.parent / "train_some-name_2026.01.01_00.00"
     trained.mkdir(exist_ok=True)
-    (trained / "best_checkpoint_ep3.pth").touch()
+    for name in ("best", "last"):
+        (trained / f"{name}_checkpoint_ep3.pth").touch()
     (place / "bin").mkdir(exist_ok=True)
     recorder = place / "bin" / "python"
     recorder.write_text(RECORDER)

@@ -114,7 +114,6 @@ def test_images_and_labels_come_from_copies_until_their_source_changes(
         dataset[0]
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_loader_processes_keep_copies_too(copies: Copies, cities: Path) -> None:
     from datasets.cityscapes import SPEC
 

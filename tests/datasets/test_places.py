@@ -185,7 +185,6 @@ def test_of_two_archives_the_first_by_name_counts_and_that_is_said(zips: Path) -
     assert items.notes[0].startswith("4 files lie in")
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_loader_processes_read_what_one_process_reads(zips: Path, cities: Path) -> None:
     items = listed(zips)
     dataset = SegmentationDataset(items, SPEC)

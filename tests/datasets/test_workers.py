@@ -28,9 +28,6 @@ from settings.workers import check_workers
 from tests.program import ROOT, environment
 from transforms.sample import Sample
 
-# torch warns on machines with fewer cores than workers, and warnings are errors here.
-pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
-
 GIB = 1 << 30
 
 
@@ -75,6 +72,10 @@ def test_batches_arrive_in_order_with_their_contents() -> None:
         alone = [batch.images for batch in make_loader(dataset, EvalSampler(5, 0, 1), 1, 0)]
         assert all(one.images.equal(two) for one, two in zip(seen, alone, strict=True))
     stop_workers(loader)
+
+
+def test_nothing_warns_of_more_workers_than_cores() -> None:
+    make_loader(Squares([4]), EvalSampler(1, 0, 1), 1, usable_cpus() + 1)  # warnings are errors
 
 
 def test_a_worker_that_is_killed_ends_the_loop_with_its_reason() -> None:

@@ -26,7 +26,7 @@ def test_a_training_that_learns_nothing_ends_early_and_says_so(
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^class weights: road [\d.]+, sidewalk [\d.]+,", done.stdout, re.MULTILINE)
-    assert "--patience 1: 1 validations in a row without a better mIoU" in done.stdout
+    assert "--patience 1: 1 validation in a row without a better mIoU" in done.stdout
     status = json.loads((tmp_path / "status.json").read_text())
     assert status["status"] == "done" and "--patience 1" in status["reason"]
     assert status["epoch"] < 40

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -65,6 +66,16 @@ def await_step(process: subprocess.Popen[Any], directory: Path, iteration: int) 
         time.sleep(0.02)
         with contextlib.suppress(ValueError, FileNotFoundError):
             reached = content(directory)["progress"]["iteration"]
+
+
+def await_listener(port: str) -> None:
+    """Wait until a program of this machine accepts connections to `port`."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(port))):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"nobody listens to port {port}")
 
 
 def kill(process: subprocess.Popen[Any]) -> None:
@@ -128,19 +139,21 @@ def test_torchrun_goes_on_with_the_node_that_is_left(
     streets: Path, whole: Path, tmp_path: Path
 ) -> None:
     """Two launchers stand for two nodes of two processes; one of them disappears."""
+    port = free_port()
     launch = [
         sys.executable, "-m", "torch.distributed.run", "--nnodes=1:2", "--nproc_per_node=2",
-        "--max-restarts=3", "--rdzv_backend=c10d", f"--rdzv_endpoint=127.0.0.1:{free_port()}",
+        "--max-restarts=3", "--rdzv_backend=c10d", f"--rdzv_endpoint=127.0.0.1:{port}",
         "--rdzv_conf=last_call_timeout=20", "--local-addr=127.0.0.1",
     ]  # fmt: skip
     directory = tmp_path / "run"
-    nodes = []
-    for number in range(2):
-        with (tmp_path / f"node{number}.log").open("w") as log:
-            line = [*launch, *flags(streets, directory)]
-            nodes.append(subprocess.Popen(line, cwd=ROOT, env=environment(), stdout=log,
-                                          stderr=log, start_new_session=True))  # fmt: skip
+    nodes: list[subprocess.Popen[str]] = []
     try:
+        for number in range(2):
+            with (tmp_path / f"node{number}.log").open("w") as log:
+                line = [*launch, *flags(streets, directory)]
+                nodes.append(subprocess.Popen(line, cwd=ROOT, env=environment(), stdout=log,
+                                              stderr=log, start_new_session=True))  # fmt: skip
+            await_listener(port)  # the first node holds what both know of each other, and stays
         await_step(nodes[0], directory, 2)
         start = content(directory)
         kill(nodes[1])

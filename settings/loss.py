@@ -21,7 +21,13 @@ TRAINS_PLAIN = Need(
 
 def class_weights(text: str) -> str:
     """`auto`, or numbers of at least 0, not all 0; argparse.ArgumentTypeError for others."""
-    if text != AUTO and not any(listed(float, FACTOR)(text)):
+    if text == AUTO:
+        return text
+    try:
+        weights = listed(float, FACTOR)(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{AUTO} or numbers wanted: {error}") from None
+    if not any(weights):
         raise argparse.ArgumentTypeError(f"{brief(text)}: one weight above 0 at least is wanted")
     return text
 

@@ -64,7 +64,7 @@ def test_a_wrong_number_of_weights_names_the_classes(camvid_root: Path, tmp_path
         (["auto", "--dataset", "cityscapes", "--cls_wt_loss"], "exclude each other"),
         (["auto", "--set", "LOSS.CLASS_WEIGHTS=1,2"], "both weight the classes"),
         (["0,0"], "one weight above 0"),
-        (["automatic"], "not a comma list of numbers"),
+        (["automatic"], "auto or numbers wanted: automatic is not a comma list of numbers"),
         (["1,-1"], "at least 0"),
     ],
 )

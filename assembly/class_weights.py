@@ -30,10 +30,8 @@ def with_class_weights(settings: Settings, spec: DatasetSpec, sets: Sets, log: L
     asked = settings.loss.class_weights
     if asked is None:
         return settings
-    if asked == AUTO:
-        weights = _counted(settings, spec, sets)
-    else:
-        weights = listed(float, FACTOR)(asked)
+    is_counted = asked == AUTO
+    weights = _counted(settings, spec, sets) if is_counted else listed(float, FACTOR)(asked)
     if len(weights) != spec.num_classes:
         raise UserError(
             f"--class_weights: {len(weights)} numbers, {spec.name} has {spec.num_classes} classes "

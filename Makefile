@@ -65,7 +65,7 @@ demo: $(STAMP)
 	@echo "demo, 1 of 3: synthetic streets (seconds)"
 	$(PY) -m scripts.setup_local
 	$(PY) -m datasets.synthetic $(DEMO_DATA)
-	@echo "demo, 2 of 3: training, then evaluation (two minutes on two cores); lines tell the time left"
+	@echo "demo, 2 of 3: training, then evaluation (two to three minutes on two cores); lines tell the time left"
 	$(PY) -m runx.runx scripts/demo.yml -i
 	@echo "demo, 3 of 3: what came out"
 	$(PY) -m scripts.demo_summary

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from datasets.base import DataError
 from runtime.memory import available, local_ranks, shared_free, size_text
+from runtime.worker import deaths_deferred
 
 PREFETCH = 2  # batches that each worker keeps ready, at most
 WORKER_BYTES = 64 << 20  # that a process needs for itself, at least
@@ -131,7 +132,9 @@ class WorkerLoader(DataLoader[Any]):
 
     def __iter__(self) -> Any:
         try:
-            return self._unpacked(super().__iter__())
+            with deaths_deferred():
+                batches = super().__iter__()
+            return self._unpacked(batches)
         except (OSError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "start new thread" not in str(error):
                 raise

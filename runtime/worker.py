@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
 from runtime.heap import keep_freed_memory
 
@@ -26,6 +28,27 @@ def set_up() -> None:
     cv2.setNumThreads(0)
     keep_freed_memory()
     survive_signals()
+
+
+@contextlib.contextmanager
+def deaths_deferred() -> Iterator[None]:
+    """Inside, which starts processes, the death of another one is noted; it is raised at the end.
+
+    torch raises it as an error wherever the program is at that moment. In what Python calls around
+    a fork the error would be printed and lost, with the lock of `logging` still held.
+    """
+    handler = signal.getsignal(signal.SIGCHLD)
+    dead: list[int] = []
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield  # nobody asked, or no signal is handled in this thread
+        return
+    signal.signal(signal.SIGCHLD, lambda number, frame: dead.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
+    if dead:
+        handler(signal.SIGCHLD, None)
 
 
 def survive_signals() -> None:

@@ -85,6 +85,40 @@ def test_a_worker_that_is_killed_ends_the_loop_with_its_reason() -> None:
     assert time.monotonic() - started < 20
 
 
+DIES_IN_FORK = """
+import multiprocessing, os, signal, sys, time
+sys.path.insert(0, {root!r})
+from datasets.loader import make_loader
+from datasets.samplers import EvalSampler
+from tests.datasets.test_workers import Squares
+
+def start():
+    return iter(make_loader(Squares([4] * 4), EvalSampler(4, 0, 1), 1, 1))
+
+def kill_first():
+    if victims:
+        os.kill(victims.pop(), signal.SIGKILL)
+        time.sleep(0.2)
+
+first = start()
+victims = [process.pid for process in multiprocessing.active_children()]
+os.register_at_fork(before=kill_first)
+try:
+    start()
+except RuntimeError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_while_others_start_is_named_and_nothing_is_lost() -> None:
+    command = [sys.executable, "-c", DIES_IN_FORK.format(root=str(ROOT))]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True,
+                          timeout=60)  # fmt: skip
+    assert "is killed by signal: Killed" in done.stdout
+    assert "Exception ignored" not in done.stderr
+
+
 @pytest.mark.slow
 def test_slow_reading_is_waited_for() -> None:
     assert batches([4, 4], 1, seconds=1.0) == ["n0", "n1"]

@@ -18,7 +18,8 @@ from assembly.snapshot import Snapshot
 from engine import optim
 from engine.hanet_groups import hanet_groups
 from engine.param_groups import ParamRule, check_rules, describe, layer_factors, make_groups
-from engine.resume_optimizer import load_optimizer
+from engine.resume_optimizer import check_optimizer, load_optimizer
+from engine.resume_rules import recorded
 from engine.state import Progress, TrainState
 from engine.turns import Turns
 from engine.whole import WHOLE, Whole
@@ -85,7 +86,7 @@ def build_optimizer(
     """The optimiser of the settings over the groups of `--param_rules`, of base rate `rate`.
 
     Vectors and biases of a classifier are not decayed. UserError for a rule without any
-    parameter, and for a saved state of other groups.
+    parameter, and for a saved state of another optimiser or of other groups.
     """
     chosen = settings.optimiser
     _freeze(settings, net)
@@ -101,7 +102,7 @@ def build_optimizer(
     )
     if settings.network.restore_optimizer:
         rates = [group["lr"] for group in optimizer.param_groups]
-        load_optimizer(optimizer, _saved_optimizer(settings, snapshot), holding)
+        load_optimizer(optimizer, _saved_optimizer(settings, snapshot, optimizer), holding)
         for group, own in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = own
     return optimizer
@@ -189,8 +190,12 @@ def _layer_factors(settings: Settings, net: nn.Module) -> dict[str, float]:
     return layer_factors(named, decay)
 
 
-def _saved_optimizer(settings: Settings, snapshot: Snapshot | None) -> dict[str, Any]:
-    """The optimiser state of a checkpoint of this program; other orders of parameters differ."""
+def _saved_optimizer(
+    settings: Settings, snapshot: Snapshot | None, optimizer: torch.optim.Optimizer
+) -> dict[str, Any]:
+    """The state of such an `optimizer` in a checkpoint of this program; other orders of parameters
+    differ.
+    """
     if snapshot is None or "optimizer" not in snapshot.facts:
         raise UserError(
             "--restore_optimizer: --snapshot names no file with an optimiser state of this "
@@ -201,5 +206,17 @@ def _saved_optimizer(settings: Settings, snapshot: Snapshot | None) -> dict[str,
             "--restore_optimizer: --param_rules (--hanet_lr, --backbone_lr, --layer_decay) must be "
             "those of the run that wrote --snapshot"
         )
+    kept, own = recorded(snapshot.facts), settings.optimiser
+    for name, value in (("optimizer", own.optimizer), ("amsgrad", own.amsgrad)):
+        if kept.get(name, value) != value:
+            raise UserError(
+                f"--restore_optimizer: --snapshot was trained with --{name} {kept[name]} (this run "
+                f"{value}), which keeps another state; give it as it was, or leave "
+                "--restore_optimizer out"
+            )
     state: dict[str, Any] = snapshot.facts["optimizer"]
+    try:
+        check_optimizer(optimizer, state, "--restore_optimizer")
+    except ValueError as error:
+        raise UserError(str(error)) from None
     return state

@@ -28,6 +28,7 @@ from PIL import Image
 from benchmarks.loaders import write_scenes
 from benchmarks.measure import print_table, time_in_turn
 from benchmarks.pipeline import VOID, make_dataset
+from benchmarks.program import POSITIVE
 from datasets import places
 from datasets.base import SegmentationDataset
 from datasets.copies import GB, Copies
@@ -95,10 +96,10 @@ def main() -> None:
     """Parse, write the scenes in every form, measure, print."""
     parser = argparse.ArgumentParser(description="reading from zips against reading from folders")
     parser.add_argument("--size", default="1024,2048", help="height,width of files and crops")
-    parser.add_argument("--images", type=int, default=12)
+    parser.add_argument("--images", type=POSITIVE, default=12)
     parser.add_argument("--kind", choices=("png", "jpg"), default="png", help="of the images")
     parser.add_argument("--tar", action="store_true", help="a tar, too")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=POSITIVE, default=5)
     args = parser.parse_args()
     height, width = (int(side) for side in args.size.split(","))
     torch.set_num_threads(1)

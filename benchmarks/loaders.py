@@ -26,6 +26,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from benchmarks.pipeline import VOID, make_dataset
+from benchmarks.program import POSITIVE
 from datasets.batch import Batch
 from datasets.loader import Loaded, Numbered, collate, make_loader, stop_workers
 from datasets.samplers import Draw
@@ -89,10 +90,10 @@ def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description="images per second that loader processes deliver")
     parser.add_argument("--size", default="1024,2048", help="height,width of files and crops")
-    parser.add_argument("--images", type=int, default=12, help="files; each is read four times")
-    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--images", type=POSITIVE, default=12, help="files, each read four times")
+    parser.add_argument("--batch", type=POSITIVE, default=2)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=POSITIVE, default=3)
     args = parser.parse_args()
     height, width = (int(side) for side in args.size.split(","))
     torch.set_num_threads(1)

@@ -28,6 +28,7 @@ from skimage.filters import gaussian
 from benchmarks.measure import print_table, time_in_turn
 from benchmarks.mmseg_procedure import CROP as MMSEG_CROP
 from benchmarks.mmseg_procedure import IMG_SCALE, mmseg_sample
+from benchmarks.program import POSITIVE
 from datasets.base import SegmentationDataset
 from datasets.samplers import Draw
 from datasets.spec import DatasetSpec, Item
@@ -179,8 +180,8 @@ def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description="images per second of the training pipeline")
     parser.add_argument("--root", type=Path, help="folder in CamVid layout; default: generated")
-    parser.add_argument("--images", type=int, default=100, help="images per round")
-    parser.add_argument("--rounds", type=int, default=4, help="rounds of each side")
+    parser.add_argument("--images", type=POSITIVE, default=100, help="images per round")
+    parser.add_argument("--rounds", type=POSITIVE, default=4, help="rounds of each side")
     parser.add_argument("--augmentation", choices=("hmsa", "mmseg"), default="hmsa")
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -12,6 +12,10 @@ from unittest.mock import patch
 from torch import Tensor
 
 from network.ops import joined_conv
+from settings.convert import number
+from settings.ranges import POSITIVE_COUNT
+
+POSITIVE = number(int, POSITIVE_COUNT)  # type of a flag: a whole number from 1
 
 
 def make_parser(text: str | None, rounds: int) -> argparse.ArgumentParser:
@@ -19,7 +23,7 @@ def make_parser(text: str | None, rounds: int) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=rounds, help="calls of each side")
+    parser.add_argument("--rounds", type=POSITIVE, default=rounds, help="calls of each side")
     return parser
 
 

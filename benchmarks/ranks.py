@@ -20,7 +20,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.program import POSITIVE
 from datasets.synthetic import ScenePlan, write_synthetic
+from runtime.limits import counted
 from runtime.threads import usable_cpus
 from settings import PROJECT_ROOT
 
@@ -66,11 +68,11 @@ def images_per_second(root: Path, name: str, ranks: int) -> float:
 def main() -> int:
     """Print both rates and their ratio; exit code 1 below the limit."""
     parser = argparse.ArgumentParser(description="images per second of several ranks")
-    parser.add_argument("--ranks", type=int, default=2, help="ranks, and cores they use")
-    parser.add_argument("--rounds", type=int, default=2, help="trainings of each side")
+    parser.add_argument("--ranks", type=POSITIVE, default=2, help="ranks, and cores they use")
+    parser.add_argument("--rounds", type=POSITIVE, default=2, help="trainings of each side")
     args = parser.parse_args()
     if args.ranks > usable_cpus():
-        parser.error(f"--ranks {args.ranks}: there are {usable_cpus()} cores")
+        parser.error(f"--ranks {args.ranks}: only {counted(usable_cpus(), 'core')} here")
     best = {1: 0.0, args.ranks: 0.0}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

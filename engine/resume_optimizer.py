@@ -22,8 +22,8 @@ KEPT: dict[type, tuple[str, ...]] = {
     RAdam: ("step", "exp_avg", "exp_avg_sq"),
 }
 OTHERS_TRAINED = (
-    "--resume: other parameters are trained than in the run that wrote the file; give "
-    "--aux_weight (0 or not) and --train_only as there, or use --snapshot"
+    "other parameters are trained than in the run that wrote the file; give "
+    "--aux_weight (0 or not) and --train_only as there, or use --snapshot alone"
 )
 
 
@@ -42,12 +42,16 @@ def check_fits(own: Mapping[str, Tensor], saved: Mapping[str, Tensor], entry: st
             raise ValueError(f"--resume: {entry}.{name} of the file is not a weight of the network")
 
 
-def check_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
-    """ValueError unless the state in a file belongs to such an optimiser over such parameters."""
+def check_optimizer(
+    optimizer: torch.optim.Optimizer, saved: Mapping[str, Any], flag: str = "--resume"
+) -> None:
+    """ValueError unless the state in a file, which `flag` wants, belongs to such an optimiser over
+    such parameters.
+    """
     groups = optimizer.param_groups
     sizes = [len(group["params"]) for group in groups]
     if sizes != [len(group["params"]) for group in saved["param_groups"]]:
-        raise ValueError(OTHERS_TRAINED)
+        raise ValueError(f"{flag}: {OTHERS_TRAINED}")
     numbers = [number for group in saved["param_groups"] for number in group["params"]]
     parameters = [parameter for group in groups for parameter in group["params"]]
     for number, parameter in zip(numbers, parameters, strict=True):
@@ -56,19 +60,19 @@ def check_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) 
             continue
         for name in KEPT.get(type(optimizer), ()):
             if state.get(name) is None:
-                raise ValueError(f"--resume: entry optimizer.state.{number}.{name} is missing")
+                raise ValueError(f"{flag}: entry optimizer.state.{number}.{name} is missing")
         for name, value in state.items():
             is_tensor = isinstance(value, Tensor)
             shape = tuple(value.shape) if is_tensor else ()
             if name in SCALARS:
                 if is_tensor and value.numel() != 1:
                     raise ValueError(
-                        f"--resume: entry optimizer.state.{number}.{name} is {shape}, one number "
+                        f"{flag}: entry optimizer.state.{number}.{name} is {shape}, one number "
                         "wanted"
                     )
             elif value is not None and shape != tuple(parameter.shape):
                 raise ValueError(
-                    f"--resume: entry optimizer.state.{number}.{name} is {shape}, its weight "
+                    f"{flag}: entry optimizer.state.{number}.{name} is {shape}, its weight "
                     f"{tuple(parameter.shape)}"
                 )
 

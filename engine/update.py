@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from engine.state import TrainState
 from engine.statistics import Statistics
 from runtime import distributed
+from runtime.errors import Diverged
 
 MAX_SKIPPED_IN_A_ROW = 100
 
@@ -89,12 +90,12 @@ class Update:
             self.diverged = self.diverged or self.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW
 
     def end_if_diverged(self) -> None:
-        """RuntimeError, on every rank, if nothing but steps that were left out came for too long.
+        """Diverged, on every rank, if nothing but steps that were left out came for too long.
 
         Collective, because ranks may ask for their reports at different steps.
         """
         if distributed.any_rank(self.diverged):
-            raise RuntimeError(
+            raise Diverged(
                 f"{MAX_SKIPPED_IN_A_ROW} steps in a row had no finite gradient: training "
                 "diverged; lower --lr, or use --precision bf16 or fp32"
             )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The user's errors: one line that says what is wrong, where, and what to do; exit code 2."""
+"""Errors that are one line: what is wrong, where, and what to do; exit code 2 for wrong input."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from collections.abc import Iterable
 
 class UserError(ValueError):
     """The user's input is wrong: shown as one line, exit code 2, never a traceback."""
+
+
+class Diverged(RuntimeError):
+    """Training finds no finite gradient any more: shown as one line, exit code 3, no traceback."""
 
 
 def wrong_input(error: object) -> int:

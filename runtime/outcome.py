@@ -25,7 +25,7 @@ from types import FrameType
 from typing import ClassVar
 
 from runtime import distributed
-from runtime.errors import wrong_input
+from runtime.errors import Diverged, wrong_input
 from runtime.memory import available, is_out_of_memory, own_limit, size_text
 from runtime.progress import Progress
 from runtime.runlog import RunLog
@@ -211,6 +211,8 @@ def _ending(error: BaseException) -> tuple[Ending, bool]:
         # a training step was running: the last checkpoint is what a resume starts from.
         reason = "stopped outside of training steps; --resume auto goes on"
         return Ending("interrupted", INTERRUPTED, reason), False
+    if isinstance(error, Diverged):
+        return Ending("failed", FAILED, one_line(error)), False
     unwritable, dead = _unwritable(error), _dead_worker(error)
     if unwritable or is_out_of_memory(error):
         return Ending("failed", WRONG, unwritable or _shortage(error)), False

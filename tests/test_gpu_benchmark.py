@@ -46,6 +46,14 @@ def test_without_time_every_row_says_so() -> None:
     assert {row.problem for row in rows} == {"not run: the time was up"}
 
 
+def test_a_folder_as_output_is_refused_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--device", "cpu", "--sections", "smoke", "--out", str(tmp_path)]
+    assert program.main(flags) == 2
+    assert f"--out {tmp_path}: a file is wanted, this is a folder" in capsys.readouterr().err
+
+
 def test_wrong_input_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert program.main(["--sections", "trainings"]) == 2
     assert "--sections trainings: there are recorded, training" in capsys.readouterr().err

@@ -100,6 +100,8 @@ def parse(argv: Sequence[str] | None) -> Wanted:
     wanted = Wanted(**found)
     if wanted.device.type == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: there is no CUDA device here; --device cpu --tiny tries")
+    if wanted.out is not None and wanted.out.is_dir():
+        raise UserError(f"--out {wanted.out}: a file is wanted, this is a folder")
     return wanted
 
 

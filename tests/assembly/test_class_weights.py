@@ -48,6 +48,12 @@ def test_numbers_are_taken_as_they_are(camvid_root: Path, tmp_path: Path) -> Non
     assert weighted(read(camvid_root, tmp_path), []).LOSS.CLASS_WEIGHTS is None
 
 
+def test_commas_without_a_number_count_as_in_every_list(camvid_root: Path, tmp_path: Path) -> None:
+    text = ",".join(["1"] * 11)
+    found = weighted(read(camvid_root, tmp_path, "--class_weights", f"{text},"), [])
+    assert found.LOSS.CLASS_WEIGHTS == (1.0,) * 11
+
+
 def test_a_wrong_number_of_weights_names_the_classes(camvid_root: Path, tmp_path: Path) -> None:
     settings = read(camvid_root, tmp_path, "--class_weights", "1,2")
     with pytest.raises(UserError, match=r"class_weights: 2 numbers, camvid has 11 classes \(Sky"):

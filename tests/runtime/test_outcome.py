@@ -20,6 +20,7 @@ from config import UserError
 from datasets.base import DataError
 from datasets.loader import stop_workers, worker_loader
 from runtime.checkpoint import SaveError, save
+from runtime.errors import Diverged
 from runtime.outcome import FAILED, INTERRUPTED, WRONG, Interrupted, Outcome, run
 from runtime.precision import resolve_precision
 from runtime.runlog import RunLog
@@ -133,6 +134,13 @@ def test_the_last_line_and_the_exit_code(
     shown = capfd.readouterr()
     assert shown.out.splitlines()[-1].startswith(words)
     assert ("Traceback" in shown.err) == (code == FAILED)
+
+
+def test_a_training_that_diverged_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    assert end(raising(Diverged("100 steps in a row; lower --lr"))) == FAILED
+    shown = capfd.readouterr()
+    assert shown.out.splitlines()[-1] == "failed: 100 steps in a row; lower --lr"
+    assert "Traceback" not in shown.err
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])

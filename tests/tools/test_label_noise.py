@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from pathlib import Path
-from threading import Timer
 from typing import Any
 
 import cv2
@@ -27,7 +25,6 @@ from runtime.errors import UserError
 from settings import read_settings
 from tests.program import TINY, street_flags
 from tests.reports.chrome import Chrome
-from tools.label_noise import folds
 from tools.label_noise.folds import FoldPlan, parts, write_lists
 from tools.label_noise.lists import polygons
 from tools.label_noise.predictions import Answer, read_predictions
@@ -395,21 +392,3 @@ def test_the_page_shows_each_region_and_saves_what_is_ticked(
     chrome.wait("new Promise((done) => setTimeout(() => done(true), 300))")
     folder = json.loads((out / "label_noise.json").read_text())["info"]["folder"]
     assert saved.read_text().startswith(folder) and saved.read_text().count("\n") == 1
-
-
-def test_a_program_that_dies_of_our_signal_is_an_interruption() -> None:
-    """It had not begun to listen to signals."""
-    Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    with pytest.raises(KeyboardInterrupt):
-        folds._run(["sleep", "30"])
-
-
-def test_a_program_that_the_system_kills_says_so(
-    tmp_path: Path, street_root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    program = tmp_path / "killed"
-    program.write_text("#!/bin/sh\nkill -9 $$\n")
-    program.chmod(0o755)
-    flags = [*TINY, *street_flags(street_root, tmp_path / "out"), "--launcher", str(program)]
-    assert main(flags) == 3
-    assert "fold 1 of 3: train.py was killed by signal 9" in capsys.readouterr().out

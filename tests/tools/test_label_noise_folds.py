@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,8 @@ from skimage import measure
 from datasets.annotations.drawing import filled
 from datasets.ids import read_item_label
 from datasets.synthetic import SPEC, ScenePlan, list_items, write_synthetic
-from tests.program import ROOT, command, environment
+from tests.program import ROOT, TINY, command, environment, street_flags
+from tools.label_noise import folds
 from tools.label_noise.program import main
 
 SIZE = 64, 128
@@ -113,3 +116,21 @@ def test_four_of_five_planted_errors_are_in_the_first_tenth_of_the_list(
     assert main(line[3:]) == 0  # again: nothing is trained anew
     assert "train.py" not in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.pth")} == stamps
+
+
+def test_a_program_that_dies_of_our_signal_is_an_interruption() -> None:
+    """It had not begun to listen to signals."""
+    Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    with pytest.raises(KeyboardInterrupt):
+        folds._run(["sleep", "30"])
+
+
+def test_a_program_that_the_system_kills_says_so(
+    tmp_path: Path, street_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = tmp_path / "killed"
+    program.write_text("#!/bin/sh\nkill -9 $$\n")
+    program.chmod(0o755)
+    flags = [*TINY, *street_flags(street_root, tmp_path / "out"), "--launcher", str(program)]
+    assert main(flags) == 3
+    assert "fold 1 of 3: train.py was killed by signal 9" in capsys.readouterr().out

@@ -16,8 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.program import train
 from datasets.synthetic import ScenePlan, write_synthetic
-from settings import PROJECT_ROOT
 
 LIMIT = 4.0
 BUSY = "while True: pass"
@@ -53,13 +53,8 @@ TINY = [
 
 def seconds(root: Path, name: str) -> float:
     """Time of one training of the set below `root`."""
-    out = root / name
-    command = [sys.executable, "train.py", *TINY, "--result_dir", str(out)]
-    command += ["--set", f"DATASET.SYNTHETIC_DIR={root}/set"]
-    command += ["--set", f"DATASET.CENTROID_ROOT={out}/centroids"]
-    free = {key: value for key, value in os.environ.items() if not key.startswith("OMP_")}
     started = time.monotonic()
-    subprocess.run(command, cwd=PROJECT_ROOT, env=free, check=True, stdout=subprocess.DEVNULL)
+    train(TINY, root, name)
     return time.monotonic() - started
 
 

@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the benchmarks of networks share: their flags, and how far two results are apart."""
+"""What benchmarks share: flags, a training as a program, and how far two results are apart."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from unittest.mock import patch
 
 from torch import Tensor
 
 from network.ops import joined_conv
+from settings import PROJECT_ROOT
 from settings.convert import number
 from settings.ranges import POSITIVE_COUNT
 
@@ -38,6 +42,21 @@ def print_difference(reference: Tensor, got: Tensor) -> None:
     share, total = largest_share(reference, got), reference[:, 0].numel()
     print(f"largest difference {share:.1e} of the largest score; ", end="")
     print(f"another class in {differ} of {total} pixels")
+
+
+def train(flags: Sequence[str], root: Path, name: str, launcher: Sequence[str] = ()) -> str:
+    """Run `train.py` on the synthetic set `root`/set into `root`/`name`; what it printed.
+
+    It chooses its threads by itself, whatever the environment says.
+    """
+    out = root / name
+    command = [sys.executable, *launcher, "train.py", *flags, "--result_dir", str(out)]
+    command += ["--set", f"DATASET.SYNTHETIC_DIR={root}/set"]
+    command += ["--set", f"DATASET.CENTROID_ROOT={out}/centroids"]
+    free = {key: value for key, value in os.environ.items() if not key.startswith("OMP_")}
+    return subprocess.run(
+        command, cwd=PROJECT_ROOT, env=free, check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
 
 
 @contextmanager

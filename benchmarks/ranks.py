@@ -15,16 +15,14 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.program import POSITIVE
+from benchmarks.program import POSITIVE, train
 from datasets.synthetic import ScenePlan, write_synthetic
 from runtime.limits import counted
 from runtime.threads import usable_cpus
-from settings import PROJECT_ROOT
 
 LIMIT = 0.8  # of a perfect scaling
 IMAGES = 96  # in an epoch
@@ -39,26 +37,12 @@ LAST_LINE = re.compile(r"^\[epoch 1\], \[iter (\d+) / \1\].* ([\d.]+) images/s",
 def images_per_second(root: Path, name: str, ranks: int) -> float:
     """The rate of the second epoch of a training with `ranks` on as many cores."""
     launcher = ["-m", "torch.distributed.launch", f"--nproc_per_node={ranks}"] if ranks > 1 else []
-    command = [
-        sys.executable,
-        *launcher,
-        "train.py",
-        *FLAGS.split(),
-        "--result_dir",
-        str(root / name),
-    ]
-    command += ["--set", f"DATASET.SYNTHETIC_DIR={root}/set"]
-    command += ["--set", f"DATASET.CENTROID_ROOT={root}/centroids"]
-    cores = sorted(os.sched_getaffinity(0))[:ranks]
-    told = subprocess.run(
-        command,
-        cwd=PROJECT_ROOT,
-        env={key: value for key, value in os.environ.items() if not key.startswith("OMP_")},
-        check=True,
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),
-    ).stdout
+    everything = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(everything)[:ranks])  # what starts now inherits it
+    try:
+        told = train(FLAGS.split(), root, name, launcher)
+    finally:
+        os.sched_setaffinity(0, everything)
     found = LAST_LINE.search(told)
     if found is None:
         raise RuntimeError(f"no rate of the second epoch in:\n{told}")

@@ -12,7 +12,6 @@ its time and no more memory.
 
 from __future__ import annotations
 
-import ctypes
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +36,7 @@ from loss.objective import LossWeights, Objective
 from loss.rmi import RMILoss
 from network.build import build_net
 from runtime.distributed import World
-from runtime.heap import MMAP_THRESHOLD
+from runtime.heap import give_freed_memory_back
 from runtime.outcome import StopFlag
 from runtime.precision import Precision
 from runtime.runlog import RunLog
@@ -152,7 +151,7 @@ def make_lean_side(name: str, quick: bool, side: int) -> Callable[[], float]:
 
     What that step frees would else lie there, and hide as much of what the next one takes.
     """
-    ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, 2**16)
+    give_freed_memory_back(2**16)
     return make_side(name, quick, side)
 
 

@@ -14,9 +14,7 @@ from runtime.errors import UserError
 from runtime.progress import Log
 from settings import Settings
 from settings.catalogue import with_values
-from settings.convert import listed
-from settings.loss import AUTO
-from settings.ranges import FACTOR
+from settings.loss import AUTO, WEIGHTS
 
 KEY = "LOSS.CLASS_WEIGHTS"
 
@@ -30,8 +28,7 @@ def with_class_weights(settings: Settings, spec: DatasetSpec, sets: Sets, log: L
     asked = settings.loss.class_weights
     if asked is None:
         return settings
-    is_counted = asked == AUTO
-    weights = _counted(settings, spec, sets) if is_counted else listed(float, FACTOR)(asked)
+    weights = _counted(settings, spec, sets) if asked == AUTO else WEIGHTS(asked)
     if len(weights) != spec.num_classes:
         raise UserError(
             f"--class_weights: {len(weights)} numbers, {spec.name} has {spec.num_classes} classes "

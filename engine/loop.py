@@ -20,7 +20,6 @@ from engine.feed import Feed, Group
 from engine.loop_options import LoopOptions
 from engine.meter import Meter
 from engine.state import TrainState
-from engine.update import MAX_SKIPPED_IN_A_ROW as MAX_SKIPPED_IN_A_ROW
 from engine.update import Update
 from loss.objective import LossTerms, Objective
 from runtime import checkpoint, distributed, seeds

@@ -18,7 +18,6 @@ KEPT: dict[type, tuple[str, ...]] = {
     torch.optim.SGD: (),
     torch.optim.Adam: ("step", "exp_avg", "exp_avg_sq"),
     torch.optim.AdamW: ("step", "exp_avg", "exp_avg_sq"),
-    torch.optim.RAdam: ("step", "exp_avg", "exp_avg_sq"),
     RAdam: ("step", "exp_avg", "exp_avg_sq"),
 }
 OTHERS_TRAINED = (

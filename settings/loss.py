@@ -14,6 +14,7 @@ from settings.needs import IMAGE_WEIGHTS, PLAIN_LOSS, RELAXES, TRAINS
 from settings.ranges import CLASS_IDS, FACTOR, FRACTION, POSITIVE_COUNT, SINCE
 
 AUTO = "auto"  # --class_weights: by the pixels of the training labels
+WEIGHTS = listed(float, FACTOR)  # the other form of --class_weights
 TRAINS_PLAIN = Need(
     lambda s: PLAIN_LOSS.holds(s) and TRAINS.holds(s), f"training with {PLAIN_LOSS.text}"
 )
@@ -24,7 +25,7 @@ def class_weights(text: str) -> str:
     if text == AUTO:
         return text
     try:
-        weights = listed(float, FACTOR)(text)
+        weights = WEIGHTS(text)
     except argparse.ArgumentTypeError as error:
         raise argparse.ArgumentTypeError(f"{AUTO} or numbers wanted: {error}") from None
     if not any(weights):

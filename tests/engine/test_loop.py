@@ -13,10 +13,11 @@ from datasets.batch import Batch
 from datasets.samplers import TrainSampler
 from engine.compute import Platform
 from engine.feed import Feed
-from engine.loop import MAX_SKIPPED_IN_A_ROW, LoopOptions, Trainer
+from engine.loop import LoopOptions, Trainer
 from engine.meter import Meter
 from engine.optim import WeightAverage
 from engine.state import Progress, TrainState
+from engine.update import MAX_SKIPPED_IN_A_ROW
 from loss.cross_entropy import CrossEntropy
 from loss.objective import Objective
 from runtime.distributed import World

@@ -20,7 +20,7 @@ from engine.loop import Trainer
 from engine.rehearsal import STEP, Cost, DoesNotFit, rehearse
 from runtime import checkpoint, distributed
 from runtime.errors import UserError
-from runtime.memory import local_ranks, own_limit, size_text
+from runtime.memory import free_text, local_ranks, size_text
 from runtime.outcome import Interrupted
 from runtime.progress import duration_text
 from runtime.threads import usable_cpus
@@ -43,7 +43,7 @@ class Preflight:
         except DoesNotFit as error:
             title = self.titles[0] if error.phase == STEP else self.trial.title
             run.log.msg(f"preflight: {error.phase} of {title}: {error.reason}")
-            text = f"{title} needs more memory than there is ({self._left()})"
+            text = f"{title} needs more memory than there is ({free_text(self.free)})"
             misfit = DoesNotFit(error.phase, text)
         if distributed.any_rank(trainer.stop.is_set):
             raise Interrupted("stopped before the first step; start again as before")
@@ -54,18 +54,13 @@ class Preflight:
 
     def report(self) -> list[str]:
         """Lines for the log; UserError, on every rank, where the disk is too small."""
+        left = free_text(self.free)  # before
         return [
-            f"preflight: step of {self.titles[0]}: {_cost(self.found.step)}, {self._left()}",
+            f"preflight: step of {self.titles[0]}: {_cost(self.found.step)}, {left}",
             f"preflight: validation of {self.trial.title}: {_cost(self.found.evaluation)}",
             self._times(),
             self._disk(),
         ]
-
-    def _left(self) -> str:
-        """The memory that was free before."""
-        limit = own_limit()
-        text = f"{'unknown' if self.free is None else size_text(self.free)} free"
-        return text if limit is None else f"{text}, ulimit -v {size_text(limit)}"
 
     def _load(self, task: Task) -> Batch:
         trainer = self.trainer

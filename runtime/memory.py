@@ -163,6 +163,13 @@ def own_limit() -> int | None:
     return None if soft == resource.RLIM_INFINITY else soft
 
 
+def free_text(free: int | None) -> str:
+    """How much memory is `free`, and the limit of this process if it has one."""
+    limit = own_limit()
+    text = f"{'unknown' if free is None else size_text(free)} free"
+    return text if limit is None else f"{text}, ulimit -v {size_text(limit)}"
+
+
 def _status(field: str) -> int | None:
     """Bytes of a field of /proc/self/status."""
     for line in _text(Path("/proc/self/status")).splitlines():

@@ -26,7 +26,7 @@ from typing import ClassVar
 
 from runtime import distributed
 from runtime.errors import Diverged, wrong_input
-from runtime.memory import available, is_out_of_memory, own_limit, size_text
+from runtime.memory import available, free_text, is_out_of_memory
 from runtime.progress import Progress
 from runtime.runlog import RunLog
 
@@ -163,11 +163,9 @@ def _shortage(error: BaseException) -> str:
     parts = [f"{amount[1]} more wanted"] if amount else []
     if ours:
         parts.append(f"by {ours[-1]}")
-    left, limit = available(), own_limit()
+    left = available()
     if left is not None and "CUDA" not in str(error):
-        parts.append(
-            f"{size_text(left)} are free" + (f", ulimit -v {size_text(limit)}" if limit else "")
-        )
+        parts.append(free_text(left))
     return (
         f"not enough memory ({', '.join(parts)}); take a smaller network, batch or crop, or a "
         "machine with more memory"

@@ -47,16 +47,19 @@ def print_difference(reference: Tensor, got: Tensor) -> None:
 def train(flags: Sequence[str], root: Path, name: str, launcher: Sequence[str] = ()) -> str:
     """Run `train.py` on the synthetic set `root`/set into `root`/`name`; what it printed.
 
-    It chooses its threads by itself, whatever the environment says.
+    It chooses its threads by itself, whatever the environment says. RuntimeError if it fails.
     """
     out = root / name
     command = [sys.executable, *launcher, "train.py", *flags, "--result_dir", str(out)]
     command += ["--set", f"DATASET.SYNTHETIC_DIR={root}/set"]
     command += ["--set", f"DATASET.CENTROID_ROOT={out}/centroids"]
     free = {key: value for key, value in os.environ.items() if not key.startswith("OMP_")}
-    return subprocess.run(
-        command, cwd=PROJECT_ROOT, env=free, check=True, stdout=subprocess.PIPE, text=True
-    ).stdout
+    done = subprocess.run(
+        command, cwd=PROJECT_ROOT, env=free, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
+    return done.stdout
 
 
 @contextmanager
